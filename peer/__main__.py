@@ -1,0 +1,5 @@
+"""``python -m peer``."""
+
+from .cli import main
+
+main()

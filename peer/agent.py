@@ -1,0 +1,368 @@
+"""The shell: one room, one TaskGroup, everything a program needs of both.
+
+What the relay says goes to the directory (who is here) or, as an event of one remote, to the exchange (the calls).
+Everything happens in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Final
+
+from . import events as ev
+from . import negotiation as n
+from . import protocol
+from .call import Call, State
+from .connection import ConnectionOptions, OutgoingTracks
+from .directory import Directory
+from .errors import CallFailed, ConfigError, JoinRefused, ServerUnreachable
+from .exchange import Exchange
+from .ice import parse_ice_server, read_ice_servers
+from .identity import default_id
+from .media.fanout import Fanout, Reader
+from .media.outgoing import OutgoingAudio, OutgoingVideo
+from .media.source import LocalMedia, Source, SourceLost, open_sources
+from .media.spec import parse_audio, parse_video
+from .presentation import Presentation
+from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url
+
+log = logging.getLogger(__name__)
+
+LEAVE_TIMEOUT: Final = 2.0
+"""Seconds that leaving waits for hang-ups to go out."""
+
+VIDEO_CODECS: Final = ("vp8", "h264")
+
+
+class Agent:
+    """One peer in one room: ``async with Agent("lobby", server=…, video="test") as agent: …``.
+
+    Entering opens the sources and joins the room; leaving hangs up, closes recordings and leaves. Joining calls
+    nobody; incoming calls are answered unless ``accept(peer)`` says no.
+
+    Args:
+        id: ours in the room; ``None``: the machine's name and a short random part.
+        server: ``ws://`` or ``wss://`` URL of the relay.
+        room, token, key: sent with the join; ``key`` is the secret that takes our seat back after a crash.
+        video, audio: what we send, as for ``--video`` and ``--audio`` (docs/interface.md).
+        size: of our pictures in pixels (width, height); ``fps``: their rate.
+        video_codec: in order of preference, of ``vp8`` and ``h264``.
+        max_bitrate: of our video in bit/s to each viewer; ``None``: what suits ``size``.
+        speaker: ``none``, ``auto`` or an ALSA device.
+        show: windows for the preview and each remote.
+        ice_servers: ``stun:…`` and ``turn:…`` URLs; none by default.
+        relay_only: use TURN relays only.
+        join_timeout: seconds until the relay must be reached on entering; ``None``: try for ever.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+        On entering: MediaError (a source), ServerUnreachable, JoinRefused.
+    """
+
+    def __init__(
+        self,
+        id: str | None = None,
+        *,
+        server: str = "ws://127.0.0.1:8080/ws",
+        room: str | None = None,
+        token: str | None = None,
+        key: str | None = None,
+        video: str = "none",
+        audio: str = "none",
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        video_codec: Sequence[str] = VIDEO_CODECS,
+        max_bitrate: int | None = None,
+        speaker: str = "none",
+        show: bool = False,
+        ice_servers: Sequence[str] = (),
+        relay_only: bool = False,
+        accept: Callable[[str], bool] | None = None,
+        join_timeout: float | None = None,
+    ) -> None:
+        self.id = default_id() if id is None else id
+        if not protocol.is_valid_id(self.id):
+            raise ConfigError(f"{self.id!r} is no id: use 1 to 64 of A-Z a-z 0-9 . _ ~ -", where="--id")
+        if not video_codec or not set(video_codec) <= set(VIDEO_CODECS):
+            raise ConfigError(f"{','.join(video_codec)!r}: choose from vp8, h264", where="--video-codec")
+        self._server = check_url(server)
+        self._join = protocol.Join(self.id, room, token, key)
+        self._video, self._audio = parse_video(video), parse_audio(audio)
+        self._size, self._fps = size, fps
+        self._speaker, self._show = speaker, show
+        self._accept = accept
+        self._join_timeout = join_timeout
+        self._options = ConnectionOptions(
+            ice_servers=tuple(parse_ice_server(server) for server in ice_servers),
+            relay_only=relay_only,
+            video_codecs=tuple(video_codec),
+            max_bitrate=max_bitrate,
+            size=size or (1280, 720),
+        )
+        self._directory = Directory(self.id)
+        self._events: Fanout[ev.Event] = Fanout()
+        self._changed = asyncio.Event()
+        self._service: asyncio.Task[None] | None = None
+        self._joined = self._was_joined = False
+        self._lost: str | None = None
+        self._refused: Refused | None = None
+        self._leaving = False
+
+    # --- life ---
+
+    async def __aenter__(self) -> Agent:
+        stack = AsyncExitStack()
+        try:
+            await self._enter(stack)
+        except BaseException:
+            await stack.aclose()
+            raise
+        self._stack = stack
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The TaskGroup is not told what the body raised: it would wrap the caller's own exception in a group.
+        await self._stack.aclose()
+
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        self._media: LocalMedia = await open_sources(self._video, self._audio, size=self._size, fps=self._fps)
+        stack.push_async_callback(self._media.close)
+        self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        self._presentation = Presentation(
+            self._tasks,
+            show=self._show,
+            speaker=self._speaker,
+            on_close=lambda peer: self._exchange.feed(peer, n.HangUp()),
+            on_notice=lambda line: log.warning("%s", line),
+        )
+        self._signaling = Signaling(self._server, self._join, self._signal)
+        self._exchange = Exchange(
+            self.id,
+            self._tasks,
+            options=self._options,
+            tracks=self._tracks,
+            presentation=self._presentation,
+            send=self._signaling.send,
+            publish=self._publish,
+            here=lambda peer: peer in self._directory,
+        )
+        stack.push_async_callback(self._leave)
+        for notice in self._media.notices:
+            log.warning("%s", notice)
+        for source in self._media.sources:
+            self._tasks.create_task(self._watch_source(source), name=f"watch {source.name}")
+        await self._presentation.open(self._media.video)
+        self._service = self._tasks.create_task(self._signaling.run(), name="signaling")
+        await self._first_join()
+
+    def _tracks(self) -> OutgoingTracks:
+        media = self._media
+        return OutgoingTracks(
+            OutgoingVideo(media.video, self._options.size) if media.video is not None else None,
+            OutgoingAudio(media.audio) if media.audio is not None else None,
+        )
+
+    async def _first_join(self) -> None:
+        try:
+            async with asyncio.timeout(self._join_timeout):
+                while not self._joined:
+                    self._raise_refusal()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise ServerUnreachable(self._server, self._lost or "no answer") from None
+
+    async def _leave(self) -> None:
+        self._leaving = True
+        self._notify()
+        for peer in self._exchange.calls:
+            self._exchange.feed(peer, n.HangUp("shutdown"))
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._signaling.flushed()
+        except TimeoutError:
+            log.warning("the relay did not take our hang-ups in time")
+        self._exchange.close()
+        await self._media.close()  # ends the watchers of the sources
+        if self._service is not None:
+            self._service.cancel()
+        await self._presentation.close()
+        self._events.close()
+
+    async def closed(self) -> None:
+        """Wait until it is over by itself: the relay turns us out for good. Returns once we have left.
+
+        Raises:
+            JoinRefused: turned out; ``code`` is ``replaced`` when another program took our seat.
+        """
+        while not self._leaving:
+            self._raise_refusal()
+            await self._changed.wait()
+
+    def _raise_refusal(self) -> None:
+        if self._refused is not None:
+            raise JoinRefused(self._server, self._refused.code, self._refused.message)
+
+    # --- what a program sees ---
+
+    @property
+    def peers(self) -> Mapping[str, State]:
+        """Who else is in the room, and what we have with them. A connected peer that the relay lost stays."""
+        known = dict.fromkeys((*self._directory.peers, *self._exchange.calls))
+        return {peer: self._exchange.state(peer) for peer in known}
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        """The calls that are not over, by peer."""
+        return self._exchange.calls
+
+    def call(self, peer: str, timeout: float = 15.0) -> Call:
+        """Call ``peer``; the call that we have with it if there is one. It must be connected in ``timeout`` s.
+
+        Raises:
+            ConfigError: ``peer`` is no id, or our own.
+            CallFailed: with ``shutdown``: we are leaving, or have left.
+            JoinRefused: the relay turned us out.
+        """
+        if not protocol.is_valid_id(peer) or peer == self.id:
+            raise ConfigError(f"{peer!r} cannot be called: " + ("that is us" if peer == self.id else "it is no id"))
+        self._raise_refusal()
+        if self._leaving:
+            raise CallFailed(peer, "shutdown")
+        self._exchange.feed(peer, n.Dial(timeout))
+        return self._exchange.calls[peer]
+
+    async def wait_for(self, peer: str, timeout: float | None = None) -> None:
+        """Wait until ``peer`` is in the room.
+
+        Raises:
+            CallFailed: with ``no-answer``, after ``timeout`` seconds.
+            JoinRefused: the relay turned us out.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while peer not in self._directory:
+                    self._raise_refusal()
+                    if self._leaving:
+                        raise CallFailed(peer, "shutdown")
+                    await self._changed.wait()
+        except TimeoutError:
+            raise CallFailed(peer, "no-answer", "it is not in the room") from None
+
+    def events(self) -> Reader[ev.Event]:
+        """Every event from now on, until the agent closes: ``async for event in agent.events()``. A reader that is
+        1,000 events late loses the oldest."""
+        return self._events.read(1000)
+
+    # --- events in ---
+
+    def _signal(self, event: SignalingEvent) -> None:
+        match event:
+            case Up(peers):
+                self._up(peers)
+            case Down(why):
+                self._lost = why
+                if self._joined:
+                    self._joined = False
+                    self._publish(ev.ServerLost())
+            case Refused():
+                self._refused = event
+                self._publish(ev.Error(code=event.code, message=event.message))
+            case Received(message):
+                self._received(message)
+        self._notify()
+
+    def _up(self, peers: protocol.PeerList) -> None:
+        back = self._was_joined
+        self._joined = self._was_joined = True
+        offered = tuple(read_ice_servers(peers.ice_servers))
+        self._exchange.options = replace(self._options, ice_servers=self._options.ice_servers + offered)
+        came, went = self._directory.replace(peers.peers)
+        if back:
+            self._publish(ev.ServerBack())
+        self._publish(ev.Joined(id=self.id, peers=self._directory.peers))
+        for peer in went:
+            self._publish(ev.PeerLeft(peer=peer))
+            self._known(peer, n.PeerGone())
+        for peer in came:
+            if back:
+                self._publish(ev.PeerJoined(peer=peer))
+            self._known(peer, n.PeerBack())
+
+    def _received(self, message: protocol.Message) -> None:
+        match message:
+            case protocol.PeerJoined(peer):
+                if self._directory.joined(peer):
+                    self._publish(ev.PeerJoined(peer=peer))
+                    self._known(peer, n.PeerBack())
+            case protocol.PeerLeft(peer):
+                if self._directory.left(peer):
+                    self._publish(ev.PeerLeft(peer=peer))
+                    self._known(peer, n.PeerGone())
+            case protocol.Error(code, text, to):
+                self._publish(ev.Error(code=code, message=text, peer=to))
+                if code == "peer-not-found" and to is not None and to in self._exchange.remotes:
+                    self._exchange.feed(to, n.PeerGone())
+            case (
+                protocol.Offer(peer, to)
+                | protocol.Answer(peer, to)
+                | protocol.Candidate(peer, to)
+                | protocol.HangUp(peer, to)
+            ):
+                if to == self.id and peer != self.id and protocol.is_valid_id(peer):
+                    self._exchange.feed(peer, self._event(peer, message))
+                else:
+                    log.info("= not for us: %s to %s", peer, to)
+            case _:
+                log.debug("= of no meaning here: %s", message)
+
+    def _known(self, peer: str, event: n.Event) -> None:
+        """What the relay says of a peer matters to the calls only if there is or was one."""
+        if peer in self._exchange.remotes:
+            self._exchange.feed(peer, event)
+
+    def _event(self, peer: str, message: protocol.Message) -> n.Event:
+        match message:
+            case protocol.Offer(sdp=sdp):
+                return n.OfferReceived(sdp, self._allows(peer))
+            case protocol.Answer(sdp=sdp):
+                return n.AnswerReceived(sdp)
+            case protocol.Candidate(candidate=candidate):
+                return n.CandidateReceived(candidate)
+            case protocol.HangUp(reason=reason):
+                return n.HangUpReceived(reason)
+        raise AssertionError(message)
+
+    def _allows(self, peer: str) -> bool:
+        if self._leaving or (peer not in self.calls and self._exchange.full):
+            return False
+        try:
+            return self._accept is None or bool(self._accept(peer))
+        except Exception:  # the program's policy is broken; that must not end its other calls
+            log.exception("accept(%r) failed; the call is declined", peer)
+            return False
+
+    async def _watch_source(self, source: Source) -> None:
+        with source.failures.read(8) as failures:
+            async for failure in failures:
+                if isinstance(failure, SourceLost):
+                    self._publish(ev.Error(code="source-lost", message=str(failure.error)))
+                    log.warning("%s", failure.error)
+                else:
+                    log.warning("%s is back", failure.source)
+
+    # --- small things ---
+
+    def _publish(self, event: ev.Event) -> None:
+        self._events.put(event)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,84 @@
+"""``peer call ID...``"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import exit as exits
+from .options import (
+    Command,
+    Settings,
+    duration,
+    duration_option,
+    file_options,
+    join_options,
+    media_options,
+    option,
+    output_options,
+    peer_id,
+    sink_options,
+)
+
+if TYPE_CHECKING:
+    from ..agent import Agent
+    from .files import Files
+    from .output import Output
+
+
+@click.command("call", cls=Command)
+@click.argument("ids", nargs=-1, required=True, type=peer_id, metavar="ID...")
+@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Until connected.")
+@duration_option("Hang up by yourself, this long after connecting.  [default: when the other side does]")
+@join_options
+@media_options(video="auto", audio="auto")
+@sink_options(speaker="auto")
+@file_options
+@output_options
+def command(ids: tuple[str, ...], **params: Any) -> int:
+    """Call these peers now; end when the last call ends.
+
+    A peer that is not there yet is waited for until --timeout. A hang-up from either side is a good end.
+
+    \b
+    peer call door                                  talk to it
+    peer call door --video none --audio none        only look and listen
+    peer call door --duration 10s --record door.mkv --no-show
+    peer call door gate --json | jq .event
+    """
+    from .output import Output
+    from .shell import run
+
+    settings = Settings.read(params)
+    out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
+    return run(lambda: _call(tuple(dict.fromkeys(ids)), settings, out), out)
+
+
+async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
+    from .calls import joined
+    from .files import Files
+
+    files = Files(settings.record, settings.snapshot, several=len(ids) > 1)
+    files.check()
+    async with joined(settings, join_timeout=settings.timeout, on_event=out.event) as agent:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(agent, peer, settings, files, out), name=f"call {peer}") for peer in ids]
+        return exits.of_all(task.result() for task in tasks)
+
+
+async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: Output) -> int:
+    from ..errors import CallFailed
+    from .calls import follow, report
+
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.timeout
+    try:
+        await agent.wait_for(peer, settings.timeout)
+        call = agent.call(peer, timeout=max(0.1, deadline - loop.time()))
+        await call.connected()
+    except CallFailed as error:
+        report(out, error, peer)
+        return exits.of_error(error)
+    return await follow(agent, call, files, out, settings.duration)

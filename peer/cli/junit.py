@@ -1,0 +1,62 @@
+"""JUnit XML of a script's run, as CI servers read it: one test suite, one case a step."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import MediaError
+from ..script import Step
+from ..script_runner import StepDone
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2 Characters
+
+
+def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: str | None = None) -> str:
+    """The XML. A step that was not reached is ``skipped``; ``error`` is what kept the script from running."""
+    outcome = {step.line: step for step in done}  # a recording's failure comes after its start, and is what counts
+    suite = ET.Element("testsuite", name=_text(file), tests=str(len(steps) + (error is not None)))
+    failures = skipped = 0
+    for step in steps:
+        result = outcome.get(step.line)
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=_text(Path(file).stem),
+            name=_text(f"{step.line}: {step.text}"),
+            time=f"{result.seconds if result else 0.0:.3f}",
+        )
+        if result is None:
+            skipped += 1
+            ET.SubElement(case, "skipped")
+        elif result.status == "failed":
+            failures += 1
+            message = _text(result.message or "")
+            ET.SubElement(case, "failure", message=message).text = _text(f"{file}:{step.line}: {result.message}")
+    if error is not None:
+        case = ET.SubElement(suite, "testcase", classname=_text(Path(file).stem), name="start", time="0.000")
+        ET.SubElement(case, "error", message=_text(error)).text = _text(error)
+    suite.set("failures", str(failures))
+    suite.set("errors", str(int(error is not None)))
+    suite.set("skipped", str(skipped))
+    suite.set("time", f"{sum(step.seconds for step in outcome.values()):.3f}")
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def write(path: str, text: str) -> None:
+    """Write the document.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MediaError(path, error.strerror or str(error), "give --junit another path") from None
+
+
+def _text(value: str) -> str:
+    return _NOT_XML.sub("\ufffd", value)

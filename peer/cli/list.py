@@ -1,0 +1,91 @@
+"""``peer list``"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import events, protocol
+from ..errors import JoinRefused, ServerUnreachable
+from . import exit as exits
+from .options import Command, Settings, duration, join_options, option, output_options
+
+if TYPE_CHECKING:
+    from ..signaling import Signaling, SignalingEvent
+    from .output import Output
+
+
+@click.command("list", cls=Command)
+@option("--watch", is_flag=True, help="Go on, and tell who comes and goes.")
+@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Until joined.")
+@join_options
+@output_options
+def command(watch: bool, **params: Any) -> int:
+    """Show who is in the room: one id a line.
+
+    To look into a room one has to join it: the others see a peer of a throw-away id come and go. Calls to it are
+    declined.
+
+    \b
+    peer list
+    peer list --watch --json
+    """
+    from .output import Output
+    from .shell import run
+
+    settings = Settings.read(params)
+    out = Output(as_json=settings.as_json)
+    return run(lambda: _list(settings, watch, out), out)
+
+
+async def _list(settings: Settings, watch: bool, out: Output) -> int:
+    from ..signaling import Down, Received, Refused, Signaling, Up
+
+    own_id = settings.own_id or f"list-{secrets.token_hex(4)}"
+    inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
+    signaling = Signaling(settings.server, protocol.Join(own_id, settings.room, settings.token), inbox.put_nowait)
+    why, joined = "no answer", False
+    async with asyncio.TaskGroup() as group:
+        runner = group.create_task(signaling.run(), name="signaling")
+        try:
+            async with asyncio.timeout(settings.timeout) as limit:
+                while watch or not joined:
+                    match await inbox.get():
+                        case Up(peers=room):
+                            limit.reschedule(None)
+                            if joined:
+                                out.object(events.ServerBack().to_json())
+                            joined = True
+                            _show(out, events.Joined(id=own_id, peers=room.peers), watch)
+                        case Down(why=why):
+                            if joined:
+                                out.event(events.ServerLost())
+                        case Refused(code=code, message=message):
+                            raise JoinRefused(settings.server, code, message)
+                        case Received(message=received):
+                            _tell(received, own_id, signaling, out)
+        except TimeoutError:
+            raise ServerUnreachable(settings.server, why) from None
+        runner.cancel()
+    return exits.DONE
+
+
+def _show(out: Output, joined: events.Joined, watch: bool) -> None:
+    out.object(joined.to_json())
+    for peer in joined.peers:
+        out.text(f"= {peer}" if watch else peer)
+
+
+def _tell(message: protocol.Message, own_id: str, signaling: Signaling, out: Output) -> None:
+    match message:
+        case protocol.PeerJoined(peer):
+            out.object(events.PeerJoined(peer=peer).to_json())
+            out.text(f"+ {peer}")
+        case protocol.PeerLeft(peer):
+            out.object(events.PeerLeft(peer=peer).to_json())
+            out.text(f"- {peer}")
+        case protocol.Offer(from_=caller):
+            signaling.send(protocol.HangUp(own_id, caller, "declined"))

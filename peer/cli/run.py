@@ -1,0 +1,128 @@
+"""``peer run``"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ..events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft
+from . import exit as exits
+from .options import (
+    RELAY,
+    Command,
+    Settings,
+    duration_option,
+    file_options,
+    join_options,
+    media_options,
+    option,
+    output_options,
+    peer_id,
+    sink_options,
+)
+
+if TYPE_CHECKING:
+    from ..agent import Agent
+    from .files import Files
+    from .output import Output
+    from .redial import Redial
+
+
+@click.command("run", cls=Command)
+@click.argument("ids", nargs=-1, type=peer_id, metavar="[ID...]")
+@option(
+    "--call",
+    "wanted",
+    multiple=True,
+    type=peer_id,
+    metavar="all|ID...",
+    group=RELAY,
+    help="Keep calling these whenever they are in the room; more ids may follow.",
+)
+@duration_option("Leave after this time.  [default: stay]")
+@join_options
+@media_options(video="auto", audio="auto")
+@sink_options(speaker="auto")
+@file_options
+@output_options
+def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int:
+    """Stay joined and answer calls: a camera node.
+
+    It waits for a relay that is away, for ever, and calls that are connected live on meanwhile. With --call, a lost
+    call is made again; a call that somebody hung up is not, until that peer has left and come back.
+
+    \b
+    peer run --id door                              a camera that answers
+    peer run --id lobby --call door gate            a wall of pictures that stays up
+    peer run --id guard --call all --video none --record recordings/
+    """
+    from .output import Output
+    from .shell import run
+
+    if ids and not wanted:
+        raise click.UsageError(f"peer run takes no ids by itself; write: peer run --call {' '.join(ids)}")
+    settings = Settings.read(params)
+    out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
+    return run(lambda: _run((*wanted, *ids), settings, out), out)
+
+
+async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
+    from ..exchange import MAX_CALLS
+    from .calls import joined
+    from .files import Files
+    from .redial import Redial
+
+    files = Files(settings.record, settings.snapshot, several=True)
+    files.check()
+    policy = Redial(None if "all" in wanted else wanted, MAX_CALLS)
+    inbox: asyncio.Queue[Event] = asyncio.Queue()
+
+    def on_event(event: Event) -> None:
+        out.event(event)
+        inbox.put_nowait(event)  # _answer takes each at once and never waits for a call, so it stays short
+
+    try:
+        async with asyncio.timeout(settings.duration) as limit:
+            async with joined(settings, join_timeout=None, on_event=on_event) as agent:
+                await _answer(agent, inbox, policy, files, out)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    return exits.DONE
+
+
+async def _answer(agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, files: Files, out: Output) -> NoReturn:
+    """Attend to every call, and make those that ``policy`` asks for."""
+    from .calls import attend
+
+    clock = asyncio.get_running_loop().time
+    async with asyncio.TaskGroup() as group:
+        while True:
+            try:
+                async with asyncio.timeout_at(policy.deadline):
+                    event = await inbox.get()
+            except TimeoutError:
+                for peer in policy.due(clock()):
+                    agent.call(peer)
+                continue
+            _tell(policy, event, clock())
+            if isinstance(event, Connected) and (call := agent.calls.get(event.peer)) is not None:
+                group.create_task(attend(call, files, out), name=f"call {event.peer}")
+
+
+def _tell(policy: Redial, event: Event, now: float) -> None:
+    match event:
+        case Joined(peers=peers):
+            policy.here(peers, now)
+        case PeerJoined(peer=peer):
+            policy.joined(peer, now)
+        case PeerLeft(peer=peer):
+            policy.left(peer)
+        case Calling(peer=peer) | Incoming(peer=peer):
+            policy.began(peer)
+        case Connected(peer=peer):
+            policy.connected(peer, now)
+        case Ended(peer=peer, reason=reason):
+            policy.ended(peer, reason, now)

@@ -1,0 +1,121 @@
+"""``peer script FILE``"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import exit as exits
+from .options import (
+    Command,
+    Settings,
+    duration,
+    join_options,
+    media_options,
+    option,
+    output_options,
+    sink_options,
+)
+
+if TYPE_CHECKING:
+    from ..script import Step
+    from .output import Output
+
+
+@click.command("script", cls=Command)
+@click.argument("file")
+@option("--check", is_flag=True, help="Only say whether the script is understood.")
+@option("--junit", metavar="PATH", help="Write a JUnit XML report.")
+@option(
+    "--timeout",
+    type=duration,
+    default="15s",
+    show_default=True,
+    metavar="TIME",
+    help="For joining, wait and call, where the script says no time.",
+)
+@join_options
+@media_options(video="none", audio="none")
+@sink_options(speaker="none")
+@output_options
+def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
+    """Run a call sequence from a file; - is standard input.
+
+    One verb a line; the first step that fails stops the script and is told with its file and line (exit code 1). A
+    script that is not understood does not start (2).
+
+    \b
+    wait door 30s
+    call door within 15s
+    expect video door fps>=20 for 5s
+    expect audio door level>-50dB within 3s
+    snapshot door door.png
+    record door door.mkv 10s
+    hang-up door
+    expect ended door hang-up
+    """
+    from ..errors import ScriptError
+    from ..script import parse
+    from .output import Output
+    from .shell import fail, run
+
+    settings = Settings.read(params)
+    out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        steps = parse(text, file)
+    except ScriptError as error:
+        fail(error, out)
+        return exits.USAGE
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    if check:
+        out.text(f"{file}: {len(steps)} steps, understood")
+        return exits.DONE
+    return run(lambda: _script(file, steps, junit, settings, out), out)
+
+
+async def _script(file: str, steps: tuple[Step, ...], junit: str | None, settings: Settings, out: Output) -> int:
+    from .. import events
+    from ..errors import PeerError, ScriptError
+    from ..script_runner import Runner, StepDone
+    from .calls import joined
+    from .junit import document, write
+
+    done: list[StepDone] = []
+    runner: list[Runner] = []
+    why: str | None = "interrupted"
+
+    def on_event(event: events.Event) -> None:
+        if runner:
+            runner[0].on_event(event)
+        if out.as_json or settings.verbose > 0:
+            out.event(event)
+
+    def on_step(step: StepDone) -> None:
+        done.append(step)
+        out.object(step.to_json())
+        out.text(f"{'ok' if step.status == 'passed' else 'FAILED':6} {step.seconds:6.1f} s  {step.text}")
+
+    try:
+        async with joined(settings, join_timeout=settings.timeout, on_event=on_event) as agent:
+            runner.append(Runner(agent, file=file, timeout=settings.timeout, on_step=on_step))
+            await runner[0].run(steps)
+        why = None
+    except* PeerError as group:
+        leaf = _first(group)
+        why = None if isinstance(leaf, ScriptError) else str(leaf)
+        raise
+    finally:
+        if junit is not None:
+            write(junit, document(file, steps, done, why))
+    return exits.DONE
+
+
+def _first(leaf: BaseException) -> BaseException:
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf

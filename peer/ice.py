@@ -1,0 +1,262 @@
+"""Gathering candidates without waiting for any server (trickle ICE, RFC 8838).
+
+Host candidates are there at once and go with the description; what STUN and TURN servers find follows, each as
+it is known. All servers given are used.
+
+Hook: the engine gathers inside ``setLocalDescription`` and uses the first STUN and the first TURN server only, so
+one server that does not answer delays every call by 5 s a side; it looks names up in the default executor, where
+a stuck look-up blocks the encoders and the end of the process; and it has no address on a machine whose only
+interface is loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aioice import ice as aioice_ice
+from aioice.candidate import Candidate
+from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
+
+from .errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+RELAY_TIMEOUT: Final = 5.0
+"""Seconds to wait for a TURN server when nothing but relayed candidates may be used."""
+
+MAX_SERVERS: Final = 8
+
+_URL = re.compile(
+    r"(?P<scheme>stuns?|turns?):(?://)?"
+    r"(?:(?P<user>[^:@\s]+):(?P<password>[^@\s]+)@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:?\[\]@/\s]+)(?::(?P<port>\d{1,5}))?"
+    r"(?:\?transport=(?P<transport>udp|tcp))?"
+)
+_SCHEME = re.compile(r"(?:stun|turn)s?:")
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """One STUN or TURN server (RFC 7064, RFC 7065)."""
+
+    scheme: str
+    host: str
+    port: int
+    transport: str = "udp"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def relays(self) -> bool:
+        return self.scheme.startswith("turn")
+
+
+def parse_ice_server(text: str) -> IceServer:
+    """Read ``stun:host[:port]`` or ``turn:user:pass@host[:port][?transport=tcp]``.
+
+    Raises:
+        ConfigError: it is neither, or a TURN server has no credentials.
+    """
+    match = _URL.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"{_shown(text)!r} is no ICE server; write stun:host:port or turn:user:pass@host:port?transport=tcp",
+            where="--ice-server",
+        )
+    scheme, tls = match["scheme"], match["scheme"].endswith("s")
+    if scheme.startswith("turn") and match["user"] is None:
+        raise ConfigError(f"{text!r} has no credentials; write {scheme}:user:pass@host", where="--ice-server")
+    port = int(match["port"] or (5349 if tls else 3478))
+    if not 0 < port < 65536:
+        raise ConfigError(f"{_shown(text)!r}: port {port} does not exist", where="--ice-server")
+    transport = match["transport"] or ("tcp" if tls else "udp")
+    return IceServer(scheme, match["host"].strip("[]"), port, transport, match["user"], match["password"])
+
+
+def _shown(text: str) -> str:
+    """``text`` without what may be a password in it, wherever that was typed."""
+    match = _SCHEME.match(text)
+    scheme = match[0] if match else ""
+    if "@" in text:
+        return f"{scheme}…@{text.rpartition('@')[2]}"
+    return f"{scheme}…" if scheme.startswith("turn") else text
+
+
+def read_ice_servers(servers: Iterable[Mapping[str, Any]]) -> list[IceServer]:
+    """The usable ones of a W3C ``RTCIceServer`` list, as the relay hands out in ``peer-list``."""
+    found = []
+    for server in servers:
+        urls = server.get("urls")
+        for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list) else []:
+            user, password = server.get("username"), server.get("credential")
+            scheme, _, rest = str(url).partition(":")
+            try:
+                if scheme in ("turn", "turns"):
+                    plain = parse_ice_server(f"{scheme}:x:x@{rest}")
+                    found.append(IceServer(scheme, plain.host, plain.port, plain.transport, str(user), str(password)))
+                else:
+                    found.append(parse_ice_server(str(url)))
+            except ConfigError as exc:
+                log.warning("an ICE server from the relay is left out: %s", exc.message)
+    return found
+
+
+async def _resolve(host: str, port: int) -> str:
+    """The first address of ``host``. In a daemon thread of its own: a look-up can hang for as long as it likes."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[str] = loop.create_future()
+
+    def settle(address: str | None, error: OSError | None) -> None:
+        if found.done():
+            return
+        if error is not None:
+            found.set_exception(error)
+        else:
+            found.set_result(address or "")
+
+    def look_up() -> None:
+        address, error = None, None
+        try:
+            address = str(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][0])
+        except (OSError, UnicodeError) as exc:  # UnicodeError: what is no host name at all
+            error = OSError(str(exc))
+        try:
+            loop.call_soon_threadsafe(settle, address, error)
+        except RuntimeError:
+            pass  # the loop is gone; so is whoever asked
+
+    threading.Thread(target=look_up, name=f"resolve-{host}", daemon=True).start()
+    return await found
+
+
+def host_addresses() -> list[str]:
+    """Where others can reach this machine; loopback only where there is nothing else."""
+    addresses: list[str] = aioice_ice.get_host_addresses(use_ipv4=True, use_ipv6=True)
+    return addresses or ["127.0.0.1"]
+
+
+class Gathering:
+    """Gathers for one ``aioice.Connection``. ``on_candidate`` is called in the event loop, for each candidate
+    that comes after the description."""
+
+    def __init__(
+        self,
+        connection: Any,
+        servers: Iterable[IceServer],
+        *,
+        relay_only: bool,
+        on_candidate: Callable[[Candidate], None],
+    ) -> None:
+        for name in ("get_component_candidates", "_local_candidates", "_local_candidates_end", "_protocols"):
+            assert hasattr(connection, name), f"aioice has no {name} any more"
+        self._connection = connection
+        self._servers = list(servers)[:MAX_SERVERS]
+        self._relay_only = relay_only
+        self._on_candidate = on_candidate
+        self._host: asyncio.Task[list[Candidate]] | None = None
+        self._has_host = asyncio.Event()
+        self._relayed = asyncio.Event()
+        connection.gather_candidates = self._gather_host
+
+    async def _gather_host(self) -> None:
+        connection = self._connection
+        if connection._local_candidates_start:
+            return
+        connection._local_candidates_start = True
+        if self._relay_only:
+            async with asyncio.timeout(RELAY_TIMEOUT):
+                await self._relayed.wait()
+            if not connection._local_candidates:
+                raise ConnectionError("relay only, and no TURN server can be used")
+        else:
+            # Shielded: a call that ends at this moment would leave its sockets behind (see ``settle``).
+            loop = asyncio.get_running_loop()
+            self._host = loop.create_task(connection.get_component_candidates(1, host_addresses()))
+            connection._local_candidates += await asyncio.shield(self._host)
+            self._has_host.set()
+        connection._local_candidates_end = True
+
+    async def settle(self) -> None:
+        """Wait for host sockets that are just being opened, a matter of milliseconds: the connection that is to be
+        closed next must know them."""
+        if self._host is not None:
+            await asyncio.wait([self._host])
+
+    async def run(self) -> None:
+        """Ask the servers, all at once; ends when each has answered or failed."""
+        if self._relay_only:
+            await self._ask_relays()
+            self._relayed.set()  # or none will be
+            return
+        await self._has_host.wait()  # host sockets are what STUN is asked from
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ask_relays())
+            for server in self._servers:
+                for protocol in self._connection._protocols:
+                    if not server.relays and protocol.local_candidate.type == "host":
+                        group.create_task(self._ask_stun(server, protocol))
+
+    async def _ask_relays(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for server in self._servers:
+                if server.relays:
+                    group.create_task(self._ask_turn(server))
+
+    async def _ask_stun(self, server: IceServer, protocol: StunProtocol) -> None:
+        if ":" in protocol.local_candidate.host:
+            return  # nothing translates IPv6 addresses
+        try:
+            address = (await _resolve(server.host, server.port), server.port)
+            candidate, _ = await server_reflexive_candidate(protocol, address)
+        except Exception as exc:  # aioice raises what the transport does; a server that fails costs only itself
+            log.info("= STUN server %s:%d: %s", server.host, server.port, exc or type(exc).__name__)
+            return
+        self._found(candidate)
+
+    async def _ask_turn(self, server: IceServer) -> None:
+        connection = self._connection
+        try:
+            host = server.host if server.scheme == "turns" else await _resolve(server.host, server.port)
+            candidate, protocol = await relayed_candidate(
+                component=1,
+                hide_related_address=self._relay_only,
+                protocol_factory=lambda: StunProtocol(connection),
+                turn_server=(host, server.port),
+                turn_username=server.username,
+                turn_password=server.password,
+                turn_ssl=server.scheme == "turns",
+                turn_transport=server.transport,
+            )
+        except Exception as exc:
+            log.warning("TURN server %s:%d cannot be used: %s", server.host, server.port, exc or type(exc).__name__)
+            return
+        if connection._closing:
+            await protocol.close()
+            return
+        connection._protocols.append(protocol)
+        for remote in connection._remote_candidates:
+            connection._pair_remote_candidate(remote)
+        connection.sort_check_list()
+        self._found(candidate)
+        self._relayed.set()
+
+    def _found(self, candidate: Candidate) -> None:
+        connection = self._connection
+        if connection._closing or any(
+            (c.host, c.port) == (candidate.host, candidate.port) for c in connection._local_candidates
+        ):
+            return  # no NAT between us and the server: the host candidate says it already
+        connection._local_candidates.append(candidate)
+        self._on_candidate(candidate)

@@ -1,0 +1,52 @@
+"""A microphone by ALSA, whose ``pulse`` device reaches PulseAudio and PipeWire too."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+from typing import Final
+
+import av
+
+from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
+from peer.media.mailbox import Media
+from peer.media.moments import from_age
+from peer.media.pcm import Recording
+from peer.media.slicer import Slicer
+
+STALL: Final = 3.0
+"""Seconds without sound after which a microphone is lost: a working one sends its silence too."""
+
+_PERIOD: Final = 0.01
+"""Seconds: half of a frame, so that one waits for its last sample no longer than that."""
+
+_BUFFER: Final = 0.5
+"""Seconds that the device keeps for us while the machine is busy; it adds no latency."""
+
+_CLOCKLESS: Final = 0.01
+"""Seconds of sound that cannot have been spoken yet: the device has no clock (ALSA's null and file), we are it."""
+
+
+def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
+    """The sound of the ALSA device ``name``, until it is unplugged, or ``stop``.
+
+    Raises:
+        OSError: it cannot be opened, or it is gone.
+    """
+    with contextlib.closing(Recording(plug(name), AUDIO_RATE, _PERIOD, _BUFFER)) as recording:
+        slicer, unspoken = Slicer(), 0.0
+        while not stop.is_set():
+            samples, waiting = recording.read(AUDIO_FRAME_SAMPLES)
+            moment = from_age((AUDIO_FRAME_SAMPLES + waiting) / AUDIO_RATE)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+            frame.sample_rate = AUDIO_RATE
+            yield from slicer.cut(frame, slicer.end if unspoken > _CLOCKLESS else moment)
+            unspoken = slicer.end - media_time()
+            if unspoken > _CLOCKLESS and stop.wait(unspoken):
+                return
+
+
+def plug(name: str) -> str:
+    """``hw:`` devices fail with a bare I/O error for a rate or channel count they lack; ``plughw:`` converts."""
+    return f"plug{name}" if name.startswith("hw:") else name

@@ -1,0 +1,158 @@
+"""What a user types for media, parsed. PURE: no device is opened, no library beyond the standard one is loaded."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from peer.errors import ConfigError, redacted
+
+Kind = Literal["auto", "none", "test", "screen", "device", "file", "rtsp"]
+
+_LOOP: Final = "?loop"
+
+_SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
+_SIDES: Final = (64, 7_680)
+"""Pixels a side: what VP8 and H.264 encoders take, up to 8K."""
+
+_BITRATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps)?")
+_BITRATES: Final = (30_000, 100_000_000)
+"""bit/s: below, no picture is left; above, it is a typing error."""
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    kind: Kind
+    target: str = ""
+    """Path of the device or file, name of the ALSA device, URL, or X display; empty where the kind says it all."""
+    loop: bool = False
+    """Whether a file starts again at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSpec(_Spec):
+    """Where pictures come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec(_Spec):
+    """Where sound comes from."""
+
+
+def parse_video(text: str) -> VideoSpec:
+    """Parse ``auto|none|test|screen|DEVICE|FILE|FILE?loop|rtsp://...``; a ``DEVICE`` is ``/dev/...`` or its number.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text in ("auto", "none", "test", "screen"):
+        return VideoSpec(text)  # type: ignore[arg-type]
+    if text.startswith("screen:"):
+        return VideoSpec("screen", text.removeprefix("screen"))
+    if _is_url(text):
+        return VideoSpec("rtsp", _url(text, "--video"))
+    if text.startswith("/dev/"):
+        return VideoSpec("device", text)
+    if text.isdecimal() and not os.path.exists(text):
+        return VideoSpec("device", f"/dev/video{int(text)}")
+    if not text.strip():
+        raise ConfigError(
+            "it is empty; try auto, none, test, screen, /dev/video0, a file or rtsp://...", where="--video"
+        )
+    path, loop = _split_loop(text)
+    return VideoSpec("file", path, loop)
+
+
+def parse_audio(text: str) -> AudioSpec:
+    """Parse ``auto|none|test|DEVICE|FILE|FILE?loop|rtsp://...``.
+
+    A ``DEVICE`` is an ALSA name: ``default``, ``pulse``, ``hw:1,0``, ``plughw:CARD=Webcam``. What has a slash or a
+    suffix, or is there as a file, is a ``FILE``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text in ("auto", "none", "test"):
+        return AudioSpec(text)  # type: ignore[arg-type]
+    if _is_url(text):
+        return AudioSpec("rtsp", _url(text, "--audio"))
+    if not text.strip() or text == "screen":
+        raise ConfigError(
+            "a microphone, a file or rtsp://... is wanted; try auto, none, test, default", where="--audio"
+        )
+    path, loop = _split_loop(text)
+    if loop or os.path.exists(path) or "/" in path or ("." in path and ":" not in path):
+        return AudioSpec("file", path, loop)
+    return AudioSpec("device", text)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``1280x720`` as (width, height), both even.
+
+    Raises:
+        ConfigError: it is not a size, or one that no video codec takes.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a size; try 1280x720", where="--size")
+    width, height = int(match[1]), int(match[2])
+    if width % 2 or height % 2:
+        raise ConfigError(f"{text} has an odd side; try {width // 2 * 2}x{height // 2 * 2}", where="--size")
+    if not all(_SIDES[0] <= side <= _SIDES[1] for side in (width, height)):
+        raise ConfigError(
+            f"{text} is outside of {_SIDES[0]} to {_SIDES[1]} pixels a side; try 1280x720", where="--size"
+        )
+    return width, height
+
+
+def parse_bitrate(text: str) -> int:
+    """``2500k``, ``2.5M`` or ``2500000`` as bit/s.
+
+    Raises:
+        ConfigError: it is not a bitrate, or not one for video.
+    """
+    match = _BITRATE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is not a bitrate; try 2500k or 2.5M", where="--max-bitrate")
+    bitrate = round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
+    if not _BITRATES[0] <= bitrate <= _BITRATES[1]:
+        raise ConfigError(f"{text} is {bitrate} bit/s, not between 30k and 100M; try 2500k", where="--max-bitrate")
+    return bitrate
+
+
+def parse_duration(text: str) -> float:
+    """``10s``, ``500ms``, ``2m``, ``1h`` or plain seconds, as seconds; more than zero.
+
+    Raises:
+        ConfigError: it is not a duration.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
+    if seconds <= 0 or not math.isfinite(seconds):
+        raise ConfigError(f"{text!r} is not a duration; try 10s, 500ms, 2m or 1h")
+    return seconds
+
+
+def _split_loop(text: str) -> tuple[str, bool]:
+    """A file whose real name ends in ``?loop`` wins over the wish to loop."""
+    if text.endswith(_LOOP) and len(text) > len(_LOOP) and not os.path.exists(text):
+        return text.removesuffix(_LOOP), True
+    return text, False
+
+
+def _is_url(text: str) -> bool:
+    return "://" in text
+
+
+def _url(text: str, where: str) -> str:
+    if not re.match(r"rtsps?://[^/\s]+", text):
+        raise ConfigError(
+            f"{redacted(text)!r} is not an address that can be played; try rtsp://host/path", where=where
+        )
+    return text

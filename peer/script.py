@@ -1,0 +1,345 @@
+"""The call-sequence language: one verb a line, parsed into steps. No I/O, no clock; script_runner.py runs them.
+
+    wait PEER [TIME]                                     until PEER is in the room
+    call PEER [within TIME]                              call it, until connected
+    expect connected PEER [within TIME]                  it called us, or we it
+    expect video PEER [COND… [for TIME]] [within TIME]   fps, width, height, brightness
+    expect audio PEER [COND… [for TIME]] [within TIME]   level
+    expect ended PEER [REASON] [within TIME]
+    snapshot PEER PATH [within TIME]
+    record PEER PATH [TIME]                              without TIME: until the call ends, beside the script
+    hang-up PEER
+    sleep TIME
+
+COND is ``fps>=20`` or ``level>-50dB``, by ``>=``, ``<=``, ``>``, ``<`` or ``==``. ``#`` starts a comment, quotes
+hold a path with spaces together. Every error names file and line, and what to try.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypedDict
+
+from . import events
+from .errors import ScriptError
+from .protocol import is_valid_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Base of all steps. ``text`` is the line as written; times are seconds, ``None`` is the runner's default."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait(Step):
+    peer: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Step):
+    peer: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectConnected(Step):
+    peer: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``quantity`` compared with ``value``: ``fps >= 20``. The quantities are in ``VIDEO`` and ``AUDIO``."""
+
+    quantity: str
+    operator: str
+    value: float
+
+    def holds(self, measured: float) -> bool:
+        """Whether ``measured`` meets the condition."""
+        match self.operator:
+            case ">=":
+                return measured >= self.value
+            case "<=":
+                return measured <= self.value
+            case ">":
+                return measured > self.value
+            case "<":
+                return measured < self.value
+            case _:
+                return measured == self.value
+
+    def __str__(self) -> str:
+        unit = "dB" if self.quantity == "level" else ""
+        return f"{self.quantity}{self.operator}{self.value:g}{unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectMedia(Step):
+    """``kind`` is video or audio. All ``conditions`` hold over ``window`` seconds, at the latest in ``timeout``."""
+
+    kind: str
+    peer: str
+    conditions: tuple[Condition, ...] = ()
+    window: float | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectEnded(Step):
+    peer: str
+    reason: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot(Step):
+    peer: str
+    path: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Step):
+    peer: str
+    path: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HangUp(Step):
+    peer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep(Step):
+    seconds: float
+
+
+VIDEO: Final = ("fps", "width", "height", "brightness")
+"""Of the decoded pictures: pictures a second, pixels, and mean luma from 0 (black) to 255 (white)."""
+
+AUDIO: Final = ("level",)
+"""Of the decoded sound: root mean square in dB below full scale, so 0 dB is a full-scale square wave."""
+
+
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""What some editors begin a UTF-8 file with."""
+
+
+def parse(text: str, file: str = "script") -> tuple[Step, ...]:
+    """The steps of a script.
+
+    Raises:
+        ScriptError: the first line that is not understood, with what to try.
+    """
+    steps = []
+    for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).splitlines(), start=1):
+        words = _words(line, file, number)
+        if words:
+            steps.append(_Line(file, number, line.strip(), words).step())
+    return tuple(steps)
+
+
+_TOKEN = re.compile(r'"([^"]*)"|\'([^\']*)\'|(\S+)')
+
+
+def _words(line: str, file: str, number: int) -> list[str]:
+    words: list[str] = []
+    for match in _TOKEN.finditer(line):
+        bare = match[3]
+        if bare is not None and bare.startswith("#"):
+            break
+        if bare is not None and bare[0] in "\"'":
+            raise ScriptError(file, number, f"the quote in {bare} is never closed")
+        words.append(next(group for group in match.groups() if group is not None))
+    return words
+
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)", re.ASCII)
+_CONDITION = re.compile(r"([A-Za-z]+)(>=|<=|==|>|<)([+-]?\d+(?:\.\d+)?)(dB|dBFS)?", re.ASCII | re.IGNORECASE)
+_OPERATOR = re.compile(r"[<>=]+|.*[<>=]")
+
+
+class _Place(TypedDict):
+    line: int
+    text: str
+
+
+class _Line:
+    """A cursor over the words of one line."""
+
+    def __init__(self, file: str, number: int, text: str, words: list[str]) -> None:
+        self._file = file
+        self._line = number
+        self._text = text
+        self._words = words
+
+    def step(self) -> Step:
+        verb = self._words.pop(0)
+        if verb not in _VERBS:
+            self._fail(f'unknown verb "{verb}"{_closest(verb, _VERBS)}')
+        step = _VERBS[verb](self)
+        if self._words:
+            self._fail(f'"{self._words[0]}" is too much here; write: {_USAGE[verb]}')
+        return step
+
+    # --- one method a verb
+
+    def _wait(self) -> Step:
+        if self._words and _TIME.fullmatch(self._words[0]) and len(self._words) == 1:
+            self._fail(f"wait needs a peer to wait for; to pause, write: sleep {self._words[0]}")
+        peer = self._peer("wait")
+        timeout = self._within()
+        if timeout is None and self._words:
+            timeout = self._time(self._words.pop(0))
+        return Wait(peer=peer, timeout=timeout, **self._place)
+
+    def _call(self) -> Step:
+        return Call(peer=self._peer("call"), timeout=self._within(some=True), **self._place)
+
+    def _expect(self) -> Step:
+        what = self._word("expect")
+        match what:
+            case "connected":
+                return ExpectConnected(peer=self._peer("expect"), timeout=self._within(), **self._place)
+            case "video":
+                return self._media(what, VIDEO)
+            case "audio":
+                return self._media(what, AUDIO)
+            case "ended":
+                peer = self._peer("expect")
+                reason = self._words.pop(0) if self._words and self._words[0] != "within" else None
+                if reason is not None and reason not in events.REASONS:
+                    self._fail(f'"{reason}" is no reason{_closest(reason, events.REASONS)}')
+                return ExpectEnded(peer=peer, reason=reason, timeout=self._within(), **self._place)
+            case _:
+                kinds = ("connected", "video", "audio", "ended")
+                self._fail(f'cannot expect "{what}"{_closest(what, kinds)}')
+
+    def _media(self, kind: str, quantities: Collection[str]) -> Step:
+        peer = self._peer("expect")
+        conditions: list[Condition] = []
+        window = timeout = None
+        while self._words:
+            match self._words[0]:
+                case "for":
+                    window = self._after("for", some=True)
+                case "within":
+                    timeout = self._after("within", some=True)
+                case _:
+                    conditions.append(self._condition(kind, quantities))
+        if window is not None and not conditions:
+            self._fail(f"for {window:g}s needs a condition: {'fps>=20' if kind == 'video' else 'level>-50dB'}")
+        if window is not None and timeout is not None and window > timeout:
+            self._fail(f"for {window:g}s cannot end within {timeout:g}s")
+        return ExpectMedia(
+            kind=kind, peer=peer, conditions=tuple(conditions), window=window, timeout=timeout, **self._place
+        )
+
+    def _snapshot(self) -> Step:
+        peer, path = self._peer("snapshot"), self._word("snapshot")
+        return Snapshot(peer=peer, path=path, timeout=self._within(some=True), **self._place)
+
+    def _record(self) -> Step:
+        peer, path = self._peer("record"), self._word("record")
+        if self._words and self._words[0] == "for":
+            self._words.pop(0)
+        seconds = self._time(self._words.pop(0), some=True) if self._words else None
+        return Record(peer=peer, path=path, seconds=seconds, **self._place)
+
+    def _hang_up(self) -> Step:
+        return HangUp(peer=self._peer("hang-up"), **self._place)
+
+    def _sleep(self) -> Step:
+        return Sleep(seconds=self._time(self._word("sleep")), **self._place)
+
+    # --- pieces of a line
+
+    @property
+    def _place(self) -> _Place:
+        return {"line": self._line, "text": self._text}
+
+    def _fail(self, message: str) -> NoReturn:
+        raise ScriptError(self._file, self._line, message)
+
+    def _word(self, verb: str) -> str:
+        if not self._words:
+            self._fail(f"the line ends too early; write: {_USAGE[verb]}")
+        return self._words.pop(0)
+
+    def _peer(self, verb: str) -> str:
+        peer = self._word(verb)
+        if not is_valid_id(peer):
+            self._fail(f'"{peer}" is no peer id: 1 to 64 of A-Z a-z 0-9 . _ ~ -; write: {_USAGE[verb]}')
+        return peer
+
+    def _time(self, word: str, *, some: bool = False) -> float:
+        """Seconds; with ``some``, more than none: nothing is recorded, measured or connected in no time."""
+        match = _TIME.fullmatch(word)
+        if match is None:
+            self._fail(f'"{word}" is no time; write it with its unit: 500ms, 10s, 2m')
+        seconds = float(match[1]) * _UNITS[match[2]]
+        if some and seconds == 0:
+            self._fail(f'"{word}" is too short for anything to come; write a time like 500ms or 5s')
+        return seconds
+
+    def _after(self, keyword: str, *, some: bool = False) -> float:
+        self._words.pop(0)
+        if not self._words:
+            self._fail(f"{keyword} needs a time: {keyword} 5s")
+        return self._time(self._words.pop(0), some=some)
+
+    def _within(self, *, some: bool = False) -> float | None:
+        return self._after("within", some=some) if self._words and self._words[0] == "within" else None
+
+    def _condition(self, kind: str, quantities: Collection[str]) -> Condition:
+        word = self._words.pop(0)
+        while self._words and (_OPERATOR.fullmatch(word) or re.match(r"[<>=]", self._words[0])):  # fps >= 20
+            word += self._words.pop(0)
+        match = _CONDITION.fullmatch(word)
+        if match is None:
+            example = "fps>=20" if kind == "video" else "level>-50dB"
+            self._fail(f'"{word}" is no condition on {kind}; write it like {example}, or: for 5s, within 3s')
+        quantity, operator, value, unit = match[1].lower(), match[2], float(match[3]), match[4]
+        if quantity not in quantities:
+            self._fail(f"{kind} has no {quantity}{_closest(quantity, quantities)}")
+        if unit and quantity != "level":
+            self._fail(f"{quantity} is not measured in {unit}")
+        return Condition(quantity, operator, value)
+
+
+_VERBS: Final[dict[str, Callable[[_Line], Step]]] = {
+    "wait": _Line._wait,
+    "call": _Line._call,
+    "expect": _Line._expect,
+    "snapshot": _Line._snapshot,
+    "record": _Line._record,
+    "hang-up": _Line._hang_up,
+    "sleep": _Line._sleep,
+}
+
+VERBS: Final = tuple(_VERBS)
+
+_USAGE: Final = {
+    "wait": "wait PEER [TIME]",
+    "call": "call PEER [within TIME]",
+    "expect": "expect video|audio|connected|ended PEER …",
+    "snapshot": "snapshot PEER PATH [within TIME]",
+    "record": "record PEER PATH [TIME]",
+    "hang-up": "hang-up PEER",
+    "sleep": "sleep TIME",
+}
+
+
+def _closest(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"

@@ -1,0 +1,276 @@
+"""The WebSocket to the relay: connect, join, send, receive, and come back for ever.
+
+The only user of ``websockets`` in this package. It keeps no state about peers or calls: what it learns it hands
+to ``deliver``, in the event loop, as one of the events below.
+
+What is sent while the relay is away waits, for at most ``KEEP`` seconds, and goes out in order once we are back:
+a hang-up or a candidate still finds its call, and everything older has met its deadline anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from . import protocol
+from .errors import ConfigError, ProtocolError, redacted
+from .protocol import Join, Message
+
+log = logging.getLogger(__name__)
+
+
+class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
+    """websockets at DEBUG writes whole frames and headers: token and key of the join, passwords of TURN servers."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level >= logging.WARNING and super().isEnabledFor(level)
+
+
+_WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("websockets.client"), {})
+
+BACKOFF_MIN: Final = 0.5
+BACKOFF_MAX: Final = 10.0
+"""Seconds between two attempts to reach the relay; doubled each time, with jitter, so that peers of a relay that
+comes back do not all knock at once."""
+
+KEEP: Final = 15.0
+MAX_KEPT: Final = 256
+
+OPEN_TIMEOUT: Final = 5.0
+PING_INTERVAL: Final = 10.0
+PING_TIMEOUT: Final = 10.0
+
+_FATAL: Final = {
+    protocol.CLOSE_REPLACED: ("replaced", "another program took our seat with the same id and key"),
+    protocol.CLOSE_BAD_JOIN: ("bad-join", "the join was refused"),
+    protocol.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was refused"),
+    protocol.CLOSE_ID_TAKEN: ("id-taken", "the id is taken; use another --id"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """We are in the room. ``peers`` is who else is."""
+
+    peers: protocol.PeerList
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The relay is out of reach; the next attempt comes by itself. ``why`` is for people."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The relay does not want us, and will not want us the next time: ``run`` has ended."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    message: Message
+
+
+SignalingEvent = Up | Down | Refused | Received
+
+
+def check_url(url: str) -> str:
+    """``url`` if it can be one of a relay; a missing path becomes ``/ws``.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("ws", "wss") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(
+            f"{redacted(url)!r} is no relay; write ws://host:port/ws or wss://host/ws", where="--server"
+        )
+    return url if parts.path not in ("", "/") else parts._replace(path="/ws").geturl()
+
+
+class Signaling:
+    """See the module. ``join`` is sent on every connection."""
+
+    def __init__(
+        self,
+        url: str,
+        join: Join,
+        deliver: Callable[[SignalingEvent], None],
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = check_url(url)
+        self._join = join
+        self._deliver = deliver
+        self._tls = tls or (ssl.create_default_context() if urlsplit(self._url).scheme == "wss" else None)
+        self._socket: ClientConnection | None = None
+        self._outbox: deque[tuple[float, str]] = deque(maxlen=MAX_KEPT)
+        self._pending = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._refusal: tuple[str, str] | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def up(self) -> bool:
+        """Whether we are in the room."""
+        return self._socket is not None
+
+    def send(self, message: Message) -> None:
+        """Put ``message`` in line. Never blocks and never fails."""
+        self._outbox.append((asyncio.get_running_loop().time() + KEEP, protocol.dump(message)))
+        self._idle.clear()
+        self._pending.set()
+        log.debug("> %s", _summary(message))
+
+    async def flushed(self) -> None:
+        """Wait until everything in line is out; at once while the relay is away."""
+        if self._socket is not None:
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled or refused. Being cancelled leaves in good order."""
+        tries = 0
+        while True:
+            why = "the relay closed the connection"
+            try:
+                async with self._connect() as socket:
+                    await self._enter(socket)
+                    tries = 0
+                    await self._serve(socket)
+            except ConnectionClosed as exc:
+                if exc.rcvd is not None:
+                    code, text = _FATAL.get(exc.rcvd.code, ("", ""))
+                    if code:
+                        refused = self._refusal or (code, exc.rcvd.reason or text)
+                        self._deliver(Refused(*refused))
+                        return
+                    why = exc.rcvd.reason or f"closed with {exc.rcvd.code}"
+            except TimeoutError:
+                why = "no answer"
+            except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
+                why = redacted(str(exc)) or type(exc).__name__
+            tries += 1
+            delay = random.uniform(BACKOFF_MIN, min(BACKOFF_MIN * 2**tries, BACKOFF_MAX))
+            log.info("= relay away (%s), next try in %.1f s", why, delay)
+            self._deliver(Down(why))
+            await asyncio.sleep(delay)
+
+    def _connect(self) -> connect:
+        return connect(
+            self._url,
+            logger=_WEBSOCKETS_LOG,
+            ssl=self._tls,
+            compression=None,  # offers are sent once; deflate costs memory per connection and CPU per frame
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=1.0,
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_TIMEOUT,
+            max_size=4 * protocol.MAX_FRAME,
+            proxy=None if _is_loopback(self._url) else True,
+        )
+
+    async def _enter(self, socket: ClientConnection) -> None:
+        self._refusal = None
+        async with asyncio.timeout(OPEN_TIMEOUT):
+            await socket.send(protocol.dump(self._join))
+            while True:
+                match _parse(await socket.recv()):
+                    case protocol.PeerList() as peers:
+                        break
+                    case protocol.Error(code, message):
+                        self._refusal = (code, message)  # the close code that follows says whether for good
+        log.debug("< %s", _summary(peers))
+        self._socket = socket
+        self._deliver(Up(peers))
+
+    async def _serve(self, socket: ClientConnection) -> None:
+        closed: ConnectionClosed | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write(socket), name="signaling-writer")
+                try:
+                    while True:
+                        message = _parse(await socket.recv())
+                        if message is not None:
+                            log.debug("< %s", _summary(message))
+                            self._deliver(Received(message))
+                except ConnectionClosed as exc:
+                    closed = exc
+                except asyncio.CancelledError:
+                    await socket.close()  # 1000: we leave. The context manager alone would say 1011 and we'd be kept
+                    raise
+                writer.cancel()
+        finally:
+            self._socket = None
+            self._idle.set()
+        raise closed
+
+    async def _write(self, socket: ClientConnection) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await self._pending.wait()
+            while self._outbox:
+                until, text = self._outbox.popleft()
+                if until > now():
+                    try:
+                        await socket.send(text)
+                    except ConnectionClosed:
+                        self._outbox.appendleft((until, text))
+                        return  # the reader sees it too; the frame stays in line
+            self._pending.clear()
+            self._idle.set()
+
+
+def _parse(frame: str | bytes) -> Message | None:
+    if isinstance(frame, bytes):
+        log.info("= a binary frame from the relay is ignored")
+        return None
+    try:
+        return protocol.parse(frame)
+    except ProtocolError as exc:
+        log.info("= a frame that cannot be read is ignored: %s", exc)
+        return None
+
+
+def _summary(message: Message) -> str:
+    match message:
+        case protocol.Candidate(from_, to, candidate):
+            return f"candidate {from_} to {to}: {candidate.candidate if candidate else 'end'}"
+        case protocol.Offer(from_, to) | protocol.Answer(from_, to):
+            return f"{type(message).__name__.lower()} {from_} to {to}"
+        case protocol.Join(peer_id, room):
+            return f"join {peer_id} {room or ''}"
+        case protocol.PeerList(peers):  # with the passwords of TURN servers
+            return f"peer-list {' '.join(peers)}"
+    return str(message)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

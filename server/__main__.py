@@ -1,0 +1,24 @@
+"""``python -m server``: the relay with its defaults; ``peer serve`` is the one with options."""
+
+import asyncio
+import logging
+import sys
+
+from .relay import CannotListen, RelayConfig, serve
+
+
+def main() -> int:
+    """Run the relay. Exit codes: 0 told to stop, 1 it could not listen, 130 interrupted twice."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(serve(RelayConfig()))
+    except CannotListen as exc:
+        logging.getLogger("server").error("%s", exc)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

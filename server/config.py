@@ -1,0 +1,55 @@
+"""Every number the relay obeys, in one frozen dataclass. Times in seconds, sizes in octets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from peer.protocol import MAX_FRAME, MAX_FRAME_BEFORE_JOIN
+
+MAX_HEAD: Final = 16 * 1024
+"""Octets of one HTTP request head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig:
+    """Where to listen, how long to wait, how much to hold.
+
+    Raises:
+        ValueError: a size or a time that cannot work.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one; ``Relay.port`` says which."""
+
+    join_timeout: float = 10.0
+    """From the TCP connection to the ``join``, the HTTP request included."""
+    grace: float = 5.0
+    """How long a keyed seat outlives its socket (rule 6); 0 turns it off."""
+    takeover_ping: float = 2.0
+    """How long the holder of an id has to answer when somebody else wants it (rule 3)."""
+    ping_interval: float = 12.0
+    """Each client is pinged this often, and dropped when a whole interval brought nothing: a half-open socket is
+    found after at most two of them, 24 s of the protocol's 30."""
+    close_timeout: float = 5.0
+    """How long a socket may take to finish the closing handshake before it is aborted."""
+
+    max_frame: int = MAX_FRAME
+    max_frame_before_join: int = MAX_FRAME_BEFORE_JOIN
+    outbox: int = 4 * 1024 * 1024
+    """What may wait for one slow reader (rule 7): the list and the notices of 10,000 peers are 1.3 MB."""
+    queue: int = MAX_FRAME
+    """What may wait for one seat in grace (rule 6)."""
+
+    def __post_init__(self) -> None:
+        for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be more than 0 s")
+        if not self.grace >= 0:
+            raise ValueError("grace must not be negative; 0 turns it off")
+        for name in ("max_frame", "max_frame_before_join", "outbox"):
+            if getattr(self, name) < 1024:
+                raise ValueError(f"{name} must be at least 1024 octets")
+        if not 0 <= self.port <= 65535:
+            raise ValueError("port must be 0 to 65535")

@@ -1,0 +1,29 @@
+"""What keeps a relay from starting. Errors hold facts; ``str()`` makes the sentence: what, where, what to try."""
+
+from __future__ import annotations
+
+import errno
+
+from peer.protocol import PeerError
+
+
+class CannotListen(PeerError):
+    """The relay could not bind ``host``:``port``; ``cause`` is the operating system's reason."""
+
+    def __init__(self, host: str, port: int, cause: OSError) -> None:
+        super().__init__(host, port, cause)
+        self.host = host
+        self.port = port
+        self.cause = cause
+
+    def __str__(self) -> str:
+        where = f"cannot listen on {self.host}:{self.port}"
+        match self.cause.errno:
+            case errno.EADDRINUSE:
+                return f"{where}: the port is in use; is another relay running? try --port 0 for a free one"
+            case errno.EACCES:
+                return f"{where}: not permitted; ports below 1024 are for root, try --port 8080"
+            case errno.EADDRNOTAVAIL:
+                return f"{where}: this machine has no such address; try --host 127.0.0.1"
+            case _:
+                return f"{where}: {self.cause.strerror or self.cause}; try another --host or --port"

@@ -1,0 +1,320 @@
+"""The relay: the shell around ``room.Rooms``. It owns the sockets, the clock and the keep-alive; it decides nothing.
+
+One thread, no task a client: asyncio's callbacks, one timer for the rooms' next deadline, one for the pings. Clients
+are pinged from a wheel of slots, so that ten thousand of them are not all pinged in the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from peer.protocol import (
+    CLOSE_BAD_JOIN,
+    Error,
+    ProtocolError,
+    dump,
+    read_envelope,
+    read_join,
+)
+
+from .client import Client, Phase
+from .config import RelayConfig
+from .errors import CannotListen
+from .frames import text_frame
+from .outbox import Outbox
+from .pages import Pages, Request
+from .room import Admit, Ask, Close, Command, Rooms, Send
+
+__all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
+
+logger = logging.getLogger("server")
+
+_GOING_AWAY: Final = 1001
+_READ: Final = 32 * 1024  # octets a turn: a flood costs the others about a millisecond
+_BACKLOG: Final = 1024  # a thousand peers come back at once when a relay was restarted
+_SLOTS: Final = 16  # of the ping wheel
+
+
+class Relay:
+    """One listening relay. ``start``, then ``stop``; a relay that was stopped is not started again."""
+
+    def __init__(self, config: RelayConfig) -> None:
+        self.config = config
+        self.buffer = memoryview(bytearray(_READ))
+        self._rooms: Rooms[Client] = Rooms(grace=config.grace, takeover_ping=config.takeover_ping, queue=config.queue)
+        self._pages = Pages.of_package()
+        self._clients: set[Client] = set()
+        self._touched: list[Outbox] = []
+        self._flush_is_due = False
+        self._commands: deque[Command[Client]] = deque()
+        self._running = False
+        self._stopping = False
+        self._empty = asyncio.Event()
+        self._wheel: list[set[Client]] = [set() for _ in range(_SLOTS)]
+        self._slot = 0
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+        self._port = config.port
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def port(self) -> int:
+        """The port it listens on: the real one when the configuration said 0."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where peers connect to."""
+        host = self.config.host
+        return f"ws://{f'[{host}]' if ':' in host else host}:{self._port}/ws"
+
+    @property
+    def page(self) -> str:
+        """Where browsers get the page."""
+        return "http" + self.url.removeprefix("ws").removesuffix("ws")
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind and listen; on return clients can connect. Raises this process's soft limit of open files.
+
+        Raises:
+            CannotListen: the address cannot be bound.
+        """
+        self._loop = asyncio.get_running_loop()
+        config = self.config
+        _allow_many_sockets()
+        try:
+            self._server = await self._loop.create_server(
+                lambda: Client(self), config.host, config.port, backlog=_BACKLOG
+            )
+        except OSError as exc:
+            raise CannotListen(config.host, config.port, exc) from None
+        except UnicodeError as exc:  # no name of a host can be spelled like this
+            raise CannotListen(config.host, config.port, OSError(str(exc))) from None
+        self._port = self._server.sockets[0].getsockname()[1]
+        self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
+        logger.info("= listening on %s", self.url)
+
+    async def stop(self, code: int = _GOING_AWAY, reason: str = "the relay is shutting down") -> None:
+        """Close every client with ``code``, without a ``peer-left`` to anybody, and stop listening.
+
+        Returns when all are gone, after ``close_timeout`` seconds at the latest.
+        """
+        if self._stopping or self._server is None:
+            return
+        self._stopping = True
+        self._server.close()
+        for timer in (self._ping_timer, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
+        logger.info("= stopping, %d connections", len(self._clients))
+        for client in list(self._clients):
+            client.close(code, reason)
+        try:
+            async with asyncio.timeout(self.config.close_timeout):
+                while self._clients:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            for client in list(self._clients):
+                client.abort()
+        await self._server.wait_closed()
+
+    # --- what clients tell (client.Hub) -----------------------------------------------------------------------
+
+    def opened(self, client: Client) -> None:
+        self._clients.add(client)
+        if self._stopping:
+            client.abort()
+
+    def ended(self, client: Client) -> None:
+        self._clients.discard(client)
+        self._empty.set()
+
+    def asked(self, client: Client, request: Request) -> bytes:
+        logger.debug("< %s %s %s", client.address, request.method, request.path)
+        health = {"status": "ok", "peers": len(self._rooms), "rooms": len(self._rooms.rooms())}
+        return self._pages.answer(request, health)
+
+    def text(self, client: Client, octets: bytes) -> None:
+        # the place for a rate limit: here every message of a client passes, before anything is done for it
+        try:
+            text = octets.decode()
+        except UnicodeDecodeError:
+            self.refuse(client, "bad-message", "not UTF-8")
+            return
+        try:
+            if client.phase is Phase.JOINED:
+                envelope = read_envelope(text)
+                if logger.isEnabledFor(logging.DEBUG):
+                    to = "all" if envelope.to is None else envelope.to[:64]
+                    logger.debug("< %s %r to %r, %d octets", self._name(client), envelope.type[:64], to, len(octets))
+                commands = self._rooms.route(client, envelope, octets)
+            else:
+                commands = self._rooms.join(client, read_join(text), self._loop.time())
+        except ProtocolError as exc:
+            self.refuse(client, exc.code, exc.message)
+            return
+        if len(commands) == 1 and isinstance(command := commands[0], Send):  # nearly always
+            self._send(command.to, command.text)
+            return
+        self._run(commands)
+        if client.phase is Phase.JOINING:
+            client.claim()
+
+    def refuse(self, client: Client, code: str, message: str) -> None:
+        """Answer a frame that went nowhere (rule 8): after the join that is all, before it the connection ends."""
+        joined = client.phase is Phase.JOINED
+        if not joined and code == "bad-message":
+            code = "bad-join"
+        logger.debug("! %s %s: %s", self._name(client), code, message)
+        client.send(text_frame(dump(Error(code, message)).encode()))
+        if not joined:
+            client.close(CLOSE_BAD_JOIN, message[:120])
+
+    def pong(self, client: Client) -> None:
+        self._run(self._rooms.pong(client))
+
+    def lost(self, client: Client, *, clean: bool) -> None:
+        for slot in self._wheel:
+            slot.discard(client)
+        if self._stopping:
+            return
+        if (name := self._rooms.name(client)) is not None:
+            logger.info("- %s %s", name, "left" if clean else "was lost")
+        now = self._loop.time()
+        self._run(self._rooms.leave(client, now) if clean else self._rooms.drop(client, now))
+
+    def touched(self, outbox: Outbox) -> None:
+        self._touched.append(outbox)
+
+    def flush(self) -> None:
+        """Send what waits, unless presence does: that waits for the end of this turn of the loop, because in a
+        storm the same turn brings more of it."""
+        if self._touched and not self._flush_is_due:
+            self._flush()
+
+    # --- what the rooms decide --------------------------------------------------------------------------------
+
+    def _run(self, commands: Iterable[Command[Client]]) -> None:
+        """Run commands in the order in which they were decided, also those that running them leads to."""
+        self._commands.extend(commands)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._commands:
+                match self._commands.popleft():
+                    case Send(to, text):
+                        self._send(to, text)
+                    case Admit(client):
+                        self._admit(client)
+                    case Ask(client):
+                        client.ask()
+                    case Close(client, code, reason):
+                        logger.info("> %s closed, %d %s", client.address, code, reason)
+                        client.close(code, reason)
+        finally:
+            self._running = False
+        self._arm()
+
+    def _send(self, to: Sequence[Client], text: bytes) -> None:
+        frame = text_frame(text)  # once for everybody
+        for client in to:
+            client.send(frame)
+        if len(to) > 1:
+            self._flush_soon()
+
+    def _admit(self, client: Client) -> None:
+        client.admit()
+        self._wheel[self._slot - 1].add(client)  # the slot that was visited last: it comes after a whole interval
+        logger.info("+ %s joined from %s", self._name(client), client.address)
+
+    def _name(self, client: Client) -> str:
+        return self._rooms.name(client) or client.address
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        touched, self._touched = self._touched, []
+        for outbox in touched:
+            outbox.flush()
+
+    # --- timers -----------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Set the timer to the rooms' next deadline."""
+        deadline = self._rooms.deadline
+        timer = self._deadline_timer
+        if timer is not None:
+            if deadline is not None and timer.when() <= deadline and not timer.cancelled():
+                return  # too early at worst
+            timer.cancel()
+        self._deadline_timer = None if deadline is None else self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._deadline_timer = None
+        # a timer may ring a clock's resolution early
+        deadline = self._rooms.deadline
+        self._run(self._rooms.expire(max(self._loop.time(), deadline or 0.0)))
+        self._flush_soon()
+
+    def _turn_wheel(self) -> None:
+        self._ping_timer = self._loop.call_later(self.config.ping_interval / _SLOTS, self._turn_wheel)
+        slot = self._wheel[self._slot]
+        self._slot = (self._slot + 1) % _SLOTS
+        for client in list(slot):
+            if not client.ping():
+                logger.info("! %s is silent", self._name(client))
+                client.abort()
+        self.flush()
+
+
+async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None = None) -> None:
+    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect.
+
+    Args:
+        started: called once, when clients can connect.
+
+    Raises:
+        CannotListen: the address cannot be bound.
+    """
+    relay = Relay(config)
+    await relay.start()
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def tell() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        told.set()
+
+    for number in signals:
+        loop.add_signal_handler(number, tell)
+    try:
+        if started is not None:
+            started(relay)
+        await told.wait()
+    finally:
+        await relay.stop()
+
+
+def _allow_many_sockets() -> None:
+    """A peer is a descriptor, and the usual soft limit of 1,024 is too few; the hard one is the administrator's."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

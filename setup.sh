@@ -1,0 +1,138 @@
+#!/bin/sh
+# Sets the project up in .venv and, if asked, runs something in it. POSIX sh; needs python3 (3.11 or newer) with venv.
+#
+#   ./setup.sh                 set up only
+#   ./setup.sh demo [ARG...]   set up, then `peer demo`
+#   ./setup.sh test [ARG...]   set up with all test tools, then pytest
+#   ./setup.sh tools           set up with all test tools only
+#
+# System packages are installed with apt-get by root, or through sudo when that asks no password; otherwise what is
+# missing is said in one line. With CI=true a tool that is missing is a failure. A second run finds everything in place
+# and is quick.
+set -eu
+cd "$(dirname "$0")"
+
+# For the windows of opencv-python, and only there.
+WINDOW_LIBRARIES="libgl1 libglib2.0-0"
+# What tests drive: a browser; a display; sound without a card; a TURN server; FFmpeg as the other end of RTSP; the
+# page's modules (libatomic1 is for the node inside of playwright); the old page and server.
+TEST_PACKAGES="chromium libatomic1 xvfb xdotool pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg
+    nodejs npm golang-go golang-github-gorilla-websocket-dev"
+
+say() { printf '%s\n' "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# Some come from elsewhere as well, and then Debian's own would not go beside them: NodeSource's nodejs brings npm.
+came_otherwise() {
+    case $1 in
+        nodejs) command -v node ;;
+        npm) command -v npm ;;
+        golang-go) command -v go ;;
+        *) false ;;
+    esac >/dev/null 2>&1
+}
+
+# Prints the packages among "$@" that are not installed. Newer releases call libglib2.0-0 libglib2.0-0t64.
+missing() {
+    for package in "$@"; do
+        installed "$package" || installed "${package}t64" || came_otherwise "$package" || printf '%s ' "$package"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Installs the Debian packages "$@" that are missing; fails when it cannot.
+provide() {
+    command -v dpkg-query >/dev/null 2>&1 || { say "this is no Debian; please provide: $*"; return 1; }
+    wanted=$(missing "$@")
+    [ -n "$wanted" ] || return 0
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        say "missing; please run: sudo apt-get install ${wanted% }"
+        return 1
+    fi
+    say "installing ${wanted% }"
+    apt_get update || say "apt-get update failed; going on with what is known"
+    # shellcheck disable=SC2086  # a list of packages
+    apt_get install -y --no-install-recommends $wanted && return 0
+    for package in $wanted; do  # one that this release does not have keeps none of the others out
+        apt_get install -y --no-install-recommends "$package" || say "$package could not be installed"
+    done
+    [ -z "$(missing "$@")" ]
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" >&2
+}
+
+usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    for python in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if command -v "$python" >/dev/null 2>&1 && usable "$python"; then
+            command -v "$python"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Ubuntu and Debian keep venv's pip in a package of its own.
+make_venv() {
+    python=$(find_python) || {
+        provide python3 python3-venv || die "Python 3.11 or newer is needed"
+        python=$(find_python) || die "Python 3.11 or newer is needed; this system's is $(python3 --version 2>&1)"
+    }
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        provide "python$version-venv" || exit 1
+    fi
+    say "making .venv with $("$python" --version 2>&1)"
+    "$python" -m venv --clear .venv
+}
+
+# Installs the project into .venv, with the extra "$1" ("" or "test"); skipped while pyproject.toml stays as it was.
+install() {
+    stamp=".venv/.installed${1:+-$1}"
+    now=$(cksum <pyproject.toml)
+    if [ -x .venv/bin/python ] && usable .venv/bin/python && [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
+        return 0
+    fi
+    { [ -x .venv/bin/python ] && usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; } || make_venv
+    say "installing into .venv (a minute or more the first time)"
+    .venv/bin/python -m pip install --disable-pip-version-check -e ".${1:+[$1]}" >&2
+    printf '%s\n' "$now" >"$stamp"
+    [ -z "$1" ] || printf '%s\n' "$now" >.venv/.installed
+}
+
+what=${1:-}
+[ $# = 0 ] || shift
+case $what in
+    "")
+        install ""
+        say "done; try: .venv/bin/peer demo"
+        ;;
+    demo)
+        install ""
+        if [ -n "${DISPLAY:-}" ]; then
+            # shellcheck disable=SC2086
+            provide $WINDOW_LIBRARIES || say "going on without windows"
+        fi
+        exec .venv/bin/peer demo "$@"
+        ;;
+    test | tools)
+        # shellcheck disable=SC2086
+        provide $WINDOW_LIBRARIES $TEST_PACKAGES || [ "${CI:-}" != true ] || die "CI needs every tool"
+        install test
+        [ "$what" = tools ] || exec .venv/bin/python -m pytest "$@"
+        ;;
+    -h | --help | help)
+        sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+        ;;
+    *)
+        die "there is no \"$what\"; there are: demo, test, tools"
+        ;;
+esac

@@ -1,0 +1,119 @@
+// What rig.py puts into a page before the page's own scripts.
+
+globalThis.rig = {
+  // A camera that is told from others by its colour, and a microphone by its tone; or none at all.
+  camera(kind, [r, g, b], tone) {
+    if (!navigator.mediaDevices) return; // about:blank
+    const none = () => Promise.reject(new DOMException("Requested device not found", "NotFoundError"));
+    const asked = new Promise((resolve) => (rig.allow = resolve));
+    const own = async ({ audio, video }) => {
+      const stream = new MediaStream();
+      if (video) {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 180 });
+        const paint = canvas.getContext("2d");
+        let step = 0;
+        setInterval(() => {
+          paint.fillStyle = `rgb(${r} ${g} ${b})`;
+          paint.fillRect(0, 0, 320, 180);
+          paint.fillStyle = "white";
+          paint.fillRect((step++ * 4) % 320, 80, 16, 16);
+        }, 66);
+        stream.addTrack(canvas.captureStream(15).getVideoTracks()[0]);
+      }
+      if (audio) {
+        const context = new AudioContext();
+        const oscillator = new OscillatorNode(context, { frequency: tone });
+        const destination = context.createMediaStreamDestination();
+        oscillator.connect(new GainNode(context, { gain: 0.3 })).connect(destination);
+        oscillator.start();
+        stream.addTrack(destination.stream.getAudioTracks()[0]);
+      }
+      return stream;
+    };
+    const kinds = { own, none, asked: (wanted) => asked.then(() => own(wanted)) };
+    const use = (kind) => (navigator.mediaDevices.getUserMedia = kinds[kind]);
+    use(kind);
+    rig.unplug = () => {
+      use("none");
+      for (const track of rig.find("#me video").srcObject.getTracks()) {
+        track.stop();
+        track.dispatchEvent(new Event("ended")); // a script that stops a track hears nothing, an unplugged one does
+      }
+    };
+    rig.plug = () => {
+      use("own");
+      navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+    };
+  },
+
+  // Whoever dials `from` gets `to`: for a page that hard-codes its server.
+  dial(from, to) {
+    const Real = WebSocket;
+    globalThis.WebSocket = class extends Real {
+      constructor(url, ...rest) {
+        super(url === from ? to : url, ...rest);
+      }
+    };
+  },
+
+  // The first id that is rolled as `Math.random().toString(36).substr(2, 9)` is `id`. Nobody else uses substr.
+  dice(id) {
+    const real = String.prototype.substr;
+    String.prototype.substr = function (...range) {
+      String.prototype.substr = real;
+      return id;
+    };
+  },
+
+  find(selector) {
+    if (!selector.startsWith("xpath=")) return document.querySelector(selector);
+    const { FIRST_ORDERED_NODE_TYPE } = XPathResult;
+    return document.evaluate(selector.slice(6), document, null, FIRST_ORDERED_NODE_TYPE, null).singleNodeValue;
+  },
+
+  click(selector) {
+    const button = rig.find(selector);
+    button?.click();
+    return Boolean(button);
+  },
+
+  video(selector) {
+    const video = rig.find(selector);
+    if (!video || !video.videoWidth) return null;
+    const [columns, rows] = [5, 3];
+    const canvas = new OffscreenCanvas(columns * 8, rows * 8);
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
+    paint.drawImage(video, 0, 0, canvas.width, canvas.height);
+    const samples = [];
+    for (let y = 0; y < rows; y++) {
+      for (let x = 0; x < columns; x++) {
+        const [r, g, b] = paint.getImageData(x * 8 + 4, y * 8 + 4, 1, 1).data;
+        samples.push([r, g, b]);
+      }
+    }
+    const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+    return { width: video.videoWidth, height: video.videoHeight, frames, samples };
+  },
+
+  async sound(selector, seconds) {
+    const stream = rig.find(selector)?.srcObject;
+    if (!stream?.getAudioTracks().length) return { level: -Infinity, frequency: 0 };
+    const context = new AudioContext();
+    const analyser = new AnalyserNode(context, { fftSize: 4096, smoothingTimeConstant: 0 });
+    context.createMediaStreamSource(stream).connect(analyser);
+    const wave = new Float32Array(analyser.fftSize);
+    const spectrum = new Float32Array(analyser.frequencyBinCount);
+    let best = { level: -Infinity, frequency: 0 };
+    for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      analyser.getFloatTimeDomainData(wave);
+      const level = 10 * Math.log10(wave.reduce((sum, sample) => sum + sample * sample, 0) / wave.length);
+      if (level <= best.level) continue;
+      analyser.getFloatFrequencyData(spectrum);
+      const frequency = (spectrum.indexOf(Math.max(...spectrum)) * context.sampleRate) / analyser.fftSize;
+      best = { level, frequency };
+    }
+    await context.close();
+    return Number.isFinite(best.level) ? best : { level: -200, frequency: 0 };
+  },
+};

@@ -1,0 +1,154 @@
+"""``peer call``, as a process, against a real relay and a real node."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import QUIET, TEST, Program
+
+
+def call(relay: str, *args: str) -> Program:
+    return Program("call", "--server", relay, "--json", *QUIET, *args)
+
+
+def test_a_call_of_a_given_length_is_done(relay: str, door: str, tmp_path: Path) -> None:
+    picture, film = tmp_path / "door.png", tmp_path / "door.mkv"
+    with call(relay, door, "--duration", "2s", "--record", str(film), "--snapshot", str(picture)) as program:
+        assert program.wait() == 0
+    names = program.names()
+    assert names[:3] == ["joined", "calling", "connected"]
+    assert {"first-frame", "snapshot", "recorded", "ended"} <= set(names)
+    assert all("time" in body for body in program.events)
+    ended = next(body for body in program.events if body["event"] == "ended")
+    assert (ended["peer"], ended["reason"]) == (door, "hang-up")
+    first = next(body for body in program.events if body["event"] == "first-frame")
+    assert (first["width"], first["height"]) == (320, 240)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert film.stat().st_size > 5_000
+    assert program.text == []
+
+
+def test_a_peer_that_is_absent_is_4(relay: str) -> None:
+    with call(relay, "nobody", "--timeout", "500ms") as program:
+        assert program.wait() == 4
+    error = program.events[-1]
+    assert (error["event"], error["code"], error["peer"]) == ("error", "no-answer", "nobody")
+
+
+def test_a_peer_that_comes_late_is_waited_for(relay: str) -> None:
+    with call(relay, "late", "--duration", "200ms", "--timeout", "20s") as program:
+        program.expect("joined")
+        with Program("run", "--id", "late", "--server", relay, "--json", *TEST) as late:
+            late.expect("joined")
+            assert program.wait() == 0
+
+
+def test_a_remote_that_hangs_up_is_a_good_end(relay: str) -> None:
+    with (
+        Program("run", "--id", "brief", "--server", relay, "--json", *TEST) as brief,
+        call(relay, "brief") as program,
+    ):
+        program.expect("connected")
+        brief.send(signal.SIGTERM)
+        assert program.expect("ended")["reason"] == "remote-hang-up"
+        assert program.wait() == 0
+        assert brief.wait() == 130
+
+
+def test_a_call_that_is_lost_is_6(relay: str) -> None:
+    with Program("run", "--id", "fragile", "--server", relay, "--json", *TEST) as fragile:
+        fragile.expect("joined")
+        with call(relay, "fragile") as program:
+            program.expect("first-frame")
+            fragile.send(signal.SIGKILL)
+            assert program.expect("ended", 40)["reason"] in ("transport-failed", "peer-left")
+            assert program.wait() == 6
+
+
+def test_a_call_goes_on_in_the_one_that_replaces_it(relay: str, tmp_path: Path) -> None:
+    """The remote was killed, came back within the grace of its seat, and called again."""
+    node = ("run", "--id", "phoenix", "--server", relay, "--json", *TEST)
+    with call(relay, "phoenix", "--id", "watcher", "--record", str(tmp_path / "film.mkv")) as program:
+        with Program(*node) as first:
+            program.expect("stats")
+            first.send(signal.SIGKILL)
+            first.wait()
+        with Program(*node, "--call", "watcher") as second:
+            program.expect("ended", reason="replaced")
+            program.expect("connected")
+            program.expect("stats")
+            second.send(signal.SIGTERM)
+            program.expect("ended", reason="remote-hang-up")
+            assert program.wait() == 0
+    films = {body["path"] for body in program.events if body["event"] == "recorded"}
+    assert films == {str(tmp_path / "film.mkv"), str(tmp_path / "film-2.mkv")}
+
+
+def test_several_calls_end_with_the_last_one(relay: str, door: str) -> None:
+    with call(relay, door, "nobody", "--duration", "500ms", "--timeout", "2s") as program:
+        assert program.wait() == 4
+    assert "connected" in program.names()
+
+
+def test_no_server_is_3() -> None:
+    with call("ws://127.0.0.1:9/ws", "door", "--timeout", "300ms") as program:
+        assert program.wait() == 3
+        assert "is `peer serve` running there?" in program.errors
+        assert "Traceback" not in program.errors
+    assert program.events[-1]["code"] == "server-unreachable"
+
+
+def test_an_id_that_is_taken_is_3(relay: str, door: str) -> None:
+    with call(relay, "gate", "--id", door) as program:
+        assert program.wait() == 3
+    assert program.events[-1]["code"] == "id-taken"
+
+
+@pytest.mark.parametrize(
+    "args", [("--video", "/dev/video99"), ("--record", "/dev/null/x.mkv"), ("--video", "none.mp4")]
+)
+def test_a_device_or_file_that_is_missing_is_5(relay: str, args: tuple[str, str]) -> None:
+    with call(relay, "door", *args) as program:
+        assert program.wait() == 5
+        assert args[1] in program.errors
+        assert "Traceback" not in program.errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_hangs_up_closes_the_recording_and_is_130(
+    relay: str, door: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    film = tmp_path / "door.mkv"
+    with call(relay, door, "--record", str(film)) as program:
+        program.expect("stats")
+        program.expect("stats")
+        program.send(number)
+        assert program.wait() == 130
+    assert program.names()[-2:] in (["ended", "recorded"], ["recorded", "ended"])
+    assert next(body for body in program.events if body["event"] == "ended")["reason"] == "shutdown"
+
+
+def test_a_reader_that_goes_away_ends_the_call(relay: str, door: str) -> None:
+    command = [sys.executable, "-m", "peer", "call", door, "--server", relay, "--json", *QUIET]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "joined"
+        process.stdout.close()
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_text_is_for_people(relay: str, door: str) -> None:
+    with Program("call", door, "--server", relay, "--duration", "300ms", *QUIET) as program:
+        assert program.wait() == 0
+    assert program.events == []
+    assert program.text[0].startswith("joined as ")
+    assert any(line.startswith("door: connected in ") for line in program.text)
+    assert "door: ended (hang-up)" in program.text

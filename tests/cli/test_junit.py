@@ -1,0 +1,61 @@
+"""The JUnit report of a script."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.cli.junit import document, write
+from peer.errors import MediaError
+from peer.script import parse
+from peer.script_runner import StepDone
+
+STEPS = parse("wait door\ncall door\nhang-up door\n")
+
+
+def done(line: int, status: str = "passed", message: str | None = None) -> StepDone:
+    return StepDone(line=line, text="x", status=status, seconds=0.5, message=message)  # type: ignore[arg-type]
+
+
+def test_a_case_a_step() -> None:
+    suite = ET.fromstring(document("a/ring.peer", STEPS, [done(1), done(2, "failed", "no <answer> & more")]))
+    assert suite.attrib == {
+        "name": "a/ring.peer",
+        "tests": "3",
+        "failures": "1",
+        "errors": "0",
+        "skipped": "1",
+        "time": "1.000",
+    }
+    cases = suite.findall("testcase")
+    assert [case.get("name") for case in cases] == ["1: wait door", "2: call door", "3: hang-up door"]
+    assert {case.get("classname") for case in cases} == {"ring"}
+    failure = cases[1].find("failure")
+    assert failure is not None
+    assert failure.text == "a/ring.peer:2: no <answer> & more"
+    assert cases[2].find("skipped") is not None
+
+
+def test_a_recording_that_fails_later_is_a_failure_of_its_line() -> None:
+    suite = ET.fromstring(document("r", STEPS, [done(1), done(2), done(3), done(2, "failed", "disk full")]))
+    assert suite.get("failures") == "1"
+
+
+def test_a_script_that_could_not_start_is_an_error() -> None:
+    suite = ET.fromstring(document("r", STEPS, [], "no relay"))
+    assert (suite.get("errors"), suite.get("skipped"), suite.get("tests")) == ("1", "3", "4")
+
+
+@given(st.text(), st.text())
+def test_any_text_makes_well_formed_xml(file: str, message: str) -> None:
+    text = document(file, STEPS, [done(1, "failed", message)], message)
+    ET.fromstring(text.encode("utf-8", "surrogatepass"))
+
+
+def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="--junit"):
+        write(str(tmp_path / "none" / "x.xml"), "")

@@ -1,0 +1,224 @@
+"""Options: where they come from, which one wins, what a mistake is told."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from peer.cli.options import Settings, known_options
+from peer.errors import ConfigError
+
+
+def params(name: str, *args: str) -> dict[str, Any]:
+    """What the command ``name`` would be called with."""
+    command: click.Command = import_module(f"peer.cli.{name}").command
+    with command.make_context(name, list(args)) as ctx:
+        return dict(ctx.params)
+
+
+def config(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "peer.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(tmp_path, 'server = "ws://file/ws"\n')
+    assert params("run")["server"] == "ws://127.0.0.1:8080/ws"
+    assert params("run", "--config", path)["server"] == "ws://file/ws"
+    monkeypatch.setenv("PEER_SERVER", "ws://environment/ws")
+    assert params("run", "--config", path)["server"] == "ws://environment/ws"
+    assert params("run", "--config", path, "--server", "ws://flag/ws")["server"] == "ws://flag/ws"
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_CONFIG", config(tmp_path, 'id = "door"\n'))
+    assert params("run")["own_id"] == "door"
+
+
+def test_the_default_file_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer" / "config.toml").write_text('[run]\nvideo = "test"\n')
+    assert params("run")["video"] == "test"
+    assert params("call", "door")["video"] == "auto"
+
+
+def test_a_folder_that_cannot_be_looked_into_holds_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")  # what is_file raises; root, who may run this, is let in
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert params("run")["video"] == "auto"
+
+
+def test_every_kind_of_value_can_come_from_the_file(tmp_path: Path) -> None:
+    path = config(
+        tmp_path,
+        """
+        ice-server = ["stun:a:1", "turn:u:p@b:2"]
+        relay-only = true
+        size = "640x480"
+        fps = 15
+        video-codec = ["h264", "vp8"]
+        max-bitrate = "2500k"
+        show = false
+        verbose = 2
+        json = true
+        [call]
+        timeout = 3
+        duration = "1.5s"
+        """,
+    )
+    settings = Settings.read(params("call", "door", "--config", path))
+    assert settings.ice_servers == ("stun:a:1", "turn:u:p@b:2")
+    assert settings.relay_only is True
+    assert settings.size == (640, 480)
+    assert settings.fps == 15.0
+    assert settings.video_codec == ("h264", "vp8")
+    assert settings.max_bitrate == 2_500_000
+    assert settings.show is False
+    assert settings.verbose == 2
+    assert settings.as_json is True
+    assert settings.timeout == 3.0
+    assert settings.duration == 1.5
+
+
+def test_every_kind_of_value_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "PEER_ICE_SERVER": "stun:a:1 stun:b:2",
+        "PEER_RELAY_ONLY": "1",
+        "PEER_SIZE": "320x240",
+        "PEER_SHOW": "0",
+        "PEER_CALL": "door gate",
+        "PEER_VIDEO_CODEC": "h264",
+        "PEER_DURATION": "10s",
+        "PEER_TOKEN": "secret",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    found = params("run")
+    assert found["ice_servers"] == ("stun:a:1", "stun:b:2")
+    assert found["relay_only"] is True
+    assert found["size"] == (320, 240)
+    assert found["show"] is False
+    assert found["wanted"] == ("door", "gate")
+    assert found["video_codec"] == ("h264",)
+    assert found["duration"] == 10.0
+    assert found["token"] == "secret"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sever = 'ws://r/ws'", 'peer.toml: unknown key "sever"; did you mean server?'),
+        ("size = 'big'", "peer.toml: size: 'big' is not a size"),
+        ("fps = 'fast'", "peer.toml: fps: 'fast' is not a number of pictures a second, 1 to 240"),
+        ("fps = [30]", "peer.toml: fps: [30] is not a number"),
+        ("fps = nan", "peer.toml: fps: nan is not a number"),
+        ("fps = inf", "peer.toml: fps: inf is not a number"),
+        ("fps = true", "peer.toml: fps: True is not a number"),
+        ("video-codec = 5", "peer.toml: video-codec: 5: write one or both"),
+        ("token = ['a']", "peer.toml: token: ['a'] is no text"),
+        ("speaker = 5", "peer.toml: speaker: 5 is no text"),
+        ("record = []", "peer.toml: record: [] is no text"),
+        ("ice-server = [3]", "peer.toml: ice-server: 3 is no text"),
+        ("server = 8080", "peer.toml: server: 8080 is no relay's address"),
+        ("id = ['a']", "peer.toml: id: "),
+        ("[run]\nid = 'a b'", "peer.toml: id: 'a b' is no id"),
+        ("[run]\nconfig = 'x'", 'unknown key "config"'),
+    ],
+)
+def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        params("run", "--config", config(tmp_path, text))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--server", "http://r/ws"], "write it like ws://r/ws"),
+        (["--server", "r:8080"], "write it like ws://127.0.0.1:8080/ws"),
+        (["--id", "a b"], "is no id: 1 to 64 of"),
+        (["--size", "7x7"], "--size"),
+        (["--fps", "0"], "--fps"),
+        (["--video-codec", "av1"], "write one or both of vp8, h264"),
+        (["--max-bitrate", "fast"], "is not a bitrate"),
+        (["--duration", "soon"], "is not a duration"),
+        (["--log-format", "xml"], "--log-format"),
+    ],
+)
+def test_a_mistake_on_the_command_line_names_the_option(args: list[str], told: str) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        params("run", *args)
+    message = caught.value.format_message()
+    assert told in message
+    assert args[0] in message
+
+
+def test_windows_are_on_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert not Settings().windows
+    monkeypatch.setenv("DISPLAY", ":1")
+    assert Settings().windows
+    assert not Settings(show=False).windows
+
+
+def test_no_option_of_a_command_is_unknown_to_the_file() -> None:
+    known = known_options()
+    assert {"server", "id", "video", "speaker", "record", "timeout"} <= known["call"]
+    assert {"call", "duration"} <= known["run"]
+    assert "config" not in known["run"]
+
+
+def _settings(*args: str) -> Settings:
+    """What ``peer call door ARGS`` would run with."""
+    from peer.cli.call import command
+
+    with command.make_context("call", ["door", *args]) as context:
+        return Settings.read(context.params)
+
+
+@pytest.mark.parametrize(
+    ("args", "audio"),
+    [
+        ((), "auto"),
+        (("--video", "test"), "test"),
+        (("--video", "film.mkv?loop"), "film.mkv?loop"),
+        (("--video", "rtsp://cam/1"), "rtsp://cam/1"),
+        (("--video", "/dev/video0"), "auto"),
+        (("--video", "none"), "auto"),
+        (("--video", "film.mkv", "--audio", "auto"), "auto"),
+        (("--video", "film.mkv", "--audio", "none"), "none"),
+    ],
+)
+def test_a_film_brings_its_own_sound_unless_another_is_named(args: tuple[str, ...], audio: str) -> None:
+    assert _settings(*args).audio == audio
+
+
+def test_who_records_mp4_asks_for_h264_unless_told_otherwise() -> None:
+    assert _settings("--record", "x.mp4").video_codec == ("h264", "vp8")
+    assert _settings("--record", "x.mkv").video_codec == ("vp8", "h264")
+    assert _settings("--record", "x.mp4", "--video-codec", "vp8").video_codec == ("vp8",)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("run", "--call", "--duration", "2s"),
+        ("run", "--id", "--json"),
+        ("call", "door", "--record", "--json"),
+        ("call", "door", "--snapshot", ""),
+    ],
+)
+def test_an_option_is_not_taken_for_the_value_of_the_one_before(args: tuple[str, ...]) -> None:
+    command: click.Command = import_module(f"peer.cli.{args[0]}").command
+    with pytest.raises(click.BadParameter, match=r"missing before --|empty"):
+        command.make_context(args[0], list(args[1:]))

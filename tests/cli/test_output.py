@@ -1,0 +1,74 @@
+"""What is written on standard output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from peer import events
+from peer.cli.output import Output, text_of
+
+STATS = events.Stats(
+    peer="door",
+    video={"fps": 29.7, "kbps": 678, "width": 640, "height": 480},
+    audio={"kbps": 64},
+    rtt_ms=3.4,
+    loss=0.012,
+)
+
+ONE_OF_EACH = (
+    events.Joined(id="me", peers=("door",)),
+    events.PeerJoined(peer="door"),
+    events.PeerLeft(peer="door"),
+    events.Calling(peer="door"),
+    events.Incoming(peer="door"),
+    events.Connected(peer="door", setup_ms=45),
+    events.FirstFrame(peer="door", width=640, height=480, codec="vp8"),
+    STATS,
+    events.Snapshot(peer="door", path="door.png"),
+    events.Recorded(peer="door", path="door.mkv", seconds=10.04),
+    events.Ended(peer="door", reason="hang-up"),
+    events.ServerLost(),
+    events.ServerBack(),
+    events.Error(code="media-error", message="no camera", peer="door"),
+)
+
+
+def test_every_event_has_an_example_here() -> None:
+    assert {type(event) for event in ONE_OF_EACH} == set(events.ALL)
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: event.event)
+def test_json_is_one_object_a_line(event: events.Event, capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).event(event)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    body = json.loads(out)
+    assert body["event"] == event.event
+    assert abs(body["time"] - event.time) < 0.001
+    assert set(body) == {"event", *(item.name for item in dataclasses.fields(event))}
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: event.event)
+def test_every_event_can_be_said_in_one_line(event: events.Event) -> None:
+    line = text_of(event)
+    assert line
+    assert "\n" not in line
+    assert "{" not in line
+
+
+def test_statistics_are_said_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False).event(STATS)
+    assert capsys.readouterr().out == ""
+    Output(as_json=False, detail=True).event(STATS)
+    assert capsys.readouterr().out == (
+        "door: 640x480 30 fps 678 kbit/s, sound 64 kbit/s, round trip 3 ms, loss 1.2%\n"
+    )
+
+
+def test_text_and_json_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).text("for people")
+    Output(as_json=False).object({"for": "programs"})
+    assert capsys.readouterr().out == ""

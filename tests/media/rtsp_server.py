@@ -1,0 +1,153 @@
+"""An RTSP server (RFC 2326) of one camera for tests: the pattern as H.264, its tone as PCMU, over TCP interleaved."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from peer.media.frames import media_time
+from peer.media.pattern import Pattern, sound
+
+FPS = 25
+SIZE = (320, 180)
+
+
+class Camera:
+    """What it serves, and what a test does to it: ``cut()`` pulls its cable."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.connections = 0
+        self.writers: set[asyncio.StreamWriter] = set()
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = *SIZE, "yuv420p"
+        encoder.time_base, encoder.framerate = Fraction(1, FPS), Fraction(FPS)
+        encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "25"}
+        canvas = Pattern(*SIZE, FPS)
+        self.pictures: list[list[bytes]] = []
+        for n in range(FPS * 4):
+            frame = canvas.picture(n, n)
+            frame.pts, frame.time_base = n, Fraction(1, FPS)
+            units = [unit for packet in encoder.encode(frame) for unit in _units(bytes(packet))]
+            self.pictures.append(units)
+        self.parameters = [unit for unit in self.pictures[0] if unit[0] & 31 in (7, 8)]
+
+    def cut(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+
+    def sdp(self) -> str:
+        sprop = ",".join(base64.b64encode(unit).decode() for unit in self.parameters)
+        return (
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\n"
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+            f"a=fmtp:96 packetization-mode=1;sprop-parameter-sets={sprop}\r\na=control:track0\r\n"
+            "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track1\r\n"
+        )
+
+
+@asynccontextmanager
+async def serve() -> AsyncIterator[Camera]:
+    """A camera on a free port of loopback."""
+    camera = Camera()
+    server = await asyncio.start_server(lambda reader, writer: _talk(camera, reader, writer), "127.0.0.1", 0)
+    camera.url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/camera"
+    try:
+        yield camera
+    finally:
+        server.close()
+        camera.cut()
+        await server.wait_closed()
+
+
+async def _talk(camera: Camera, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    camera.connections += 1
+    camera.writers.add(writer)
+    channels: dict[str, int] = {}
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                method, url, headers = await _request(reader)
+                answer, body = {"CSeq": headers["cseq"], "Session": "1"}, ""
+                if method == "DESCRIBE":
+                    body = camera.sdp()
+                    answer |= {"Content-Type": "application/sdp", "Content-Base": f"{camera.url}/"}
+                elif method == "SETUP":
+                    track = url.rsplit("/", 1)[1]
+                    channels[track] = len(channels) * 2
+                    first = channels[track]
+                    answer["Transport"] = f"RTP/AVP/TCP;unicast;interleaved={first}-{first + 1}"
+                elif method == "OPTIONS":
+                    answer["Public"] = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"
+                lines = [f"{name}: {value}" for name, value in answer.items()] + [f"Content-Length: {len(body)}"]
+                writer.write(("RTSP/1.0 200 OK\r\n" + "\r\n".join(lines) + "\r\n\r\n" + body).encode())
+                if method == "PLAY":
+                    tasks.create_task(_play(camera, writer, channels))
+    except* (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        camera.writers.discard(writer)
+        writer.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str]]:
+    while (first := await reader.readexactly(1)) == b"$":  # the client's RTCP
+        _, length = struct.unpack("!BH", await reader.readexactly(3))
+        await reader.readexactly(length)
+    head = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
+    method, url, _ = head[0].split(" ")
+    return method, url.rstrip("/"), headers
+
+
+async def _play(camera: Camera, writer: asyncio.StreamWriter, channels: dict[str, int]) -> None:
+    start = media_time()
+    sequence = {"track0": 0, "track1": 0}
+
+    def send(track: str, kind: int, stamp: int, payload: bytes, marker: bool) -> None:
+        if track in channels and not writer.is_closing():
+            header = struct.pack("!BBHII", 0x80, kind | marker << 7, sequence[track], stamp, channels[track] + 1)
+            sequence[track] += 1
+            writer.write(struct.pack("!cBH", b"$", channels[track], 12 + len(payload)) + header + payload)
+
+    for n, units in enumerate(camera.pictures):
+        await asyncio.sleep(max(0.0, start + n / FPS - media_time()))
+        payloads = [payload for unit in units for payload in _fragments(unit)]
+        for payload in payloads:
+            send("track0", 96, n * 90_000 // FPS, payload, payload is payloads[-1])
+        for piece in (2 * n, 2 * n + 1):
+            send("track1", 0, piece * 160, _ulaw(piece), False)
+        await writer.drain()
+
+
+def _units(stream: bytes) -> Iterator[bytes]:
+    """The NAL units of an Annex B stream."""
+    for part in stream.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1"):
+        if part:
+            yield part
+
+
+def _fragments(unit: bytes, limit: int = 1200) -> Iterator[bytes]:
+    """RTP payloads of one NAL unit (RFC 6184: single unit, or FU-A)."""
+    if len(unit) <= limit:
+        yield unit
+        return
+    for start in range(1, len(unit), limit):
+        edge = (start == 1) << 7 | (start + limit >= len(unit)) << 6
+        yield bytes([unit[0] & 0x60 | 28, edge | unit[0] & 31]) + unit[start : start + limit]
+
+
+def _ulaw(piece: int) -> bytes:
+    """20 ms of the tone as PCMU (G.711), from every sixth sample: 48 to 8 kHz, the tone is far below the limit."""
+    linear = sound(piece * 960).to_ndarray().reshape(-1, 2)[::6, 0].astype(int)
+    sign, magnitude = (linear < 0) * 0x80, np.minimum(np.abs(linear), 32_635) + 132
+    exponent = np.floor(np.log2(magnitude)).astype(int) - 7
+    mantissa = magnitude >> exponent + 3 & 15
+    return bytes((~(sign | exponent << 4 | mantissa) & 255).astype(np.uint8))

@@ -1,0 +1,83 @@
+"""What devices a machine has, read from copies of /sys and /proc as real machines show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peer.media import v4l2
+from peer.media.devices import Camera, SoundDevice, list_cameras, list_microphones, list_speakers
+from peer.media.v4l2 import Abilities, Mode
+
+_PCM = """\
+00-00: ALC257 Analog : ALC257 Analog : playback 1 : capture 1
+00-03: HDMI 0 : HDMI 0 : playback 1
+01-00: USB Audio : USB Audio : capture 1
+"""
+
+_CARDS = """\
+ 0 [PCH            ]: HDA-Intel - HDA Intel PCH
+                      HDA Intel PCH at 0xb1218000 irq 155
+ 1 [Webcam         ]: USB-Audio - HD Webcam C525
+                      HD Webcam C525 at usb-0000:00:14.0-1, high speed
+"""
+
+
+@pytest.fixture
+def asound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("PULSE_SERVER", "PULSE_RUNTIME_PATH", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "pcm").write_text(_PCM)
+    (tmp_path / "cards").write_text(_CARDS)
+    for card, identity in ((0, "PCH"), (1, "Webcam")):
+        (tmp_path / f"card{card}").mkdir()
+        (tmp_path / f"card{card}" / "id").write_text(f"{identity}\n")
+    return tmp_path
+
+
+def test_microphones_by_the_name_of_their_card_which_a_reboot_keeps(asound: Path) -> None:
+    assert list_microphones(asound) == [
+        SoundDevice("plughw:CARD=PCH,DEV=0", "HDA Intel PCH, ALC257 Analog"),
+        SoundDevice("plughw:CARD=Webcam,DEV=0", "HD Webcam C525, USB Audio"),
+    ]
+
+
+def test_speakers_are_what_plays(asound: Path) -> None:
+    assert [speaker.device for speaker in list_speakers(asound)] == ["plughw:CARD=PCH,DEV=0", "plughw:CARD=PCH,DEV=3"]
+
+
+@pytest.mark.sound
+def test_a_sound_server_comes_first(asound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (asound / "pulse").mkdir()
+    (asound / "pulse" / "native").touch()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(asound))
+    assert list_microphones(asound)[0].device == "pulse"
+    assert list_speakers(asound)[0].device == "pulse"
+
+
+def test_a_machine_without_sound_or_cameras_has_none(tmp_path: Path, asound: Path) -> None:
+    assert list_microphones(tmp_path / "none") == []
+    assert list_speakers(tmp_path / "none") == []
+    assert list_cameras(tmp_path / "none") == []
+
+
+def test_cameras_in_the_order_of_their_numbers_without_nodes_that_do_not_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (10, 0, 2, 1):
+        (tmp_path / f"video{number}").mkdir()
+        (tmp_path / f"video{number}" / "name").write_text(f"Camera {number}\n")
+    mode = Mode("mjpeg", ((640, 480),), (30.0,))
+
+    def query(path: str) -> Abilities:
+        if path == "/dev/video2":
+            raise PermissionError(13, "Permission denied")
+        return Abilities(path[-7:], path != "/dev/video1", (mode,) if path != "/dev/video1" else ())
+
+    monkeypatch.setattr(v4l2, "query", query)
+    assert list_cameras(tmp_path) == [
+        Camera("/dev/video0", "/video0", (mode,)),
+        Camera("/dev/video2", "Camera 2", (), "Permission denied"),
+        Camera("/dev/video10", "video10", (mode,)),
+    ]

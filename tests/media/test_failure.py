@@ -1,0 +1,42 @@
+"""Errors of FFmpeg and the kernel in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import av
+import pytest
+
+from peer.errors import MediaError
+from peer.media.failure import explain
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOENT, "no such file or device"),
+        (errno.EBUSY, "another program is using it"),
+        (errno.EACCES, "group `video`"),
+        (errno.ENOTTY, "not a capture device"),
+        (errno.ENODEV, "unplugged"),
+        (errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_number_becomes_a_cause(number: int, words: str) -> None:
+    error = explain("/dev/video0", OSError(number, os.strerror(number)))
+    assert str(error).startswith("/dev/video0: ")
+    assert words in str(error)
+
+
+def test_errors_of_ffmpeg_too() -> None:
+    with pytest.raises(av.error.FFmpegError) as caught:
+        av.open("/nowhere.mp4")
+    assert "no such file" in str(explain("/nowhere.mp4", caught.value))
+
+
+def test_our_own_stand_and_others_keep_their_words() -> None:
+    ours = MediaError("x", "y")
+    assert explain("z", ours) is ours
+    assert explain("z", ValueError("odd")).why == "odd"
+    assert explain("z", ValueError()).why == "ValueError"

@@ -1,0 +1,77 @@
+"""A microphone by ALSA: devices without hardware, each in its own process, as ALSA reads its configuration once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peer.media.microphone import plug
+
+pytestmark = pytest.mark.sound
+
+_LISTEN = """
+import asyncio, sys
+import numpy as np
+from peer.media.pattern import dominant_frequency
+from peer.media.source import open_sources
+from peer.media.frames import media_time
+from peer.media.spec import parse_audio, parse_video
+
+async def main():
+    media = await open_sources(parse_video("none"), parse_audio(sys.argv[1]))
+    started = media_time()
+    with media.audio.read(100) as sound:
+        pieces = [await asyncio.wait_for(sound.get(), 5) for _ in range(50)]
+    took, age = media_time() - started, media_time() - pieces[-1].time
+    await media.close()
+    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+    steps = set(np.diff([piece.pts for piece in pieces]).tolist())
+    print(dominant_frequency(samples), steps, 0.8 < took < 4, 0 < age < 1)
+
+asyncio.run(main())
+"""
+
+
+def _listen(tmp_path: Path, device: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    wave = np.sin(np.arange(48_000 * 10) * 2 * np.pi * 750 / 48_000) * 8000
+    (tmp_path / "tone.raw").write_bytes(wave.astype("<i2").tobytes())
+    (tmp_path / "asound.conf").write_text(f"</usr/share/alsa/alsa.conf>\n{config.format(folder=tmp_path)}\n")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ALSA_")}
+    environ["ALSA_CONFIG_PATH"] = str(tmp_path / "asound.conf")
+    return subprocess.run(
+        [sys.executable, "-c", _LISTEN, device], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_tone_of_a_device_is_heard_in_real_time_without_gaps(tmp_path: Path) -> None:
+    result = _listen(
+        tmp_path,
+        "room",
+        'pcm.tone {{ type file; slave.pcm null; file "/dev/null"; infile "{folder}/tone.raw"; format "raw" }}\n'
+        "pcm.room {{ type plug; slave {{ pcm tone; channels 1; rate 48000; format S16_LE }} }}",
+    )
+    assert result.stdout.strip() == "750.0 {960} True True", result.stderr
+
+
+def test_a_device_without_a_clock_is_held_to_real_time(tmp_path: Path) -> None:
+    result = _listen(tmp_path, "null")
+    assert result.stdout.strip().endswith("{960} True True"), result.stderr
+
+
+@pytest.mark.parametrize("device", ["nosuch", "hw:29"])
+def test_a_missing_device_is_one_line_with_its_cause(tmp_path: Path, device: str) -> None:
+    result = _listen(tmp_path, device)
+    assert result.returncode == 1
+    assert "there is no such file or device" in result.stderr.splitlines()[-1]
+    assert "ALSA lib" not in result.stderr
+
+
+def test_hardware_is_opened_with_conversion() -> None:
+    assert plug("hw:1,0") == "plughw:1,0"
+    assert plug("plughw:1,0") == "plughw:1,0"
+    assert plug("default") == "default"

@@ -1,0 +1,237 @@
+"""What --video and --audio open: shared inputs, an error for what was named, a notice for what was not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import av
+import pytest
+
+from peer.errors import MediaError
+from peer.media import devices, input
+from peer.media.fanout import Fanout
+from peer.media.input import Input, Source, SourceBack, SourceLost
+from peer.media.mailbox import Media
+from peer.media.pattern import Pattern, read_pattern
+from peer.media.source import LocalMedia, open_sources
+from peer.media.spec import parse_audio, parse_video
+from tests.media.clips import write_clip
+
+_PICTURE = Pattern(64, 64, 30).picture(0)
+
+
+def _threads(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == f"capture {name}"]
+
+
+async def _open(video: str, audio: str) -> LocalMedia:
+    return await open_sources(parse_video(video), parse_audio(audio), size=(320, 180), fps=30)
+
+
+async def _gone(name: str) -> None:
+    for thread in _threads(name):
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()
+
+
+async def test_the_test_source_gives_both_kinds_from_one_thread() -> None:
+    media = await _open("test", "test")
+    assert media.video is not None
+    assert media.audio is not None
+    with media.video.read() as pictures, media.audio.read(8) as sound:
+        async with asyncio.timeout(5):
+            picture, piece = await pictures.get(), await sound.get()
+        assert read_pattern(picture.to_ndarray(format="gray")) is not None
+        assert (picture.width, picture.height) == (320, 180)
+        assert abs(picture.time - piece.time) < 0.1
+        assert len(_threads("test")) == 1
+    await media.close()
+    assert _threads("test") == []
+    assert media.notices == ()
+
+
+async def test_none_is_none_and_says_nothing() -> None:
+    media = await _open("none", "none")
+    assert (media.video, media.audio, media.notices, media.sources) == (None, None, (), ())
+    await media.close()
+
+
+async def test_a_machine_without_devices_only_receives_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_cameras", list)
+    monkeypatch.setattr(devices, "list_microphones", list)
+    media = await _open("auto", "auto")
+    assert (media.video, media.audio) == (None, None)
+    assert media.notices == ("no camera found: receiving only", "no microphone found: receiving only")
+
+
+async def test_auto_with_a_device_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_cameras", lambda: [devices.Camera("/dev/null", "Broken", ())])
+    media = await _open("auto", "none")
+    assert media.video is None
+    assert "no camera works (/dev/null: it is not a capture device" in media.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("video", "cause"),
+    [
+        ("/dev/null", "not a capture device"),
+        ("/dev/video-nowhere", "no such file or device"),
+        ("/nowhere/clip.mp4", "no such file"),
+        ("/", "folder"),
+        ("rtsp://127.0.0.1:9/door", "nothing listens"),
+    ],
+)
+async def test_what_is_named_and_missing_is_an_error(video: str, cause: str) -> None:
+    with pytest.raises(MediaError, match=cause):
+        await _open(video, "none")
+
+
+async def test_an_error_closes_what_was_opened_before(tmp_path: Path) -> None:
+    with pytest.raises(MediaError):
+        await _open("test", "/nowhere/talk.wav")
+    assert _threads("test") == []
+
+
+async def test_a_file_for_both_is_opened_once(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.5))
+    media = await _open(clip, clip)
+    assert len(media.sources) == 1
+    assert media.video is not None
+    assert media.audio is not None
+    with media.audio.read(8) as sound, media.video.read(8) as pictures:
+        async with asyncio.timeout(5):
+            assert abs((await sound.get()).time - (await pictures.get()).time) < 0.5
+    await media.close()
+    await asyncio.gather(_gone(clip))
+
+
+async def test_a_file_starts_with_its_first_reader_and_stays_open_at_its_end(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.3, audio=False))
+    media = await _open(clip, "none")
+    assert media.video is not None
+    assert _threads(clip) == []
+    with media.video.read(30) as pictures:
+        async with asyncio.timeout(5):
+            numbers = [read_pattern((await pictures.get()).to_ndarray(format="gray")) for _ in range(9)]
+        assert [reading.frame for reading in numbers if reading] == list(range(9))
+        await _gone(clip)
+        assert not pictures.closed
+    await media.close()
+
+
+async def test_a_file_and_its_loop_are_two_inputs(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2))
+    media = await _open(f"{clip}?loop", clip)
+    assert len(media.sources) == 2
+    await media.close()
+
+
+class Device:
+    """An input that a test plugs in and out."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.plugged = threading.Event()
+        self.plugged.set()
+
+    def read(self, stop: threading.Event) -> Generator[Media, None, None]:
+        self.opened += 1
+        while not stop.wait(0.005):
+            if not self.plugged.is_set():
+                raise OSError(19, "No such device")
+            yield _PICTURE
+
+
+def _source(device: Device, linger: float = 60.0) -> Source:
+    return Source(Input(name="cam", read=device.read, video=True, audio=False), linger=linger)
+
+
+def _pictures(source: Source) -> Fanout[av.VideoFrame]:
+    assert source.video is not None
+    return source.video
+
+
+async def test_a_device_is_proved_by_its_first_frame_and_runs_on_for_the_first_call() -> None:
+    device = Device()
+    source = _source(device)
+    await source.open()
+    with _pictures(source).read() as reader:
+        await asyncio.wait_for(reader.get(), 5)
+    assert device.opened == 1
+    await source.close()
+    assert _threads("cam") == []
+
+
+async def test_a_device_is_closed_a_while_after_its_last_reader_and_opened_for_the_next() -> None:
+    device = Device()
+    source = _source(device, linger=0.02)
+    with _pictures(source).read() as reader:
+        await asyncio.wait_for(reader.get(), 5)
+        (thread,) = _threads("cam")
+    await asyncio.to_thread(thread.join, 5)
+    assert not thread.is_alive()
+    with _pictures(source).read() as reader:
+        await asyncio.wait_for(reader.get(), 5)
+    assert device.opened == 2
+    await source.close()
+
+
+async def test_readers_live_through_an_unplugged_device_and_failures_tell() -> None:
+    device = Device()
+    source = _source(device)
+    await source.open()
+    with _pictures(source).read() as reader, source.failures.read(8) as failures:
+        await asyncio.wait_for(reader.get(), 5)
+        device.plugged.clear()
+        lost = await asyncio.wait_for(failures.get(), 5)
+        assert isinstance(lost, SourceLost)
+        assert "unplugged" in str(lost.error)
+        device.plugged.set()
+        assert await asyncio.wait_for(failures.get(), 5) == SourceBack("cam")
+        while reader.get_nowait():
+            pass
+        await asyncio.wait_for(reader.get(), 5)
+    await source.close()
+
+
+async def test_a_device_that_gives_nothing_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input, "_FIRST", 0.05)
+
+    def dumb(stop: threading.Event) -> Generator[Media, None, None]:
+        stop.wait(5)
+        yield from ()
+
+    source = Source(Input(name="dumb", read=dumb, video=True, audio=False))
+    with pytest.raises(MediaError, match="gives nothing"):
+        await source.open()
+    assert _threads("dumb") == []
+
+
+async def test_a_closed_source_opens_nothing_any_more() -> None:
+    device = Device()
+    source = _source(device)
+    await source.close()
+    await source.close()
+    with _pictures(source).read() as reader, pytest.raises(StopAsyncIteration):
+        await reader.get()
+    assert device.opened == 0
+
+
+async def test_a_start_that_is_interrupted_leaves_nothing_open() -> None:
+    began = threading.Event()
+
+    def dumb(stop: threading.Event) -> Generator[Media, None, None]:
+        began.set()
+        stop.wait(30)
+        yield from ()
+
+    source = Source(Input(name="dumb", read=dumb, video=True, audio=False))
+    opening = asyncio.ensure_future(source.open())
+    assert await asyncio.to_thread(began.wait, 5)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert _threads("dumb") == []

@@ -1,0 +1,483 @@
+"""Two sides, the wire between them, and every order in which things can happen: the state space, explored.
+
+A ``World`` is one state. ``steps()`` yields every world that can follow. Time does not pass by itself: a deadline
+is a step that is possible whenever one is pending, so all timings are covered. Frames of one direction keep their
+order, as the relay promises. The engine is modelled by what it guarantees: completions come later or never, a
+connection is up when each side holds the other's description, and a side notices, some time, that the other
+closed.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from peer import negotiation as n
+from peer.protocol import IceCandidate
+
+_NAME = re.compile(r"([ab])\d+")
+
+Frame = tuple[Any, ...]
+
+
+def sdp(name: str) -> str:
+    return f"v=0\r\na=ice-ufrag:{name}\r\n"
+
+
+def ufrag(text: str) -> str:
+    return text.split("a=ice-ufrag:")[1].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One side's RTCPeerConnection: its own ufrag is ``side + generation``; ``remote`` is whom it talks to."""
+
+    name: str
+    remote: str | None = None
+    up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may happen in this exploration."""
+
+    dials: int = 3
+    hang_ups: int = 2
+    losses: int = 0
+    """Frames that may be lost."""
+    leaves: int = 0
+    """Times that a side is told that the other left, or left and returned."""
+    failures: int = 0
+    """createOffer or createAnswer that may fail."""
+    refusals: int = 0
+    """Offers that the policy of the side may refuse."""
+    candidates: int = 0
+    """Candidates that a connection may trickle."""
+    deadlines: int = 0
+    """Deadlines that may fire while something else could still happen. When nothing else can, they always may;
+    -1: and then it is wrong that one is pending."""
+
+
+class Side:
+    """A core with the engine's part around it. Subclasses replace the core (the old page)."""
+
+    __slots__ = ("_key", "connections", "core", "lossless", "me", "pending")
+
+    def __init__(self, me: str, core: Any, *, lossless: bool = False) -> None:
+        self.me = me
+        self.lossless = lossless
+        self.core = core
+        self.connections: tuple[Connection, ...] = ()
+        self.pending: tuple[Frame, ...] = ()  # createOffer and createAnswer that run
+        self._key: str | None = None
+
+    def fork(self) -> Side:
+        side = copy.copy(self)
+        side.core = copy.copy(self.core)
+        side._key = None
+        return side
+
+    def key(self) -> str:
+        """Everything that decides what comes next, but for how many generations there were."""
+        if self._key is None:
+            self._key = self._describe()
+        return self._key
+
+    @property
+    def made(self) -> int:
+        """How many generations there were: the name of the next one."""
+        made: int = self.core._generation
+        return made
+
+    def _describe(self) -> str:
+        core = self.core
+        parts = []
+        for slot in core.__slots__:
+            value = getattr(core, slot)
+            if slot in ("_current", "_unanswered", "_answering"):
+                parts.append(f"{self.me}{value}" if value else "-")
+            elif slot == "phase":
+                parts.append(value.value)
+            elif slot == "_fate":
+                parts.append(value.value if core._answering else "-")
+            elif slot == "_offers":
+                parts.append(",".join(ufrag(text) + fate.value for text, fate in value))
+            elif slot in ("_fragments", "_early", "_held"):
+                parts.append(",".join(sorted(map(str, value))) if value else "-")
+            elif slot.endswith("_deadline"):
+                parts.append("T" if value is not None else "-")
+            elif slot == "_silent":
+                parts.append("y" if value else "n")
+        connections = ",".join(f"{c.name}>{c.remote}{c.up:d}" for c in self.connections)
+        pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
+        return f"{' '.join(parts)};{connections};{pending}"
+
+    # --- what the model asks of a side ---
+
+    def dial(self) -> list[Frame]:
+        return self.feed(n.Dial(10.0))
+
+    def hang_up(self) -> list[Frame]:
+        return self.feed(n.HangUp())
+
+    def can_dial(self) -> bool:
+        return self.core.phase is n.Phase.IDLE
+
+    def in_call(self) -> bool:
+        return self.core.phase is not n.Phase.IDLE
+
+    def receive(self, frame: Frame) -> list[Frame]:
+        match frame:
+            case ("offer", text):
+                return self.feed(n.OfferReceived(text))
+            case ("answer", text):
+                assert not self.lossless or self.core._unanswered is not None, "an answer to no offer"
+                return self.feed(n.AnswerReceived(text))
+            case ("candidate", candidate):
+                return self.feed(n.CandidateReceived(candidate))
+            case ("hang-up", reason):
+                return self.feed(n.HangUpReceived(reason))
+        raise AssertionError(frame)
+
+    def complete(self, work: Frame) -> list[Frame]:
+        self.pending = tuple(p for p in self.pending if p != work)
+        kind, generation = work
+        if not any(c.name == f"{self.me}{generation}" for c in self.connections):
+            return []  # closed meanwhile; the engine's coroutine was cancelled
+        event = n.OfferCreated if kind == "offer" else n.AnswerCreated
+        return self.feed(event(generation, sdp(f"{self.me}{generation}")))
+
+    def refuse(self, offer: Frame) -> list[Frame]:
+        return self.feed(n.OfferReceived(offer[1], allowed=False))
+
+    def fail(self, work: Frame) -> list[Frame]:
+        self.pending = tuple(p for p in self.pending if p != work)
+        return self.feed(n.DescriptionFailed(work[1]))
+
+    def trickle(self, connection: Connection) -> list[Frame]:
+        return self.feed(n.LocalCandidate(int(connection.name[1:]), candidate(connection.name)))
+
+    def tick(self) -> list[Frame]:
+        return self.feed(n.Tick(), now=self.core.deadline)
+
+    def connection_up(self, connection: Connection) -> list[Frame]:
+        self._put(replace(connection, up=True))
+        return self.feed(n.TransportConnected(int(connection.name[1:])))
+
+    def connection_down(self, connection: Connection) -> list[Frame]:
+        self._put(replace(connection, up=False, remote=None))
+        return self.feed(n.TransportClosed(int(connection.name[1:]), "remote-hang-up"))
+
+    def peer_gone(self) -> list[Frame]:
+        return self.feed(n.PeerGone())
+
+    def peer_back(self) -> list[Frame]:
+        return self.feed(n.PeerBack())
+
+    def silent(self, connection: Connection) -> list[Frame]:
+        return self.feed(n.MediaSilent(int(connection.name[1:])))
+
+    @property
+    def deadline(self) -> float | None:
+        deadline: float | None = self.core.deadline
+        return deadline
+
+    # --- running commands ---
+
+    def feed(self, event: n.Event, now: float = 0.0) -> list[Frame]:
+        sent: list[Frame] = []
+        for command in self.core.handle(event, now):
+            match command:
+                case n.CreateOffer(generation):
+                    self._put(Connection(f"{self.me}{generation}"))
+                    self.pending += (("offer", generation),)
+                case n.CreateAnswer(generation, text):
+                    self._put(Connection(f"{self.me}{generation}", ufrag(text)))
+                    self.pending += (("answer", generation),)
+                case n.ApplyAnswer(generation, text):
+                    self._put(replace(self._get(f"{self.me}{generation}"), remote=ufrag(text)))
+                case n.AddCandidate(generation, candidate):
+                    fragment = self._get(f"{self.me}{generation}").remote
+                    assert fragment == candidate.username_fragment, "a candidate reached a stranger"
+                case n.Close(generation):
+                    self._get(f"{self.me}{generation}")  # closing what is not open is a bug of the core
+                    self._drop(f"{self.me}{generation}")
+                case n.SendOffer(text):
+                    sent.append(("offer", text))
+                case n.SendAnswer(text):
+                    sent.append(("answer", text))
+                case n.SendCandidate(candidate):
+                    sent.append(("candidate", candidate))
+                case n.SendHangUp(reason):
+                    sent.append(("hang-up", reason))
+        return sent
+
+    def _get(self, name: str) -> Connection:
+        for connection in self.connections:
+            if connection.name == name:
+                return connection
+        raise AssertionError(f"{name} is not open")
+
+    def _put(self, connection: Connection) -> None:
+        self._drop(connection.name)
+        self.connections += (connection,)
+
+    def _drop(self, name: str) -> None:
+        self.connections = tuple(c for c in self.connections if c.name != name)
+
+
+class Memory:
+    """What each side does next is a function of the side alone, and sides recur in many worlds: done once."""
+
+    def __init__(self) -> None:
+        self._sides: dict[tuple[str, int], Side] = {}
+        self._steps: dict[tuple[int, str, tuple[Any, ...]], tuple[Side, tuple[Frame, ...]]] = {}
+
+    def step(self, side: Side, action: str, args: tuple[Any, ...]) -> tuple[Side, tuple[Frame, ...]]:
+        """``side`` after ``action(*args)``, and what it sent."""
+        step = (id(side), action, args)
+        if step not in self._steps:
+            after = side.fork()
+            sent = tuple(getattr(after, action)(*args))
+            same = self._sides.setdefault((f"{after.me} {after.key()}", after.made), after)
+            self._steps[step] = (same, sent)
+        return self._steps[step]
+
+
+@dataclass(slots=True)
+class World:
+    sides: tuple[Side, Side]
+    memory: Memory = field(default_factory=Memory)
+    wires: tuple[tuple[Frame, ...], tuple[Frame, ...]] = ((), ())  # wires[i] leads to sides[i]
+    dials: tuple[int, int] = (0, 0)
+    hang_ups: tuple[int, int] = (0, 0)
+    losses: int = 0
+    leaves: int = 0
+    failures: int = 0
+    refusals: int = 0
+    candidates: int = 0
+    deadlines: int = 0
+
+    def key(self) -> str:
+        """This world, with generations renamed in the order they appear: the core only compares them, so worlds
+        that differ in nothing else are one."""
+        wires = "|".join(",".join(f"{kind}:{_name_of(content)}" for kind, content in wire) for wire in self.wires)
+        text = (
+            f"{self.sides[0].key()}|{self.sides[1].key()}|{wires}"
+            f"|{self.dials}{self.hang_ups}{self.losses} {self.leaves} {self.failures} {self.refusals}"
+            f" {self.candidates} {self.deadlines}"
+        )
+        names: dict[str, str] = {}
+        return _NAME.sub(lambda m: names.setdefault(m[0], f"{m[1]}{len(names)}"), text)
+
+    def _next(self, i: int, action: str, *args: Any, **changes: Any) -> World:
+        side, sent = self.memory.step(self.sides[i], action, args)
+        world = replace(self, **changes)
+        world.sides = (side, self.sides[1]) if i == 0 else (self.sides[0], side)
+        if sent:
+            to_left, to_right = world.wires
+            world.wires = (to_left, to_right + sent) if i == 0 else (to_left + sent, to_right)
+        return world
+
+    def steps(self, rules: Rules) -> Iterator[tuple[str, World]]:
+        quiet = True
+        for i in (0, 1):
+            side, me = self.sides[i], self.sides[i].me
+            if self.wires[i]:
+                quiet = False
+                frame, *rest = self.wires[i]
+                wires = (tuple(rest), self.wires[1]) if i == 0 else (self.wires[0], tuple(rest))
+                yield f"{me} < {frame[0]}", self._next(i, "receive", frame, wires=wires)
+                if frame[0] == "offer" and self.refusals < rules.refusals:
+                    refused = {"wires": wires, "refusals": self.refusals + 1}
+                    yield f"{me} refuses an offer", self._next(i, "refuse", frame, **refused)
+                if self.losses < rules.losses:
+                    yield f"{frame[0]} to {me} is lost", replace(self, wires=wires, losses=self.losses + 1)
+            for work in side.pending:
+                quiet = False
+                yield f"{me} created {work[0]} {work[1]}", self._next(i, "complete", work)
+                if self.failures < rules.failures:
+                    failures = self.failures + 1
+                    yield f"{me} fails at {work}", self._next(i, "fail", work, failures=failures)
+            for connection in side.connections:
+                other = next((c for c in self.sides[1 - i].connections if c.name == connection.remote), None)
+                settled = not any(f"{me}{p[1]}" == connection.name for p in side.pending)
+                if connection.remote and settled and not connection.up and other and other.remote == connection.name:
+                    quiet = False
+                    yield f"{connection.name} up", self._next(i, "connection_up", connection)
+                if self.candidates < rules.candidates:
+                    used = self.candidates + 1
+                    trickled = self._next(i, "trickle", connection, candidates=used)
+                    yield f"{connection.name} has a candidate", trickled
+                if connection.up and other is None:
+                    quiet = False
+                    yield f"{connection.name} down", self._next(i, "connection_down", connection)
+            if self.dials[i] < rules.dials and side.can_dial():
+                dials = _bump(self.dials, i)
+                yield f"{me} dials", self._next(i, "dial", dials=dials)
+            if self.hang_ups[i] < rules.hang_ups and side.in_call():
+                hang_ups = _bump(self.hang_ups, i)
+                yield f"{me} hangs up", self._next(i, "hang_up", hang_ups=hang_ups)
+            if self.leaves < rules.leaves:
+                leaves = self.leaves + 1
+                gone = self._next(i, "peer_gone", leaves=leaves)
+                yield f"{me} sees the other leave", gone
+                yield f"{me} sees the other leave and return", gone._next(i, "peer_back")
+        for i in (0, 1):
+            if self.sides[i].deadline is not None and (quiet or self.deadlines < rules.deadlines):
+                assert rules.deadlines >= 0, "nothing is lost, and yet somebody waits for a deadline"
+                used = self.deadlines if quiet else self.deadlines + 1
+                yield f"{self.sides[i].me} deadline", self._next(i, "tick", deadlines=used)
+
+
+def _name_of(content: str | IceCandidate) -> str | None:
+    if isinstance(content, IceCandidate):
+        return content.username_fragment
+    return ufrag(content) if content.startswith("v=0") else content
+
+
+def _bump(counts: tuple[int, int], i: int) -> tuple[int, int]:
+    return (counts[0] + 1, counts[1]) if i == 0 else (counts[0], counts[1] + 1)
+
+
+def candidate(fragment: str) -> IceCandidate:
+    return IceCandidate("candidate:1 1 udp 1 192.0.2.1 1 typ host", "0", 0, fragment)
+
+
+_OPTIONAL = ("dials", "hangs up", "leave", "leave and return", "has a candidate")
+"""Steps that may never come: a world is at rest when no others are left."""
+
+
+def explore(start: World, rules: Rules, check: Callable[[World], str | None]) -> int:
+    """Visit every reachable world. ``check`` says what is wrong with a world in which nothing but the users can
+    move any more. Returns the number of worlds.
+
+    Raises:
+        AssertionError: with the shortest-known trace that leads to a wrong world.
+    """
+    seen: dict[str, tuple[str, str] | None] = {start.key(): None}
+    stack = [(start.key(), start)]
+    while stack:
+        key, world = stack.pop()
+        moved = False
+        try:
+            for label, following in world.steps(rules):
+                moved = moved or not label.endswith(_OPTIONAL)
+                new = following.key()
+                if new not in seen:
+                    seen[new] = (key, label)
+                    stack.append((new, following))
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n" + _trace(seen, key)) from exc
+        if not moved and (wrong := check(world)):
+            raise AssertionError(f"{wrong}\n" + _trace(seen, key))
+    return len(seen)
+
+
+def _trace(seen: dict[str, tuple[str, str] | None], key: str) -> str:
+    labels: list[str] = []
+    while (entry := seen[key]) is not None:
+        key, label = entry
+        labels.append(label)
+    return "\n".join(reversed(labels))
+
+
+@dataclass(slots=True)
+class OldPageState:
+    """What the seed's page keeps of one remote: its map entry, and whether it shows Calling or Connected."""
+
+    entry: str | None = None
+    calling: bool = False
+    connected: bool = False
+    made: int = 0
+
+
+class OldPage(Side):
+    """The seed's page.tsx, line by line, with its bugs: ids are compared for any offer while an entry exists, a
+    hang-up closes in silence, a dead entry stays in the map, and what fails, fails unseen."""
+
+    __slots__ = ("remote",)
+
+    def __init__(self, me: str, remote: str) -> None:
+        super().__init__(me, OldPageState())
+        self.remote = remote
+
+    @property
+    def made(self) -> int:
+        made: int = self.core.made
+        return made
+
+    def _describe(self) -> str:
+        core = self.core
+        connections = ",".join(f"{c.name}>{c.remote}{c.up:d}" for c in self.connections)
+        pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
+        return f"{core.entry}{core.calling:d}{core.connected:d};{connections};{pending}"
+
+    def can_dial(self) -> bool:
+        return not self.core.calling and not self.core.connected
+
+    def in_call(self) -> bool:
+        return self.core.calling or self.core.connected
+
+    @property
+    def deadline(self) -> float | None:
+        return None
+
+    def _create(self, remote: str | None = None) -> int:
+        self.core.made += 1
+        self.core.entry = f"{self.me}{self.core.made}"
+        self._put(Connection(self.core.entry, remote))
+        return self.core.made
+
+    def _close_entry(self) -> None:
+        self._drop(self.core.entry)
+        self.core.entry = None
+
+    def dial(self) -> list[Frame]:
+        self.core.calling = True
+        self.pending += (("offer", self._create()),)
+        return []
+
+    def hang_up(self) -> list[Frame]:
+        if self.core.entry:
+            self._close_entry()
+        self.core.calling = self.core.connected = False
+        return []
+
+    def receive(self, frame: Frame) -> list[Frame]:
+        match frame:
+            case ("offer", text):
+                if self.core.entry:
+                    if self.me < self.remote:
+                        return []
+                    self._close_entry()
+                self.pending += (("answer", self._create(ufrag(text))),)
+                self.core.connected, self.core.calling = True, False  # ontrack
+            case ("answer", text):
+                connection = next((c for c in self.connections if c.name == self.core.entry), None)
+                offered = connection and not any(f"{self.me}{p[1]}" == connection.name for p in self.pending)
+                if connection and connection.remote is None and offered:
+                    self._put(replace(connection, remote=ufrag(text)))
+                    self.core.connected, self.core.calling = True, False  # ontrack
+        return []
+
+    def complete(self, work: Frame) -> list[Frame]:
+        self.pending = tuple(p for p in self.pending if p != work)
+        kind, generation = work
+        name = f"{self.me}{generation}"
+        if not any(c.name == name for c in self.connections):
+            return []  # setLocalDescription rejects on a closed connection; nobody catches it
+        return [(kind, sdp(name))]
+
+    def connection_up(self, connection: Connection) -> list[Frame]:
+        self._put(replace(connection, up=True))
+        self.core.connected, self.core.calling = True, False
+        return []
+
+    def connection_down(self, connection: Connection) -> list[Frame]:
+        self._put(replace(connection, up=False, remote="gone"))
+        self.core.calling = self.core.connected = False  # the entry stays
+        return []

@@ -1,0 +1,389 @@
+"""The rooms' law, by its table and by hypothesis: views converge, notices come exactly once, nobody hears himself."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+import server.room
+from peer.protocol import Envelope, Join
+from server.room import MAX_CLAIMS, Admit, Ask, Close, Rooms, Send
+
+
+def rooms(*, grace: float = 5.0, takeover_ping: float = 2.0, queue: int = 1000) -> Rooms[str]:
+    return Rooms(grace=grace, takeover_ping=takeover_ping, queue=queue)
+
+
+def read(commands: Iterable[Any]) -> list[Any]:
+    """Commands as short tuples: texts as objects, sends to nobody left out."""
+    out: list[Any] = []
+    for command in commands:
+        match command:
+            case Send(to, text):
+                if to:
+                    out.append(("send", sorted(to), json.loads(text)))
+            case Admit(conn):
+                out.append(("admit", conn))
+            case Ask(conn):
+                out.append(("ask", conn))
+            case Close(conn, code, _):
+                out.append(("close", conn, code))
+    return out
+
+
+def listed(conn: str, *peers: str) -> tuple[str, list[str], dict[str, Any]]:
+    return ("send", [conn], {"type": "peer-list", "peers": list(peers)})
+
+
+def notice(kind: str, peer: str, *to: str) -> tuple[str, list[str], dict[str, Any]]:
+    return ("send", sorted(to), {"type": f"peer-{kind}", "peerId": peer})
+
+
+def codes(commands: Iterable[Any]) -> list[tuple[Any, str]]:
+    return [(entry[1], entry[2]["code"]) for entry in read(commands) if entry[0] == "send" and "code" in entry[2]]
+
+
+def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_in_one_step() -> None:
+    room = rooms()
+    assert read(room.join("1", Join("a"), 0)) == [("admit", "1"), listed("1")]
+    assert read(room.join("2", Join("b"), 0)) == [("admit", "2"), listed("2", "a"), notice("joined", "b", "1")]
+
+
+def test_peers_of_different_rooms_never_see_one_another() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert read(room.join("2", Join("a", "attic"), 0)) == [("admit", "2"), listed("2")]
+    assert codes(room.route("2", Envelope("offer", "a", "b"), b"{}")) == [(["2"], "peer-not-found")]
+    assert read(room.route("1", Envelope("hello", "a", None), b"{}")) == []
+    assert read(room.leave("1", 0)) == []
+
+
+def test_an_empty_room_vanishes() -> None:
+    room = rooms()
+    room.join("1", Join("a", "attic"), 0)
+    assert room.rooms() == ["attic"]
+    room.leave("1", 0)
+    assert room.rooms() == [] and len(room) == 0
+
+
+def test_the_same_key_takes_the_seat_at_once_and_nobody_sees_it() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    assert read(room.join("3", Join("a", key="k"), 1)) == [("close", "1", 4001), ("admit", "3"), listed("3", "b")]
+    assert room.drop("1", 1) == []  # the old socket's end is nobody's business any more
+    assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
+
+
+@pytest.mark.parametrize("key", [None, "other"])
+def test_another_key_asks_the_holder_and_its_pong_keeps_the_seat(key: str | None) -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    assert read(room.join("2", Join("a", key=key), 1)) == [("ask", "1")]
+    assert room.deadline == 3
+    pong = room.pong("1")
+    assert codes(pong) == [(["2"], "id-taken")]
+    assert read(pong)[-1] == ("close", "2", 4409)
+    assert room.expire(3) == [] and room.name("1") == "a"
+
+
+def test_a_holder_that_stays_silent_loses_the_seat() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    room.join("3", Join("a"), 1)
+    assert room.expire(2.9) == []
+    assert read(room.expire(3)) == [
+        ("close", "1", 4001),
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2"),
+    ]
+
+
+def test_a_holder_that_leaves_while_asked_makes_room_at_once() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    assert read(room.leave("1", 1.5)) == [("admit", "2"), listed("2")]
+    assert room.expire(9) == [] and room.name("2") == "a"
+
+
+def test_of_several_claims_the_first_gets_the_seat_and_the_next_asks_again() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    room.join("3", Join("a"), 1)
+    assert read(room.expire(3)) == [("close", "1", 4001), ("admit", "2"), listed("2"), ("ask", "2")]
+    assert codes(room.pong("2")) == [(["3"], "id-taken")]
+
+
+def test_the_owner_who_returns_while_asked_beats_the_claim() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("a"), 1)
+    assert read(room.join("3", Join("a", key="k"), 2)) == [
+        ("close", "1", 4001),
+        ("admit", "3"),
+        listed("3"),
+        ("ask", "3"),
+    ]
+    assert codes(room.pong("3")) == [(["2"], "id-taken")]
+
+
+def test_a_claim_that_goes_away_is_forgotten() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    assert room.drop("2", 1) == [] and room.pong("1") == [] and room.expire(9) == []
+
+
+def test_claims_are_bounded() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    for n in range(MAX_CLAIMS):
+        assert codes(room.join(f"claim {n}", Join("a"), 1)) == []
+    assert codes(room.join("late", Join("a"), 1)) == [(["late"], "id-taken")]
+
+
+def test_a_dropped_seat_with_a_key_waits_and_delivers_in_order() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    assert room.drop("1", 10) == [] and room.deadline == 15
+    assert room.route("2", Envelope("offer", "b", "a"), b"1") == ()
+    assert read(room.route("2", Envelope("hello", "b", None), b"2")) == []
+    assert read(room.join("3", Join("c"), 11))[1] == listed("3", "a", "b")
+    back = room.join("4", Join("a", key="k"), 12)
+    assert read(back) == [
+        ("admit", "4"),
+        listed("4", "b", "c"),
+        ("send", ["4"], 1),
+        ("send", ["4"], 2),
+    ]
+    assert room.expire(99) == []
+
+
+def test_a_seat_nobody_comes_back_to_is_left_after_the_grace() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 10)
+    assert room.expire(14.9) == []
+    assert read(room.expire(15)) == [notice("left", "a", "2")]
+    assert codes(room.route("2", Envelope("offer", "b", "a"), b"1")) == [(["2"], "peer-not-found")]
+
+
+def test_a_stale_deadline_does_not_end_a_second_grace() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.drop("1", 0)
+    room.join("2", Join("a", key="k"), 4)
+    room.drop("2", 4.5)
+    assert room.expire(5) == [] and room.peers() == ["a"]
+    room.expire(9.5)
+    assert room.peers() == []
+
+
+@pytest.mark.parametrize(("key", "grace", "clean"), [(None, 5, False), ("k", 0, False), ("k", 5, True)])
+def test_without_key_or_grace_or_with_a_clean_close_a_peer_leaves_at_once(
+    key: str | None, grace: float, clean: bool
+) -> None:
+    room = rooms(grace=grace)
+    room.join("1", Join("a", key=key), 0)
+    room.join("2", Join("b"), 0)
+    assert read(room.leave("1", 1) if clean else room.drop("1", 1)) == [notice("left", "a", "2")]
+
+
+def test_somebody_else_gets_an_away_seat_when_its_owner_is_not_back_in_time() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 10)
+    assert room.join("3", Join("a", key="other"), 11) == []
+    assert read(room.expire(13)) == [
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2"),
+    ]
+
+
+def test_the_queue_of_an_away_seat_is_bounded_and_its_sender_is_told() -> None:
+    room = rooms(queue=10)
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 0)
+    assert room.route("2", Envelope("offer", "b", "a"), b"12345678") == ()
+    assert codes(room.route("2", Envelope("offer", "b", "a"), b"123")) == [(["2"], "peer-not-found")]
+    assert room.route("2", Envelope("offer", "b", "a"), b"90") == ()
+
+
+@pytest.mark.parametrize("sender", [None, "", "b", "A"])
+def test_from_must_be_the_id_that_joined(sender: str | None) -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    assert codes(room.route("1", Envelope("offer", sender, "b"), b"{}")) == [(["1"], "from-mismatch")]
+
+
+def test_an_error_names_its_target_unless_that_is_no_id() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert read(room.route("1", Envelope("offer", "a", "gone"), b"{}"))[0][2]["to"] == "gone"
+    assert "to" not in read(room.route("1", Envelope("offer", "a", "x" * 100_000), b"{}"))[0][2]
+
+
+def test_nobody_is_his_own_peer() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert codes(room.route("1", Envelope("offer", "a", "a"), b"{}")) == [(["1"], "peer-not-found")]
+
+
+def test_a_frame_is_forwarded_as_the_same_object() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    text = b'{ "type":"offer" }'
+    (send,) = room.route("1", Envelope("offer", "a", "b"), text)
+    assert isinstance(send, Send) and send.text is text
+
+
+def test_the_room_is_pure() -> None:
+    tree = ast.parse(Path(server.room.__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= {"__future__", "collections.abc", "dataclasses", "heapq", "hmac", "typing", "peer.protocol"}
+    assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree))
+
+
+class Life(RuleBasedStateMachine):
+    """Any sequence of events, seen by clients that believe what they are told."""
+
+    conns = Bundle("conns")
+
+    @initialize()
+    def start(self) -> None:
+        self.rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, queue=100)
+        self.now = 0.0
+        self.count = 0
+        self.views: dict[int, set[str]] = {}  # of those who are admitted
+        self.homes: dict[int, tuple[str, str]] = {}
+        self.gone: set[int] = set()
+        self.sent = 0
+
+    def see(self, commands: Iterable[Any], *, sender: int | None = None) -> None:
+        for command in commands:
+            match command:
+                case Admit(conn):
+                    assert conn not in self.views and conn not in self.gone
+                case Ask(conn):
+                    assert conn in self.views
+                case Close(conn, _, _):
+                    self.views.pop(conn, None)
+                    self.gone.add(conn)
+                case Send(to, text):
+                    assert len(set(to)) == len(to)
+                    for conn in to:
+                        self.hear(conn, json.loads(text), sender)
+
+    def hear(self, conn: int, body: dict[str, Any], sender: int | None) -> None:
+        assert conn not in self.gone, "a frame to a connection that is closed"
+        match body["type"]:
+            case "peer-list":
+                assert conn not in self.views and len(set(body["peers"])) == len(body["peers"])
+                self.views[conn] = set(body["peers"])
+            case "peer-joined":
+                assert body["peerId"] not in self.views[conn], "seen twice"
+                self.views[conn].add(body["peerId"])
+            case "peer-left":
+                self.views[conn].remove(body["peerId"])
+            case "error":
+                pass
+            case _:
+                assert conn in self.views and conn != sender
+
+    @rule(
+        target=conns,
+        peer=st.sampled_from("abc"),
+        room=st.sampled_from(["", "", "attic"]),
+        key=st.sampled_from([None, "k", "l"]),
+    )
+    def join(self, peer: str, room: str, key: str | None) -> int:
+        self.count += 1
+        self.homes[self.count] = (room, peer)
+        self.see(self.rooms.join(self.count, Join(peer, room, key=key), self.now))
+        return self.count
+
+    @rule(conn=consumes(conns))
+    def leave(self, conn: int) -> None:
+        self.views.pop(conn, None)
+        self.gone.add(conn)
+        self.see(self.rooms.leave(conn, self.now))
+
+    @rule(conn=consumes(conns))
+    def drop(self, conn: int) -> None:
+        self.views.pop(conn, None)
+        self.gone.add(conn)
+        self.see(self.rooms.drop(conn, self.now))
+
+    @rule(conn=conns)
+    def pong(self, conn: int) -> None:
+        self.see(self.rooms.pong(conn))
+
+    @rule(conn=conns, to=st.sampled_from(["a", "b", "c", "nobody", None]))
+    def say(self, conn: int, to: str | None) -> None:
+        if conn in self.views:
+            body = {"type": "hello", "n": self.count}
+            envelope = Envelope("hello", self.homes[conn][1], to)
+            self.see(self.rooms.route(conn, envelope, json.dumps(body).encode()), sender=conn)
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.see(self.rooms.expire(self.now))
+
+    @precondition(lambda self: self.rooms.deadline is not None)
+    @rule()
+    def wait_for_the_deadline(self) -> None:
+        self.now = max(self.now, self.rooms.deadline or 0)
+        self.see(self.rooms.expire(self.now))
+
+    @invariant()
+    def every_view_is_the_room_without_oneself(self) -> None:
+        for conn, view in self.views.items():
+            room, peer = self.homes[conn]
+            assert self.rooms.name(conn) == peer
+            assert view == set(self.rooms.peers(room)) - {peer}
+
+    @invariant()
+    def no_room_is_empty(self) -> None:
+        assert all(self.rooms.peers(room) for room in self.rooms.rooms())
+
+    @invariant()
+    def nothing_is_overdue(self) -> None:
+        assert self.rooms.deadline is None or self.rooms.deadline > self.now - 1e-9
+
+    def teardown(self) -> None:
+        """Everybody goes, time passes: nothing may be left."""
+        for conn in range(1, self.count + 1):
+            if conn not in self.gone:
+                self.views.pop(conn, None)
+                self.gone.add(conn)
+                self.see(self.rooms.drop(conn, self.now))
+        while self.rooms.deadline is not None:
+            self.see(self.rooms.expire(self.rooms.deadline))
+        assert len(self.rooms) == 0 and self.rooms.rooms() == []
+
+
+Life.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife = Life.TestCase

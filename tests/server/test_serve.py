@@ -1,0 +1,99 @@
+"""The relay as a process: signals, what it imports, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from server.errors import CannotListen
+from server.relay import Relay, RelayConfig
+
+from .wire import DEADLINE, ROOT, Raw, frame, process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_closes_everybody_with_1001_and_ends_the_process(number: signal.Signals) -> None:
+    with process() as server:
+        a, b = await Raw.join(server.port, "A"), await Raw.join(server.port, "B", key="k")
+        assert (await a.get())["type"] == "peer-joined"
+        server.process.send_signal(number)
+        for raw in (a, b):
+            opcode, payload = await raw.frame()
+            assert (opcode, int.from_bytes(payload[:2])) == (8, 1001) and payload[2:]
+            raw.writer.write(frame(8, payload))
+            assert await raw.rest() == b""
+            await raw.end()
+        assert await asyncio.to_thread(server.process.wait, DEADLINE) == 0
+        assert server.process.stderr is not None and server.process.stderr.read() == ""
+
+
+async def test_a_second_signal_does_not_wait_for_a_client_that_does_not_answer() -> None:
+    with process() as server:
+        silent = await Raw.join(server.port, "A")
+        server.process.send_signal(signal.SIGTERM)
+        assert await silent.closed() == 1001
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 3) == -signal.SIGTERM
+        await silent.end()
+
+
+async def test_a_port_in_use_is_one_clear_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
+            await Relay(RelayConfig(port=port)).start()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no..host"])
+async def test_an_address_that_is_not_ours_is_one_clear_sentence(host: str) -> None:
+    with pytest.raises(CannotListen, match=f"cannot listen on {host}:0: .*--host"):
+        await Relay(RelayConfig(host=host, port=0)).start()
+
+
+@pytest.mark.parametrize(
+    "options", [{"port": 70_000}, {"grace": -1}, {"ping_interval": 0}, {"outbox": 5}, {"join_timeout": float("nan")}]
+)
+def test_a_number_that_cannot_work_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        RelayConfig(**options)  # type: ignore[arg-type]
+
+
+async def test_stop_without_start_and_twice_does_nothing() -> None:
+    relay = Relay(RelayConfig(port=0))
+    await relay.stop()
+    await relay.start()
+    await relay.stop()
+    await relay.stop()
+
+
+def test_the_module_runs_and_says_why_it_cannot() -> None:
+    with ExitStack() as stack:
+        with suppress(OSError):  # somebody has it already: as good
+            stack.enter_context(socket.create_server(("127.0.0.1", 8080)))
+        done = subprocess.run(
+            [sys.executable, "-m", "server"], capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "8080: the port is in use" in done.stderr
+
+
+def test_importing_the_relay_loads_no_engine_and_of_peer_only_the_protocol() -> None:
+    code = "import sys, server.relay; print(sorted(m for m in sys.modules if m.split('.')[0] in " + (
+        "('peer', 'aiortc', 'aioice', 'av', 'cv2', 'numpy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "['peer', 'peer.errors', 'peer.protocol']\n"
+
+
+def test_a_relay_may_open_as_many_sockets_as_the_administrator_allows() -> None:
+    with process() as server:
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+        soft, hard = limits.split("Max open files")[1].split()[:2]
+        assert soft == hard

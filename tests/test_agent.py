@@ -1,0 +1,407 @@
+"""Agents in one process, a real relay between them, real media: what a program with the library sees."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from peer import Agent, CallFailed, ConfigError, JoinRefused, MediaError, ServerUnreachable, protocol
+from peer import events as ev
+from peer.call import State
+from server.config import RelayConfig
+from server.relay import Relay
+from tests.waiting import until
+
+SMALL: dict[str, Any] = {"video": "test", "size": (320, 240), "fps": 15}
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    relay = Relay(RelayConfig(port=0))
+    await relay.start()
+    yield relay
+    await relay.stop()
+
+
+def url(relay: Relay) -> str:
+    return f"ws://127.0.0.1:{relay.port}/ws"
+
+
+class Log:
+    """Everything an agent told, in order."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.events: list[ev.Event] = []
+        self._changed = asyncio.Event()
+        self._reader = agent.events()
+        self._task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        async for event in self._reader:
+            self.events.append(event)
+            self._changed.set()
+
+    def of(self, kind: type[ev.Event], peer: str | None = None) -> list[Any]:
+        return [e for e in self.events if isinstance(e, kind) and peer in (None, getattr(e, "peer", None))]
+
+    async def until(
+        self, kind: type[ev.Event], peer: str | None = None, *, count: int = 1, timeout: float = 10
+    ) -> Any:
+        async with asyncio.timeout(timeout):
+            while len(self.of(kind, peer)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.of(kind, peer)[count - 1]
+
+
+@asynccontextmanager
+async def agents(relay: Relay, *ids: str, **options: Any) -> AsyncIterator[list[Agent]]:
+    async with AsyncExitStack() as stack:
+        made = [await stack.enter_async_context(Agent(id_, server=url(relay), **options)) for id_ in ids]
+        for agent in made:
+            for other in ids:
+                if other != agent.id:
+                    await agent.wait_for(other, timeout=5)
+        yield made
+
+
+class Page:
+    """A peer of another make, by hand: nothing but the wire."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, message: protocol.Message) -> None:
+        await self.socket.send(protocol.dump(message))
+
+    async def until(self, kind: type[Any]) -> Any:
+        async with asyncio.timeout(5):
+            while True:
+                message = protocol.parse(str(await self.socket.recv()))
+                if isinstance(message, kind):
+                    return message
+
+
+@asynccontextmanager
+async def page(relay: Relay, id_: str) -> AsyncIterator[Page]:
+    async with connect(url(relay)) as socket:
+        made = Page(socket)
+        await made.send(protocol.Join(id_))
+        yield made
+
+
+async def test_the_five_phases_of_the_seed(relay: Relay) -> None:
+    async with agents(relay, "A", "B", "C", **SMALL) as (a, b, c):
+        assert a.peers == {"B": State.AVAILABLE, "C": State.AVAILABLE}  # phase 1: joining calls nobody
+        ab = a.call("B")  # phase 2
+        assert a.peers["B"] is State.CALLING
+        await ab.connected()
+        assert a.peers == {"B": State.CONNECTED, "C": State.AVAILABLE}
+        await asyncio.gather(c.call("A").connected(), c.call("B").connected())  # phases 3 to 5
+        for agent in (a, b, c):
+            await until(lambda agent=agent: set(agent.peers.values()) == {State.CONNECTED})  # type: ignore[misc]
+            assert len(agent.calls) == 2
+        firsts = [call.first_frame(10) for agent in (a, b, c) for call in agent.calls.values()]
+        assert [(f.width, f.height, f.codec) for f in await asyncio.gather(*firsts)] == [(320, 240, "vp8")] * 6
+        await ab.hang_up()
+        assert a.peers == {"B": State.AVAILABLE, "C": State.CONNECTED}
+        await until(lambda: b.peers == {"A": State.AVAILABLE, "C": State.CONNECTED})
+
+
+async def test_a_hang_up_is_seen_on_the_other_side_at_once_and_both_may_call_again(relay: Relay) -> None:
+    async with agents(relay, "a", "b") as (a, b):
+        for caller, callee, ender in [(a, b, a), (a, b, b), (b, a, a), (b, a, b)]:
+            call = caller.call(callee.id)
+            await call.connected()
+            await until(lambda callee=callee, caller=caller: callee.peers[caller.id] is State.CONNECTED)  # type: ignore[misc]
+            other = b if ender is a else a
+            mine, theirs = ender.calls[other.id], other.calls[ender.id]
+            await mine.hang_up()
+            async with asyncio.timeout(1):
+                assert await theirs.ended() == "remote-hang-up"
+            assert mine.reason == "hang-up"
+
+
+async def test_two_that_call_each_other_at_once_have_one_call(relay: Relay) -> None:
+    async with agents(relay, "a", "b") as (a, b):
+        for _ in range(3):
+            calls = [a.call("b"), b.call("a")]
+            await asyncio.gather(*(call.connected() for call in calls))
+            assert [len(a.calls), len(b.calls)] == [1, 1]
+            assert calls == [a.calls["b"], b.calls["a"]]
+            await calls[0].hang_up()
+            await calls[1].ended()
+
+
+async def test_the_call_we_have_is_the_call_we_get(relay: Relay) -> None:
+    async with agents(relay, "a", "b") as (a, _):
+        call = a.call("b")
+        assert a.call("b") is call
+        await call.connected()
+        assert a.call("b") is call
+
+
+async def test_a_remote_that_restarts_and_calls_again_replaces_its_call(relay: Relay) -> None:
+    async with Agent("node", server=url(relay)) as node:
+        log = Log(node)
+        async with Agent("cam", server=url(relay), key="k") as first:
+            await first.wait_for("node", 5)
+            await first.call("node").connected()
+            old = node.calls["cam"]
+            async with Agent("cam", server=url(relay), key="k") as second:
+                await second.wait_for("node", 5)
+                await second.call("node").connected()
+                assert await old.ended() == "replaced"
+                await log.until(ev.Connected, count=2)
+                assert node.calls["cam"] is not old
+                with pytest.raises(JoinRefused, match="replaced"):
+                    await first.closed()
+
+
+async def test_calls_live_on_while_the_relay_is_away(relay: Relay) -> None:
+    async with agents(relay, "a", "b", **SMALL) as (a, b):
+        log = Log(a)
+        call = a.call("b")
+        await call.first_frame(10)
+        port = relay.port
+        await relay.stop()
+        await log.until(ev.ServerLost)
+        seen = call.media.video.counters.frames
+        await until(lambda: call.media.video.counters.frames > seen + 5)
+        assert a.peers == {"b": State.CONNECTED}
+        again = Relay(RelayConfig(port=port))
+        await again.start()
+        try:
+            await log.until(ev.ServerBack, timeout=20)
+            await asyncio.gather(a.wait_for("b", 20), b.wait_for("a", 20))
+            assert call.state is State.CONNECTED
+            await call.hang_up()
+            await until(lambda: b.peers == {"a": State.AVAILABLE})
+        finally:
+            await again.stop()
+
+
+async def test_a_peer_that_left_the_room_keeps_its_call_while_media_flows(relay: Relay) -> None:
+    async with agents(relay, "a", **SMALL) as (a,), page(relay, "z") as mirror:
+        await mirror.until(protocol.PeerList)
+        async with Agent("b", server=url(relay), **SMALL) as b:
+            await a.wait_for("b", 5)
+            call = a.call("b")
+            await call.first_frame(10)
+            assert b._signaling._socket is not None
+            log = Log(a)
+            await b._signaling._socket.close()  # in good order: it leaves the room at once
+            await log.until(ev.PeerLeft, "b")
+            seen = call.media.video.counters.frames
+            await until(lambda: call.media.video.counters.frames > seen + 5)
+            assert call.state is State.CONNECTED
+            await a.wait_for("b", 10)
+            assert call.state is State.CONNECTED
+
+
+async def test_who_is_refused_is_told_and_ends_as_declined(relay: Relay) -> None:
+    async with Agent("door", server=url(relay), accept=lambda peer: peer == "friend") as door:
+        async with Agent("friend", server=url(relay)) as friend, Agent("stranger", server=url(relay)) as stranger:
+            with pytest.raises(CallFailed, match="declined"):
+                async with stranger.call("door"):
+                    pass
+            async with friend.call("door"):
+                assert list(door.calls) == ["friend"]
+
+
+async def test_a_peer_that_never_answers_is_given_up_at_the_timeout(relay: Relay) -> None:
+    async with page(relay, "mute") as mute, Agent("a", server=url(relay)) as a:
+        await a.wait_for("mute", 5)
+        call = a.call("mute", timeout=0.3)
+        await mute.until(protocol.Offer)
+        assert await call.ended() == "no-answer"
+        assert (await mute.until(protocol.HangUp)).reason == "no-answer"
+
+
+async def test_a_peer_that_is_not_there_is_told_by_the_relay(relay: Relay) -> None:
+    async with Agent("a", server=url(relay)) as a:
+        log = Log(a)
+        assert await a.call("ghost").ended() == "peer-left"
+        assert (await log.until(ev.Error)).code == "peer-not-found"
+
+
+async def test_an_offer_that_makes_no_sense_is_declined_and_harms_nothing(relay: Relay) -> None:
+    async with page(relay, "odd") as odd, Agent("a", server=url(relay)) as a:
+        for nonsense in ("v=0", "m=video", "\r\n" * 10, "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"):
+            await odd.send(protocol.Offer("odd", "a", nonsense))
+            assert (await odd.until(protocol.HangUp)).reason == "declined"
+        await until(lambda: a.calls == {})
+        async with Agent("b", server=url(relay)) as b:
+            await b.wait_for("a", 5)
+            async with b.call("a"):
+                pass
+
+
+async def test_bad_candidates_cost_only_themselves(relay: Relay) -> None:
+    async with agents(relay, "a", "b") as (a, b):
+        call = a.call("b")
+        remote = a._exchange.remotes["b"]
+        connection = next(iter(remote.connections.values()))
+        for line in ("", "candidate:", "candidate:x y z", "candidate:1 1 udp 1 no-such.local 9 typ host", "\0" * 99):
+            connection.add_candidate(protocol.IceCandidate(line, "0", 0))
+        await call.connected()
+        del b
+
+
+async def test_leaving_hangs_up_everywhere(relay: Relay) -> None:
+    async with Agent("b", server=url(relay)) as b:
+        async with Agent("a", server=url(relay)) as a:
+            await a.wait_for("b", 5)
+            await a.call("b").connected()
+            theirs = b.calls["a"]
+        async with asyncio.timeout(1):
+            assert await theirs.ended() == "remote-hang-up"
+
+
+async def test_the_callers_own_exception_comes_out_as_it_is(relay: Relay) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with Agent("a", server=url(relay)):
+            raise ZeroDivisionError
+
+
+async def test_nothing_is_left_behind(relay: Relay) -> None:
+    before = asyncio.all_tasks()
+    async with agents(relay, "a", "b", **SMALL) as (a, _):
+        await a.call("b").first_frame(10)
+    await until(lambda: asyncio.all_tasks() <= before | {t for t in asyncio.all_tasks() if "relay" in t.get_name()})
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+async def test_a_call_that_ends_while_it_begins_leaves_no_socket_behind(relay: Relay, steps: int) -> None:
+    """Hung up after so many turns of the event loop: in createOffer, in gathering, on the wire, while connecting."""
+    async with agents(relay, "a", "b") as (a, b):
+        before = len(os.listdir("/proc/self/fd"))
+        call = a.call("b")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await call.hang_up()
+        await until(lambda: not a.calls and not b.calls)
+        await until(lambda: not a._exchange.remotes["b"].connections and len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_no_relay_is_an_error_after_the_given_time() -> None:
+    with pytest.raises(ServerUnreachable, match="is `peer serve` running"):
+        async with Agent("a", server="ws://127.0.0.1:9/ws", join_timeout=0.2):
+            pass
+
+
+async def test_a_taken_id_is_an_error_that_says_what_to_do(relay: Relay) -> None:
+    async with Agent("a", server=url(relay), key="one"):
+        with pytest.raises(JoinRefused, match="id-taken"):
+            async with Agent("a", server=url(relay), key="two", join_timeout=10):
+                pass
+
+
+async def test_a_source_that_is_missing_is_an_error_before_anything_is_joined(relay: Relay) -> None:
+    with pytest.raises(MediaError, match=r"no-such\.mkv"):
+        async with Agent("a", server=url(relay), video="no-such.mkv"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"id": "no spaces"},
+        {"id": "a", "server": "http://example"},
+        {"id": "a", "video_codec": ("av2",)},
+        {"id": "a", "ice_servers": ("stun",)},
+        {"id": "a", "video": ""},
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_used_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises((ConfigError, MediaError)):
+        Agent(**options)
+
+
+async def test_calling_nonsense_or_oneself_is_refused(relay: Relay) -> None:
+    async with Agent("a", server=url(relay)) as a:
+        for peer in ("a", "", "no spaces"):
+            with pytest.raises(ConfigError):
+                a.call(peer)
+
+
+async def test_a_picture_nobody_wants_does_not_pile_up(relay: Relay) -> None:
+    async with agents(relay, "a", "b", **SMALL) as (a, _):
+        call = a.call("b")
+        await call.first_frame(10)
+        counters = call.media.video.counters
+        await until(lambda: counters.frames > 20)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            decoded, seen, size = counters.decoded, counters.frames, tracemalloc.get_traced_memory()[0]
+            await until(lambda: counters.frames > seen + 45)
+            assert counters.decoded <= decoded + 1
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] - size < 2_000_000
+        finally:
+            tracemalloc.stop()
+
+
+async def test_record_and_snapshot_and_stats(relay: Relay, tmp_path: Path) -> None:
+    import av
+
+    async with agents(relay, "a", "b", audio="test", **SMALL) as (a, _):
+        async with a.call("b") as call:
+            recorded, taken, stats = await asyncio.gather(
+                call.record(tmp_path / "b.mkv", seconds=2), call.snapshot(tmp_path / "b.png"), call.stats()
+            )
+    assert 1.5 <= recorded.seconds <= 3
+    with av.open(recorded.path) as container:
+        assert {s.type: s.codec_context.name for s in container.streams} == {"video": "vp8", "audio": "opus"}
+        assert sum(1 for _ in container.decode(video=0)) >= 20
+    with av.open(taken.path) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 240)
+    assert stats.video["fps"] > 5 and stats.video["kbps"] > 0 and stats.audio["codec"] == "opus"
+
+
+async def test_a_recording_that_is_cancelled_is_told_once_it_is_closed(relay: Relay, tmp_path: Path) -> None:
+    import av
+
+    async with agents(relay, "a", "b", **SMALL) as (a, _):
+        told = Log(a)
+        async with a.call("b") as call:
+            recording = asyncio.create_task(call.record(tmp_path / "b.mkv"))
+            await told.until(ev.FirstFrame)
+            async with asyncio.timeout(10):
+                while not (tmp_path / "b.mkv").exists() or not (tmp_path / "b.mkv").stat().st_size:
+                    await asyncio.sleep(0.02)
+            recording.cancel()
+            recorded = await told.until(ev.Recorded)
+            with pytest.raises(asyncio.CancelledError):
+                await recording
+    assert recorded.path == str(tmp_path / "b.mkv")
+    with av.open(recorded.path) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 0
+    assert len(told.of(ev.Recorded)) == 1
+
+
+async def test_h264_first_when_asked_for(relay: Relay) -> None:
+    async with agents(relay, "a", "b", video_codec=("h264", "vp8"), **SMALL) as (a, _):
+        assert (await a.call("b").first_frame(10)).codec == "h264"
+
+
+async def test_one_codec_is_enough_if_both_have_it_and_too_few_if_not(relay: Relay) -> None:
+    async with (
+        Agent("a", server=url(relay), video_codec=("h264",), **SMALL) as a,
+        Agent("b", server=url(relay), video_codec=("vp8",), **SMALL),
+    ):
+        await a.wait_for("b", 5)
+        with pytest.raises(CallFailed, match="declined"):
+            async with a.call("b"):
+                pass

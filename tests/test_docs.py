@@ -1,0 +1,154 @@
+"""What programs may depend on stands in the documentation, and what stands there is true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from peer import config, events, protocol, script
+from peer.cli import exit as exits
+from peer.cli.group import COMMANDS
+from peer.cli.options import known_options
+
+ROOT = Path(__file__).parent.parent
+INTERFACE = (ROOT / "docs" / "interface.md").read_text()
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def row(cell: str, text: str = INTERFACE) -> str:
+    """The line of a table whose first cell is ``cell``."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {cell} |")]
+    assert lines, f"no row for {cell}"
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme_and_the_reference(name: str) -> None:
+    assert f"`peer {name}" in README
+    assert f"### peer {name}" in INTERFACE or name == "script"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str) -> None:
+    command: click.Command = import_module(f"peer.cli.{name}").command
+    for param in command.params:
+        if isinstance(param, click.Option):
+            for flag in (*param.opts, *param.secondary_opts):
+                assert re.search(rf"`{re.escape(flag)}[ `]", INTERFACE), f"{name} {flag}"
+
+
+def test_every_documented_option_exists() -> None:
+    known = {flag for keys in known_options().values() for flag in keys} | {"config", "no-show", "help", "version"}
+    for flag in re.findall(r"`--([a-z-]+)", INTERFACE):
+        assert flag in known, flag
+
+
+@pytest.mark.parametrize("event", events.ALL)
+def test_every_event_is_documented_with_its_keys(event: type[events.Event]) -> None:
+    line = row(f"`{event.event}`")
+    keys = [name for name in inspect.signature(event).parameters if name != "time"]
+    assert all(f"`{key}`" in line for key in keys), line
+
+
+@pytest.mark.parametrize("reason", events.REASONS)
+def test_every_reason_is_documented(reason: str) -> None:
+    assert row(f"`{reason}`")
+
+
+def test_every_exit_code_is_documented_and_in_the_help() -> None:
+    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert codes == {0, 1, 2, 3, 4, 5, 6, 130}
+    epilog = import_module("peer.cli.group").cli.epilog
+    for code in codes:
+        assert row(str(code))
+        assert re.search(rf"^  {code} ", epilog, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", script.VERBS)
+def test_every_verb_is_documented(verb: str) -> None:
+    assert re.search(rf"^\| `{verb}[ `]", INTERFACE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("quantity", [*script.VIDEO, *script.AUDIO])
+def test_every_quantity_is_documented(quantity: str) -> None:
+    assert re.search(rf"^\| .*`{quantity}`", INTERFACE, re.MULTILINE)
+
+
+def _fenced(text: str, marker: str = "") -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for kind, block in blocks if kind == marker]
+
+
+def test_the_scripts_that_are_shown_are_understood() -> None:
+    shown = [block for block in _fenced(INTERFACE) if block.lstrip().startswith(("#", "wait"))]
+    assert shown
+    for text in (*shown, *(path.read_text() for path in (ROOT / "examples").glob("*.peer"))):
+        assert script.parse(text)
+
+
+def test_the_configuration_that_is_shown_is_accepted() -> None:
+    (text,) = _fenced(INTERFACE, "toml")
+    values = config.arrange(tomllib.loads(text), known_options(), where="docs")
+    assert values["run"]["id"] == "door"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "interface.md"])
+def test_the_python_that_is_shown_compiles(page: Path) -> None:
+    blocks = _fenced(page.read_text(), "python")
+    assert blocks
+    for block in blocks:
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("name", ["Agent", "Call"])
+def test_the_public_library_is_documented(name: str) -> None:
+    made = getattr(import_module("peer"), name)
+    for member in vars(made):
+        if not member.startswith("_"):
+            assert re.search(rf"`(await )?{member}[(`]", INTERFACE), f"{name}.{member}"
+    if name == "Agent":
+        for parameter in inspect.signature(made).parameters:
+            assert re.search(rf"\b{parameter}\b", INTERFACE), parameter
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_a_page_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    headings = {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in headings, anchor
+
+
+PROTOCOL = ROOT / "docs" / "protocol.md"
+
+
+@pytest.mark.parametrize("kind", sorted({"join"} | protocol.SERVER_TYPES | protocol.TARGETED_TYPES))
+def test_every_message_type_is_documented(kind: str) -> None:
+    assert re.search(rf'`{kind}`|"type": "{kind}"', PROTOCOL.read_text())
+
+
+@pytest.mark.parametrize("code", sorted(protocol.ERROR_CODES))
+def test_every_error_code_is_documented(code: str) -> None:
+    assert f"`{code}`" in PROTOCOL.read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(protocol) if name.startswith("CLOSE_")])
+def test_every_close_code_is_documented(name: str) -> None:
+    assert str(getattr(protocol, name)) in PROTOCOL.read_text()

@@ -1,0 +1,205 @@
+"""What somebody else can send, or a program can do at a bad moment: it must cost a call, never the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.rtcconfiguration import RTCBundlePolicy
+from websockets.asyncio.client import ClientConnection, connect
+
+from peer import Agent, CallFailed, protocol
+from server.config import RelayConfig
+from server.relay import Relay
+from tests.waiting import until
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[str]:
+    relay = Relay(RelayConfig(port=0))
+    await relay.start()
+    yield f"ws://127.0.0.1:{relay.port}/ws"
+    await relay.stop()
+
+
+@pytest.fixture
+async def stranger(relay: str) -> AsyncIterator[ClientConnection]:
+    async with connect(relay) as socket:
+        await socket.send(protocol.dump(protocol.Join("stranger")))
+        yield socket
+
+
+@pytest.fixture
+async def agent(relay: str) -> AsyncIterator[Agent]:
+    async with Agent("agent", server=relay, video="test", audio="test", size=(160, 120)) as agent:
+        yield agent
+
+
+async def answer(socket: ClientConnection) -> protocol.Answer | protocol.HangUp:
+    async with asyncio.timeout(10):
+        while True:
+            message = protocol.parse(str(await socket.recv()))
+            if isinstance(message, protocol.Answer | protocol.HangUp):
+                return message
+
+
+async def offer(*kinds: str, data: bool = False) -> str:
+    """A real offer of the engine, with host candidates."""
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    for kind in kinds:
+        connection.addTransceiver(kind)
+    if data:
+        connection.createDataChannel("chat")
+    await connection.setLocalDescription(await connection.createOffer())
+    sdp = connection.localDescription.sdp
+    await connection.close()
+    return sdp
+
+
+async def still_works(agent: Agent, relay: str) -> None:
+    """Somebody else calls it, and sees a picture."""
+    async with Agent("friend", server=relay) as friend:
+        await friend.wait_for("agent", 5)
+        async with friend.call("agent") as call:
+            await call.first_frame(10)
+    await until(lambda: "friend" not in agent.calls)
+
+
+async def test_an_offer_of_a_data_channel_alone_is_declined(
+    agent: Agent, stranger: ClientConnection, relay: str
+) -> None:
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer(data=True))))
+    reply = await answer(stranger)
+    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    await still_works(agent, relay)
+
+
+EDITS: dict[str, Callable[[str], str]] = {
+    "no video line": lambda sdp: re.sub(r"m=video .*\r\n", "", sdp),
+    "no audio line": lambda sdp: re.sub(r"m=audio .*\r\n", "", sdp),
+    "no fingerprint": lambda sdp: re.sub(r"a=fingerprint.*\r\n", "", sdp),
+    "no setup": lambda sdp: re.sub(r"a=setup.*\r\n", "", sdp),
+    "no ufrag": lambda sdp: re.sub(r"a=ice-ufrag.*\r\n", "", sdp),
+    "no mid": lambda sdp: re.sub(r"a=mid.*\r\n", "", sdp),
+    "one mid for both": lambda sdp: re.sub(r"a=mid:1", "a=mid:0", sdp),
+    "bundled by nobody": lambda sdp: re.sub(r"a=group:BUNDLE.*", "a=group:BUNDLE 7 8", sdp),
+    "half of it": lambda sdp: sdp[: len(sdp) // 2],
+    "twice": lambda sdp: sdp + sdp,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
+    agent: Agent, stranger: ClientConnection, relay: str, edit: Callable[[str], str]
+) -> None:
+    tasks, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", edit(await offer("audio", "video")))))
+    reply = await answer(stranger)
+    if isinstance(reply, protocol.Answer):
+        await stranger.send(protocol.dump(protocol.HangUp("stranger", "agent")))
+    await until(lambda: not agent.calls and not agent._exchange.remotes["stranger"].connections)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks and len(os.listdir("/proc/self/fd")) <= descriptors)
+    await still_works(agent, relay)
+
+
+async def test_an_offer_without_a_fingerprint_is_declined(agent: Agent, stranger: ClientConnection) -> None:
+    broken = EDITS["no fingerprint"](await offer("audio", "video"))
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", broken)))
+    reply = await answer(stranger)
+    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+
+
+async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
+    threads = threading.active_count()
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer(*["audio"] * 100))))
+    reply = await answer(stranger)
+    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert threading.active_count() <= threads + 1
+
+
+async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientConnection) -> None:
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer("audio"))))
+    assert isinstance(await answer(stranger), protocol.Answer)
+    for number in range(500):
+        line = f"candidate:{number} 1 udp 1 127.0.0.{number % 250 + 1} {number % 60_000 + 1} typ host"
+        await stranger.send(
+            protocol.dump(protocol.Candidate("stranger", "agent", protocol.IceCandidate(line, "0", 0)))
+        )
+    for line in ("candidate:1 1 udp 1 127.0.0.1 99999 typ host", "candidate:1 2 udp 1 127.0.0.1 9 typ host"):
+        await stranger.send(
+            protocol.dump(protocol.Candidate("stranger", "agent", protocol.IceCandidate(line, "0", 0)))
+        )
+    connection = next(iter(agent._exchange.remotes["stranger"].connections.values()))
+    await until(lambda: connection._candidates == 100)
+
+
+async def test_a_policy_that_raises_declines(relay: str, stranger: ClientConnection) -> None:
+    def broken(peer: str) -> bool:
+        raise ZeroDivisionError
+
+    async with Agent("agent", server=relay, accept=broken) as agent:
+        await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer("audio"))))
+        reply = await answer(stranger)
+        assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+        assert agent.calls == {}
+
+
+@pytest.mark.parametrize("to", ["agent", "nobody", "no id at all", ""])
+async def test_errors_about_anybody_are_borne(to: str) -> None:
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def odd(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send('{"type": "peer-list", "peers": ["agent", "x"]}')
+        await socket.send(protocol.dump(protocol.Error("peer-not-found", "who?", to or None)))
+        await socket.send('{"type": "peer-joined", "peerId": "agent"}')
+        await socket.send('{"type": "peer-left", "peerId": "agent"}')
+        await socket.send('{"type": "peer-joined", "peerId": "done"}')
+        await socket.wait_closed()
+
+    async with serve(odd, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Agent("agent", server=f"ws://127.0.0.1:{port}/ws") as agent:
+            await agent.wait_for("done", 5)
+            assert set(agent.peers) == {"x", "done"}
+
+
+async def test_who_leaves_calls_nobody(relay: str) -> None:
+    async with Agent("b", server=relay):
+        refused: list[str] = []
+        async with Agent("a", server=relay) as a:
+            await a.wait_for("b", 5)
+            call = a.call("b")
+            await call.connected()
+
+            async def redial() -> None:
+                await call.ended()
+                try:
+                    a.call("b")
+                except CallFailed as error:
+                    refused.append(error.reason)
+
+            redialing = asyncio.ensure_future(redial())
+        await redialing
+        assert refused == ["shutdown"]
+        with pytest.raises(CallFailed, match="shutdown"):
+            await a.wait_for("nobody")
+        async with asyncio.timeout(1):
+            await a.closed()
+
+
+@pytest.mark.parametrize("proxy", ["gopher://127.0.0.1:9", "socks5://127.0.0.1:9", "http://127.0.0.1:9"])
+async def test_a_proxy_that_cannot_be_used_is_no_traceback(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peer import ServerUnreachable
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ServerUnreachable):
+        async with Agent("a", server="ws://relay.invalid/ws", join_timeout=0.5):
+            pass

@@ -1,0 +1,177 @@
+"""What a script can expect, measured on real frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from peer import script
+from peer.measure import AudioMeter, VideoMeter, measure
+from peer.media.fanout import Fanout
+
+RATE = 48_000
+
+
+def picture(luma: int = 128, width: int = 64, height: int = 48) -> av.VideoFrame:
+    grey = np.full((height, width), luma, np.uint8)
+    return av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p", dst_color_range="JPEG")
+
+
+def sound(amplitude: float, samples: int = 960, layout: str = "stereo") -> av.AudioFrame:
+    wave = np.sin(2 * np.pi * 500 * np.arange(samples) / RATE) * amplitude * 32767
+    channels = 2 if layout == "stereo" else 1
+    frame = av.AudioFrame.from_ndarray(
+        np.repeat(wave.astype(np.int16), channels).reshape(1, -1), format="s16", layout=layout
+    )
+    frame.sample_rate = RATE
+    return frame
+
+
+def expectation(line: str) -> script.ExpectMedia:
+    (step,) = script.parse(line)
+    assert isinstance(step, script.ExpectMedia)
+    return step
+
+
+def test_fps_counts_the_frames_of_the_window_only() -> None:
+    meter = VideoMeter()
+    for number in range(60):
+        meter.add(picture(), number / 20)
+    values = meter.read(1.0, 2.96)
+    assert values["fps"] == pytest.approx(20, abs=1)
+    assert (values["width"], values["height"]) == (64, 48)
+    assert meter.read(1.0, 10.0) == {"fps": 0}
+
+
+@pytest.mark.parametrize("luma", [0, 128, 255])
+def test_brightness_is_the_mean_luma(luma: int) -> None:
+    meter = VideoMeter()
+    meter.add(picture(luma, width=62), 0.5)
+    assert meter.read(1.0, 1.0)["brightness"] == pytest.approx(luma, abs=2)
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+@pytest.mark.parametrize(("amplitude", "level"), [(1.0, -3.0), (0.1, -23.0), (0.01, -43.0)])
+def test_level_is_the_root_mean_square_below_full_scale(layout: str, amplitude: float, level: float) -> None:
+    meter = AudioMeter()
+    for number in range(25):
+        meter.add(sound(amplitude, layout=layout), number / 50)
+    assert meter.read(0.5, 0.5)["level"] == pytest.approx(level, abs=0.3)
+
+
+def test_silence_is_very_quiet_and_no_sound_at_all_has_no_level() -> None:
+    meter = AudioMeter()
+    assert meter.read(0.5, 1.0) == {}
+    meter.add(sound(0.0), 0.9)
+    assert meter.read(0.5, 1.0)["level"] == -120
+
+
+@pytest.fixture
+async def pictures() -> AsyncIterator[Fanout[Any]]:
+    """A source of grey pictures, 50 a second, until the test is over."""
+    fanout: Fanout[Any] = Fanout()
+
+    async def feed() -> None:
+        frame = picture(100)
+        while True:
+            fanout.put(frame)
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(feed())
+        yield fanout
+        task.cancel()
+
+
+async def told(line: str, fanout: Fanout[Any]) -> str | None:
+    with fanout.read(4) as reader:
+        async with asyncio.timeout(5):
+            return await measure(expectation(line), reader)
+
+
+async def test_without_a_condition_one_frame_is_enough(pictures: Fanout[Any]) -> None:
+    assert await told("expect video door", pictures) is None
+
+
+async def test_conditions_hold_over_the_window(pictures: Fanout[Any]) -> None:
+    line = "expect video door fps>10 fps<100 width==64 height==48 brightness>80 brightness<120 for 400ms"
+    assert await told(line, pictures) is None
+
+
+async def test_what_does_not_hold_is_told_with_what_was_measured(pictures: Fanout[Any]) -> None:
+    why = await told("expect video door fps>10 width>=640 for 300ms", pictures)
+    assert why == "width was 64 over 0.3 s, expected width>=640"
+
+
+async def test_within_goes_on_measuring_until_it_holds() -> None:
+    fanout: Fanout[Any] = Fanout()
+
+    async def feed() -> None:
+        for luma in [10] * 20 + [200] * 40:
+            fanout.put(picture(luma))
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed())
+        assert await told("expect video door brightness>150 for 200ms within 4s", fanout) is None
+
+
+async def test_within_gives_up_in_time(pictures: Fanout[Any]) -> None:
+    why = await told("expect video door fps>1000 for 200ms within 500ms", pictures)
+    assert why is not None
+    assert "over 0.2 s, expected fps>1000" in why
+
+
+async def test_nothing_at_all_is_told() -> None:
+    assert await told("expect video door within 100ms", Fanout()) == "no video came"
+    assert await told("expect audio door level>-50dB within 100ms", Fanout()) == "no audio came"
+
+
+async def test_the_end_of_the_call_is_told() -> None:
+    fanout: Fanout[Any] = Fanout()
+    with fanout.read(4) as reader:
+        fanout.put(picture())
+        fanout.close()
+        assert await measure(expectation("expect video door fps>1 for 3s"), reader) == "the call ended"
+
+
+async def test_sound_that_comes_late_is_waited_for_within() -> None:
+    fanout: Fanout[Any] = Fanout()
+
+    async def feed() -> None:
+        for amplitude in [0.0] * 15 + [0.1] * 60:
+            fanout.put(sound(amplitude))
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed())
+        assert await told("expect audio door level>-26dB for 200ms within 4s", fanout) is None
+
+
+@pytest.mark.parametrize("condition", ["brightness<10", "width<=64", "height==48", "width<10000"])
+async def test_a_camera_that_died_meets_no_condition_on_its_pictures(condition: str) -> None:
+    fanout: Fanout[Any] = Fanout()
+    with fanout.read(4) as reader:
+        fanout.put(picture(255))
+        why = await measure(expectation(f"expect video door {condition} for 150ms"), reader)
+    assert why == f"nothing came over 0.15 s, expected {condition}"
+
+
+async def test_a_microphone_that_died_is_not_quiet() -> None:
+    fanout: Fanout[Any] = Fanout()
+    with fanout.read(4) as reader:
+        fanout.put(sound(0.5))
+        why = await measure(expectation("expect audio door level<-60dB for 150ms within 400ms"), reader)
+    assert why == "nothing came over 0.15 s, expected level<-60dB"
+
+
+async def test_a_camera_that_died_sends_no_pictures_a_second() -> None:
+    fanout: Fanout[Any] = Fanout()
+    with fanout.read(4) as reader:
+        fanout.put(picture())
+        assert await measure(expectation("expect video door fps<1 for 150ms"), reader) is None

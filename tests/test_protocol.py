@@ -1,0 +1,171 @@
+"""The wire's two readers and its writer. Whatever the input, nothing but ``ProtocolError`` comes out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from peer import protocol
+from peer.errors import ProtocolError
+from peer.protocol import (
+    Answer,
+    Candidate,
+    Envelope,
+    Error,
+    HangUp,
+    IceCandidate,
+    Join,
+    Message,
+    Offer,
+    Other,
+    PeerJoined,
+    PeerLeft,
+    PeerList,
+    dump,
+    is_valid_id,
+    parse,
+    read_envelope,
+    read_join,
+)
+
+ids = st.text("ABCXYZabcxyz0189._~-", min_size=1, max_size=64)
+texts = st.text(min_size=1)
+maybe = st.none() | texts
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
+candidates = st.none() | st.builds(IceCandidate, st.text(), maybe, st.none() | st.integers(0, 9), maybe)
+
+KINDS = ["join", "peer-list", "peer-joined", "peer-left", "offer", "answer", "candidate", "hang-up", "error", "hello"]
+KEYS = ["peerId", "room", "token", "key", "peers", "iceServers", "from", "to", "sdp", "candidate", "reason", "code"]
+bodies = st.fixed_dictionaries(
+    {"type": st.sampled_from(KINDS) | json_values},
+    optional={key: json_values | ids for key in [*KEYS, "message"]},
+)
+
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Join, ids, st.just("") | ids, maybe, st.none() | st.text(min_size=1, max_size=256)),
+    st.builds(PeerList, st.lists(ids).map(tuple), st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple)),
+    st.builds(PeerJoined, ids),
+    st.builds(PeerLeft, ids),
+    st.builds(Offer, ids, ids, texts),
+    st.builds(Answer, ids, ids, texts),
+    st.builds(Candidate, ids, ids, candidates),
+    st.builds(HangUp, ids, ids, maybe),
+    st.builds(Error, texts, st.text(), st.none() | ids),
+)
+
+
+@given(messages)
+def test_what_is_dumped_is_parsed_as_the_same_message(message: Message) -> None:
+    text = dump(message)
+    assert text.isascii() and "\n" not in text
+    assert parse(text) == message
+
+
+@given(st.text() | bodies.map(json.dumps) | json_values.map(json.dumps))
+@example("[" * 100_000)
+@example('{"a":' * 100_000)
+@example('{"type":"offer","to":"a","from":"b","n":' + "9" * 10_000 + "}")
+@example('{"type":"offer","to":"\\ud800","from":"b"}')
+@example('{"type": NaN}')
+@example("\ufeff{}")
+def test_nothing_but_protocol_error_comes_out_of_any_text(text: str) -> None:
+    for read in (parse, read_envelope, read_join):
+        try:
+            read(text)
+        except ProtocolError as exc:
+            assert exc.code in protocol.ERROR_CODES
+            assert len(exc.message) < 200, "an error does not echo what it was sent"
+
+
+@given(bodies)
+def test_the_two_readers_agree_on_who_and_whom(body: dict[str, Any]) -> None:
+    text = json.dumps(body)
+    try:
+        envelope = read_envelope(text)
+        message = parse(text)
+    except ProtocolError:
+        return
+    if isinstance(message, Offer | Answer | Candidate | HangUp):
+        assert (message.from_, message.to) == (envelope.from_, envelope.to)
+
+
+@pytest.mark.parametrize("value", ["a", "A-Z.a_z~0", "x" * 64])
+def test_ids_that_are_valid(value: str) -> None:
+    assert is_valid_id(value)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 65, "a b", "ä", "a\n", "a/b", "\u0661", None, 5, ["a"]])
+def test_ids_that_are_not(value: object) -> None:
+    assert not is_valid_id(value)
+
+
+@pytest.mark.parametrize("kind", ["offer", "answer", "candidate", "hang-up"])
+@pytest.mark.parametrize("to", [{}, {"to": ""}, {"to": None}, {"to": 5}, {"to": ["b"]}])
+def test_a_targeted_type_without_a_target_is_refused(kind: str, to: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError, match="bad-message"):
+        read_envelope(json.dumps({"type": kind, "from": "a", "sdp": "x"} | to))
+
+
+@pytest.mark.parametrize("kind", sorted(protocol.SERVER_TYPES))
+def test_what_is_the_servers_alone_is_refused(kind: str) -> None:
+    with pytest.raises(ProtocolError, match="bad-message"):
+        read_envelope(json.dumps({"type": kind, "from": "a", "peerId": "b", "peers": [], "code": "x"}))
+
+
+@pytest.mark.parametrize("to", [{}, {"to": ""}, {"to": None}])
+def test_any_other_type_without_a_target_goes_to_all(to: dict[str, Any]) -> None:
+    assert read_envelope(json.dumps({"type": "hello", "from": "a"} | to)) == Envelope("hello", "a", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        '{"type":"hello"}',
+        '{"type":"join"}',
+        '{"type":"join","peerId":5}',
+        '{"type":"join","peerId":"a b"}',
+        '{"type":"join","peerId":"a","room":5}',
+        '{"type":"join","peerId":"a","room":"a b"}',
+        '{"type":"join","peerId":"a","key":5}',
+        '{"type":"join","peerId":"a","key":"' + "k" * 257 + '"}',
+        '{"type":"join","peerId":"a","token":{}}',
+        '{"Type":"join","peerId":"a"}',
+    ],
+)
+def test_a_bad_first_frame_is_a_bad_join(text: str) -> None:
+    with pytest.raises(ProtocolError, match="bad-join"):
+        read_join(text)
+
+
+def test_the_join_of_an_old_client_has_neither_room_nor_key() -> None:
+    assert read_join('{"type":"join","peerId":"A"}') == Join("A", protocol.DEFAULT_ROOM)
+
+
+def test_an_old_server_leaves_an_empty_list_out() -> None:
+    assert parse('{"type":"peer-list"}') == PeerList(())
+
+
+@pytest.mark.parametrize("end", ["null", '""', '{"candidate":null}', "{}"])
+def test_the_end_of_candidates_has_several_forms(end: str) -> None:
+    assert parse('{"type":"candidate","from":"a","to":"b","candidate":' + end + "}") == Candidate("a", "b", None)
+
+
+def test_a_type_we_do_not_know_keeps_its_whole_body() -> None:
+    body = {"type": "hello", "from": "a", "extra": [1]}
+    assert parse(json.dumps(body)) == Other("hello", "a", None, body)
+
+
+def test_importing_the_protocol_loads_no_engine() -> None:
+    code = "import sys, peer.protocol; print([m for m in ('aiortc', 'av', 'cv2', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

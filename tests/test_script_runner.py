@@ -1,0 +1,152 @@
+"""Scripts run on the library, against a real relay and a real node in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from peer import Agent
+from peer.errors import ScriptError
+from peer.script import parse
+from peer.script_runner import Runner, StepDone
+from server.relay import Relay, RelayConfig
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[str]:
+    running = Relay(RelayConfig(port=0))
+    await running.start()
+    yield running.url
+    await running.stop()
+
+
+@pytest.fixture
+async def door(relay: str) -> AsyncIterator[Agent]:
+    async with Agent("door", server=relay, video="test", audio="test", size=(160, 120), fps=15) as agent:
+        yield agent
+
+
+@pytest.fixture
+async def lobby(relay: str) -> AsyncIterator[Agent]:
+    async with Agent("lobby", server=relay, join_timeout=5) as agent:
+        yield agent
+
+
+async def run(agent: Agent, text: str) -> list[StepDone]:
+    """What came of each step; the last one has failed if the script has."""
+    steps: list[StepDone] = []
+    runner = Runner(agent, file="ring.peer", timeout=5, on_step=steps.append)
+
+    async def watch() -> None:
+        async for event in agent.events():
+            runner.on_event(event)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        watcher = group.create_task(watch())
+        try:
+            await runner.run(parse(text, "ring.peer"))
+        except ScriptError as error:
+            failed = [step for step in steps if step.status == "failed"]
+            assert error.line == failed[0].line
+            assert str(error).startswith(f"ring.peer:{error.line}: ")
+        watcher.cancel()
+    assert agent.calls == {}
+    return steps
+
+
+async def failure(agent: Agent, text: str) -> str:
+    (failed,) = [step for step in await run(agent, text) if step.status == "failed"]
+    assert failed.message is not None
+    return failed.message
+
+
+async def test_steps_pass_one_after_the_other(lobby: Agent, door: Agent, tmp_path: Path) -> None:
+    text = f"""
+    wait door
+    call door within 5s
+    expect connected door
+    expect video door fps>5 width==160 for 400ms within 5s
+    expect audio door level>-50dB within 5s
+    snapshot door {tmp_path}/door.png within 5s
+    hang-up door
+    expect ended door hang-up
+    """
+    steps = await run(lobby, text)
+    assert [step.status for step in steps] == ["passed"] * 8
+    assert [step.line for step in steps] == list(range(2, 10))
+    assert (tmp_path / "door.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("wait nobody 100ms", "it is not in the room"),
+        ("wait nobody 0s", "it is not in the room"),
+        ("expect connected door within 0s", "not connected within 0 s"),
+        ("call door\nexpect ended door within 0s", "did not end within 0 s"),
+        ("call nobody within 200ms", "nobody"),
+        ("call lobby", "that is us"),
+        ("hang-up door", "there is no call with door; write a line before: call door"),
+        ("expect connected door within 100ms", "not connected within 0.1 s"),
+        ("call door\nexpect ended door within 100ms", "did not end within 0.1 s"),
+        ("call door\nhang-up door\nexpect ended door declined", "ended by hang-up, expected declined"),
+        ("call door\nexpect video door width>=640 for 100ms", "width was 160 over 0.1 s, expected width>=640"),
+        ("call door\nhang-up door\nexpect video door", "the call ended (hang-up)"),
+        ("call door\nhang-up door\nsnapshot door x.png", "the call ended before a picture came"),
+        ("call door\nsnapshot door /dev/null/x.png", "/dev/null/x.png"),
+        ("call door\nrecord door /dev/null/x.mkv 1s", "/dev/null/x.mkv"),
+    ],
+)
+async def test_a_failure_names_its_cause(lobby: Agent, door: Agent, text: str, cause: str) -> None:
+    assert cause in await failure(lobby, text)
+
+
+async def test_what_is_so_already_passes_in_no_time(lobby: Agent, door: Agent) -> None:
+    text = """
+    wait door
+    wait door 0s
+    call door
+    expect connected door within 0s
+    hang-up door
+    expect ended door within 0s
+    """
+    assert [step.status for step in await run(lobby, text)] == ["passed"] * 6
+
+
+async def test_no_time_is_not_the_default_time(lobby: Agent, door: Agent) -> None:
+    (step,) = await run(lobby, "wait nobody 0s")
+    assert step.status == "failed" and step.seconds < 1
+
+
+async def test_nothing_runs_after_a_failure(lobby: Agent, door: Agent) -> None:
+    steps = await run(lobby, "call door\nwait nobody 50ms\nhang-up door\n")
+    assert [step.status for step in steps] == ["passed", "failed"]
+
+
+async def test_a_recording_without_a_length_goes_on_beside_the_script(
+    lobby: Agent, door: Agent, tmp_path: Path
+) -> None:
+    film = tmp_path / "door.mkv"
+    steps = await run(lobby, f"call door\nrecord door {film}\nexpect video door fps>5 for 1s\n")
+    assert [step.status for step in steps] == ["passed"] * 3
+    assert film.stat().st_size > 1_000
+
+
+async def test_a_recording_beside_the_script_that_fails_fails_the_script(lobby: Agent, door: Agent) -> None:
+    text = "call door\nrecord door /dev/null/x.mkv\nsleep 200ms\nwait nobody\n"
+    assert "/dev/null/x.mkv" in await failure(lobby, text)
+
+
+async def test_a_call_of_the_other_side_can_be_expected_and_its_end_too(lobby: Agent, door: Agent) -> None:
+    async def visit() -> None:
+        await door.wait_for("lobby", 5)
+        async with door.call("lobby") as call:
+            await call.stats()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(visit())
+        steps = await run(lobby, "expect connected door within 5s\nexpect ended door remote-hang-up within 5s\n")
+    assert [step.status for step in steps] == ["passed"] * 2

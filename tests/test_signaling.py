@@ -1,0 +1,312 @@
+"""The WebSocket client against servers that behave, misbehave, go away and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from peer import protocol, signaling
+from peer.errors import ConfigError
+from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+EMPTY = json.dumps({"type": "peer-list", "peers": []})
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signaling, "BACKOFF_MIN", 0.02)
+    monkeypatch.setattr(signaling, "BACKOFF_MAX", 0.1)
+
+
+@asynccontextmanager
+async def server(handler: Handler, port: int = 0) -> AsyncIterator[tuple[Server, str]]:
+    async with serve(handler, "127.0.0.1", port) as made:
+        yield made, f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
+
+
+class Client:
+    """A Signaling with its events in a queue."""
+
+    def __init__(self, url: str, **extra: str) -> None:
+        self.events: asyncio.Queue[SignalingEvent] = asyncio.Queue()
+        self.signaling = Signaling(url, protocol.Join("me", **extra), self.events.put_nowait)
+
+    async def __aenter__(self) -> Client:
+        self._task = asyncio.ensure_future(self.signaling.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def next(self, kind: type[SignalingEvent]) -> SignalingEvent:
+        async with asyncio.timeout(5):
+            while True:
+                event = await self.events.get()
+                if isinstance(event, kind):
+                    return event
+
+
+async def test_it_joins_first_and_tells_who_is_there() -> None:
+    first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def room(socket: ServerConnection) -> None:
+        first.set_result(str(await socket.recv()))
+        await socket.send(json.dumps({"type": "peer-list", "peers": ["a", "b"]}))
+        await socket.wait_closed()
+
+    async with server(room) as (_, url), Client(url, room="attic", key="secret") as client:
+        assert await client.next(Up) == Up(protocol.PeerList(("a", "b")))
+        assert json.loads(await first) == {"type": "join", "peerId": "me", "room": "attic", "key": "secret"}
+
+
+async def test_the_old_servers_list_without_peers_is_an_empty_one() -> None:
+    async def old(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send('{"type":"peer-list"}')
+        await socket.wait_closed()
+
+    async with server(old) as (_, url), Client(url) as client:
+        assert await client.next(Up) == Up(protocol.PeerList(()))
+
+
+async def test_what_cannot_be_read_is_passed_over() -> None:
+    async def noisy(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        for frame in (b"\x00", "nonsense", "[]", '{"type": 1}', '{"type": "offer"}', '{"type":"candidate"}'):
+            await socket.send(frame)
+        await socket.send('{"type": "peer-joined", "peerId": "x"}')
+        await socket.wait_closed()
+
+    async with server(noisy) as (_, url), Client(url) as client:
+        assert await client.next(Received) == Received(protocol.PeerJoined("x"))
+
+
+async def test_it_tries_again_for_ever_also_before_the_first_success() -> None:
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    async with server(room) as (gone, url):
+        port = int(url.split(":")[2].split("/")[0])
+    del gone
+    async with Client(url) as client:
+        for _ in range(3):
+            await client.next(Down)
+        async with server(room, port):
+            await client.next(Up)
+        await client.next(Down)
+        async with server(room, port):
+            await client.next(Up)
+
+
+async def test_what_is_sent_while_the_relay_is_away_goes_out_in_order_when_it_is_back() -> None:
+    got: asyncio.Queue[str] = asyncio.Queue()
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        async for frame in socket:
+            got.put_nowait(json.loads(frame)["sdp"])
+
+    async with server(room) as (_, url):
+        port = int(url.split(":")[2].split("/")[0])
+    async with Client(url) as client:
+        await client.next(Down)
+        for number in range(3):
+            client.signaling.send(protocol.Offer("me", "you", str(number)))
+        async with server(room, port):
+            async with asyncio.timeout(5):
+                assert [await got.get() for _ in range(3)] == ["0", "1", "2"]
+            await client.signaling.flushed()
+
+
+async def test_what_has_waited_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: asyncio.Queue[str] = asyncio.Queue()
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        async for frame in socket:
+            got.put_nowait(json.loads(frame)["sdp"])
+
+    async with server(room) as (_, url), Client(url) as client:
+        monkeypatch.setattr(signaling, "KEEP", -1.0)
+        client.signaling.send(protocol.Offer("me", "you", "stale"))
+        monkeypatch.setattr(signaling, "KEEP", 5.0)
+        client.signaling.send(protocol.Offer("me", "you", "fresh"))
+        async with asyncio.timeout(5):
+            assert await got.get() == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("close", "code"), [(4001, "replaced"), (4400, "bad-join"), (4401, "unauthorized"), (4409, "id-taken")]
+)
+async def test_a_refusal_is_final(close: int, code: str) -> None:
+    joins = 0
+
+    async def strict(socket: ServerConnection) -> None:
+        nonlocal joins
+        joins += 1
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.close(close, "no")
+
+    async with server(strict) as (_, url), Client(url) as client:
+        assert await client.next(Refused) == Refused(code, "no")
+        async with asyncio.timeout(5):
+            await client._task
+    assert joins == 1
+
+
+async def test_the_reason_given_before_the_close_is_the_one_that_is_told() -> None:
+    async def strict(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send('{"type": "error", "code": "id-taken", "message": "me is here already"}')
+        await socket.close(4409)
+
+    async with server(strict) as (_, url), Client(url) as client:
+        assert await client.next(Refused) == Refused("id-taken", "me is here already")
+
+
+async def test_leaving_closes_in_good_order() -> None:
+    code: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+        code.set_result(socket.close_code)
+
+    async with server(room) as (_, url):
+        async with Client(url) as client:
+            await client.next(Up)
+        async with asyncio.timeout(5):
+            assert await code == 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("ws://host:1", "ws://host:1/ws"),
+        ("wss://host/", "wss://host/ws"),
+        ("ws://host/other?x=1", "ws://host/other?x=1"),
+    ],
+)
+def test_a_url_without_a_path_means_ws(given: str, used: str) -> None:
+    assert check_url(given) == used
+
+
+@pytest.mark.parametrize(
+    "url", ["", "host:8080", "http://host", "ws://", "ws://host:0", "ws://host:99999", "ws://[x"]
+)
+def test_what_is_no_relays_url_says_what_is(url: str) -> None:
+    with pytest.raises(ConfigError, match="ws://host:port/ws"):
+        check_url(url)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Key and certificate of ``localhost`` in one file, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = tmp_path / "localhost.pem"
+    path.write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
+    )
+    return path
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_wss_works_with_a_certificate_that_is_trusted_and_no_other(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
+        port = made.sockets[0].getsockname()[1]
+        async with Client(f"wss://localhost:{port}") as client:
+            if trusted:
+                assert await client.next(Up) == Up(protocol.PeerList(()))
+            else:
+                down = await client.next(Down)
+                assert isinstance(down, Down) and "certificate" in down.why
+
+
+async def test_wss_to_a_relay_without_tls_is_a_relay_that_is_away() -> None:
+    async def never(socket: ServerConnection) -> None:
+        raise AssertionError
+
+    async with server(never) as (_, url), Client(url.replace("ws://", "wss://")) as client:
+        await client.next(Down)
+
+
+async def test_no_log_tells_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    turn = {"urls": "turn:turn.example", "username": "me", "credential": "SECRET-TURN"}
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        for _ in range(2):  # at the join, and once more
+            await socket.send(json.dumps({"type": "peer-list", "peers": ["door"], "iceServers": [turn]}))
+        await socket.wait_closed()
+
+    quiet = logging.getLogger("tests.server")
+    quiet.setLevel(logging.WARNING)
+    async with serve(room, "127.0.0.1", 0, logger=quiet) as made:
+        url = f"ws://me:SECRET-PASSWORD@127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
+        async with Client(url, token="SECRET-TOKEN", key="SECRET-KEY") as client:
+            await client.next(Up)
+            await client.next(Received)
+    assert "peer-list door" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+async def test_a_url_that_fails_is_told_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Client("ws://me:SEC:RET@127.0.0.1:9/ws#fragment") as client:
+        down = await client.next(Down)
+    assert isinstance(down, Down)
+    assert "127.0.0.1:9/ws#fragment" in down.why
+    assert "SEC" not in caplog.text + down.why
+
+
+def test_a_url_that_is_refused_keeps_its_password() -> None:
+    with pytest.raises(ConfigError, match="'http://relay/ws' is no relay"):
+        check_url("http://me:sec/r@t@relay/ws")

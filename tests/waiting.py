@@ -1,0 +1,29 @@
+"""Waiting for what sends no event: asked again and again, until a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+STEP = 0.02
+
+
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Until ``condition()`` is true. Raises TimeoutError."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(STEP)
+
+
+async def until_listening(port: int, timeout: float = 10.0) -> None:
+    """Until somebody accepts TCP connections on this port of loopback. Raises TimeoutError."""
+    async with asyncio.timeout(timeout):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(STEP)
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return

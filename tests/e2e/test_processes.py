@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from peer.media.pattern import dominant_frequency
+from tests import x_server
 from tests.cli.program import QUIET, TEST, Program
 from tests.media.clips import real_clip
 
@@ -147,18 +148,8 @@ def test_a_clip_recorded_at_the_other_end_is_the_clip(relay: str, tmp_path: Path
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        name = ":" + pipe.readline().strip()
-    yield name
-    server.terminate()
-    server.wait()
+    with x_server.running() as server:
+        yield server.name
 
 
 def xdotool(display: str, *args: str) -> str:
@@ -167,13 +158,14 @@ def xdotool(display: str, *args: str) -> str:
     ).stdout.strip()
 
 
-def window(display: str, title: str) -> str:
-    """The id of the window with this title, as soon as it is there."""
+def window(display: str, title: str, program: Program) -> str:
+    """The id of the window with this title, as soon as ``program`` shows it."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if found := xdotool(display, "search", "--onlyvisible", "--name", title):
             return found.split()[0]
-    raise AssertionError(f"no window {title!r}")
+    there = [xdotool(display, "getwindowname", id_) for id_ in xdotool(display, "search", "--name", ".").split()]
+    raise AssertionError(f"no window {title!r} to be seen, of {there}; {program.errors[-2000:]}")
 
 
 def screenshot(display: str) -> Array:
@@ -190,8 +182,8 @@ def test_a_window_shows_the_remote_picture_and_a_key_hangs_up(
         door.expect("joined")
         with caller(relay, "door", "--video", "test", "--audio", "none", "--speaker", "none", "--show") as program:
             program.expect("first-frame")
-            remote = window(display, "^door")
-            window(display, "^me")
+            remote = window(display, "^door", program)
+            window(display, "^me", program)
             before, deadline = screenshot(display), time.monotonic() + 20
             while np.mean(np.abs(screenshot(display).astype(int) - before) > 30) < 0.0005:
                 assert time.monotonic() < deadline, "the picture does not move"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,25 +12,14 @@ from peer.errors import MediaError
 from peer.media import screen
 from peer.media.source import open_sources
 from peer.media.spec import AudioSpec, VideoSpec
+from tests import x_server
 
 
 @pytest.fixture
 def display() -> Iterator[str]:
     """A display whose root is white."""
-    ready, tell = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(tell), "-screen", "0", "640x361x24", "-wr", "-nolisten", "tcp"],
-        pass_fds=(tell,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(tell)
-    with os.fdopen(ready) as numbers:
-        number = numbers.readline().strip()
-    try:
-        yield f":{number}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    with x_server.running("640x361", "-wr") as server:
+        yield server.name
 
 
 @pytest.mark.display

@@ -18,6 +18,8 @@ import pytest
 
 from peer.media.fanout import Fanout
 from peer.media.window import LOCAL, Windows, available
+from tests import x_server
+from tests.x_server import XServer
 
 pytestmark = pytest.mark.display
 
@@ -25,20 +27,11 @@ RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
 
 
 @pytest.fixture
-def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[XServer]:
     """An X server without a window manager, in DISPLAY."""
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset"],
-        pass_fds=[write],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        monkeypatch.setenv("DISPLAY", ":" + pipe.readline().strip())
-    yield server
-    server.terminate()
-    server.wait()
+    with x_server.running() as server:
+        monkeypatch.setenv("DISPLAY", server.name)
+        yield server
 
 
 class Camera:
@@ -228,9 +221,7 @@ async def test_windows_come_back_when_their_process_is_killed(display: object) -
         assert door.frames.readers == 1
 
 
-async def test_an_x_server_that_dies_costs_the_windows_and_two_lines(
-    display: subprocess.Popen[bytes],
-) -> None:
+async def test_an_x_server_that_dies_costs_the_windows_and_two_lines(display: XServer) -> None:
     door = Camera(GREEN)
     async with desk(door) as it:
         assert await it.windows.start()

@@ -56,6 +56,13 @@ class MarkerJitterBuffer(JitterBuffer):
 
     def __init__(self) -> None:
         super().__init__(capacity=512, is_video=True)
+        self.lost = True
+        """Pictures are missing between the last one that was handed out, if any, and the next one."""
+
+    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
+        overrun, frame = super().add(packet)
+        self.lost = self.lost or overrun  # the engine threw away what was not whole, and asks for a key frame
+        return overrun, frame
 
     def _remove_frame(self, sequence_number: int) -> JitterFrame | None:
         frame = super()._remove_frame(sequence_number)
@@ -88,6 +95,7 @@ class MarkerJitterBuffer(JitterBuffer):
         after = next((count for count in ahead if count > gap and at[count] is not None), None)
         if after is None:
             return
+        self.lost = True
         end = after
         while end < self.capacity and at[end] is not None and at[end].timestamp == at[after].timestamp:
             end += 1
@@ -290,6 +298,9 @@ class Receiving:
         if not frame.data:
             return  # padding
         name = _CODEC_NAMES.get(codec.name.lower(), codec.name.lower())
+        gap = False
+        if self._buffer is not None:
+            gap, self._buffer.lost = self._buffer.lost, False
         ntp = None
         if self._report is not None:
             ntp = self._report[0] + (frame.timestamp - self._report[1]) / codec.clockRate
@@ -303,6 +314,7 @@ class Receiving:
                 key=_is_key(name, frame.data),
                 arrival=time.monotonic(),
                 ntp=ntp,
+                gap=gap,
             )
         )
 

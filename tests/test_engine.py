@@ -72,12 +72,23 @@ class TestMarkerJitterBuffer:
         buffer.add(packet(5, 300, b"d"))
         buffer.add(packet(6, 300, b"e", marker=1))
         assert buffer.pop_complete() is None
+        buffer.lost = False
         buffer.skip_gap()
+        assert buffer.lost
         frame = buffer.pop_complete()
         assert frame is not None and frame.data == b"de"
         assert buffer.pop_complete() is None
         buffer.skip_gap()  # nothing is missing now
         assert buffer.add(packet(7, 400, b"f", marker=1))[1] is not None
+
+    def test_what_the_engine_throws_away_is_noticed(self) -> None:
+        buffer = reception.MarkerJitterBuffer()
+        buffer.add(packet(1, 100, b"x", marker=1))
+        buffer.lost = False
+        buffer.add(packet(3, 300, b"c"))
+        assert not buffer.lost  # 2 may still come
+        buffer.add(packet(600, 400, b"d"))
+        assert buffer.lost
 
 
 def test_lost_packets_are_asked_for_again_and_then_given_up() -> None:

@@ -47,3 +47,5 @@ class EncodedFrame:
     ntp: float | None
     """The sender's wall clock (Unix seconds) for ``timestamp``, from its RTCP sender reports (RFC 3550 6.4.1):
     what puts sound and picture on one clock. ``None`` until the first report has come."""
+    gap: bool = False
+    """Whether pictures before this one were lost for good, so that it can be decoded only if it is ``key``."""

@@ -1,0 +1,92 @@
+"""The camera node that anybody would write with aiortc in an hour: what benchmarks/viewers.py compares ours with.
+
+It joins the relay, answers every offer, and sends all callers one shared track, each by an ``RTCRtpSender`` of its
+own as aiortc has it. The pictures come from our own source, so that they are the same ones and cost the same.
+
+With ``--viewers 0`` it reads the source and throws it away: what the source alone costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Any
+
+import av
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, codecs
+from aiortc.codecs import h264, vpx
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from websockets.asyncio.client import connect
+
+from peer.media.fanout import Fanout
+from peer.media.source import open_sources
+from peer.media.spec import parse_audio, parse_bitrate, parse_size, parse_video
+
+
+class Shared(MediaStreamTrack):
+    """What aiortc's MediaRelay makes of a track with ``buffered=False``: the newest picture, the same for each."""
+
+    kind = "video"
+
+    def __init__(self, pictures: Fanout[av.VideoFrame]) -> None:
+        super().__init__()
+        self._reader = pictures.read(1)
+
+    async def recv(self) -> av.VideoFrame:
+        try:
+            return await self._reader.get()
+        except StopAsyncIteration:
+            raise MediaStreamError from None
+
+
+async def answer(offer: dict[str, Any], pictures: Fanout[av.VideoFrame]) -> tuple[RTCPeerConnection, dict[str, Any]]:
+    """A connection for the caller, and the message to send."""
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTrack(Shared(pictures))
+    await connection.setRemoteDescription(RTCSessionDescription(offer["sdp"], "offer"))
+    await connection.setLocalDescription(await connection.createAnswer())
+    sdp = connection.localDescription.sdp
+    return connection, {"type": "answer", "from": offer["to"], "to": offer["from"], "sdp": sdp}
+
+
+async def serve(options: argparse.Namespace) -> None:
+    media = await open_sources(
+        parse_video(options.video), parse_audio("none"), size=parse_size(options.size), fps=options.fps
+    )
+    assert media.video is not None
+    connections = []
+    async with connect(options.server) as relay:
+        await relay.send(json.dumps({"type": "join", "peerId": options.id}))
+        await relay.recv()
+        print(json.dumps({"event": "joined"}), flush=True)
+        if options.viewers == 0:
+            async for _ in media.video.read(1):
+                pass
+        async for text in relay:
+            message = json.loads(text)
+            if message["type"] == "offer":
+                connection, described = await answer(message, media.video)
+                connections.append(connection)
+                await relay.send(json.dumps(described))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--id", required=True)
+    parser.add_argument("--video", default="test")
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--max-bitrate", help="of both codecs; without it theirs: 1.5M for VP8, 3M for H.264")
+    parser.add_argument("--viewers", type=int)
+    parser.add_argument("--json", action="store_true", help="nothing: it is always JSON")
+    options = parser.parse_args()
+    if options.max_bitrate:
+        vpx.MAX_BITRATE = h264.MAX_BITRATE = parse_bitrate(options.max_bitrate)
+    assert codecs.get_capabilities("video")
+    asyncio.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()

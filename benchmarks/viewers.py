@@ -1,0 +1,163 @@
+"""What a viewer more costs the sender: CPU of one 720p30 node with 1, 4, 8 and 16 viewers, ours and stock in turn.
+
+    python benchmarks/viewers.py [--codec vp8|h264] [--viewers 1,4,8,16] [--rounds 1]
+
+``ours`` is a real ``peer run``, ``stock`` is stock_node.py: plain aiortc behind the same relay. Both send a real clip
+that is read raw from a file by the same code; ``source`` is what reading it costs. Both are held to 1.5 Mbit/s;
+``default`` is ours at the bitrate it chooses. Viewers (audience.py) are real endpoints in a process of their own that
+decode nothing; their fps is that of the slowest viewer, and a node that does not give 30 to all of them "cannot":
+its CPU is then less than what the work would take. ``others`` is what else ran on the machine, in cores: a row that
+was disturbed means nothing, and is taken again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import HERE, PEER, QUIET, Window, machine, node, python, quiet, relay, told, write_raw
+
+STOCK = (str(HERE / "stock_node.py"),)
+OURS = (*PEER, "run", *QUIET, "-qq")
+COMPARED = ("--max-bitrate", "1500k")
+ENOUGH = 29.0
+"""fps of the slowest viewer from which on all of them have 30: the windows are not cut at pictures."""
+
+DISTURBED = 0.3
+"""Cores that others may use while we measure."""
+
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``cpu``: share of a core. ``fps`` of the slowest viewer; kbit/s and key frames a minute of the mean one."""
+
+    cpu: float
+    fps: float = 0.0
+    kbps: float = 0.0
+    keys: float = 0.0
+    others: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        return self.fps >= ENOUGH
+
+    @property
+    def disturbed(self) -> bool:
+        return not self.holds and self.others > DISTURBED
+
+
+def changes(first: dict[str, Any], last: dict[str, Any], what: str) -> list[float]:
+    """By how much each viewer's counter rose a second between two reports of audience.py."""
+    elapsed = last["time"] - first["time"]
+    pairs = zip(first["viewers"], last["viewers"], strict=True)
+    return [(after[what] - before[what]) / elapsed for before, after in pairs]
+
+
+async def measure(command: tuple[str, ...], codec: str, viewers: int, settle: int, window: int) -> Result | None:
+    """One node with so many viewers; ``None``: they could not even connect."""
+    watch = (str(HERE / "audience.py"), "--viewers", str(viewers), "--codec", codec)
+    async with relay() as url, node(url, command) as sender, python(*watch, "--server", url) as audience:
+        try:
+            await told(audience, "watching")
+            for _ in range(settle):
+                await told(audience, "watched")
+            first = await told(audience, "watched")
+            spending = Window(sender.pid, audience.pid)
+            for _ in range(window):
+                last = await told(audience, "watched")
+        except RuntimeError:
+            return None
+        spent = spending.cost()
+        return Result(
+            cpu=spent.cpu,
+            others=spent.others,
+            fps=min(changes(first, last, "frames")),
+            kbps=statistics.fmean(changes(first, last, "octets")) * 8 / 1000,
+            keys=statistics.fmean(changes(first, last, "keys")) * 60,
+        )
+
+
+async def undisturbed(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
+    """``measure`` when the machine is ours; the last try counts, whatever it was."""
+    for _ in range(TRIES):
+        await quiet(options.patience)
+        result = await measure(command, options.codec, viewers, options.settle, options.window)
+        if result is None or not result.disturbed:
+            break
+    return result
+
+
+async def source_alone(video: tuple[str, ...], window: int) -> float:
+    """CPU of reading the clip and throwing it away."""
+    async with relay() as url, node(url, (*STOCK, *video, "--viewers", "0")) as reader:
+        spending = Window(reader.pid)
+        await asyncio.sleep(window)
+        return spending.cost().cpu
+
+
+def median(results: list[Result | None]) -> Result | None:
+    """The one in the middle by CPU; ``None`` if one of them failed."""
+    whole = sorted((result for result in results if result is not None), key=lambda result: result.cpu)
+    return whole[len(whole) // 2] if whole and len(whole) == len(results) else None
+
+
+def row(viewers: int, name: str, result: Result | None, alone: Result | None, stock: Result | None) -> str:
+    """A line of the table. ``alone``: the same node with 1 viewer; ``stock``: stock with as many."""
+    if result is None:
+        return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | |"
+    verdict = "disturbed" if result.disturbed else "cannot"
+    cpu = f"{result.cpu:.0%}" if result.holds else f"{verdict} ({result.cpu:.0%})"
+    to_alone = f"{result.cpu / alone.cpu:.2f}" if alone is not None else ""
+    bound = "" if stock is None or stock.holds else "< "
+    to_stock = f"{bound}{result.cpu / stock.cpu:.2f}" if stock is not None and name != "stock" else ""
+    figures = f"{result.fps:.1f} | {result.kbps:.0f} | {result.keys:.0f} | {result.others:.2f}"
+    return f"| {viewers} | {name} | {cpu} | {to_alone} | {to_stock} | {figures} |"
+
+
+async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:
+    nodes = {"stock": (*STOCK, *video, *COMPARED), "ours": (*OURS, *video, *COMPARED), "default": (*OURS, *video)}
+    counts = [int(number) for number in options.viewers.split(",")]
+    print(
+        f"{machine()}; {options.codec}, 1280x720 at 30 fps, windows of {options.window} s, rounds: {options.rounds}"
+    )
+    print(f"the source alone: {await source_alone(video, options.window):.1%}\n")
+    print("| viewers | node | CPU of a core | of its own 1 | of stock | fps | kbit/s | key frames/min | others |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    alone: dict[str, Result | None] = {}
+    for viewers in counts:
+        results: dict[str, list[Result | None]] = {name: [] for name in nodes if name in options.nodes.split(",")}
+        for _ in range(options.rounds):
+            for name, taken in results.items():
+                taken.append(await undisturbed(nodes[name], viewers, options))
+        stock = median(results["stock"]) if "stock" in results else None
+        for name, taken in results.items():
+            result = median(taken)
+            if viewers == 1:
+                alone[name] = result
+            print(row(viewers, name, result, alone.get(name), stock), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8")
+    parser.add_argument("--viewers", default="1,4,8,16")
+    parser.add_argument("--nodes", default="stock,ours,default")
+    parser.add_argument("--rounds", type=int, default=1, help="the median of which counts")
+    parser.add_argument("--settle", type=int, default=8, help="seconds before a window, for bitrates to rise")
+    parser.add_argument("--window", type=int, default=10)
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="viewers-") as folder:
+        clip = write_raw(Path(folder) / "clip.y4m")
+        asyncio.run(compare(options, ("--video", clip, "--size", "1280x720", "--fps", "30")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
-"""Does anything grow? A node (``peer run``) and a caller (the library), two processes, the test source at 320x180.
+"""Does anything grow? A node (``peer run``) and a caller (the library), two processes, the test source both ways at
+320x180, 15 fps.
 
     python benchmarks/endurance.py [--calls 500]     made and ended one after the other, each until its first picture
     python benchmarks/endurance.py --hours 1         one call, looked at and listened to, sampled each minute
@@ -34,7 +35,7 @@ MEMORY_GOAL = 20.0
 LINGER = 3.0
 """Seconds after a call until its last thread has ended: a source stays open for two."""
 
-PICTURES = ("--video", "test", "--audio", "test", "--size", "320x180", "--fps", "30")
+SENT = ("--video", "test", "--audio", "test", "--size", "320x180", "--fps", "15")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ def own_sample() -> Sample:
 async def pair(trace: bool) -> AsyncIterator[tuple[Node, Agent]]:
     """A node, and an agent that can call it."""
     observed = (str(HERE / "observed.py"), *(["--trace"] if trace else []))
-    arguments = (*observed, "run", *PICTURES, "--speaker", "none", "--no-show", "-q")
+    arguments = (*observed, "run", *SENT, "--speaker", "none", "--no-show", "-q")
     async with relay() as url, node(url, arguments, stderr=asyncio.subprocess.PIPE) as child:
-        async with Agent("caller", server=url, video="test", audio="test", size=(320, 180)) as agent:
+        async with Agent("caller", server=url, video="test", audio="test", size=(320, 180), fps=15) as agent:
             await agent.wait_for("node", timeout=10)
             yield Node(child), agent
 

@@ -23,6 +23,8 @@ PEER = ("-m", "peer")
 QUIET = ("--audio", "none", "--speaker", "none", "--no-show")
 """Options of a node that sends pictures only."""
 
+OURS = (*PEER, "run", *QUIET, "-qq")
+
 
 def machine() -> str:
     """The machine in a line: cores, processor, Python."""

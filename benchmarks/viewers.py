@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import HERE, PEER, QUIET, Window, machine, node, python, quiet, relay, told, write_raw
+from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
 
 STOCK = (str(HERE / "stock_node.py"),)
-OURS = (*PEER, "run", *QUIET, "-qq")
 COMPARED = ("--max-bitrate", "1500k")
 ENOUGH = 29.0
 """fps of the slowest viewer from which on all of them have 30: the windows are not cut at pictures."""
@@ -51,6 +50,17 @@ class Result:
     @property
     def disturbed(self) -> bool:
         return not self.holds and self.others > DISTURBED
+
+    @property
+    def verdict(self) -> str:
+        """CPU, or why there is none to speak of."""
+        if self.holds:
+            return f"{self.cpu:.0%}"
+        return f"{'disturbed' if self.disturbed else 'cannot'} ({self.cpu:.0%})"
+
+    def figures(self) -> str:
+        """The rest of a line of a table."""
+        return f"{self.fps:.1f} | {self.kbps:.0f} | {self.keys:.0f} | {self.others:.2f}"
 
 
 def changes(first: dict[str, Any], last: dict[str, Any], what: str) -> list[float]:
@@ -112,13 +122,10 @@ def row(viewers: int, name: str, result: Result | None, alone: Result | None, st
     """A line of the table. ``alone``: the same node with 1 viewer; ``stock``: stock with as many."""
     if result is None:
         return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | |"
-    verdict = "disturbed" if result.disturbed else "cannot"
-    cpu = f"{result.cpu:.0%}" if result.holds else f"{verdict} ({result.cpu:.0%})"
     to_alone = f"{result.cpu / alone.cpu:.2f}" if alone is not None else ""
     bound = "" if stock is None or stock.holds else "< "
     to_stock = f"{bound}{result.cpu / stock.cpu:.2f}" if stock is not None and name != "stock" else ""
-    figures = f"{result.fps:.1f} | {result.kbps:.0f} | {result.keys:.0f} | {result.others:.2f}"
-    return f"| {viewers} | {name} | {cpu} | {to_alone} | {to_stock} | {figures} |"
+    return f"| {viewers} | {name} | {result.verdict} | {to_alone} | {to_stock} | {result.figures()} |"
 
 
 async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:

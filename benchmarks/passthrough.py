@@ -1,0 +1,94 @@
+"""What forwarding costs against transcoding: a node that sends an H.264 file, 720p30, to four viewers.
+
+    python benchmarks/passthrough.py [--container mp4|ts|mkv] [--rounds 1]
+
+``passthrough`` is a file that any viewer can decode as it is (constrained baseline, a key frame each second) and
+viewers that take H.264. ``to vp8`` is the same file and viewers that take only VP8; ``to h264`` the same pictures in
+a file that cannot be forwarded, for it has B-frames. Whether it was forwarded is seen from what arrives: the bitrate
+of the file, and its 60 key frames a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from lab import OURS, machine, real_clip
+from viewers import Result, median, undisturbed
+
+FPS = 30
+GOAL = 0.15
+VIEWERS = 4
+PLAIN = {"profile": "baseline", "bf": "0"}
+REORDERED = {"profile": "main", "bf": "2"}
+
+
+def write_h264(path: Path, options: dict[str, str], bitrate: int = 2_000_000) -> int:
+    """The real clip, forth and back, with a key frame each second; returns its bitrate."""
+    import av
+
+    with av.open(str(real_clip())) as container:
+        pictures = list(container.decode(video=0))
+    octets = 0
+    with av.open(str(path), "w") as container:
+        settings = {"preset": "veryfast", "g": str(FPS), "keyint_min": str(FPS), "sc_threshold": "0"}
+        stream = container.add_stream("libx264", rate=FPS, options=settings | options)
+        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
+        stream.bit_rate = bitrate
+        wanted = [*pictures, *pictures[-2:0:-1]]
+        wanted = wanted[: len(wanted) // FPS * FPS]  # whole seconds: it plays in a loop
+        for number, picture in enumerate(wanted):
+            shown = picture.reformat(format="yuv420p")
+            shown.pts, shown.time_base, shown.pict_type = number, stream.time_base or 1 / FPS, 0
+            for packet in stream.encode(shown):
+                octets += packet.size
+                container.mux(packet)
+        for packet in stream.encode(None):
+            octets += packet.size
+            container.mux(packet)
+    return round(octets * 8 / (len(wanted) / FPS))
+
+
+async def compare(options: argparse.Namespace, folder: Path) -> None:
+    plain, reordered = folder / f"plain.{options.container}", folder / f"reordered.{options.container}"
+    bitrate = write_h264(plain, PLAIN)
+    write_h264(reordered, REORDERED)
+    ways = {"passthrough": (plain, "h264"), "to vp8": (plain, "vp8"), "to h264": (reordered, "h264")}
+    print(f"{machine()}; {options.container}, {bitrate / 1000:.0f} kbit/s, {VIEWERS} viewers\n")
+    print("| way | CPU of a core | passthrough is | fps | kbit/s | key frames/min | others |")
+    print("|---|---|---|---|---|---|---|")
+    results: dict[str, list[Result | None]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, (path, codec) in ways.items():
+            command = (*OURS, "--video", f"{path}?loop", "--fps", str(FPS))
+            results[way].append(await undisturbed(command, VIEWERS, argparse.Namespace(**vars(options), codec=codec)))
+    forwarded = median(results["passthrough"])
+    for way, taken in results.items():
+        result = median(taken)
+        if result is None:
+            print(f"| {way} | not all viewers connect | | | | | |")
+            continue
+        ratio = f"{forwarded.cpu / result.cpu:.2f}" if forwarded is not None and way != "passthrough" else ""
+        print(f"| {way} | {result.verdict} | {ratio} | {result.figures()} |")
+    print(f"\ngoal: at most {GOAL} of the transcoding path")
+    if forwarded is not None and not (45 <= forwarded.keys <= 75):
+        sys.exit("it was not forwarded: key frames do not come as in the file")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--container", choices=("mp4", "ts", "mkv"), default="mp4")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--settle", type=int, default=5)
+    parser.add_argument("--window", type=int, default=10)
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="passthrough-") as folder:
+        asyncio.run(compare(options, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A narrow line to one peer: a limit to the rate and a queue, between it and everybody it talks to.
+
+    async with Squeeze(relay_url) as squeeze:      # the peer joins at squeeze.url instead of relay_url
+        squeeze.rate = 300_000                     # bit/s on the way to that peer; None: not limited
+
+It stands in the way of the signaling and puts an address of its own into each description, so that media passes
+through it too: plain datagrams in user space, whatever engine or browser is at either end. Everything they report and
+ask for (RTCP, ICE checks) is their own.
+
+A datagram that would wait longer than ``queue`` is dropped, as a router does with a full buffer. The way from the
+peer is not limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from types import TracebackType
+from typing import Any, Final, cast
+
+import aioice.ice
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+HEADERS: Final = 28
+"""Octets of IPv4 and UDP that a line carries with each datagram."""
+
+_CANDIDATE: Final = re.compile(r"^a=candidate:(?:\S+) 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", re.M | re.I)
+_CANDIDATES: Final = re.compile(r"^a=(?:candidate:.*|end-of-candidates)\r?\n", re.M)
+
+Address = tuple[str, int]
+
+
+class Line:
+    """One way with a rate in bit/s and room for ``queue`` seconds; what fits in is sent when its turn has come."""
+
+    def __init__(self, queue: float) -> None:
+        self.rate: float | None = None
+        self.queue = queue
+        self.passed = 0
+        self.dropped = 0
+        self._free_at = 0.0
+
+    def send(self, data: bytes, socket: asyncio.DatagramTransport, to: Address) -> None:
+        if self.rate is None:
+            self.passed += 1
+            socket.sendto(data, to)
+            return
+        loop = asyncio.get_running_loop()
+        begins = max(loop.time(), self._free_at)
+        if begins - loop.time() > self.queue:
+            self.dropped += 1
+            return
+        self.passed += 1
+        self._free_at = begins + (len(data) + HEADERS) * 8 / self.rate
+        loop.call_at(self._free_at, self._leave, data, socket, to)
+
+    @staticmethod
+    def _leave(data: bytes, socket: asyncio.DatagramTransport, to: Address) -> None:
+        if not socket.is_closing():
+            socket.sendto(data, to)
+
+
+class _End(asyncio.DatagramProtocol):
+    """A socket that one side takes for the other. What comes goes out at ``other``, by way of its ``line``."""
+
+    def __init__(self, line: Line) -> None:
+        self.remote: Address | None = None
+        """Who is on this side: what its description says, else who sends first."""
+        self.other: _End | None = None
+        self._line = line
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, source: Address) -> None:
+        if self.remote is None:
+            self.remote = source
+        if self.other is not None and self.other.remote is not None:
+            self.other.forward(data)
+
+    def forward(self, data: bytes) -> None:
+        assert self.remote is not None
+        self._line.send(data, self.transport, self.remote)
+
+
+class Squeeze:
+    """See the module."""
+
+    def __init__(self, server: str, queue: float = 0.3) -> None:
+        self.line = Line(queue)
+        """The way to the squeezed peer: how much passed, how much was dropped."""
+        self._wide = Line(0.0)
+        self._server = server
+        self._host = next((a for a in aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=False)), "127.0.0.1")
+        self._pairs: dict[str, tuple[_End, _End]] = {}
+        self._all: list[_End] = []
+        self._listener: Server | None = None
+
+    @property
+    def rate(self) -> float | None:
+        return self.line.rate
+
+    @rate.setter
+    def rate(self, rate: float | None) -> None:
+        self.line.rate = rate
+
+    @property
+    def url(self) -> str:
+        """Where the squeezed peer joins."""
+        assert self._listener is not None
+        port = next(iter(self._listener.sockets)).getsockname()[1]
+        return f"ws://127.0.0.1:{port}/ws"
+
+    async def __aenter__(self) -> Squeeze:
+        self._listener = await serve(self._stand_between, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        await self._listener.wait_closed()
+        for end in self._all:
+            end.transport.close()
+
+    # --- signaling ---
+
+    async def _stand_between(self, near: ServerConnection) -> None:
+        async with connect(self._server) as far, asyncio.TaskGroup() as group:
+            group.create_task(self._pass(near, far, to_near=False))
+            group.create_task(self._pass(far, near, to_near=True))
+
+    async def _pass(self, source: Any, target: Any, *, to_near: bool) -> None:
+        try:
+            async for text in source:
+                message = json.loads(text)
+                if message.get("type") == "candidate":
+                    continue  # our address stands in the description
+                if message.get("type") in ("offer", "answer"):
+                    text = json.dumps(message | {"sdp": await self._describe(message, to_near)})
+                await target.send(text)
+        except ConnectionClosed:
+            pass
+        finally:
+            await target.close()
+
+    async def _describe(self, message: dict[str, Any], to_near: bool) -> str:
+        """The description with the socket that stands for its sender in place of the addresses it names."""
+        sdp: str = message["sdp"]
+        remote = message["from" if to_near else "to"]
+        if message["type"] == "offer" or remote not in self._pairs:
+            self._pairs[remote] = await self._open()
+        near, far = self._pairs[remote]
+        sender, shown = (far, near) if to_near else (near, far)
+        if (named := _CANDIDATE.search(sdp)) is not None:
+            sender.remote = (named[1], int(named[2]))
+        port = shown.transport.get_extra_info("sockname")[1]
+        candidate = f"a=candidate:1 1 udp 2130706431 {self._host} {port} typ host\r\n"
+        head, media, *rest = re.split(r"^(?=m=)", _CANDIDATES.sub("", sdp), flags=re.M)
+        return "".join((head, media, candidate, *rest))
+
+    async def _open(self) -> tuple[_End, _End]:
+        """A pair of sockets: the one that the squeezed peer talks to, and the one that the other side does."""
+        loop = asyncio.get_running_loop()
+        ends = []
+        for line in (self.line, self._wide):
+            _, end = await loop.create_datagram_endpoint(lambda: _End(line), (self._host, 0))  # noqa: B023
+            ends.append(end)
+        near, far = ends
+        near.other, far.other = far, near
+        self._all += ends
+        return near, far

@@ -1,0 +1,178 @@
+"""One viewer of four on a line of 300 kbit/s: what it sees, and that the other three lose nothing.
+
+    python benchmarks/squeezed.py [--codec vp8|h264] [--chromium] [--size 1280x720]
+
+Four viewers of one ``peer run`` that sends the real clip. All lines are free at first; then that of one viewer
+carries 300 kbit/s with a queue of 0.3 s (squeeze.py) for 40 s, of which the first ten are for finding a rate; then it
+is free again. The three others decode nothing (audience.py); the squeezed one decodes all, in a process of its own or
+in headless Chromium. ``freeze`` is the longest time between two pictures that it could see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
+from squeeze import Squeeze
+
+AUDIENCE = str(HERE / "audience.py")
+OTHERS = 3
+STEP = 5
+"""Seconds a line of the table stands for."""
+
+ADAPTING = 10
+"""Seconds after the squeeze that are not counted as steady."""
+
+Ask = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``rate``: of the line in bit/s. ``slow``: fps seen and kbit/s; ``others``: (fps, kbit/s) of each."""
+
+    ends: int
+    rate: float | None
+    fps: float
+    kbps: float
+    width: int
+    freeze: float
+    others: tuple[tuple[float, float], ...]
+
+    def row(self) -> str:
+        rate = "free" if self.rate is None else f"{self.rate / 1000:.0f}"
+        others = f"{min(fps for fps, _ in self.others):.1f} | {' '.join(f'{kbps:.0f}' for _, kbps in self.others)}"
+        slow = f"{self.fps:.1f} | {self.kbps:.0f} | {self.width} | {self.freeze:.2f}"
+        return f"| {self.ends - STEP} to {self.ends} | {rate} | {slow} | {others} |"
+
+
+@asynccontextmanager
+async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[Ask]:
+    """The one at the end of the line."""
+    if chromium:
+        from browser import browser_viewer
+
+        async with browser_viewer(server, "slow-1", codec) as viewer:
+            yield viewer.report
+        return
+    arguments = (AUDIENCE, "--server", server, "--prefix", "slow", "--look", "--codec", codec)
+    async with python(*arguments) as child:
+        await told(child, "watching")
+        told_last: list[dict[str, Any]] = []
+
+        async def report() -> dict[str, Any]:
+            gap = max((line["gap"] for line in told_last), default=0.0)
+            found = told_last[-1] | {"gap": gap}
+            told_last.clear()
+            return found
+
+        async def listen() -> None:
+            while True:
+                told_last.append((await told(child, "watched"))["viewers"][0])
+
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(listen())
+            yield report
+            listening.cancel()
+
+
+async def watch(
+    squeeze: Squeeze, slow: Ask, others: asyncio.subprocess.Process, phases: list[tuple[float | None, int]]
+) -> list[Step]:
+    """Go through ``phases`` of (rate, seconds); prints each step."""
+    steps: list[Step] = []
+    before, crowd, ends = await slow(), await told(others, "watched"), 0
+    for rate, seconds in phases:
+        squeeze.rate = rate
+        for _ in range(seconds // STEP):
+            for _ in range(STEP):
+                later = await told(others, "watched")
+            now, ends = await slow(), ends + STEP
+            elapsed = later["time"] - crowd["time"]
+            pairs = zip(crowd["viewers"], later["viewers"], strict=True)
+            step = Step(
+                ends=ends,
+                rate=rate,
+                fps=(now["seen"] - before["seen"]) / elapsed,
+                kbps=(now["octets"] - before["octets"]) * 8 / 1000 / elapsed,
+                width=now["width"],
+                freeze=now["gap"],
+                others=tuple(
+                    ((b["frames"] - a["frames"]) / elapsed, (b["octets"] - a["octets"]) * 8 / 1000 / elapsed)
+                    for a, b in pairs
+                ),
+            )
+            print(step.row(), flush=True)
+            steps.append(step)
+            before, crowd = now, later
+    return steps
+
+
+def summary(steps: list[Step], rate: float) -> str:
+    """The goals: what the others had before and during, and what the squeezed one saw once it had adapted."""
+    first = next(index for index, step in enumerate(steps) if step.rate == rate)
+    free = steps[:first]
+    tight = [step for step in steps if step.rate == rate]
+    steady = tight[ADAPTING // STEP :]
+
+    def of_others(some: list[Step], which: int) -> float:
+        return statistics.fmean(viewer[which] for step in some for viewer in step.others)
+
+    return (
+        f"others: {of_others(free, 0):.1f} fps and {of_others(free, 1):.0f} kbit/s before, "
+        f"{of_others(tight, 0):.1f} fps and {of_others(tight, 1):.0f} kbit/s while one is squeezed\n"
+        f"squeezed: {statistics.fmean(step.fps for step in steady):.1f} fps, "
+        f"{statistics.fmean(step.kbps for step in steady):.0f} kbit/s, longest freeze "
+        f"{max(step.freeze for step in steady):.2f} s steady, {max(step.freeze for step in tight):.2f} s in all"
+    )
+
+
+async def run(options: argparse.Namespace, clip: str) -> None:
+    send = ("--video", clip, "--size", options.size, "--fps", "30")
+    await quiet(options.patience)
+    print(f"{machine()}; {options.codec}, {options.size} at 30 fps, one of {OTHERS + 1} viewers squeezed\n")
+    print("| seconds | line, kbit/s | squeezed: fps | kbit/s | width | freeze, s | others: lowest fps | kbit/s |")
+    print("|---|---|---|---|---|---|---|---|")
+    phases = [(None, 15), (options.rate, ADAPTING + 30), (None, 30)]
+    crowd = (AUDIENCE, "--viewers", str(OTHERS), "--codec", options.codec)
+    async with (
+        relay() as url,
+        Squeeze(url) as squeeze,
+        node(url, (*OURS, *send)) as sender,
+        python(*crowd, "--server", url) as others,
+    ):
+        await told(others, "watching")
+        async with slow_viewer(squeeze.url, options.codec, options.chromium) as slow:
+            for _ in range(options.settle):
+                await told(others, "watched")
+            window = Window(sender.pid, others.pid)
+            steps = await watch(squeeze, slow, others, phases)
+            spent = window.cost()
+    line = squeeze.line
+    print(f"\n{summary(steps, options.rate)}")
+    print(f"the line dropped {line.dropped} of {line.passed + line.dropped} datagrams", end="; ")
+    print(f"the node used {spent.cpu:.0%} of a core, others on the machine (and the squeezed one) {spent.others:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8")
+    parser.add_argument("--chromium", action="store_true", help="the squeezed viewer is a browser")
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--rate", type=float, default=300_000, help="bit/s")
+    parser.add_argument("--settle", type=int, default=8, help="seconds before the table, for bitrates to rise")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="squeezed-") as folder:
+        asyncio.run(run(options, write_raw(Path(folder) / "clip.y4m")))
+
+
+if __name__ == "__main__":
+    main()

@@ -43,7 +43,7 @@ class Mailbox:
             self.dropped += len(self._sounds) == _SOUNDS
             self._sounds.append(frame)
         if self._due:
-            return True
+            return not self._loop.is_closed()  # a loop that closed in between never drains
         self._due = True
         return enter(self._loop, self._drain)
 

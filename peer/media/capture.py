@@ -28,11 +28,12 @@ import av
 
 from peer.errors import MediaError
 from peer.media.failure import explain
-from peer.media.mailbox import Mailbox, Media, enter
+from peer.media.mailbox import Captured, Mailbox, enter
+from peer.media.passthrough import Facts
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[threading.Event], Generator[Media, None, None]]
+Read = Callable[[threading.Event], Generator[Captured, None, None]]
 """Opens an input, yields what it captures, closes it. It blocks; between frames it obeys the stop event."""
 
 _BACKOFF: Final = (0.5, 5.0)
@@ -54,7 +55,7 @@ _LEAVING_POLL: Final = 0.02
 class _Attempt:
     """One opening of the input and the thread that reads it."""
 
-    def __init__(self, name: str, read: Read, deliver: Callable[[_Attempt, Media], None],
+    def __init__(self, name: str, read: Read, deliver: Callable[[_Attempt, Captured], None],
                  ended: Callable[[_Attempt, MediaError | None], None]) -> None:  # fmt: skip
         self._name = name
         self._read = read
@@ -76,7 +77,7 @@ class _Attempt:
             with contextlib.closing(self._read(self.stop)) as frames:
                 for frame in frames:
                     self.progress = time.monotonic()
-                    self.delivered = True
+                    self.delivered = self.delivered or not isinstance(frame, Facts)
                     if not self.mailbox.post(frame) or self.stop.is_set():
                         break
         except (MediaError, OSError, ValueError, av.error.FFmpegError) as problem:
@@ -128,7 +129,7 @@ class Capture:
         self,
         name: str,
         read: Read,
-        deliver: Callable[[Media], None],
+        deliver: Callable[[Captured], None],
         report: Callable[[MediaError | None], None],
         *,
         reopen: bool,
@@ -193,8 +194,11 @@ class Capture:
         self._attempt = _Attempt(self.name, self._read, self._arrived, self._ended)
         self._watch()
 
-    def _arrived(self, attempt: _Attempt, frame: Media) -> None:
+    def _arrived(self, attempt: _Attempt, frame: Captured) -> None:
         if attempt is not self._attempt:
+            return
+        if isinstance(frame, Facts):  # it was opened: that proves nothing yet
+            self._deliver(frame)
             return
         if self._lost and not attempt.believed:  # v4l2loopback shows its last picture to whoever opens it
             attempt.believed = True

@@ -4,13 +4,16 @@ A ``Source`` reads its input from its first reader on and for a moment after its
 or moved to a new connection, does not switch a camera off and on. What cannot work is found out when the program
 starts: ``open()`` checks a file, and takes the first frame of anything else, which then runs on for who comes next.
 A file plays in real time from its first reader on, from the beginning each time; who comes later sees the rest.
+
+What comes encoded from an input (H.264 of a file, a stream, a camera) can be read as it is, in ``encoded``; whether a
+viewer can decode it, ``fitness`` knows. It is decoded only while somebody reads pictures or sound, or to prove it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import av
@@ -18,8 +21,11 @@ import av
 from peer.errors import MediaError
 from peer.media.blocking import in_thread
 from peer.media.capture import Capture, Read
+from peer.media.demand import Demand
 from peer.media.fanout import Fanout
-from peer.media.mailbox import Media
+from peer.media.frames import EncodedFrame
+from peer.media.mailbox import Captured
+from peer.media.passthrough import Facts, Fitness
 
 LINGER: Final = 2.0
 """Seconds that an input stays open without a reader."""
@@ -51,21 +57,28 @@ class Input:
     read: Read
     video: bool
     audio: bool
-    check: Callable[[], None] | None = None
+    check: Callable[[], Facts | None] | None = None
     """Raises if it cannot work; blocks. Without one the first frame is the proof."""
+    demand: Demand = field(default_factory=Demand)
+    """What ``read`` looks at; the Source sets it."""
+    fitness: Fitness | None = None
+    """For an input that may deliver H.264: watches it."""
     reopen: bool = True
     stall: float | None = None
     interrupt: Callable[[], None] | None = None
 
 
 class Source:
-    """One input and its fan-outs; ``video`` or ``audio`` is ``None`` if it has no such thing."""
+    """One input and its fan-outs; ``video``, ``audio`` or ``encoded`` is ``None`` if it has no such thing."""
 
     def __init__(self, input: Input, *, linger: float = LINGER) -> None:
         self.name = input.name
         self.failures: Fanout[SourceLost | SourceBack] = Fanout()
-        self.video: Fanout[av.VideoFrame] | None = Fanout(self._wanted, self._unwanted) if input.video else None
-        self.audio: Fanout[av.AudioFrame] | None = Fanout(self._wanted, self._unwanted) if input.audio else None
+        self.fitness = input.fitness
+        feed = (self._wanted, self._unwanted)
+        self.video: Fanout[av.VideoFrame] | None = Fanout(*feed) if input.video else None
+        self.audio: Fanout[av.AudioFrame] | None = Fanout(*feed) if input.audio else None
+        self.encoded: Fanout[EncodedFrame] | None = Fanout(*feed) if input.fitness is not None else None
         self._input = input
         self._linger = linger
         self._leaving: asyncio.TimerHandle | None = None
@@ -86,6 +99,11 @@ class Source:
         """Frames that a busy event loop took too late."""
         return self._capture.dropped
 
+    @property
+    def decoded(self) -> int:
+        """Pictures that were decoded for somebody."""
+        return self._input.demand.decoded
+
     async def open(self) -> None:
         """Make sure that the input works.
 
@@ -93,9 +111,12 @@ class Source:
             MediaError: it is missing, busy, unreadable, or gives nothing.
         """
         if self._input.check is not None:
-            await in_thread(self.name, self._input.check)
+            facts = await in_thread(self.name, self._input.check)
+            if facts is not None:
+                self._learn(facts)
             return
         self._first = asyncio.get_running_loop().create_future()
+        self._set_demand()
         self._capture.start()
         try:
             error = await self._prove(self._first)
@@ -118,7 +139,7 @@ class Source:
     async def close(self) -> None:
         """End all readers, stop the thread and wait a little for it. May be called twice."""
         self._closed = True
-        for fanout in (self.video, self.audio, self.failures):
+        for fanout in (self.video, self.audio, self.encoded, self.failures):
             if fanout is not None:
                 fanout.close()
         self._stay()
@@ -126,13 +147,16 @@ class Source:
 
     def _wanted(self) -> None:
         self._stay()
+        self._set_demand()
         if not self._closed:
             self._capture.start()
 
     def _unwanted(self) -> None:
         """Close the input in a while, unless somebody reads it, or comes to read it."""
         self._stay()
-        if not self._closed and not any(fanout.readers for fanout in (self.video, self.audio) if fanout is not None):
+        self._set_demand()
+        fanouts = (self.video, self.audio, self.encoded)
+        if not self._closed and not any(fanout.readers for fanout in fanouts if fanout is not None):
             self._leaving = asyncio.get_running_loop().call_later(self._linger, self._capture.stop)
 
     def _stay(self) -> None:
@@ -140,13 +164,33 @@ class Source:
             self._leaving.cancel()
             self._leaving = None
 
-    def _deliver(self, frame: Media) -> None:
-        self._settle(None)
-        if isinstance(frame, av.VideoFrame):
-            if self.video is not None:
+    def _set_demand(self) -> None:
+        proving = self._first is not None
+        self._input.demand.pictures = proving or (self.video is not None and self.video.readers > 0)
+        self._input.demand.sound = proving or (self.audio is not None and self.audio.readers > 0)
+
+    def _deliver(self, frame: Captured) -> None:
+        match frame:
+            case Facts():
+                self._learn(frame)
+                return
+            case EncodedFrame():
+                self._pass_on(frame)
+                return
+            case av.VideoFrame() if self.video is not None:
                 self.video.put(frame)
-        elif self.audio is not None:
-            self.audio.put(frame)
+            case av.AudioFrame() if self.audio is not None:
+                self.audio.put(frame)
+        self._settle(None)
+
+    def _learn(self, facts: Facts) -> None:
+        if self.fitness is not None:
+            self.fitness.learn(facts)
+
+    def _pass_on(self, frame: EncodedFrame) -> None:
+        if self.fitness is not None and self.encoded is not None:
+            self.fitness.observe(frame)
+            self.encoded.put(frame)
 
     def _report(self, error: MediaError | None) -> None:
         self._settle(error)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Generator
+from fractions import Fraction
 from typing import Final
 
 import av
@@ -14,9 +15,11 @@ from av.container import InputContainer
 
 from peer.errors import MediaError, redacted
 from peer.media import picture
-from peer.media.decoding import decode
-from peer.media.mailbox import Media
+from peer.media.decoding import Decoder, PicturesOnDemand, demux
+from peer.media.demand import Demand
+from peer.media.mailbox import Captured
 from peer.media.moments import LiveClock
+from peer.media.packets import Packets, facts
 from peer.media.slicer import Slicer
 from peer.media.wish import Thinner, Wish
 
@@ -32,8 +35,8 @@ def name(url: str) -> str:
     return redacted(url)
 
 
-def read(url: str, wish: Wish, stop: threading.Event) -> Generator[Media, None, None]:
-    """What the camera at ``url`` sends, until it stops, or ``stop``.
+def read(url: str, wish: Wish, demand: Demand, stop: threading.Event) -> Generator[Captured, None, None]:
+    """What the camera at ``url`` sends, until it stops, or ``stop``; decoded as far as ``demand`` goes.
 
     Raises:
         MediaError: it does not send what is wanted.
@@ -46,14 +49,37 @@ def read(url: str, wish: Wish, stop: threading.Event) -> Generator[Media, None, 
             raise MediaError(name(url), "it sends no picture")
         if wish.audio and not container.streams.audio:
             raise MediaError(name(url), "it sends no sound", "try --audio none")
-        clock, slicer, thinner = LiveClock(), Slicer(), Thinner(wish.fps)
-        streams = [*container.streams.video[:1], *container.streams.audio[:1]]
-        for frame in decode(container, streams, stop):
+        yield from _frames(container, wish, stop, demand)
+
+
+def _frames(
+    container: InputContainer, wish: Wish, stop: threading.Event, demand: Demand
+) -> Generator[Captured, None, None]:
+    clock, slicer, thinner = LiveClock(), Slicer(), Thinner(wish.fps)
+    sounds, pictures = Decoder(), PicturesOnDemand(demand)
+    streams = [*container.streams.video[:1], *container.streams.audio[:1]]
+    if container.streams.video:
+        yield facts(container.streams.video[0])
+    packets = {stream: Packets(stream) for stream in container.streams.video[:1]}
+    for packet in demux(container, streams, stop):
+        moment = clock.moment(_time(packet.pts, packet.time_base))
+        if packet.stream.type == "video":
+            encoded = packets[packet.stream].frame(packet, moment)
+            if encoded is not None:
+                yield encoded
+            frames = pictures.decode(packet) or []
+        else:
+            frames = sounds.decode(packet) if demand.sound else []
+        for frame in frames:
             moment = clock.moment(frame.time)
             if isinstance(frame, av.AudioFrame):
                 yield from slicer.cut(frame, moment)
             elif thinner.takes(moment):
                 yield picture.shape(frame, moment, wish.size)
+
+
+def _time(pts: int | None, time_base: Fraction) -> float | None:
+    return float(pts * time_base) if pts is not None else None
 
 
 def _open(url: str, options: dict[str, str]) -> InputContainer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import av
@@ -12,8 +12,11 @@ import av
 from peer.errors import MediaError
 from peer.media import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
 from peer.media.blocking import in_thread
+from peer.media.demand import Demand
 from peer.media.fanout import Fanout
+from peer.media.frames import EncodedFrame
 from peer.media.input import Input, Source, SourceBack, SourceLost
+from peer.media.passthrough import Fitness
 from peer.media.spec import AudioSpec, VideoSpec
 from peer.media.wish import Wish
 
@@ -22,12 +25,17 @@ __all__ = ["LocalMedia", "Source", "SourceBack", "SourceLost", "open_sources"]
 
 @dataclass(frozen=True, slots=True)
 class LocalMedia:
-    """What we send. A missing fan-out is a kind of media that we only receive; ``notices`` says so, a line each."""
+    """What we send. A missing fan-out is a kind of media that we only receive; ``notices`` says so, a line each.
+
+    ``encoded`` is the picture once more, where it may come as H.264; ``fitness`` tells to whom that can be sent.
+    """
 
     video: Fanout[av.VideoFrame] | None
     audio: Fanout[av.AudioFrame] | None
     notices: tuple[str, ...]
     sources: tuple[Source, ...] = field(default=())
+    encoded: Fanout[EncodedFrame] | None = None
+    fitness: Fitness | None = None
 
     async def close(self) -> None:
         """End all readers, close the inputs and join their threads; one that is stuck is abandoned."""
@@ -60,11 +68,14 @@ async def open_sources(
     except BaseException:
         await asyncio.gather(*(source.close() for source in opened))
         raise
+    seen = next((source for source in opened if source.video is not None), None)
     return LocalMedia(
-        next((source.video for source in opened if source.video is not None), None),
+        seen.video if seen is not None else None,
         next((source.audio for source in opened if source.audio is not None), None),
         tuple(sorted(notices)),
         tuple(opened),
+        seen.encoded if seen is not None else None,
+        seen.fitness if seen is not None else None,
     )
 
 
@@ -82,13 +93,16 @@ def _named(spec: VideoSpec | AudioSpec, wish: Wish) -> Input:
         case "screen":
             return make(name="screen", read=partial(screen.read, spec.target, wish), stall=5.0)
         case "rtsp":
-            return make(name=rtsp.name(spec.target), read=partial(rtsp.read, spec.target, wish), stall=10.0)
+            demand = Demand()
+            read = partial(rtsp.read, spec.target, wish, demand)
+            return make(name=rtsp.name(spec.target), read=read, stall=10.0, demand=demand, fitness=_fitness(wish))
         case "file":
-            play = partial(files.play, spec.target, wish, loop=spec.loop)
+            demand = Demand()
+            play = partial(files.play, spec.target, wish, loop=spec.loop, demand=demand)
             check = partial(files.check, spec.target, wish)
-            return make(name=spec.target, read=play, reopen=False, check=check)
-        case "device" if wish.video:
-            return _camera(spec.target, wish)
+            return make(name=spec.target, read=play, reopen=False, check=check, demand=demand, fitness=_fitness(wish))
+        case "device" if isinstance(spec, VideoSpec):
+            return _camera(spec.target, replace(wish, h264=spec.h264))
         case "device":
             return _microphone(spec.target)
     raise AssertionError(f"{spec.kind} names no input")
@@ -98,14 +112,21 @@ def _nothing() -> None:
     """The test source needs no check."""
 
 
+def _fitness(wish: Wish) -> Fitness | None:
+    return Fitness(wish.size, wish.fps) if wish.video else None
+
+
 def _camera(path: str, wish: Wish) -> Input:
+    demand = Demand()
     return Input(
         name=path,
-        read=partial(camera.read, path, wish),
+        read=partial(camera.read, path, wish, demand),
         video=True,
         audio=False,
         stall=camera.STALL,
         interrupt=partial(v4l2.interrupt, path),
+        demand=demand,
+        fitness=_fitness(wish),
     )
 
 

@@ -13,6 +13,7 @@ from peer.errors import ConfigError, redacted
 Kind = Literal["auto", "none", "test", "screen", "device", "file", "rtsp"]
 
 _LOOP: Final = "?loop"
+_H264: Final = "?h264"
 
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
 _SIDES: Final = (64, 7_680)
@@ -39,6 +40,9 @@ class _Spec:
 class VideoSpec(_Spec):
     """Where pictures come from."""
 
+    h264: bool = False
+    """Whether a camera's own H.264 is wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec(_Spec):
@@ -46,7 +50,9 @@ class AudioSpec(_Spec):
 
 
 def parse_video(text: str) -> VideoSpec:
-    """Parse ``auto|none|test|screen|DEVICE|FILE|FILE?loop|rtsp://...``; a ``DEVICE`` is ``/dev/...`` or its number.
+    """Parse ``auto|none|test|screen|DEVICE|DEVICE?h264|FILE|FILE?loop|rtsp://...``.
+
+    A ``DEVICE`` is ``/dev/...`` or its number.
 
     Raises:
         ConfigError: it is none of these.
@@ -58,9 +64,10 @@ def parse_video(text: str) -> VideoSpec:
     if _is_url(text):
         return VideoSpec("rtsp", _url(text, "--video"))
     if text.startswith("/dev/"):
-        return VideoSpec("device", text)
-    if text.isdecimal() and not os.path.exists(text):
-        return VideoSpec("device", f"/dev/video{int(text)}")
+        return VideoSpec("device", text.removesuffix(_H264), h264=text.endswith(_H264))
+    number = text.removesuffix(_H264)
+    if number.isdecimal() and not os.path.exists(text):
+        return VideoSpec("device", f"/dev/video{int(number)}", h264=number != text)
     if not text.strip():
         raise ConfigError(
             "it is empty; try auto, none, test, screen, /dev/video0, a file or rtsp://...", where="--video"

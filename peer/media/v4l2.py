@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -124,11 +125,24 @@ def interrupt(path: str) -> None:
 
 
 def choose(modes: tuple[Mode, ...], wish: Wish) -> Choice | None:
-    """The mode that suits ``wish`` best: smooth first, then size, rate, least work. ``None`` if none is known."""
+    """The mode that suits ``wish`` best: smooth first, then size, rate, least work. ``None`` if none is known.
+
+    H.264 is taken where nothing else has the size and the rate, or where it is asked for: it can be passed on as it
+    is, but its key frames come when the camera pleases, and viewers of another codec cost its decoding.
+    """
     width, height = wish.size or (1280, 720)
     fps = wish.fps or 30.0
-    choices = [_fit(mode, width, height, fps) for mode in modes if mode.format in _PREFERENCE]
-    return min(choices, key=lambda choice: _cost(choice, width, height, fps), default=None)
+    suitable = [mode for mode in modes if mode.format in _PREFERENCE and (mode.format == "h264" or not wish.h264)]
+    cost = partial(_cost, width=width, height=height, fps=fps)
+    choices = sorted((_fit(mode, width, height, fps) for mode in suitable), key=cost)
+    others = [choice for choice in choices if choice.format != "h264"]
+    if others and _reaches(others[0], width, height, fps):
+        return others[0]
+    return choices[0] if choices else None
+
+
+def _reaches(choice: Choice, width: int, height: int, fps: float) -> bool:
+    return choice.width >= width and choice.height >= height and (choice.fps or fps) >= fps * 0.95
 
 
 def _cost(choice: Choice, width: int, height: int, fps: float) -> tuple[float, ...]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted of an input: picture, sound or both; pictures within ``size`` and at most ``fps`` a second."""
+    """What is wanted of an input: picture, sound or both; pictures within ``size`` and at most ``fps`` a second.
+
+    ``h264``: of a camera, its own H.264 and nothing else.
+    """
 
     video: bool
     audio: bool
     size: tuple[int, int] | None = None
     fps: float | None = None
+    h264: bool = False
 
 
 class Thinner:

@@ -42,3 +42,24 @@ def write_clip(
             if stream is not None:
                 container.mux(stream.encode(None))
     return path
+
+
+def write_h264(
+    path: Path, *, seconds: float = 2.0, fps: int = 25, gop: int = 25, profile: str = "baseline", b_frames: int = 0,
+    size: tuple[int, int] = (320, 180), codec: str = "libx264", **options: str,
+) -> Path:  # fmt: skip
+    """The pattern as a camera would make it: a key frame each ``gop`` pictures and no others."""
+    canvas = Pattern(*size, fps)
+    with av.open(str(path), "w") as container:
+        fixed = {"profile": profile, "preset": "veryfast", "sc_threshold": "0"} if codec == "libx264" else {}
+        stream = container.add_stream(
+            codec, rate=fps, options={"g": str(gop), "bf": str(b_frames), **fixed, **options}
+        )
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        for n in range(round(seconds * fps)):
+            frame = canvas.picture(n, n)
+            frame.pts, frame.time_base = n, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

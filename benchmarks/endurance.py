@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import lab
 from lab import HERE, Holdings, holdings, machine, node, relay
 
 from peer import Agent, Call
@@ -156,8 +157,7 @@ async def consume(reader: Reader[Any]) -> None:
 
 
 async def fps(call: Call) -> float:
-    video: dict[str, Any] = (await call.stats()).video
-    return float(video["fps"])
+    return float((await call.stats()).video["fps"])
 
 
 def main() -> None:
@@ -170,9 +170,9 @@ def main() -> None:
     if options.trace:
         tracemalloc.start()
     if options.hours:
-        flat = asyncio.run(one_call(options.hours * 3600, options.every or 60, options.trace))
+        flat = lab.run(one_call(options.hours * 3600, options.every or 60, options.trace))
     else:
-        flat = asyncio.run(calls(options.calls, int(options.every or 50), options.trace))
+        flat = lab.run(calls(options.calls, int(options.every or 50), options.trace))
     sys.exit(0 if flat else 1)
 
 

@@ -9,13 +9,16 @@ import asyncio
 import importlib.util
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
@@ -99,6 +102,18 @@ def holdings(pid: int | str = "self") -> Holdings:
 
 
 # --- processes ---
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run``, and SIGTERM ends it as Ctrl-C does: with all it started."""
+
+    async def interruptible() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await main
+
+    return asyncio.run(interruptible())
 
 
 @asynccontextmanager

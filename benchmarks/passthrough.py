@@ -11,11 +11,14 @@ of the file, and its 60 key frames a minute.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import lab
+from av.video.frame import PictureType
 from lab import OURS, machine, real_clip
 from viewers import Result, median, undisturbed
 
@@ -28,8 +31,6 @@ REORDERED = {"profile": "main", "bf": "2"}
 
 def write_h264(path: Path, options: dict[str, str], bitrate: int = 2_000_000) -> int:
     """The real clip, forth and back, with a key frame each second; returns its bitrate."""
-    import av
-
     with av.open(str(real_clip())) as container:
         pictures = list(container.decode(video=0))
     octets = 0
@@ -42,7 +43,7 @@ def write_h264(path: Path, options: dict[str, str], bitrate: int = 2_000_000) ->
         wanted = wanted[: len(wanted) // FPS * FPS]  # whole seconds: it plays in a loop
         for number, picture in enumerate(wanted):
             shown = picture.reformat(format="yuv420p")
-            shown.pts, shown.time_base, shown.pict_type = number, stream.time_base or 1 / FPS, 0
+            shown.pts, shown.time_base, shown.pict_type = number, Fraction(1, FPS), PictureType.NONE
             for packet in stream.encode(shown):
                 octets += packet.size
                 container.mux(packet)
@@ -71,7 +72,7 @@ async def compare(options: argparse.Namespace, folder: Path) -> None:
         if result is None:
             print(f"| {way} | not all viewers connect | | | | | |")
             continue
-        ratio = f"{forwarded.cpu / result.cpu:.2f}" if forwarded is not None and way != "passthrough" else ""
+        ratio = forwarded.ratio(result) if forwarded is not None and way != "passthrough" else ""
         print(f"| {way} | {result.verdict} | {ratio} | {result.figures()} |")
     print(f"\ngoal: at most {GOAL} of the transcoding path")
     if forwarded is not None and not (45 <= forwarded.keys <= 75):
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="passthrough-") as folder:
-        asyncio.run(compare(options, Path(folder)))
+        lab.run(compare(options, Path(folder)))
 
 
 if __name__ == "__main__":

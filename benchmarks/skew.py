@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import lab
 import numpy as np
 from lab import PEER, machine, node, relay
 
@@ -106,11 +107,10 @@ def recorded(path: Path) -> list[float]:
     flashes, beeps = Flashes(), Beeps()
     with av.open(str(path)) as container:
         for frame in container.decode():
-            assert frame.time is not None
             if isinstance(frame, av.VideoFrame):
-                flashes.add(frame, frame.time)
+                flashes.add(frame, frame.time or 0.0)
             elif isinstance(frame, av.AudioFrame):
-                beeps.add(frame, frame.time)
+                beeps.add(frame, frame.time or 0.0)
     return skews(flashes.at, beeps.at())
 
 
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="tell the skew of each flash, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skew-") as folder:
-        asyncio.run(run(options.seconds, options.each, Path(folder)))
+        lab.run(run(options.seconds, options.each, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lab
 from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
 from squeeze import Squeeze
 
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="squeezed-") as folder:
-        asyncio.run(run(options, write_raw(Path(folder) / "clip.y4m")))
+        lab.run(run(options, write_raw(Path(folder) / "clip.y4m")))
 
 
 if __name__ == "__main__":

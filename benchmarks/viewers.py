@@ -5,9 +5,9 @@
 ``ours`` is a real ``peer run``, ``stock`` is stock_node.py: plain aiortc behind the same relay. Both send a real clip
 that is read raw from a file by the same code; ``source`` is what reading it costs. Both are held to 1.5 Mbit/s;
 ``default`` is ours at the bitrate it chooses. Viewers (audience.py) are real endpoints in a process of their own that
-decode nothing; their fps is that of the slowest viewer, and a node that does not give 30 to all of them "cannot":
-its CPU is then less than what the work would take. ``others`` is what else ran on the machine, in cores: a row that
-was disturbed means nothing, and is taken again.
+decode nothing; their fps is that of the slowest viewer. A node that does not give 30 to all of them "cannot", and
+what it needs is an estimate: its CPU, raised by the pictures that are missing. ``others`` is what else ran on the
+machine, in cores: a row that was disturbed by it is measured again, up to three times.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lab
 from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
 
 STOCK = (str(HERE / "stock_node.py"),)
 COMPARED = ("--max-bitrate", "1500k")
+FPS = 30
 ENOUGH = 29.0
 """fps of the slowest viewer from which on all of them have 30: the windows are not cut at pictures."""
 
@@ -35,17 +37,23 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``cpu``: share of a core. ``fps`` of the slowest viewer; kbit/s and key frames a minute of the mean one."""
+    """``cpu``: share of a core. ``fps`` of the slowest viewer and of the mean one; kbit/s and key frames a minute."""
 
     cpu: float
-    fps: float = 0.0
-    kbps: float = 0.0
-    keys: float = 0.0
-    others: float = 0.0
+    fps: float
+    mean_fps: float
+    kbps: float
+    keys: float
+    others: float
 
     @property
     def holds(self) -> bool:
         return self.fps >= ENOUGH
+
+    @property
+    def needs(self) -> float:
+        """CPU that 30 fps would take: pictures that were not sent were not encoded either."""
+        return self.cpu if self.holds else self.cpu * FPS / max(self.mean_fps, 0.1)
 
     @property
     def disturbed(self) -> bool:
@@ -56,7 +64,13 @@ class Result:
         """CPU, or why there is none to speak of."""
         if self.holds:
             return f"{self.cpu:.0%}"
-        return f"{'disturbed' if self.disturbed else 'cannot'} ({self.cpu:.0%})"
+        return f"{'disturbed' if self.disturbed else 'cannot'}: {self.cpu:.0%}, needs ≈ {self.needs:.0%}"
+
+    def ratio(self, other: Result | None) -> str:
+        """What this one needs of what ``other`` needs; an estimate where one of them did not hold."""
+        if other is None:
+            return ""
+        return f"{'' if self.holds and other.holds else '≈ '}{self.needs / other.needs:.2f}"
 
     def figures(self) -> str:
         """The rest of a line of a table."""
@@ -89,6 +103,7 @@ async def measure(command: tuple[str, ...], codec: str, viewers: int, settle: in
             cpu=spent.cpu,
             others=spent.others,
             fps=min(changes(first, last, "frames")),
+            mean_fps=statistics.fmean(changes(first, last, "frames")),
             kbps=statistics.fmean(changes(first, last, "octets")) * 8 / 1000,
             keys=statistics.fmean(changes(first, last, "keys")) * 60,
         )
@@ -114,7 +129,7 @@ async def source_alone(video: tuple[str, ...], window: int) -> float:
 
 def median(results: list[Result | None]) -> Result | None:
     """The one in the middle by CPU; ``None`` if one of them failed."""
-    whole = sorted((result for result in results if result is not None), key=lambda result: result.cpu)
+    whole = sorted((result for result in results if result is not None), key=lambda result: result.needs)
     return whole[len(whole) // 2] if whole and len(whole) == len(results) else None
 
 
@@ -122,10 +137,8 @@ def row(viewers: int, name: str, result: Result | None, alone: Result | None, st
     """A line of the table. ``alone``: the same node with 1 viewer; ``stock``: stock with as many."""
     if result is None:
         return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | |"
-    to_alone = f"{result.cpu / alone.cpu:.2f}" if alone is not None else ""
-    bound = "" if stock is None or stock.holds else "< "
-    to_stock = f"{bound}{result.cpu / stock.cpu:.2f}" if stock is not None and name != "stock" else ""
-    return f"| {viewers} | {name} | {result.verdict} | {to_alone} | {to_stock} | {result.figures()} |"
+    to_stock = "" if name == "stock" else result.ratio(stock)
+    return f"| {viewers} | {name} | {result.verdict} | {result.ratio(alone)} | {to_stock} | {result.figures()} |"
 
 
 async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:
@@ -163,7 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="viewers-") as folder:
         clip = write_raw(Path(folder) / "clip.y4m")
-        asyncio.run(compare(options, ("--video", clip, "--size", "1280x720", "--fps", "30")))
+        lab.run(compare(options, ("--video", clip, "--size", "1280x720", "--fps", str(FPS))))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import av
 import lab
 from av.video.frame import PictureType
 from lab import OURS, machine, real_clip
-from viewers import Result, median, undisturbed
+from viewers import Result, add_measuring, median, undisturbed
 
 FPS = 30
 GOAL = 0.15
@@ -83,9 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--container", choices=("mp4", "ts", "mkv"), default="mp4")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--settle", type=int, default=5)
-    parser.add_argument("--window", type=int, default=10)
-    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    add_measuring(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="passthrough-") as folder:
         lab.run(compare(options, Path(folder)))

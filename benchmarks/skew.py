@@ -15,6 +15,7 @@ import bisect
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def recorded(path: Path) -> list[float]:
     """Of what a file says."""
     flashes, beeps = Flashes(), Beeps()
     with av.open(str(path)) as container:
-        for frame in container.decode():
+        frames: Iterator[Any] = container.decode()
+        for frame in frames:
             if isinstance(frame, av.VideoFrame):
                 flashes.add(frame, frame.time or 0.0)
             elif isinstance(frame, av.AudioFrame):

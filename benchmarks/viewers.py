@@ -29,9 +29,6 @@ FPS = 30
 ENOUGH = 29.0
 """fps of the slowest viewer from which on all of them have 30: the windows are not cut at pictures."""
 
-DISTURBED = 0.3
-"""Cores that others may use while we measure."""
-
 TRIES = 3
 
 
@@ -45,6 +42,8 @@ class Result:
     kbps: float
     keys: float
     others: float
+    allowed: float
+    """Cores that others may use while we measure."""
 
     @property
     def holds(self) -> bool:
@@ -57,7 +56,7 @@ class Result:
 
     @property
     def disturbed(self) -> bool:
-        return not self.holds and self.others > DISTURBED
+        return not self.holds and self.others > self.allowed
 
     @property
     def verdict(self) -> str:
@@ -84,17 +83,17 @@ def changes(first: dict[str, Any], last: dict[str, Any], what: str) -> list[floa
     return [(after[what] - before[what]) / elapsed for before, after in pairs]
 
 
-async def measure(command: tuple[str, ...], codec: str, viewers: int, settle: int, window: int) -> Result | None:
+async def measure(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
     """One node with so many viewers; ``None``: they could not even connect."""
-    watch = (str(HERE / "audience.py"), "--viewers", str(viewers), "--codec", codec)
+    watch = (str(HERE / "audience.py"), "--viewers", str(viewers), "--codec", options.codec)
     async with relay() as url, node(url, command) as sender, python(*watch, "--server", url) as audience:
         try:
             await told(audience, "watching")
-            for _ in range(settle):
+            for _ in range(options.settle):
                 await told(audience, "watched")
             first = await told(audience, "watched")
             spending = Window(sender.pid, audience.pid)
-            for _ in range(window):
+            for _ in range(options.window):
                 last = await told(audience, "watched")
         except RuntimeError:
             return None
@@ -102,6 +101,7 @@ async def measure(command: tuple[str, ...], codec: str, viewers: int, settle: in
         return Result(
             cpu=spent.cpu,
             others=spent.others,
+            allowed=options.busy,
             fps=min(changes(first, last, "frames")),
             mean_fps=statistics.fmean(changes(first, last, "frames")),
             kbps=statistics.fmean(changes(first, last, "octets")) * 8 / 1000,
@@ -112,11 +112,19 @@ async def measure(command: tuple[str, ...], codec: str, viewers: int, settle: in
 async def undisturbed(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
     """``measure`` when the machine is ours; the last try counts, whatever it was."""
     for _ in range(TRIES):
-        await quiet(options.patience)
-        result = await measure(command, options.codec, viewers, options.settle, options.window)
+        await quiet(options.patience, options.busy)
+        result = await measure(command, viewers, options)
         if result is None or not result.disturbed:
             break
     return result
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """The options of ``undisturbed``."""
+    parser.add_argument("--settle", type=int, default=8, help="seconds before a window, for bitrates to rise")
+    parser.add_argument("--window", type=int, default=10, help="seconds")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    parser.add_argument("--busy", type=float, default=0.3, help="cores that others may use meanwhile")
 
 
 async def source_alone(video: tuple[str, ...], window: int) -> float:
@@ -170,9 +178,7 @@ def main() -> None:
     parser.add_argument("--viewers", default="1,4,8,16")
     parser.add_argument("--nodes", default="stock,ours,default")
     parser.add_argument("--rounds", type=int, default=1, help="the median of which counts")
-    parser.add_argument("--settle", type=int, default=8, help="seconds before a window, for bitrates to rise")
-    parser.add_argument("--window", type=int, default=10)
-    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
+    add_measuring(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="viewers-") as folder:
         clip = write_raw(Path(folder) / "clip.y4m")

@@ -7,7 +7,6 @@ a new one (and ends this one with ``replaced``).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import time
 from collections.abc import Callable
@@ -24,7 +23,9 @@ from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
 from .media.incoming import FirstPicture, IncomingMedia, IncomingTrack
-from .media.recorder import Recorded, Recorder
+from .media.recorder import Recorder
+from .media.recorder_names import SegmentPaths, SinglePath
+from .media.recorder_tape import Recorded
 from .media.snapshot import snapshot as take_snapshot
 
 
@@ -142,30 +143,42 @@ class Call:
         """Ask the remote for a picture that decoding can start at."""
         self.media.video.request_key_frame()
 
-    async def record(self, path: str | Path, seconds: float | None = None) -> events.Recorded:
+    async def record(
+        self, path: str | Path, seconds: float | None = None, segment: float | None = None
+    ) -> events.Recorded:
         """Record what comes, undecoded, into .mkv, .webm or .mp4, for ``seconds`` or until the call ends.
+
+        With ``segment`` a new file begins each so many seconds: ``{peer}`` and ``{time}`` in ``path`` are filled in,
+        and without ``{time}`` a number is put before the suffix. A segment that fails is an ``error`` event, and
+        the next one is tried. Also without, a further file (``door-2.mkv``) begins when the remote changes to what
+        one file cannot hold. Each file is a ``recorded`` event; the last one is returned.
 
         Being cancelled closes the file, and ``recorded`` is told all the same.
 
         Raises:
-            MediaError: the file cannot be written, or there was nothing to record.
+            MediaError: the file, or a segment, could not be written, or there was nothing to record.
             CallFailed: the call is over.
         """
         await self.connected()
         recorder = Recorder(
             self._tasks,
-            Path(path),
+            SinglePath(Path(path)) if segment is None else SegmentPaths(str(path), self.peer),
             self.media.encoded,
             kinds=self._kinds,
             request_key_frame=self.request_key_frame,
+            on_recorded=lambda recorded: self._publish(self._recorded(recorded)),
+            on_failed=self._tell_failed,
             seconds=seconds,
+            segment=segment,
         )
         await recorder.start()
         try:
-            return self._tell_recorded(await recorder.wait())
+            return self._recorded(await recorder.wait())
         except asyncio.CancelledError:
-            with contextlib.suppress(MediaError):  # nobody waits for it any more
-                self._tell_recorded(await recorder.stop())
+            try:
+                await recorder.stop()
+            except MediaError as error:  # nobody waits for it any more
+                self._tell_failed(error)
             raise
 
     async def snapshot(self, path: str | Path, timeout: float = 5.0) -> events.Snapshot:
@@ -181,10 +194,11 @@ class Call:
         self._publish(taken)
         return taken
 
-    def _tell_recorded(self, result: Recorded) -> events.Recorded:
-        recorded = events.Recorded(peer=self.peer, path=str(result.path), seconds=result.seconds)
-        self._publish(recorded)
-        return recorded
+    def _recorded(self, file: Recorded) -> events.Recorded:
+        return events.Recorded(peer=self.peer, path=str(file.path), seconds=file.seconds, dropped=file.dropped)
+
+    def _tell_failed(self, error: MediaError) -> None:
+        self._publish(events.Error(code="media-error", message=str(error), peer=self.peer, path=error.what))
 
     # --- what the agent tells ---
 

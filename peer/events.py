@@ -123,12 +123,14 @@ class Snapshot(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Event):
-    """A recording was closed. ``seconds`` is its length."""
+    """A file of a recording was closed. ``seconds`` is its length, ``dropped`` counts pictures and packets of sound
+    that are missing in it: lost on the way, of no use without those, or more than the disk could take."""
 
     event = "recorded"
     peer: str
     path: str
     seconds: float
+    dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +154,14 @@ class ServerBack(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Event):
-    """Something went wrong that ends nothing by itself. ``code`` is for programs, ``message`` for people."""
+    """Something went wrong that ends nothing by itself. ``code`` is for programs, ``message`` for people; ``path`` is
+    the file that could not be written."""
 
     event = "error"
     code: str
     message: str
     peer: str | None = None
+    path: str | None = None
 
 
 ALL: Final[tuple[type[Event], ...]] = (

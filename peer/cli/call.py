@@ -60,7 +60,7 @@ async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
     from .calls import joined
     from .files import Files
 
-    files = Files(settings.record, settings.snapshot, several=len(ids) > 1)
+    files = Files(settings.record, settings.snapshot, several=len(ids) > 1, segment=settings.segment)
     files.check()
     async with joined(settings, join_timeout=settings.timeout, on_event=out.event) as agent:
         async with asyncio.TaskGroup() as group:

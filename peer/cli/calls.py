@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from .. import events, identity
-from ..errors import CallFailed, PeerError
+from ..errors import CallFailed, MediaError, PeerError
 from . import exit as exits
 from .options import Settings
 from .output import Output
@@ -103,7 +104,8 @@ async def attend(
     async with asyncio.TaskGroup() as group:
         sinks = []
         if files.records:
-            work = _sink(call.record, files.recording, peer, out, failures)
+            record = call.record if files.segment is None else partial(call.record, segment=files.segment)
+            work = _sink(record, files.recording, peer, out, failures)
             sinks.append(group.create_task(work, name=f"record {peer}"))
         if files.pictures:
             work = _sink(call.snapshot, files.picture, peer, out, failures)
@@ -132,12 +134,12 @@ async def _sink(
     except CallFailed as error:  # it ended before there was anything to keep
         _log.warning("%s: nothing was kept: %s", peer, error)
     except PeerError as error:
-        report(out, error, peer)
+        report(out, error, peer, path=error.what if isinstance(error, MediaError) else None)
         failed.append(exits.of_error(error))
 
 
-def report(out: Output, error: PeerError, peer: str) -> None:
+def report(out: Output, error: PeerError, peer: str, path: str | None = None) -> None:
     """Say what went wrong with ``peer``: for people on standard error, for programs as an ``error`` event."""
     if out.as_json:
-        out.event(events.Error(code=exits.code_of(error), message=str(error), peer=peer))
+        out.event(events.Error(code=exits.code_of(error), message=str(error), peer=peer, path=path))
     _log.error("%s", error)

@@ -21,15 +21,19 @@ class Files:
     """``record`` and ``snapshot`` as the user gave them: a path, one with ``{peer}`` and ``{time}``, or a folder.
 
     When ``several`` calls can come, a path that has no place for the peer gets its id before the suffix, and a name
-    that is taken gets a number. A folder is one that exists, or ends in a slash.
+    that is taken gets a number. A folder is one that exists, or ends in a slash. With ``segment`` seconds a
+    recording has many files: their ``{time}`` or number is filled in as they begin, by ``Call.record``.
 
     The disk is asked, so nothing here belongs into the event loop; it may be called from several threads.
     """
 
-    def __init__(self, record: str | None, snapshot: str | None, *, several: bool) -> None:
+    def __init__(
+        self, record: str | None, snapshot: str | None, *, several: bool, segment: float | None = None
+    ) -> None:
         self._record = None if record is None else os.path.expanduser(record)
         self._snapshot = None if snapshot is None else os.path.expanduser(snapshot)
         self._several = several
+        self.segment = segment
         self._used: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -55,19 +59,21 @@ class Files:
             if path.suffix.lower() not in suffixes().split(", "):
                 has = path.suffix or "nothing"
                 raise MediaError(pattern, f"no recording ends in {has}", f"there are {suffixes()}")
-            if not self._several and _ask(pattern, path.exists):
+            if not self._several and self.segment is None and _ask(pattern, path.exists):
                 raise MediaError(pattern, "exists already", "move it away, or put {time} into the name")
         if (pattern := self._snapshot) is not None:
             check_path(self._writable(pattern, ".png"))
 
     def recording(self, peer: str) -> str:
-        """The path of the next recording of ``peer``.
+        """The path of the next recording of ``peer``; of its segments, the pattern.
 
         Raises:
             MediaError: the disk does not say whether a name is free, or cannot have such a name.
         """
         assert self._record is not None, "nothing is recorded"
         pattern = self._record
+        if self.segment is not None:
+            return _ask(pattern, lambda: str(self._path(pattern, peer, ".mkv", now=None)))
         return _ask(pattern, lambda: self._next(pattern, peer, ".mkv"))
 
     def picture(self, peer: str) -> str:
@@ -81,14 +87,14 @@ class Files:
         return _ask(pattern, lambda: self._next(pattern, peer, ".png"))
 
     def _writable(self, pattern: str, suffix: str) -> Path:
-        path = _ask(pattern, lambda: self._path(pattern, "peer", suffix))
+        path = _ask(pattern, lambda: self._path(pattern, "peer", suffix, now=datetime.now()))
         folder = _ask(pattern, lambda: next(folder for folder in path.absolute().parents if folder.exists()))
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise MediaError(pattern, f"{folder} cannot be written", "try another path")
         return path
 
     def _next(self, pattern: str, peer: str, suffix: str) -> str:
-        path = first = self._path(pattern, peer, suffix)
+        path = first = self._path(pattern, peer, suffix, now=datetime.now())
         number = 2
         while (self._several and path.exists()) or not self._claim(path):
             path = first.with_name(f"{first.stem}-{number}{first.suffix}")
@@ -102,13 +108,13 @@ class Files:
             self._used.add(path)
             return True
 
-    def _path(self, pattern: str, peer: str, suffix: str) -> Path:
+    def _path(self, pattern: str, peer: str, suffix: str, *, now: datetime | None) -> Path:
         if pattern.endswith("/") or os.path.isdir(pattern):
             pattern = os.path.join(pattern, "{peer}-{time}" + suffix)
         elif self._several and "{peer}" not in pattern:
             stem, extension = os.path.splitext(pattern)
             pattern = stem + "-{peer}" + extension
-        return expand(pattern, peer=peer, now=datetime.now())
+        return expand(pattern, peer=peer, now=now)
 
 
 def _ask(pattern: str, disk: Callable[[], T]) -> T:

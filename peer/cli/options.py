@@ -119,6 +119,14 @@ def _rate(value: Any) -> float:
     return rate
 
 
+def _segment(value: Any) -> float:
+    """The type of ``--segment``."""
+    seconds = duration(value)
+    if seconds < 1:
+        raise click.BadParameter(f"{value} is too short for a file; 1s is the least")
+    return seconds
+
+
 _CODECS: Final = ("vp8", "h264")
 
 
@@ -319,6 +327,13 @@ file_options = _together(
             help="Record each call. {peer} and {time} are filled in; a folder gets a file a call.",
         ),
         option(
+            "--segment",
+            type=_segment,
+            metavar="TIME",
+            group=SINKS,
+            help="Begin a new file of a recording each so often; without {time} they are numbered.",
+        ),
+        option(
             "--snapshot",
             type=path,
             metavar="PATH",
@@ -344,6 +359,8 @@ def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
         default = click.core.ParameterSource.DEFAULT
         return context is not None and name in params and context.get_parameter_source(name) is default
 
+    if params.get("segment") is not None and params["record"] is None and not open_("segment"):
+        raise click.UsageError("--segment cuts recordings; write where to: --record PATH")
     filled = dict(params)
     if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
         filled["audio"] = params["video"]
@@ -375,6 +392,7 @@ class Settings:
     speaker: str = "none"
     show: bool | None = None
     record: str | None = None
+    segment: float | None = None
     snapshot: str | None = None
     duration: float | None = None
     timeout: float = 15.0

@@ -56,7 +56,7 @@ def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int
     \b
     peer run --id door                              a camera that answers
     peer run --id lobby --call door gate            a wall of pictures that stays up
-    peer run --id guard --call all --video none --record recordings/
+    peer run --id guard --call all --video none --record '{peer}-{time}.mkv' --segment 10m
     """
     from .output import Output
     from .shell import run
@@ -74,7 +74,7 @@ async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
     from .files import Files
     from .redial import Redial
 
-    files = Files(settings.record, settings.snapshot, several=True)
+    files = Files(settings.record, settings.snapshot, several=True, segment=settings.segment)
     files.check()
     policy = Redial(None if "all" in wanted else wanted, MAX_CALLS)
     inbox: asyncio.Queue[Event] = asyncio.Queue()

@@ -1,10 +1,9 @@
-"""Recording a call: the remote's packets as they came, undecoded, from the fan-out into one file.
+"""Recording a call: the remote's packets as they came, undecoded, from the fan-out into files.
 
-The event loop moves frames into a bounded queue; a thread of the recorder's own (``record NAME``) writes them. A
-recording begins with a key frame, once each kind that the call negotiated has been heard from, or two seconds after
-the first of them: sound that is late is declared all the same, a picture that is late is left out.
+The event loop passes frames that are whole (recorder_gate.py) into a bounded queue; a thread of the recorder's own
+(``record NAME``) writes them (recorder_tape.py). The loop asks for the key frames that one of the two waits for.
 
-What goes wrong with a disk ends the recording and nothing else: it is raised by ``wait`` and ``stop``.
+What goes wrong with a disk ends the recording, or with segments one of them, and touches nothing else.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ..errors import MediaError
 from .fanout import Fanout, Reader
 from .frames import EncodedFrame
-from .recorder_file import RecordingFile, VideoHead, read_head
-from .recorder_timeline import Timeline
-
-Kind = Literal["video", "audio"]
-
-START_WAIT: Final = 2.0
-"""Seconds from the first usable frame in which the other kind may still come to be waited for."""
+from .recorder_gate import Gate
+from .recorder_lineup import START_WAIT, Kind
+from .recorder_names import Names
+from .recorder_reel import MIN_SEGMENT
+from .recorder_tape import Recorded, Tape
 
 _ASK_EVERY: Final = 1.0
 """Seconds between requests for a key frame while one is missing."""
 
-_QUEUE: Final = 500
-"""Frames between loop and disk: some six seconds of a disk that hangs. Further ones are dropped."""
+_READER: Final = 500
+"""Frames that wait while the event loop is busy: some six seconds."""
 
-_WAITING: Final = 1000
-"""Frames kept while a recording waits to begin."""
+_QUEUE: Final = 1500
+"""Frames between loop and disk: some twenty seconds of a disk that hangs. Further ones are dropped."""
+
+_COMPLAIN_EVERY: Final = 60.0
+"""Seconds between two complaints about a disk that does not keep up."""
 
 _PATIENCE: Final = 1.0
 """Seconds by which a recording of given length may outlast it when the media stalls."""
@@ -48,51 +47,58 @@ _OPEN_TIMEOUT: Final = 15.0
 _CLOSE_TIMEOUT: Final = 20.0
 """Seconds for a disk to take the end of a file: fdatasync beside other writers took 10 here."""
 
-_SAME: Final = 0.001
-"""Seconds: Matroska's own precision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A recording that was closed. ``seconds`` is its length, ``dropped`` counts frames a slow disk cost."""
-
-    path: Path
-    seconds: float
-    dropped: int
-
 
 class Recorder:
-    """One recording of ``encoded`` into a new file ``path`` (.mkv, .webm, .mp4; see recorder_file.py).
+    """One recording of ``encoded`` into new files (.mkv, .webm, .mp4) called ``names``.
 
-    ``kinds`` is what the call negotiated. ``request_key_frame`` is called in the event loop. With ``seconds`` it
-    ends by itself; else by ``stop``, or when ``encoded`` closes. Its task lives in ``tasks``.
+    ``kinds`` is what the call negotiated. With ``seconds`` it ends by itself; else by ``stop``, or when ``encoded``
+    closes. With ``segment`` seconds a new file begins each time. Its task lives in ``tasks``.
+
+    All callbacks are made in the event loop: ``request_key_frame``, ``on_recorded`` for each file, ``on_failed``
+    for what went wrong without ending the recording.
     """
 
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        path: Path,
+        names: Names,
         encoded: Fanout[EncodedFrame],
         *,
         kinds: Collection[Kind],
         request_key_frame: Callable[[], None],
+        on_recorded: Callable[[Recorded], None] = lambda _: None,
+        on_failed: Callable[[MediaError], None] = lambda _: None,
         seconds: float | None = None,
+        segment: float | None = None,
     ) -> None:
-        self.path = path
+        if segment is not None and segment < MIN_SEGMENT:
+            raise MediaError(
+                str(names), f"segments of {segment:g} s are too short", f"{MIN_SEGMENT:g} s is the least"
+            )
         self._tasks = tasks
+        self._name = str(names)
         self._encoded = encoded
         self._request_key_frame = request_key_frame
+        self._on_failed = on_failed
         self._seconds = seconds
-        self._tape = _Tape(frozenset(kinds), seconds)
+        self._gate = Gate()
+        self._tape = Tape(
+            names,
+            frozenset(kinds),
+            seconds=seconds,
+            segment=segment,
+            dropped=lambda: self._gate.dropped,
+            on_recorded=lambda recorded: self._tell(on_recorded, recorded),
+            on_failed=lambda failure: self._tell(on_failed, failure),
+        )
         self._queue: queue.SimpleQueue[EncodedFrame | None] = queue.SimpleQueue()
         self._reader: Reader[EncodedFrame] | None = None
         self._opened: asyncio.Future[MediaError | None] | None = None
         self._result: asyncio.Future[Recorded | Exception] | None = None
-        self._thread = threading.Thread(target=self._write, name=f"record {path.name}"[:15], daemon=True)
-        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name=f"record {Path(self._name).name}"[:15], daemon=True)
 
     async def start(self) -> None:
-        """Create the file and begin to listen.
+        """Begin to listen; without segments, create the file first.
 
         Raises:
             MediaError: the file cannot be made, or not in 15 s. Nothing runs then, but a thread that hangs.
@@ -105,23 +111,24 @@ class Recorder:
                 error = await self._opened
         except TimeoutError:
             self._queue.put(None)  # should the thread wake, it finds nothing to record, and removes its file
-            raise MediaError(str(self.path), "the disk does not answer") from None
+            raise MediaError(self._name, "the disk does not answer") from None
         except asyncio.CancelledError:
             self._queue.put(None)
             raise
         if error is not None:
             self._thread.join()
             raise error
-        reader = self._reader = self._encoded.read(_QUEUE)
+        reader = self._reader = self._encoded.read(_READER)
         self._result.add_done_callback(lambda _: reader.close())
-        pump = self._tasks.create_task(self._pump(reader), name=f"record {self.path.name}")
+        pump = self._tasks.create_task(self._pump(reader), name=f"record {self._name}")
         pump.add_done_callback(lambda _: self._queue.put(None))
 
     async def wait(self) -> Recorded:
-        """Until the recording has ended by itself.
+        """Until the recording has ended by itself: its last file.
 
         Raises:
-            MediaError: it could not be written, or there was nothing to record.
+            MediaError: it could not be written, or there was nothing to record; with segments, at the end, if any
+                of them was lost.
         """
         assert self._result is not None, "not started"
         result = await asyncio.shield(self._result)
@@ -142,18 +149,18 @@ class Recorder:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 return await self.wait()
         except TimeoutError:
-            raise MediaError(str(self.path), "the disk does not answer") from None
+            raise MediaError(self._name, "the disk does not answer") from None
 
     async def _pump(self, reader: Reader[EncodedFrame]) -> None:
-        lost, asked, ends = 0, 0.0, None
-        whole = True  # no picture is missing since the last key frame
+        asked = complained = float("-inf")
+        missed, ends = 0, float("inf")
         if self._seconds is not None:
             ends = time.monotonic() + self._seconds + START_WAIT + _PATIENCE
         try:
-            while ends is None or time.monotonic() < ends:
-                if not (self._tape.rolling and whole) and time.monotonic() - asked >= _ASK_EVERY:
+            while (now := time.monotonic()) < ends:
+                if self._key_frame_wanted and now - asked >= _ASK_EVERY:
                     self._request_key_frame()
-                    asked = time.monotonic()
+                    asked = now
                 try:
                     async with asyncio.timeout(_ASK_EVERY / 4):
                         frame = await reader.get()
@@ -161,119 +168,46 @@ class Recorder:
                     continue
                 except StopAsyncIteration:
                     break
-                if reader.dropped > lost or self._queue.qsize() >= _QUEUE:
-                    self._dropped += reader.dropped - lost
-                    lost, whole = reader.dropped, False
-                whole = whole or (frame.kind == "video" and frame.key)
-                if self._queue.qsize() >= _QUEUE or (frame.kind == "video" and not whole):
-                    self._dropped += 1
-                else:
+                self._gate.lost(reader.dropped - missed)
+                missed = reader.dropped
+                if self._queue.qsize() >= _QUEUE:
+                    self._gate.lost(1)
+                    if now - complained >= _COMPLAIN_EVERY:
+                        self._on_failed(MediaError(self._name, "the disk is too slow", "pictures and sound are lost"))
+                        complained = now
+                elif self._gate.passes(frame):
                     self._queue.put(frame)
         finally:
             reader.close()
+
+    @property
+    def _key_frame_wanted(self) -> bool:
+        return self._gate.wants_key_frame or self._tape.wants_key_frame
 
     # --- the thread ---
 
     def _write(self) -> None:
         try:
-            file = RecordingFile(self.path)
+            self._tape.open()
         except MediaError as exc:
-            self._tell(self._opened, exc)
+            self._tell(_resolve(self._opened), exc)
             return
-        self._tell(self._opened, None)
+        self._tell(_resolve(self._opened), None)
+        result: Recorded | Exception
         try:
-            self._tape.record(self._queue, file)
-            result: Recorded | Exception = Recorded(self.path, round(file.seconds, 3), self._dropped)
+            result = self._tape.record(self._queue)
         except Exception as exc:  # a bug of ours too is raised where somebody waits, not lost in a thread
             result = exc
-        self._tell(self._result, result)
+        self._tell(_resolve(self._result), result)
 
-    def _tell(self, future: asyncio.Future[Any] | None, value: object) -> None:
-        def tell() -> None:
-            if future is not None and not future.done():
-                future.set_result(value)
-
+    def _tell(self, callback: Callable[[Any], None], value: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(callback, value)
 
 
-class _Tape:
-    """What the thread does: waits for a beginning, then writes each frame at its place."""
+def _resolve(future: asyncio.Future[Any] | None) -> Callable[[Any], None]:
+    def resolve(value: object) -> None:
+        if future is not None and not future.done():
+            future.set_result(value)
 
-    def __init__(self, kinds: frozenset[Kind], seconds: float | None) -> None:
-        self._kinds = kinds
-        self._seconds = seconds
-        self._timeline = Timeline()
-        self._waiting: list[EncodedFrame] = []
-        self._since = 0.0
-        self._head: VideoHead | None = None
-        self._origin = 0.0
-        self.rolling = "video" not in kinds
-        """Whether the picture has begun, so that no key frame is needed. Read by the loop."""
-
-    def record(self, frames: queue.SimpleQueue[EncodedFrame | None], file: RecordingFile) -> None:
-        """Until ``None`` comes, or the length is reached."""
-        begun = False
-        try:
-            while True:
-                try:
-                    frame = frames.get(timeout=None if begun else START_WAIT / 10)
-                except queue.Empty:
-                    begun = self._begin_if_ready(file)
-                    continue
-                if frame is None:
-                    break
-                self._timeline.observe(frame)
-                if begun:
-                    if not self._write(frame, file):
-                        return
-                elif self._keep(frame):
-                    begun = self._begin_if_ready(file)
-            if not begun and not self._begin(file):
-                raise MediaError(str(file.path), "nothing was recorded: no media came", None)
-        finally:
-            file.close()
-
-    def _keep(self, frame: EncodedFrame) -> bool:
-        """Whether ``frame`` can be part of a beginning; then it waits for it."""
-        if frame.kind == "video" and self._head is None:
-            self._head = read_head(frame)
-            if self._head is None:
-                return False
-            self.rolling = True
-        if not self._waiting:
-            self._since = frame.arrival
-        if len(self._waiting) < _WAITING:
-            self._waiting.append(frame)
-        return True
-
-    def _begin_if_ready(self, file: RecordingFile) -> bool:
-        have = {frame.kind for frame in self._waiting}
-        late = bool(self._waiting) and time.monotonic() - self._since > START_WAIT
-        return (have >= self._kinds or late) and self._begin(file)
-
-    def _begin(self, file: RecordingFile) -> bool:
-        """The header, and all that waited. Zero is the first picture, or the first sound when there is none."""
-        if not self._waiting:
-            return False
-        sound = next((frame.codec for frame in self._waiting if frame.kind == "audio"), None)
-        if sound is None and "audio" in self._kinds:
-            sound = "opus"  # every WebRTC endpoint has it (RFC 7874)
-        file.begin(self._head, sound)
-        self.rolling = True
-        lead: Kind = "audio" if self._head is None else "video"
-        first = next(frame for frame in self._waiting if frame.kind == lead)
-        self._origin = self._timeline.place(first)
-        for frame in self._waiting:
-            self._write(frame, file)
-        self._waiting.clear()
-        return True
-
-    def _write(self, frame: EncodedFrame, file: RecordingFile) -> bool:
-        """Whether there is room for more."""
-        at = self._timeline.place(frame) - self._origin
-        if self._seconds is not None and at >= self._seconds - _SAME:
-            return False
-        if at >= 0:
-            file.write(frame, at)
-        return True
+    return resolve

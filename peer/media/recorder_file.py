@@ -1,14 +1,11 @@
 """One media file of packets that somebody else encoded: Matroska, WebM or fragmented MP4. Blocking: threads only.
 
-Made so that a power cut or ``kill -9`` costs about a second: clusters and fragments of one second, flushed as they
-are whole, and on the disk (fdatasync) every two.
+Made so that ``kill -9`` or a full disk costs about a second: clusters and fragments of half a second, handed to the
+system as they are whole, and put on the disk (fdatasync, for the power cut) every two.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,29 +15,28 @@ import av
 from av.audio.codeccontext import AudioCodecContext
 from av.container import OutputContainer
 from av.stream import Stream
-from av.video.codeccontext import VideoCodecContext
 
 from ..errors import MediaError
 from .frames import AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, EncodedFrame
+from .recorder_disk import Disk
+from .recorder_head import VideoHead, is_media, parameters
 
 _SYNC_EVERY: Final = 2.0
-"""Seconds of a recording that a power cut may cost."""
+"""Seconds between two fdatasync."""
 
-_ALWAYS: Final = {"max_interleave_delta": "500000", "flush_packets": "1"}
-"""Microseconds that one track waits for a packet of the other: FFmpeg's own 10 s would be lost with the process."""
+_ALWAYS: Final = {"max_interleave_delta": "1", "flush_packets": "1"}
+"""Microseconds that one track waits for a packet of the other. Ours come in order; FFmpeg's own 10 s would be lost
+with the process."""
 
 _FORMATS: Final = {
-    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),
-    ".webm": ("webm", {"cluster_time_limit": "1000"}),
-    ".mp4": ("mp4", {"movflags": "empty_moov+default_base_moof", "frag_duration": "1000000"}),
+    ".mkv": ("matroska", {"cluster_time_limit": "500"}),
+    ".webm": ("webm", {"cluster_time_limit": "500"}),
+    ".mp4": ("mp4", {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"}),
 }
+"""FFmpeg's names and options by suffix; milliseconds and microseconds."""
 
 _TELEPHONE: Final = {"pcm_mulaw": 8000, "pcm_alaw": 8000, "g722": 16_000}
 """Sound that PyAV lets into no container of ours, with its rate: unpacked to plain PCM, which Matroska has."""
-
-_NAL_UNIT: Final = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
-_SLICES: Final = frozenset({1, 2, 3, 4, 5})
-_SPS, _PPS = 7, 8
 
 
 def suffixes() -> str:
@@ -48,67 +44,40 @@ def suffixes() -> str:
     return ", ".join(_FORMATS)
 
 
-@dataclass(frozen=True, slots=True)
-class VideoHead:
-    """What a container wants to know of the picture before the first packet. Sizes in pixels."""
+def check_suffix(path: Path) -> None:
+    """Refuse what cannot become a recording.
 
-    codec: str
-    width: int
-    height: int
-
-
-def read_head(frame: EncodedFrame) -> VideoHead | None:
-    """The head of a stream that begins with ``frame``, or ``None`` if none can begin there.
-
-    The decoder itself says the size: one picture costs some 10 ms, once a file.
+    Raises:
+        MediaError: the suffix is none of ours.
     """
-    if not frame.key:
-        return None
-    if frame.codec == "h264" and not {_SPS, _PPS} <= _units(frame.data):
-        return None
-    decoder = av.CodecContext.create(frame.codec, "r")
-    assert isinstance(decoder, VideoCodecContext)
-    decoder.thread_count = 1
-    try:
-        pictures = [*decoder.decode(av.Packet(frame.data)), *decoder.decode(None)]
-    except av.FFmpegError:
-        return None
-    return VideoHead(frame.codec, pictures[0].width, pictures[0].height) if pictures else None
-
-
-def _is_media(frame: EncodedFrame) -> bool:
-    """Whether ``frame`` could be what it says. An H.264 packet without a slice makes an MP4 unreadable."""
-    return not _units(frame.data).isdisjoint(_SLICES) if frame.codec == "h264" else bool(frame.data)
-
-
-def _units(data: bytes) -> set[int]:
-    """The NAL unit types in an access unit (H.264 7.4.1)."""
-    return {match[0] & 0x1F for match in _NAL_UNIT.findall(data)}
+    if path.suffix.lower() not in _FORMATS:
+        raise MediaError(str(path), f"no recording ends in {path.suffix or 'nothing'}", f"there are {suffixes()}")
 
 
 class RecordingFile:
     """A new file at ``path``: its suffix says the container. Folders that are missing are made.
 
     Raises:
-        MediaError: an unknown suffix, a file that is there already, a place that cannot be written.
+        FileExistsError: there is something of that name.
+        MediaError: an unknown suffix, a place that cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
+        check_suffix(path)
         self.path = path
-        suffix = path.suffix.lower()
-        if suffix not in _FORMATS:
-            raise MediaError(str(path), f"no recording ends in {suffix or 'nothing'}", f"there are {suffixes()}")
-        self._format, self._options = _FORMATS[suffix]
+        self._format, self._options = _FORMATS[path.suffix.lower()]
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._disk = _Disk(path)
+            self._disk = Disk(path)
+        except FileExistsError:
+            if not path.exists():  # it is a folder on the way there that is none
+                raise MediaError(str(path), f"{path.parent} is no folder") from None
+            raise
         except OSError as exc:
-            if path.exists():
-                hint = "name another file, or put {time} or {peer} into the name"
-                raise MediaError(str(path), "exists already", hint) from None
             raise MediaError(str(path), exc.strerror or str(exc)) from None
         self._container: OutputContainer | None = None
         self._tracks: dict[str, _Track] = {}
+        self._parameters = b""
+        self._saved = 0.0
 
     @property
     def seconds(self) -> float:
@@ -126,7 +95,7 @@ class RecordingFile:
         codec = ""
         try:
             if video is not None:
-                codec = video.codec
+                codec, self._parameters = video.codec, video.parameters
                 stream = container.add_mux_stream(codec, width=video.width, height=video.height)
                 stream.time_base = VIDEO_TIME_BASE
                 self._tracks["video"] = _Track(stream, codec, VIDEO_TIME_BASE)
@@ -137,16 +106,31 @@ class RecordingFile:
             raise MediaError(str(self.path), f"{self.path.suffix} cannot hold {codec}", "record to .mkv") from None
         # The header is written with the first packets: for H.264 it holds what the first one says (SPS, PPS).
 
+    def has(self, kind: str) -> bool:
+        """Whether it was begun with a track of this kind."""
+        return kind in self._tracks
+
+    def fits(self, frame: EncodedFrame) -> bool:
+        """Whether ``frame`` can go on in this file: a track has one codec; in MP4, H.264 has one set of parameters
+        (ISO/IEC 14496-15 5.4.2.1.2: those of an ``avc1`` track are in its header only)."""
+        track = self._tracks.get(frame.kind)
+        if track is None or track.codec != frame.codec:
+            return False
+        if self._format != "mp4" or frame.kind != "video" or not frame.key:
+            return True
+        return parameters(frame) in (b"", self._parameters)
+
     def write(self, frame: EncodedFrame, seconds: float) -> None:
-        """Add ``frame`` at ``seconds`` from the file's begin. What is of another codec than was declared, or is no
-        such frame at all, is passed over: a remote must not be able to end a recording.
+        """Add ``frame`` at ``seconds`` from the file's begin. What does not fit, or is no such frame at all, is
+        passed over: a remote must not be able to end a recording.
 
         Raises:
             MediaError: the disk is full, or gone.
         """
         track = self._tracks.get(frame.kind)
-        if track is None or track.codec != frame.codec or not _is_media(frame) or self._container is None:
+        if track is None or track.codec != frame.codec or not is_media(frame) or self._container is None:
             return
+        before, writes = self.seconds, self._disk.writes
         try:
             self._container.mux(track.packet(frame, seconds))
             self._disk.sync(_SYNC_EVERY)
@@ -154,9 +138,11 @@ class RecordingFile:
             return
         except (OSError, av.FFmpegError) as exc:
             raise self._failed(exc) from None
+        if self._disk.writes > writes:
+            self._saved = before
 
     def close(self) -> None:
-        """End the file; an empty one is removed. May be called twice.
+        """End the file; one without media is removed. May be called twice.
 
         Raises:
             MediaError: the last of it could not be written.
@@ -166,13 +152,15 @@ class RecordingFile:
             if container is not None:
                 container.close()
             self._disk.sync(0)
+            if self._disk.error is None and any(track.last is not None for track in self._tracks.values()):
+                self._saved = max(self.seconds, 1e-3)
         except (OSError, av.FFmpegError) as exc:
             raise self._failed(exc) from None
         finally:
-            self._disk.close()
+            self._disk.close(keep=self._saved > 0)
 
     def _failed(self, exc: OSError | av.FFmpegError) -> MediaError:
-        saved = f"the first {self.seconds:.0f} s are there" if self.seconds >= 1 else None
+        saved = f"the first {self._saved:.0f} s are there" if self._saved >= 1 else None
         cause = self._disk.error or exc  # PyAV says "Error in PyAV callback" for what the disk said
         return MediaError(str(self.path), cause.strerror or str(cause), saved)
 
@@ -221,41 +209,3 @@ def _sound_track(container: OutputContainer, codec: str) -> _Track:
     assert isinstance(decoder, AudioCodecContext)
     decoder.sample_rate, decoder.layout = rate, "mono"
     return _Track(stream, codec, AUDIO_TIME_BASE, decoder)
-
-
-class _Disk:
-    """The file beneath the container: unbuffered, written whole, made durable on a schedule."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = open(path, "xb", buffering=0)
-        self._synced = time.monotonic()
-        self.error: OSError | None = None
-        """Why it could not be written."""
-        self.seek = self._file.seek
-        self.tell = self._file.tell
-
-    def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        try:
-            while view:  # a raw file may take less than it was given; FFmpeg would not notice
-                view = view[self._file.write(view) or 0 :]
-        except OSError as exc:
-            self.error = exc
-            raise
-        return len(data)
-
-    def sync(self, every: float) -> None:
-        """Onto the disk, unless that was less than ``every`` seconds ago."""
-        now = time.monotonic()
-        if not self._file.closed and now - self._synced >= every:
-            os.fdatasync(self._file.fileno())
-            self._synced = now
-
-    def close(self) -> None:
-        if self._file.closed:
-            return
-        empty = self._file.seek(0, os.SEEK_END) == 0
-        self._file.close()
-        if empty:
-            self._path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ SETTLE: Final = 2.0
 """Seconds from a track's first frame in which its arrivals still say what its shift is."""
 
 _BELIEVABLE: Final = 5.0
-"""Seconds. Reports that move a picture further than this come from a clock that was set meanwhile."""
+"""Seconds. Reports that differ from the arrivals by more than this come from a clock that was set meanwhile."""
 
 _LEAP: Final = 5.0
 """Seconds by which timestamps may run ahead of arrivals before they count as restarted: a burst after a stall."""
@@ -83,9 +83,10 @@ class Timeline:
     def _target(self, kind: str, track: _Track) -> float:
         sound = self._tracks.get("audio")
         if kind == "video" and sound is not None and track.lead is not None and sound.lead is not None:
-            told = (sound.floor if sound.shift is None else sound.shift) + track.lead - sound.lead
-            if abs(told - track.floor) < _BELIEVABLE:
-                return told
+            told = track.lead - sound.lead
+            came = (track.arrival - track.media) - (sound.arrival - sound.media)  # of late: clocks drift apart by hours
+            if abs(told - came) < _BELIEVABLE:
+                return (sound.floor if sound.shift is None else sound.shift) + told
         return track.floor
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -84,6 +85,30 @@ def repeated(frames: tuple[EncodedFrame, ...], times: int) -> list[EncodedFrame]
         for n in range(times)
         for frame in frames
     ]
+
+
+def payloads(path: Path) -> dict[str, list[bytes]]:
+    """The packets of a Matroska file as they were recorded, by kind."""
+    found: dict[str, list[bytes]] = {}
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            if packet.size:
+                found.setdefault(packet.stream.type, []).append(bytes(packet))
+    return found
+
+
+def ffmpeg(*args: str | Path) -> None:
+    """Run the tool of that name. Raises when it complains about what it reads."""
+    command = ["ffmpeg", "-v", "error", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def join(paths: Iterable[Path], joined: Path) -> None:
+    """The files one after the other, not encoded again."""
+    listed = joined.with_suffix(".txt")
+    listed.write_text("".join(f"file '{path}'\n" for path in paths))
+    ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", joined)
 
 
 @dataclass(frozen=True)

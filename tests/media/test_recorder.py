@@ -13,18 +13,23 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from peer.errors import MediaError
 from peer.media import recorder as recorder_module
+from peer.media import recorder_names as names_module
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
-from peer.media.recorder import START_WAIT, Kind, Recorded, Recorder
+from peer.media.recorder import Recorder
 from peer.media.recorder_file import RecordingFile
+from peer.media.recorder_lineup import START_WAIT, Kind
+from peer.media.recorder_names import SegmentPaths, SinglePath
+from peer.media.recorder_tape import Recorded
 
-from .recordings import FPS, later, pictures, repeated, sound, watch
+from .recordings import FPS, later, payloads, pictures, repeated, sound, watch
 
 BOTH: tuple[Kind, ...] = ("video", "audio")
 
@@ -34,8 +39,12 @@ class Remote:
 
     def __init__(self) -> None:
         self.encoded: Fanout[EncodedFrame] = Fanout()
+        self.files: list[Recorded] = []
+        self.failures: list[MediaError] = []
         self.asked = 0
-        self._since = time.monotonic()
+        self.ago = 0.0
+        """Seconds since the first of it came."""
+        self._since: float | None = None
 
     def ask(self) -> None:
         self.asked += 1
@@ -43,14 +52,30 @@ class Remote:
     async def send(self, *streams: Iterable[EncodedFrame]) -> None:
         frames = sorted((frame for stream in streams for frame in stream), key=lambda frame: frame.arrival)
         for n, frame in enumerate(frames):
-            self.encoded.put(replace(frame, arrival=frame.arrival + self._since))
+            self.put(frame)
             if n % 50 == 0:
                 await asyncio.sleep(0)
 
-    async def record(self, path: Path, *streams: Iterable[EncodedFrame], kinds: tuple[Kind, ...] = BOTH) -> Recorded:
+    def put(self, frame: EncodedFrame) -> None:
+        if self._since is None:
+            self._since = time.monotonic() - self.ago
+        self.encoded.put(replace(frame, arrival=frame.arrival + self._since))
+
+    def recorder(self, tasks: asyncio.TaskGroup, path: Path, **options: Any) -> Recorder:
+        return Recorder(
+            tasks,
+            SegmentPaths(str(path), "door") if "segment" in options else SinglePath(path),
+            self.encoded,
+            **{"kinds": BOTH} | options,
+            request_key_frame=self.ask,
+            on_recorded=self.files.append,
+            on_failed=self.failures.append,
+        )
+
+    async def record(self, path: Path, *streams: Iterable[EncodedFrame], **options: Any) -> Recorded:
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             try:
-                recorder = Recorder(tasks, path, self.encoded, kinds=kinds, request_key_frame=self.ask)
+                recorder = self.recorder(tasks, path, **options)
                 await recorder.start()
                 await self.send(*streams)
                 self.encoded.close()
@@ -105,9 +130,9 @@ async def test_a_recording_begins_with_a_key_frame_it_asked_for(tmp_path: Path, 
 async def test_sound_that_never_comes_costs_two_seconds_of_waiting_and_no_picture(tmp_path: Path) -> None:
     remote, path = Remote(), tmp_path / "call.mkv"
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        recorder = Recorder(tasks, path, remote.encoded, kinds=BOTH, request_key_frame=remote.ask)
+        recorder = remote.recorder(tasks, path)
         await recorder.start()
-        remote._since -= START_WAIT + 0.1
+        remote.ago = START_WAIT + 0.1
         await remote.send(pictures("vp8", 3))
         recorded = await recorder.stop()
     seen = watch(path)
@@ -117,7 +142,7 @@ async def test_sound_that_never_comes_costs_two_seconds_of_waiting_and_no_pictur
 
 async def test_sound_that_comes_late_is_recorded_at_its_place(tmp_path: Path) -> None:
     remote, path = Remote(), tmp_path / "call.mkv"
-    remote._since -= START_WAIT + 0.1
+    remote.ago = START_WAIT + 0.1
     late = [frame for frame in sound(4) if frame.arrival >= 1.5]
     await remote.record(path, pictures("vp8", 4), late)
     assert watch(path).beeps == pytest.approx([2, 3], abs=0.02)
@@ -136,26 +161,86 @@ async def test_telephone_sound_is_recorded_too(tmp_path: Path) -> None:
     assert watch(path).beeps == pytest.approx([0, 1], abs=0.02)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "vp8"), ("mkv", "h264"), ("mp4", "h264")])
-async def test_a_picture_that_changes_its_size_goes_on(tmp_path: Path, suffix: str, codec: str) -> None:
-    small = [
-        replace(frame, arrival=frame.arrival + 1, timestamp=frame.timestamp + 90_000)
-        for frame in pictures(codec, 1, 160, 120)
+def _after(frames: Iterable[EncodedFrame], seconds: float) -> list[EncodedFrame]:
+    """The same frames, sent ``seconds`` later."""
+    return [
+        replace(
+            frame,
+            arrival=frame.arrival + seconds,
+            timestamp=frame.timestamp + round(seconds * frame.clock_rate),
+        )
+        for frame in frames
     ]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "vp8"), ("webm", "vp8"), ("mkv", "h264")])
+async def test_a_picture_that_changes_its_size_goes_on(tmp_path: Path, suffix: str, codec: str) -> None:
     path = tmp_path / f"call.{suffix}"
-    await Remote().record(path, pictures(codec, 1), small, sound(2))
+    await Remote().record(path, pictures(codec, 1), _after(pictures(codec, 1, 160, 120), 1), sound(2))
     assert watch(path).sizes == [(320, 240)] * FPS + [(160, 120)] * FPS
+
+
+async def test_in_mp4_another_size_of_h264_is_another_file(tmp_path: Path) -> None:
+    """The parameters of an ``avc1`` track are in its header, once."""
+    remote = Remote()
+    small = _after(pictures("h264", 1, 160, 120), 1)
+    recorded = await remote.record(tmp_path / "call.mp4", pictures("h264", 1), small, sound(2))
+    assert [file.path.name for file in remote.files] == ["call.mp4", "call-2.mp4"]
+    assert recorded == remote.files[1]
+    first, second = (watch(file.path) for file in remote.files)
+    assert (first.sizes, second.sizes) == ([(320, 240)] * FPS, [(160, 120)] * FPS)
+    assert second.flashes == pytest.approx([0], abs=0.005) and second.beeps == pytest.approx([0], abs=0.05)
+
+
+async def test_another_codec_is_another_file(tmp_path: Path) -> None:
+    remote, streams = Remote(), (pictures("vp8", 1), _after(pictures("h264", 1), 1), sound(2))
+    await remote.record(tmp_path / "call.mkv", *streams)
+    assert [(file.path.name, file.dropped) for file in remote.files] == [("call.mkv", 0), ("call-2.mkv", 0)]
+    films = [watch(file.path) for file in remote.files]
+    assert [len(film.pictures) for film in films] == [FPS, FPS]
+    assert [packet for file in remote.files for packet in payloads(file.path)["audio"]] == [f.data for f in sound(2)]
+
+
+async def test_another_codec_of_the_sound_waits_for_a_key_frame(tmp_path: Path) -> None:
+    remote, telephone = Remote(), _after(sound(3, "pcm_mulaw")[:75], 1.5)
+    await remote.record(
+        tmp_path / "call.mkv", pictures("vp8", 3), [f for f in sound(3) if f.arrival < 1.5], telephone
+    )
+    assert [file.dropped for file in remote.files] == [25, 0]  # half a second
+    films = [watch(file.path) for file in remote.files]
+    assert [len(film.pictures) for film in films] == [2 * FPS, FPS]
+    assert films[0].sound == pytest.approx(1.5, abs=0.03) and films[1].sound == pytest.approx(1, abs=0.03)
+
+
+async def test_a_picture_that_comes_after_the_begin_is_in_the_next_file(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.ago = START_WAIT + 0.1
+    await remote.record(tmp_path / "call.mkv", _after(pictures("vp8", 2), 3), sound(5))
+    early, late = (watch(file.path) for file in remote.files)
+    assert (early.pictures, early.sound) == ([], pytest.approx(3, abs=0.03))
+    assert len(late.pictures) == 2 * FPS and late.beeps == pytest.approx([0, 1], abs=0.05)
+
+
+async def test_pictures_that_the_network_broke_are_left_out_until_a_key_frame(tmp_path: Path) -> None:
+    remote, frames = Remote(), list(pictures("vp8", 3))
+    frames[40] = replace(frames[40], gap=True)
+    frames[65] = replace(frames[65], gap=True)
+    await remote.record(tmp_path / "call.mkv", [*frames[:38], *frames[40:]], sound(3))
+    assert remote.files[0].dropped == 20 + 25
+    whole = [*frames[:38], *frames[60:65]]
+    assert payloads(remote.files[0].path)["video"] == [frame.data for frame in whole]
+    assert remote.asked
 
 
 async def test_after_a_gap_the_picture_goes_on_at_a_key_frame(tmp_path: Path) -> None:
     remote, path = Remote(), tmp_path / "call.mkv"
     frames = sorted([*repeated(pictures("vp8", 3), 10), *repeated(sound(3), 10)], key=lambda frame: frame.arrival)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        recorder = Recorder(tasks, path, remote.encoded, kinds=BOTH, request_key_frame=remote.ask)
+        recorder = remote.recorder(tasks, path)
         await recorder.start()
         await remote.send(frames[:200])
         for frame in frames[200:]:  # the loop hangs; the reader's queue runs over
-            remote.encoded.put(replace(frame, arrival=frame.arrival + remote._since))
+            remote.put(frame)
         recorded = await recorder.stop()
     assert recorded.dropped > 1000
     with av.open(str(path)) as file:
@@ -168,7 +253,7 @@ async def test_after_a_gap_the_picture_goes_on_at_a_key_frame(tmp_path: Path) ->
 async def test_given_seconds_it_ends_by_itself_at_that_length(tmp_path: Path) -> None:
     remote, path = Remote(), tmp_path / "call.mkv"
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        recorder = Recorder(tasks, path, remote.encoded, kinds=BOTH, request_key_frame=remote.ask, seconds=1)
+        recorder = remote.recorder(tasks, path, seconds=1)
         await recorder.start()
         await remote.send(pictures("vp8", 3), sound(3))
         recorded = await recorder.wait()
@@ -214,7 +299,7 @@ async def test_a_disk_that_hangs_is_said_in_time_and_leaves_nothing_when_it_wake
         awake.wait(30)
         return RecordingFile(path)
 
-    monkeypatch.setattr(recorder_module, "RecordingFile", hang)
+    monkeypatch.setattr(names_module, "RecordingFile", hang)
     monkeypatch.setattr(recorder_module, "_OPEN_TIMEOUT", 0.1)
     with pytest.raises(MediaError, match=r"call\.mkv: the disk does not answer"):
         await Remote().record(tmp_path / "call.mkv")
@@ -253,7 +338,7 @@ async def test_cancelling_its_task_group_still_closes_the_file(tmp_path: Path) -
     remote, path = Remote(), tmp_path / "call.mp4"
     with pytest.raises(ExceptionGroup):
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-            recorder = Recorder(tasks, path, remote.encoded, kinds=BOTH, request_key_frame=remote.ask)
+            recorder = remote.recorder(tasks, path)
             await recorder.start()
             await remote.send(pictures("h264", 2), sound(2))
             await asyncio.sleep(0.01)
@@ -267,15 +352,15 @@ _KILLED = """
 import asyncio, sys, time
 from pathlib import Path
 from tests.media.recordings import pictures, sound
-from tests.media.test_recorder import BOTH, Remote
-from peer.media.recorder import START_WAIT, Recorder
+from tests.media.test_recorder import Remote
+from peer.media.recorder_lineup import START_WAIT
 
 async def main():
     remote = Remote()
     async with asyncio.TaskGroup() as tasks:
-        recorder = Recorder(tasks, Path(sys.argv[1]), remote.encoded, kinds=BOTH, request_key_frame=remote.ask)
+        recorder = remote.recorder(tasks, Path(sys.argv[1]))
         await recorder.start()
-        remote._since -= START_WAIT + 0.1
+        remote.ago = START_WAIT + 0.1
         await remote.send(pictures(sys.argv[2], 5, gop=1000), sound(5) if sys.argv[3] == "with" else [])
         while recorder._queue.qsize():
             await asyncio.sleep(0.01)

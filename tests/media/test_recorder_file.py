@@ -7,24 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peer.media.recorder_file import RecordingFile, VideoHead, read_head
+from peer.media.recorder_file import RecordingFile
+from peer.media.recorder_head import VideoHead
 
 from .recordings import FPS, pictures, sound, watch
-
-
-@pytest.mark.parametrize("codec", ["vp8", "h264"])
-def test_the_head_is_read_from_a_key_frame_only(codec: str) -> None:
-    first, second = pictures(codec, 1)[:2]
-    assert read_head(first) == VideoHead(codec, 320, 240)
-    assert read_head(second) is None
-    assert read_head(replace(first, data=b"")) is None
-    assert read_head(replace(first, data=bytes(1000))) is None
-
-
-def test_an_h264_key_frame_without_its_parameter_sets_is_no_begin() -> None:
-    frame = pictures("h264", 1)[0]
-    idr = frame.data.rindex(b"\x00\x00\x01")
-    assert read_head(replace(frame, data=b"\x00" + frame.data[idr:])) is None
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])

@@ -2,196 +2,81 @@
 
 Like ``engine``, a home of hooks into the engine's private parts; each says what the engine does without it and has
 a contract test in ``tests/test_engine.py``. May be imported by ``connection`` only.
+
+Hook: the engine looks at each packet again and again, until its picture is whole and the next one begins, and decodes
+all of it; at eight calls of 720p that was 40 % of a core before any decoding. So ``take`` does its work instead, with
+the parts of ``rtp``; the engine keeps what happens seldom: RTCP, reports, the estimate of the bandwidth.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import time
-from collections.abc import Callable
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import av
 from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
-from aiortc.jitterbuffer import JitterBuffer, JitterFrame
-from aiortc.rtcrtpparameters import RTCRtpCodecParameters
-from aiortc.rtp import RtcpByePacket, RtcpSrPacket, RtpPacket
+from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
 from .media.frames import EncodedFrame
 from .media.incoming import IncomingTrack
+from .rtp import payload
+from .rtp.bandwidth import Bandwidth
+from .rtp.losses import Losses
+from .rtp.packet import Packet
+from .rtp.pictures import Picture, Pictures
+from .rtp.sequence import Timestamps
+from .rtp.sounds import Sound, Sounds
+from .rtp.statistics import StreamStatistics
+from .transport_path import TransportPath
 
 log = logging.getLogger(__name__)
 
-MAX_DECODER_BACKLOG: Final = 30
-"""Frames that may wait for the decoder: a second of them. Beyond, we go on at a key frame."""
-
 MAX_SSRCS: Final = 8
-"""Streams that one receiver listens to; the engine keeps statistics of each, and its report has room for 31."""
-
-NACK_AGAIN: Final = 0.1
-"""Seconds after which a lost packet is asked for again: longer than most round trips."""
-
-GIVE_UP: Final = 0.4
-"""Seconds after which a lost packet is given up: pictures go on at a key frame. A frozen picture is worse."""
+"""Streams that one receiver listens to; we keep packets and figures of each, and a report has room for 31."""
 
 NTP_EPOCH: Final = 2_208_988_800
 """Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
 
-_CODEC_NAMES: Final = {
-    "vp8": "vp8",
-    "h264": "h264",
-    "opus": "opus",
-    "pcmu": "pcm_mulaw",
-    "pcma": "pcm_alaw",
-    "g722": "g722",
-}
+_CODEC_NAMES: Final = {"pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}
+"""FFmpeg's where they are not RTP's in lower case."""
 
 
-class MarkerJitterBuffer(JitterBuffer):
-    """Hands a picture out when its last packet is there, which the RTP marker bit tells (RFC 6184 5.1, RFC 7741
-    4.1). Hook: the engine waits for the first packet of the next picture: 39 ms at 30 fps, 106 ms at 10 fps."""
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """What a payload type means. ``repairs``: the payload type that it retransmits (RFC 4588), else ``None``."""
 
-    def __init__(self) -> None:
-        super().__init__(capacity=512, is_video=True)
-        self.lost = True
-        """Pictures are missing between the last one that was handed out, if any, and the next one."""
-
-    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        overrun, frame = super().add(packet)
-        self.lost = self.lost or overrun  # the engine threw away what was not whole, and asks for a key frame
-        return overrun, frame
-
-    def _remove_frame(self, sequence_number: int) -> JitterFrame | None:
-        frame = super()._remove_frame(sequence_number)
-        return frame if frame is not None else self.pop_complete()
-
-    def pop_complete(self) -> JitterFrame | None:
-        """The picture at the front if all of it is there, else ``None``."""
-        data: list[bytes] = []
-        timestamp: int | None = None
-        for count in range(self.capacity):
-            packet: Any = self._packets[(self._origin + count) % self.capacity] if self._origin is not None else None
-            if packet is None or timestamp not in (None, packet.timestamp):
-                return None
-            timestamp = packet.timestamp
-            data.append(packet._data)
-            if packet.marker:
-                self.remove(count + 1)
-                return JitterFrame(data=b"".join(data), timestamp=timestamp)
-        return None
-
-    def skip_gap(self) -> None:
-        """Give up what is missing at the front, and the pictures it is part of; what is whole behind it stays."""
-        if self._origin is None:
-            return
-        ahead = range(self.capacity)
-        at = [cast(Any, self._packets[(self._origin + count) % self.capacity]) for count in ahead]
-        gap = next((count for count in ahead if at[count] is None), None)
-        if gap is None:
-            return
-        after = next((count for count in ahead if count > gap and at[count] is not None), None)
-        if after is None:
-            return
-        self.lost = True
-        end = after
-        while end < self.capacity and at[end] is not None and at[end].timestamp == at[after].timestamp:
-            end += 1
-        self.remove(end)
+    name: str
+    clock_rate: int
+    repairs: int | None
 
 
-class Losses:
-    """When to ask for lost packets again, and when to give them up. PURE: time is an argument."""
+class _Stream:
+    """One SSRC."""
 
-    def __init__(self) -> None:
-        self._since: dict[int, float] = {}
-        self._asked: dict[int, float] = {}
-
-    def look(self, missing: set[int], now: float) -> tuple[list[int], bool]:
-        """Of what is ``missing`` now (sequence numbers): what to ask for again, and whether to give up."""
-        self._since = {number: self._since.get(number, now) for number in missing}
-        self._asked = {number: self._asked.get(number, now) for number in missing}  # the engine asked once
-        if any(now - since >= GIVE_UP for since in self._since.values()):
-            return [], True
-        again = [number for number, asked in self._asked.items() if now - asked >= NACK_AGAIN]
-        self._asked |= dict.fromkeys(again, now)
-        return sorted(again), False
+    def __init__(self, ssrc: int, codec: _Codec) -> None:
+        self.ssrc = ssrc
+        self.codec = codec
+        self.statistics = StreamStatistics(codec.clock_rate)
+        self.losses = Losses()
+        self.pictures = Pictures()
+        self.sounds = Sounds()
+        self.timer: asyncio.TimerHandle | None = None
 
 
-class _Timestamps:
-    """Unwraps 32-bit RTP timestamps; ``origin`` is the first one. Stands in for the engine's TimestampMapper."""
+class _Queue:
+    """Stands in for the queue between the engine's decoder, which gets nothing to do, and its track. The one thing
+    that still comes is its end, when the receiver stops."""
 
-    def __init__(self) -> None:
-        self.origin: int | None = None
-        self._last = 0
+    def __init__(self, receiving: Receiving) -> None:
+        self._receiving = receiving
 
-    def map(self, timestamp: int) -> int:
-        if self.origin is None:
-            self.origin = timestamp
-            return 0
-        self._last += ((timestamp - self.origin - self._last + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-        return self._last
-
-    def relative(self, timestamp: int) -> int | None:
-        """Where a 32-bit timestamp lies, near the last one, which it does not move; ``None`` before the first."""
-        if self.origin is None:
-            return None
-        return self._last + ((timestamp - self.origin - self._last + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-
-
-class _Tap(queue.Queue[Any]):
-    """Stands in for the receiver's decoder queue: gets every encoded frame first, and decides what is decoded.
-
-    Hook: the engine decodes what nobody reads, and lets it pile up (14.6 MB a second).
-    """
-
-    def __init__(self, on_frame: Callable[[RTCRtpCodecParameters, JitterFrame], None]) -> None:
-        super().__init__()
-        self._on_frame = on_frame
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if item is None:  # the engine joins its decoder thread in the event loop: let it not work off a backlog
-            with self.mutex:
-                self.queue.clear()
-            super().put(None)
-            return
-        try:
-            self._on_frame(*item)
-        except Exception:  # an exception here would end the connection's receive loop
-            log.exception("a frame could not be taken")
-
-    def decode(self, codec: RTCRtpCodecParameters, frame: JitterFrame) -> bool:
-        """Hand a frame to the decoder thread; false when it is too far behind."""
-        if self.qsize() >= MAX_DECODER_BACKLOG:
-            return False
-        super().put((codec, frame))
-        return True
-
-
-class _DecodedFrames:
-    """Stands in for the remote track's unbounded queue: frames go straight to the fan-out, in the event loop."""
-
-    def __init__(self, track: IncomingTrack) -> None:
-        self._track = track
-
-    async def put(self, frame: av.VideoFrame | av.AudioFrame | None) -> None:
-        if frame is not None:
-            self._track.feed_decoded(frame)
-
-
-def _is_key(codec: str, data: bytes) -> bool:
-    if codec == "vp8":
-        return bool(data) and not data[0] & 0x01  # RFC 6386 9.1
-    if codec == "h264":
-        start = data.find(b"\x00\x00\x01")
-        while start >= 0 and start + 3 < len(data):
-            if data[start + 3] & 0x1F in (5, 7):  # IDR slice, SPS (ITU-T H.264 table 7-1)
-                return True
-            start = data.find(b"\x00\x00\x01", start + 3)
-        return False
-    return True
+    async def put(self, frame: object) -> None:
+        if frame is None:
+            self._receiving.stop()
 
 
 class Receiving:
@@ -200,82 +85,181 @@ class Receiving:
     def __init__(self, receiver: RTCRtpReceiver, track: IncomingTrack) -> None:
         self.receiver = receiver
         self.kind = track.kind
-        self._receiver = cast(Any, receiver)
+        self._engine = engine = cast(Any, receiver)
         self._track = track
-        self._ssrc: int | None = None
+        self._ssrc: int | None = None  # of the media stream that came last
+        self._streams: dict[int, _Stream] = {}
         self._report: tuple[float, int] | None = None  # (Unix seconds, RTP timestamp) of the last sender report
-        self._buffer: MarkerJitterBuffer | None = None
-        self._timestamps = _Timestamps()
-        self._tap = _Tap(self._encoded)
-        self._codec: RTCRtpCodecParameters | None = None
-        receiver_ = self._receiver
-        for name in (
-            "decoder_queue",
-            "jitter_buffer",
-            "timestamp_mapper",
-            "codecs",
-            "nack_generator",
-            "remote_streams",
-        ):
-            assert hasattr(receiver_, f"_RTCRtpReceiver__{name}"), f"the engine has no {name} any more"
-        receiver_._RTCRtpReceiver__decoder_queue = self._tap
-        receiver_._RTCRtpReceiver__timestamp_mapper = self._timestamps
-        if track.kind == "video":
-            self._buffer = receiver_._RTCRtpReceiver__jitter_buffer = MarkerJitterBuffer()
-        receiver_._track._queue = _DecodedFrames(track)
-        self._handle_rtp, self._handle_rtcp = receiver_._handle_rtp_packet, receiver_._handle_rtcp_packet
-        receiver_._handle_rtp_packet = self._rtp
-        receiver_._handle_rtcp_packet = self._rtcp
-        self._nacks = receiver_._RTCRtpReceiver__nack_generator
-        self._losses = Losses()
-        self._ssrcs: set[int] = set()
+        self._timestamps = Timestamps()
+        self._codecs: dict[int, _Codec] = {}
         self._requests: set[asyncio.Task[None]] = set()
-        track.attach(self._decode, self._ask_key_frame)
+        self._stopped = False
+        for name in ("codecs", "rtx_ssrc", "remote_streams", "remote_bitrate_estimator", "rtcp_ssrc"):
+            assert hasattr(engine, f"_RTCRtpReceiver__{name}"), f"the engine has no {name} any more"
+        estimator = engine._RTCRtpReceiver__remote_bitrate_estimator  # of pictures only
+        self._bandwidth = None if estimator is None else Bandwidth(estimator)
+        engine._track._queue = _Queue(self)
+        engine._handle_rtp_packet = self._engines_packet
+        self._handle_rtcp = engine._handle_rtcp_packet
+        engine._handle_rtcp_packet = self._rtcp
+        TransportPath.of(receiver.transport).add(receiver, self.take)
+        track.attach(self._ask_key_frame)
 
     @property
     def received(self) -> int:
         """Packets of the media stream that came, retransmissions not counted."""
-        stream = self._statistics()
-        return 0 if stream is None else int(stream.packets_received)
+        stream = self._media_stream()
+        return 0 if stream is None else stream.statistics.packets_received
 
     @property
     def lost(self) -> int:
         """Packets of the media stream that did not come, or not at first (RFC 3550 6.4.1)."""
-        stream = self._statistics()
-        return 0 if stream is None else int(stream.packets_lost)
+        stream = self._media_stream()
+        return 0 if stream is None else stream.statistics.packets_lost
 
-    def _statistics(self) -> Any:
-        return self._receiver._RTCRtpReceiver__remote_streams.get(self._ssrc)
+    def stop(self) -> None:
+        """The receiver has stopped: nothing is decoded or asked for any more."""
+        self._stopped = True
+        for stream in self._streams.values():
+            if stream.timer is not None:
+                stream.timer.cancel()
+        self._track.detach(self._ask_key_frame)
 
-    async def _rtp(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        """Hook: lost packets are asked for once and never again, and nothing else is done about them: one packet
-        lost for good froze the picture until the jitter buffer was full, 27 s at one packet a picture."""
-        if packet.ssrc not in self._ssrcs:
-            if len(self._ssrcs) >= MAX_SSRCS:
-                return
-            self._ssrcs.add(packet.ssrc)
-        codec = self._receiver._RTCRtpReceiver__codecs.get(packet.payload_type)
-        if codec is not None and not is_rtx(codec):
-            self._ssrc = packet.ssrc
-        await self._handle_rtp(packet, arrival_time_ms=arrival_time_ms)
-        if self._nacks is not None and self._nacks.missing and self._ssrc is not None:
-            again, hopeless = self._losses.look(self._nacks.missing, time.monotonic())
-            if again:
-                await self._receiver._send_rtcp_nack(self._ssrc, again)
-            if hopeless:
-                self._give_up()
+    def take(self, packet: Packet) -> None:
+        """One packet came, of whatever stream and kind."""
+        codec = self._codecs.get(packet.payload_type) or self._known_codec(packet.payload_type)
+        if codec is None or self._stopped or not self._engine._enabled:
+            return
+        now = time.monotonic()
+        if self._bandwidth is not None and (estimate := self._bandwidth.add(packet, now)) is not None:
+            self._tell_bandwidth(*estimate)
+        stream = self._streams.get(packet.ssrc) or self._new_stream(packet.ssrc, codec)
+        if stream is None:
+            return
+        number = stream.statistics.add(packet.sequence_number, packet.timestamp, now)
+        if number is None:
+            return
+        if codec.repairs is not None:
+            self._repaired(packet, codec.repairs, now)
+            return
+        self._ssrc = packet.ssrc
+        self._media(stream, codec, number, packet, packet.payload, now)
 
-    def _give_up(self) -> None:
-        assert self._buffer is not None and self._nacks is not None
-        self._nacks.missing.clear()
-        self._buffer.skip_gap()
-        self._track.decoder_restarts()
-        if self._codec is not None:
-            self._drain(self._codec)
+    def _repaired(self, packet: Packet, payload_type: int, now: float) -> None:
+        """A retransmission: the number of the lost packet, then what it held (RFC 4588 4)."""
+        stream = self._streams.get(self._engine._RTCRtpReceiver__rtx_ssrc.get(packet.ssrc, -1))
+        codec = self._known_codec(payload_type)
+        if stream is not None and codec is not None and len(packet.payload) > 2:
+            number = stream.statistics.sequence.near(int.from_bytes(packet.payload[:2]))
+            self._media(stream, codec, number, packet, packet.payload[2:], now)
+
+    def _media(self, stream: _Stream, codec: _Codec, number: int, packet: Packet, data: bytes, now: float) -> None:
+        try:
+            piece = payload.read(codec.name, data)
+        except ValueError as exc:  # it counts as lost
+            log.debug("< %s", exc)
+            return
+        if self.kind == "audio":
+            self._feed(stream, codec, stream.sounds.add(number, packet.timestamp, piece.data, now))
+            return
+        lost = stream.losses.arrived(number, now)
+        if lost:
+            self._ask_again(stream, lost)
+        self._hand_out(stream, codec, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
+        if stream.losses.missing:
+            self._watch(stream)
+
+    def _hand_out(self, stream: _Stream, codec: _Codec, pictures: list[Picture]) -> None:
+        torn, stream.pictures.torn = stream.pictures.torn, 0
+        if torn:
+            self._track.lost(torn)
+        self._feed(stream, codec, pictures)
+
+    # --- what is missing ---
+
+    def _watch(self, stream: _Stream) -> None:
+        """Look again when something should have come by then. Hook: the engine asks once for what is lost, and does
+        nothing else about it: one packet lost for good froze the picture until its buffer was full, 27 s at one
+        packet a picture."""
+        if stream.pictures.next is not None:
+            stream.losses.forget(stream.pictures.next)
+        wait = stream.losses.wait(time.monotonic())
+        if wait is not None and stream.timer is None:
+            stream.timer = asyncio.get_running_loop().call_later(wait, self._look, stream)
+
+    def _look(self, stream: _Stream) -> None:
+        stream.timer = None
+        again, hopeless = stream.losses.due(time.monotonic())
+        if again:
+            self._ask_again(stream, again)
+        if hopeless:
+            self._hand_out(stream, stream.codec, stream.pictures.skip())
+        self._watch(stream)
+
+    def _ask_again(self, stream: _Stream, numbers: Iterable[int]) -> None:
+        """Unless nobody wants it: the next reader begins at a key frame anyway."""
+        if self._track.wanted:
+            self._send(self._engine._send_rtcp_nack(stream.ssrc, sorted({number & 0xFFFF for number in numbers})))
+
+    def _ask_key_frame(self) -> None:
+        if self._ssrc is not None:
+            self._send(self._engine._send_rtcp_pli(self._ssrc))
+
+    def _tell_bandwidth(self, bitrate: int, ssrcs: list[int]) -> None:
+        ssrc = self._engine._RTCRtpReceiver__rtcp_ssrc
+        if ssrc is not None:
+            fci = pack_remb_fci(bitrate, ssrcs[:MAX_SSRCS])
+            self._send(self._engine._send_rtcp(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=ssrc, media_ssrc=0, fci=fci)))
+
+    def _send(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(sending)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    # --- the engine's side ---
+
+    def _media_stream(self) -> _Stream | None:
+        return None if self._ssrc is None else self._streams.get(self._ssrc)
+
+    def _known_codec(self, payload_type: int) -> _Codec | None:
+        """What was negotiated for a payload type, once it was."""
+        found = self._engine._RTCRtpReceiver__codecs.get(payload_type)
+        if found is None:
+            return None
+        name, repairs = found.name.lower(), None
+        if is_rtx(found):
+            repairs = found.parameters.get("apt")
+            if not isinstance(repairs, int):
+                return None
+        codec = _Codec(_CODEC_NAMES.get(name, name), found.clockRate, repairs)
+        self._codecs[payload_type] = codec
+        return codec
+
+    def _new_stream(self, ssrc: int, codec: _Codec) -> _Stream | None:
+        if len(self._streams) >= MAX_SSRCS:
+            return None
+        stream = self._streams[ssrc] = _Stream(ssrc, codec)
+        self._engine._RTCRtpReceiver__remote_streams[ssrc] = stream.statistics  # the engine reports it
+        return stream
+
+    async def _engines_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        """Stands in for the engine's ``_handle_rtp_packet``: what did not come by ``TransportPath``."""
+        self.take(
+            Packet(
+                packet.payload_type,
+                packet.sequence_number,
+                packet.timestamp,
+                packet.ssrc,
+                packet.payload,
+                marker=bool(packet.marker),
+                padding=packet.padding_size,
+                abs_send_time=packet.extensions.abs_send_time,
+            )
+        )
 
     async def _rtcp(self, packet: Any) -> None:
         if isinstance(packet, RtcpByePacket):
-            return  # Hook: at a BYE the engine stops decoding for good, and the call stays as it is
+            return  # Hook: at a BYE the engine stops for good, and the call stays as it is
         if isinstance(packet, RtcpSrPacket) and packet.ssrc == self._ssrc:
             seconds = packet.sender_info.ntp_timestamp / (1 << 32) - NTP_EPOCH
             timestamp = self._timestamps.relative(packet.sender_info.rtp_timestamp)
@@ -283,49 +267,23 @@ class Receiving:
                 self._report = (seconds, timestamp)
         await self._handle_rtcp(packet)
 
-    def _encoded(self, codec: RTCRtpCodecParameters, frame: JitterFrame) -> None:
-        self._codec = codec
-        self._feed(codec, frame)
-        self._drain(codec)
-
-    def _drain(self, codec: RTCRtpCodecParameters) -> None:
-        """The engine takes one picture a packet out of the buffer; after a gap more may be whole."""
-        while self._buffer is not None and (frame := self._buffer.pop_complete()) is not None:
-            frame.timestamp = self._timestamps.map(frame.timestamp)
-            self._feed(codec, frame)
-
-    def _feed(self, codec: RTCRtpCodecParameters, frame: JitterFrame) -> None:
-        if not frame.data:
-            return  # padding
-        name = _CODEC_NAMES.get(codec.name.lower(), codec.name.lower())
-        gap = False
-        if self._buffer is not None:
-            gap, self._buffer.lost = self._buffer.lost, False
-        ntp = None
-        if self._report is not None:
-            ntp = self._report[0] + (frame.timestamp - self._report[1]) / codec.clockRate
-        self._track.feed(
-            EncodedFrame(
-                kind=self._track.kind,
-                codec=name,
-                data=frame.data,
-                timestamp=frame.timestamp,
-                clock_rate=codec.clockRate,
-                key=_is_key(name, frame.data),
-                arrival=time.monotonic(),
-                ntp=ntp,
-                gap=gap,
+    def _feed(self, stream: _Stream, codec: _Codec, frames: Iterable[Picture | Sound]) -> None:
+        for frame in frames:
+            timestamp = self._timestamps.map(frame.timestamp)
+            ntp = None
+            if self._report is not None:
+                ntp = self._report[0] + (timestamp - self._report[1]) / codec.clock_rate
+            self._track.counters.jitter = stream.statistics.jitter_seconds
+            self._track.feed(
+                EncodedFrame(
+                    kind=self.kind,
+                    codec=codec.name,
+                    data=frame.data,
+                    timestamp=timestamp,
+                    clock_rate=codec.clock_rate,
+                    key=frame.key,
+                    arrival=time.monotonic(),
+                    ntp=ntp,
+                    gap=frame.gap,
+                )
             )
-        )
-
-    def _decode(self, frame: EncodedFrame) -> None:
-        assert self._codec is not None
-        if not self._tap.decode(self._codec, JitterFrame(data=frame.data, timestamp=frame.timestamp)):
-            self._track.decoder_restarts()
-
-    def _ask_key_frame(self) -> None:
-        if self._ssrc is None:
-            return
-        task = asyncio.get_running_loop().create_task(self._receiver._send_rtcp_pli(self._ssrc))
-        self._requests.add(task)
-        task.add_done_callback(self._requests.discard)

@@ -15,15 +15,15 @@ LAYERS = (
     {"exchange"},
     {"presentation", "connection", "measure"},
     {"call"},
-    {"engine", "reception", "script"},
-    {"media", "signaling", "negotiation", "directory", "ice", "identity", "config"},
+    {"engine", "reception", "transport_path", "script"},
+    {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config"},
     {"protocol", "events"},
     {"errors"},
 )
 """Of ``peer``, from the top. A module imports from its own layer or those below."""
 
 HOMES = {
-    "aiortc": {"peer.connection", "peer.engine", "peer.media.outgoing", "peer.reception"},
+    "aiortc": {"peer.connection", "peer.engine", "peer.media.outgoing", "peer.reception", "peer.transport_path"},
     "aioice": {"peer.connection", "peer.ice"},
     "websockets": {"peer.signaling", "server.client", "server.frames"},
     "cv2": {"peer.media.window_child"},
@@ -33,6 +33,8 @@ HOMES = {
 PURE = (
     "negotiation", "directory", "script", "protocol", "events", "errors", "config", "cli.redial", "media.spec",
     "media.h264", "media.passthrough",
+    "rtp.bandwidth", "rtp.losses", "rtp.packet", "rtp.payload", "rtp.pictures", "rtp.sequence", "rtp.sounds",
+    "rtp.statistics",
 )  # fmt: skip
 """What decides without I/O, or is read before anything heavy may be loaded: standard library only."""
 

@@ -4,10 +4,10 @@ Decoding costs; receiving does not. A picture nobody reads is not decoded: the f
 the decoder at the next key frame (which it asks for), the last one stops it. The very first picture is always
 decoded, so that ``first-frame`` means a picture that can be seen.
 
-It outlives a connection: a call whose connection is replaced keeps its readers. ``peer.engine`` feeds it, in the
-event loop.
+It outlives a connection: a call whose connection is replaced keeps its readers. ``reception`` feeds it, in
+the event loop.
 
-Must never: import the engine, block, or hold more than its readers' queues.
+Must never: import the engine, block, or hold more than its readers' queues and the decoder's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import av
 
+from .decoder import Decoder
 from .fanout import Fanout
 from .frames import EncodedFrame
+from .freezes import Freezes
 
-KEY_FRAME_INTERVAL: Final = 0.5
-"""Seconds between two key-frame requests of ours (RFC 4585 asks for restraint; the sender merges anyway)."""
-
-Frame = TypeVar("Frame", av.VideoFrame, av.AudioFrame)
+KEY_FRAME_INTERVAL: Final = 0.3
+"""Seconds between two key-frame requests of ours: a lost one freezes the picture for as long. RFC 4585 3.4 asks for
+restraint; senders merge them anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,21 @@ class FirstPicture:
 
 @dataclass(slots=True)
 class Counters:
-    """Since the call began. ``lost`` counts packets, as RTCP does (RFC 3550 6.4.1)."""
+    """Since the call began; of pictures, or of packets of sound."""
 
     frames: int = 0
     octets: int = 0
     decoded: int = 0
+    decode_seconds: float = 0.0
+    """Time spent decoding, of those that were."""
+    torn: int = 0
+    """Pictures of which packets were lost for good; of several in a row one is counted."""
+    overrun: int = 0
+    """Frames that a decoder too slow, or one that failed, did not decode."""
     skipped: int = 0
-    """Frames that came while a key frame was being waited for."""
+    """Pictures that came while a key frame was being waited for."""
+    jitter: float = 0.0
+    """Interarrival jitter in seconds (RFC 3550 6.4.1), now."""
 
 
 class IncomingTrack:
@@ -59,21 +68,33 @@ class IncomingTrack:
     ) -> None:
         self.kind: Literal["video", "audio"] = kind
         self._encoded = encoded
-        self.frames: Fanout[Any] = Fanout()
+        self.frames: Fanout[Any] = Fanout(on_last=self._rest)
         self.counters = Counters()
+        self.freezes = Freezes()
         self.codec: str | None = None
         self.size: tuple[int, int] | None = None
         self._on_first_picture = on_first_picture
         self._first = on_first_picture is not None  # still to be decoded
         self._needs_key = kind == "video"
         self._asked = float("-inf")
-        self._decode: Callable[[EncodedFrame], None] | None = None
         self._ask: Callable[[], None] | None = None
+        self._decoder = Decoder(kind, self._decoded, self._failed)
 
-    def attach(self, decode: Callable[[EncodedFrame], None], ask_key_frame: Callable[[], None]) -> None:
+    def attach(self, ask_key_frame: Callable[[], None]) -> None:
         """A (new) connection feeds us from now on; its decoder starts empty."""
-        self._decode, self._ask = decode, ask_key_frame
-        self._needs_key = self.kind == "video"
+        self._ask = ask_key_frame
+        self._rest()
+
+    def detach(self, ask_key_frame: Callable[[], None]) -> None:
+        """The connection that attached with this has ended. Does nothing if another one has attached since."""
+        if self._ask == ask_key_frame:
+            self._ask = None
+            self._rest()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody would miss a frame that is lost."""
+        return bool(self._first or self.frames.readers or (self._encoded is not None and self._encoded.readers))
 
     def request_key_frame(self) -> None:
         """Ask the sender for a key frame, at most every ``KEY_FRAME_INTERVAL``."""
@@ -90,32 +111,54 @@ class IncomingTrack:
         if self._encoded is not None:
             self._encoded.put(frame)
         if not self.frames.readers and not self._first:
-            self._needs_key = self.kind == "video"
             return
-        if self._needs_key:
-            if not frame.key:
+        if self.kind == "video" and (frame.gap or self._needs_key):
+            self._needs_key = not frame.key
+            if self._needs_key:
                 self.counters.skipped += 1
                 self.request_key_frame()
                 return
-            self._needs_key = False
-        if self._decode is not None:
-            self._decode(frame)
+        if not self._decoder.decode(frame):
+            self._failed()
 
-    def decoder_restarts(self) -> None:
-        """The decoder lost frames: go on at a key frame."""
+    def lost(self, pictures: int) -> None:
+        """So many were torn, and nothing can be decoded before the next key frame."""
+        self.counters.torn += pictures
+        self._needs_key = self.kind == "video"
+        if self.frames.readers or self._first:
+            self.request_key_frame()
+
+    def close(self) -> None:
+        """The call is over."""
+        self._ask = None
+        self.frames.close()
+        self._rest()
+
+    def _failed(self) -> None:
+        """A frame was not decoded: go on at a key frame."""
+        self.counters.overrun += 1
         self._needs_key = self.kind == "video"
         self.request_key_frame()
 
-    def feed_decoded(self, frame: av.VideoFrame | av.AudioFrame) -> None:
-        """The decoder made a frame of it."""
+    def _rest(self) -> None:
+        """Nobody reads: whoever does next begins at a key frame."""
+        self._decoder.stop()
+        self._needs_key = self.kind == "video"
+        self.freezes.pause()
+
+    def _decoded(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
         self.counters.decoded += 1
+        self.counters.decode_seconds += seconds
         if isinstance(frame, av.VideoFrame):
             self.size = (frame.width, frame.height)
+            self.freezes.picture(time.monotonic())
             if self._first:
                 self._first = False
                 if self._on_first_picture is not None:
                     self._on_first_picture(FirstPicture(frame.width, frame.height, self.codec or ""))
         self.frames.put(frame)
+        if not self.frames.readers:
+            self._rest()  # it was the first picture
 
 
 class IncomingMedia:
@@ -131,5 +174,6 @@ class IncomingMedia:
 
     def close(self) -> None:
         """The call is over: all readers end."""
-        for fanout in (self.encoded, self.video.frames, self.audio.frames):
-            fanout.close()
+        self.encoded.close()
+        self.video.close()
+        self.audio.close()

@@ -1,0 +1,86 @@
+"""What the benchmarks of receiving have in common: media coded beforehand, and the bare engine that sends it.
+
+A track that hands out ``av.Packet`` skips the engine's encoder, so that the sender takes little of the machine and is
+the same for whatever receives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc.rtcconfiguration import RTCBundlePolicy
+
+VIDEO_CLOCK, AUDIO_CLOCK = 90_000, 48_000
+
+
+def coded_pictures(width: int, height: int, fps: int, bitrate: int, count: int, key_every: int = 60) -> list[bytes]:
+    """``count`` pictures of VP8 at about ``bitrate`` bit/s: the engine's settings for real time, a moving picture
+    with noise enough to use the rate up. The first is a key frame, and each ``key_every``-th."""
+    graph = av.filter.Graph()
+    source = graph.add("testsrc2", f"size={width}x{height}:rate={fps}")
+    noise, form, sink = graph.add("noise", "alls=10:allf=t"), graph.add("format", "yuv420p"), graph.add("buffersink")
+    source.link_to(noise)
+    noise.link_to(form)
+    form.link_to(sink)
+    graph.configure()
+    encoder: Any = av.CodecContext.create("libvpx", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base, encoder.framerate = Fraction(1, fps), Fraction(fps)
+    encoder.bit_rate, encoder.gop_size = bitrate, key_every
+    rate = {"minrate": str(bitrate), "maxrate": str(bitrate), "bufsize": str(bitrate)}
+    encoder.options = {"cpu-used": "-8", "deadline": "realtime", "lag-in-frames": "0", **rate}
+    coded: list[bytes] = []
+    while len(coded) < count:
+        frame: Any = graph.pull()
+        frame.pict_type, frame.pts, frame.time_base = av.video.frame.PictureType.NONE, len(coded), Fraction(1, fps)
+        coded += [bytes(packet) for packet in encoder.encode(frame)]
+    return coded
+
+
+def coded_sound(count: int) -> list[bytes]:
+    """``count`` packets of Opus, 20 ms each, of noise at 64 kbit/s."""
+    encoder: Any = av.CodecContext.create("libopus", "w")
+    encoder.sample_rate, encoder.format, encoder.layout = AUDIO_CLOCK, "s16", "stereo"
+    encoder.bit_rate, encoder.time_base = 64_000, Fraction(1, AUDIO_CLOCK)
+    noise = np.random.default_rng(3)
+    coded: list[bytes] = []
+    while len(coded) < count:
+        samples = noise.integers(-3000, 3000, (1, 1920), np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+        frame.sample_rate, frame.pts = AUDIO_CLOCK, 960 * len(coded)
+        coded += [bytes(packet) for packet in encoder.encode(frame)]
+    return coded
+
+
+class CodedTrack(MediaStreamTrack):
+    """Hands out coded packets in real time, over and over."""
+
+    def __init__(self, kind: str, coded: list[bytes], rate: int, clock: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self._coded, self._rate, self._clock = coded, rate, clock
+        self._number = 0
+        self._started: float | None = None
+
+    async def recv(self) -> Any:
+        if self.readyState != "live":
+            raise MediaStreamError
+        if self._started is None:
+            self._started = time.monotonic()
+        await asyncio.sleep(max(0.0, self._started + self._number / self._rate - time.monotonic()))
+        packet = av.Packet(self._coded[self._number % len(self._coded)])
+        packet.pts, packet.time_base = self._number * self._clock // self._rate, Fraction(1, self._clock)
+        self._number += 1
+        return packet
+
+
+def open_bare() -> RTCPeerConnection:
+    """A connection of the bare engine that asks no server for its address."""
+    return RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))

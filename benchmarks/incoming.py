@@ -1,0 +1,198 @@
+"""What eight incoming calls cost when nobody looks, against the same with decoding: CPU of the receiving process.
+
+One process sends the same coded pictures (720p30 VP8, 2.7 Mbit/s) and sound (Opus) into all calls. Three receivers
+take them in turn, each in a process of its own: ``idle`` is ours with nobody looking, ``decoding`` ours with readers
+of picture and sound, ``stock`` the bare engine, which knows decoding only. What counts is the user and system time
+of the receiving process, in percent of a core; the ratio is taken within each round.
+
+    python benchmarks/incoming.py [--calls 8] [--seconds 8] [--rounds 3] [--only idle]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing as mp
+import os
+import statistics
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+GOAL = 0.25
+SIZE, FPS, BITRATE = (1280, 720), 30, 2_700_000
+SETTLE = 3.0
+"""Seconds of each call that are not counted: setting it up, the first picture, the estimate's first rise."""
+
+
+def send(pipe: Connection, calls: int) -> None:
+    asyncio.run(_send(pipe, calls))
+
+
+async def _send(pipe: Connection, calls: int) -> None:
+    from aiortc import RTCSessionDescription
+
+    from benchmarks.feed import AUDIO_CLOCK, VIDEO_CLOCK, CodedTrack, coded_pictures, coded_sound, open_bare
+
+    pictures, sound = coded_pictures(*SIZE, FPS, BITRATE, 300), coded_sound(500)
+    pipe.send(sum(map(len, pictures)) * 8 * FPS / len(pictures))
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, pipe.recv) is not None:
+        connections = []
+        for _ in range(calls):
+            connection = open_bare()
+            connections.append(connection)
+            connection.addTrack(CodedTrack("video", pictures, FPS, VIDEO_CLOCK))
+            connection.addTrack(CodedTrack("audio", sound, 50, AUDIO_CLOCK))
+            await connection.setLocalDescription(await connection.createOffer())
+            pipe.send(connection.localDescription.sdp)
+            answer = await loop.run_in_executor(None, pipe.recv)
+            await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await loop.run_in_executor(None, pipe.recv)
+        for connection in connections:
+            await connection.close()
+        pipe.send(None)
+
+
+def receive(pipe: Connection, mode: str, calls: int, seconds: float) -> None:
+    asyncio.run(_receive(pipe, mode, calls, seconds))
+
+
+async def _receive(pipe: Connection, mode: str, calls: int, seconds: float) -> None:
+    from aiortc import RTCSessionDescription
+
+    loop = asyncio.get_running_loop()
+    connections, counters, pumps = [], [], []
+    for _ in range(calls):
+        connection, call_counters, readers = _open(mode)
+        offer = await loop.run_in_executor(None, pipe.recv)
+        await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        call_counters(connection)
+        await connection.setLocalDescription(await connection.createAnswer())
+        pipe.send(connection.localDescription.sdp)
+        connections.append(connection)
+        counters.append(call_counters)
+        pumps += [loop.create_task(_pump(reader)) for reader in readers(connection)]
+    await asyncio.sleep(SETTLE)
+    if os.environ.get("PROFILE"):
+        print(mode, os.getpid(), file=sys.stderr, flush=True)
+    before, since, cpu = _frames(counters), time.monotonic(), time.process_time()
+    await asyncio.sleep(seconds)
+    used, elapsed = time.process_time() - cpu, time.monotonic() - since
+    pictures = _frames(counters) - before
+    pipe.send({"cpu": 100 * used / elapsed, "fps": pictures / elapsed / calls})
+    for pump in pumps:
+        pump.cancel()
+    await asyncio.gather(*(connection.close() for connection in connections))
+
+
+async def _pump(reader: Any) -> None:
+    with contextlib.suppress(Exception):
+        while True:
+            await reader()
+
+
+def _frames(counters: list[Any]) -> int:
+    return sum(counter.count() for counter in counters)
+
+
+def _open(mode: str) -> tuple[Any, Any, Any]:
+    """A connection, what is to be called once it knows its tracks, and what then gives the readers."""
+    from benchmarks.feed import open_bare
+    from peer import engine
+    from peer.media.incoming import IncomingMedia
+    from peer.reception import Receiving
+
+    if mode == "stock":
+        counted = _Stock()
+        return open_bare(), counted, lambda connection: counted.readers(connection)
+    media = IncomingMedia(lambda first: None)
+
+    class Ours:
+        def __call__(self, connection: Any) -> None:
+            engine.Liveness(connection)
+            self.receiving = [
+                Receiving(transceiver.receiver, media.track(transceiver.kind))
+                for transceiver in connection.getTransceivers()
+            ]
+
+        def count(self) -> int:
+            return media.video.counters.frames
+
+    def readers(connection: Any) -> list[Any]:
+        if mode == "idle":
+            return []
+        return [media.video.frames.read().get, media.audio.frames.read(50).get]
+
+    return engine.open_peer_connection(), Ours(), readers
+
+
+class _Stock:
+    """Counts what the bare engine decodes."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def __call__(self, connection: Any) -> None:
+        pass
+
+    def count(self) -> int:
+        return self.pictures
+
+    def readers(self, connection: Any) -> list[Any]:
+        tracks = {receiver.track.kind: receiver.track for receiver in connection.getReceivers()}
+
+        async def picture() -> None:
+            await tracks["video"].recv()
+            self.pictures += 1
+
+        return [picture, tracks["audio"].recv]
+
+
+def measure(calls: int, seconds: float, rounds: int, modes: list[str]) -> dict[str, Any]:
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    sender = context.Process(target=send, args=(theirs, calls))
+    sender.start()
+    rate = ours.recv()
+    results: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
+    for _ in range(rounds):
+        for mode in modes:
+            near, far = context.Pipe()
+            receiver = context.Process(target=receive, args=(far, mode, calls, seconds))
+            receiver.start()
+            ours.send(mode)
+            for _ in range(calls):
+                near.send(ours.recv())
+                ours.send(near.recv())
+            results[mode].append(near.recv())
+            receiver.join()
+            ours.send(None)
+            ours.recv()
+    ours.send(None)
+    sender.join()
+    told: dict[str, Any] = {"calls": calls, "kbps": round(rate / 1000)}
+    for mode, rows in results.items():
+        told[mode] = {key: round(statistics.median(row[key] for row in rows), 1) for key in rows[0]}
+    for against in ("decoding", "stock"):
+        if "idle" in results and against in results:
+            pairs = zip(results["idle"], results[against], strict=True)
+            told[f"idle/{against}"] = round(statistics.median(a["cpu"] / b["cpu"] for a, b in pairs), 3)
+    return told | {"goal": GOAL}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=["idle", "decoding", "stock"])
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.calls, arguments.seconds, arguments.rounds, arguments.only)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""When to ask for lost packets (RFC 4585 6.2.1), when again, and when to give them up. PURE: time is an argument.
+
+A packet is asked for once it is overtaken; again when an answer should have come, which the answers themselves tell:
+a receiver that sends nothing knows no other round trip. It is given up when a key frame is the quicker way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+FIRST_RTT: Final = 0.1
+"""Seconds that a round trip is taken for until one was seen."""
+
+MIN_RETRY: Final = 0.02
+"""Seconds between two requests at least: a sender answers between two pictures."""
+
+PATIENCE: Final = (0.25, 0.6)
+"""Seconds, least and most, after which a packet is given up, three requests in between. A frozen picture is worse
+than a key frame."""
+
+MOST: Final = 250
+"""Packets that may be missing. Beyond, no sender has them any more (ours and aiortc's keep 128 or so)."""
+
+
+@dataclass(slots=True)
+class _Loss:
+    since: float
+    asked: float
+    times: int
+
+
+class Losses:
+    """What is missing of one stream. ``rtt`` in seconds, from requests that were answered."""
+
+    def __init__(self) -> None:
+        self.rtt = FIRST_RTT
+        self._next: int | None = None
+        self._missing: dict[int, _Loss] = {}
+
+    @property
+    def missing(self) -> int:
+        return len(self._missing)
+
+    @property
+    def retry(self) -> float:
+        return max(MIN_RETRY, 1.5 * self.rtt)
+
+    @property
+    def patience(self) -> float:
+        least, most = PATIENCE
+        return min(max(3 * self.retry, least), most)
+
+    def arrived(self, number: int, now: float) -> list[int]:
+        """A packet came, by its extended number. What to ask for at once: what it overtook."""
+        if self._next is None or number == self._next:
+            self._next = number + 1
+            return []
+        if number < self._next:
+            self._answered(self._missing.pop(number, None), now)
+            return []
+        lost = range(max(self._next, number - MOST - 1), number)
+        self._next = number + 1
+        for one in lost:
+            self._missing[one] = _Loss(now, now, 1)
+        return list(lost)
+
+    def due(self, now: float) -> tuple[list[int], bool]:
+        """What to ask for again, and whether to give up what is missing first."""
+        if not self._missing:
+            return [], False
+        if len(self._missing) > MOST or now - next(iter(self._missing.values())).since >= self.patience:
+            return [], True
+        again = [number for number, loss in self._missing.items() if now - loss.asked >= self.retry]
+        for number in again:
+            loss = self._missing[number]
+            loss.asked, loss.times = now, loss.times + 1
+        return again, False
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until ``due`` should be asked; ``None`` while nothing is missing."""
+        if not self._missing:
+            return None
+        first = next(iter(self._missing.values()))
+        soonest = min(loss.asked for loss in self._missing.values()) + self.retry
+        return max(0.0, min(soonest, first.since + self.patience) - now)
+
+    def forget(self, below: int) -> None:
+        """What is missing below this number is not needed any more."""
+        if self._missing:
+            for number in [number for number in self._missing if number < below]:
+                del self._missing[number]
+
+    def _answered(self, loss: _Loss | None, now: float) -> None:
+        """Measure, unless it is not clear which request was answered (Karn's algorithm, RFC 6298 3)."""
+        if loss is not None and loss.times == 1:
+            self.rtt += (now - loss.since - self.rtt) / 4

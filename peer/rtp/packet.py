@@ -1,0 +1,110 @@
+"""One RTP packet, as far as a receiver needs it (RFC 3550 5.1), read in one go. PURE."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_HEADER: Final = struct.Struct("!BBHLL")
+_EXTENSION: Final = struct.Struct("!HH")
+_ONE_OCTET: Final = 0xBEDE
+_TWO_OCTETS: Final = 0x100
+
+
+class Packet:
+    """Header fields, the payload without padding, and the one header extension that a receiver's estimate needs."""
+
+    __slots__ = (
+        "abs_send_time",
+        "marker",
+        "padding",
+        "payload",
+        "payload_type",
+        "sequence_number",
+        "ssrc",
+        "timestamp",
+    )
+
+    def __init__(
+        self,
+        payload_type: int,
+        sequence_number: int,
+        timestamp: int,
+        ssrc: int,
+        payload: bytes,
+        *,
+        marker: bool = False,
+        padding: int = 0,
+        abs_send_time: int | None = None,
+    ) -> None:
+        self.payload_type = payload_type
+        self.sequence_number = sequence_number
+        self.timestamp = timestamp
+        self.ssrc = ssrc
+        self.payload = payload
+        self.marker = marker
+        self.padding = padding
+        """Octets of padding, the count itself included."""
+        self.abs_send_time = abs_send_time
+        """When it was sent, in units of 2**-18 s modulo 64 s, if it says so."""
+
+
+def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
+    """Read a packet. ``abs_send_time_id``: the negotiated id of that header extension.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        first, second, sequence_number, timestamp, ssrc = _HEADER.unpack_from(data)
+        if first & 0xC0 != 0x80:
+            raise ValueError("not RTP version 2")
+        begin, end, padding = 12 + 4 * (first & 0x0F), len(data), 0
+        abs_send_time = None
+        if first & 0x10:
+            profile, words = _EXTENSION.unpack_from(data, begin)
+            extension, begin = begin + 4, begin + 4 + 4 * words
+            if abs_send_time_id is not None and begin <= end:
+                abs_send_time = _abs_send_time(data, profile, extension, begin, abs_send_time_id)
+        if first & 0x20:
+            padding = data[-1]
+            end -= padding
+        if begin > end or (first & 0x20 and not padding):
+            raise ValueError("RTP header or padding is longer than the packet")
+    except (struct.error, IndexError) as exc:
+        raise ValueError("an RTP packet cut short") from exc
+    return Packet(
+        second & 0x7F,
+        sequence_number,
+        timestamp,
+        ssrc,
+        data[begin:end],
+        marker=second > 0x7F,
+        padding=padding,
+        abs_send_time=abs_send_time,
+    )
+
+
+def _abs_send_time(data: bytes, profile: int, at: int, end: int, wanted: int) -> int | None:
+    """The value of one extension element (RFC 8285 4.2, 4.3), or ``None``; one cut short ends the search."""
+    one = profile == _ONE_OCTET
+    if not one and profile >> 4 != _TWO_OCTETS:
+        return None
+    while at < end:
+        first = data[at]
+        at += 1
+        if not first:
+            continue  # padding
+        if one:
+            number, length = first >> 4, (first & 0x0F) + 1
+            if number == 15:
+                return None  # RFC 8285 4.2: stop here
+        elif at < end:
+            number, length = first, data[at]
+            at += 1
+        else:
+            return None
+        if number == wanted:
+            return int.from_bytes(data[at : at + 3]) if length == 3 and at + 3 <= end else None
+        at += length
+    return None

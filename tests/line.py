@@ -1,0 +1,93 @@
+"""Two real connections on loopback: the bare engine sends, and ours receives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import av
+import numpy as np
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
+
+from peer import engine, reception
+from peer.media.frames import VIDEO_TIME_BASE
+from peer.media.incoming import FirstPicture, IncomingMedia
+from tests.waiting import until
+
+
+class Drawn(MediaStreamTrack):
+    """A track of the pictures that are drawn; a sender that is slow gets the newest."""
+
+    kind = "video"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames: asyncio.Queue[Any] = asyncio.Queue(2)
+
+    def show(self, frame: av.VideoFrame) -> None:
+        if self._frames.full():
+            self._frames.get_nowait()
+        self._frames.put_nowait(frame)
+
+    async def recv(self) -> Any:
+        return await self._frames.get()
+
+
+class Line:
+    """``near`` receives what ``far`` sends."""
+
+    def __init__(self, near: RTCPeerConnection, far: RTCPeerConnection, media: IncomingMedia) -> None:
+        self.near, self.far, self.media = near, far, media
+        self.firsts: list[FirstPicture] = []
+        self.track = Drawn()
+        self.receiving: reception.Receiving
+        self._number = 0
+
+    @property
+    def sender(self) -> RTCRtpSender:
+        return self.far.getSenders()[0]
+
+    def draw(self, width: int = 320, height: int = 240) -> None:
+        """Send one picture."""
+        self._number += 1
+        image = np.full((height, width, 3), self._number % 255, np.uint8)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = self._number * 3000, VIDEO_TIME_BASE
+        self.track.show(frame)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Keep sending pictures until something holds."""
+        async with asyncio.timeout(20):
+            while not condition():
+                self.draw()
+                await asyncio.sleep(0.02)
+
+    async def pictures(self, count: int) -> None:
+        """Keep sending until so many more have come."""
+        target = self.media.video.counters.frames + count
+        await self.until(lambda: self.media.video.counters.frames >= target)
+
+
+@asynccontextmanager
+async def line(codec: str = "vp8") -> AsyncIterator[Line]:
+    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    firsts: list[FirstPicture] = []
+    made = Line(near, far, IncomingMedia(firsts.append))
+    made.firsts = firsts
+    transceiver = far.addTransceiver(made.track, direction="sendonly")
+    known = [c for c in RTCRtpSender.getCapabilities("video").codecs if c.name.lower() in (codec, "rtx")]
+    transceiver.setCodecPreferences(known)
+    await far.setLocalDescription(await far.createOffer())
+    await near.setRemoteDescription(far.localDescription)
+    receiver = near.getTransceivers()[0].receiver
+    made.receiving = reception.Receiving(receiver, made.media.video)
+    await near.setLocalDescription(await near.createAnswer())
+    await far.setRemoteDescription(near.localDescription)
+    try:
+        await until(lambda: near.connectionState == far.connectionState == "connected")
+        yield made
+    finally:
+        made.track.stop()
+        await asyncio.gather(engine.close(near), engine.close(far))

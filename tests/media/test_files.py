@@ -14,11 +14,13 @@ import pytest
 
 from peer.errors import MediaError
 from peer.media import files
-from peer.media.frames import media_time
-from peer.media.mailbox import Media
+from peer.media.demand import Demand
+from peer.media.frames import EncodedFrame, media_time
+from peer.media.mailbox import Captured, Media
+from peer.media.passthrough import Facts
 from peer.media.pattern import beep_onsets, dominant_frequency, read_pattern
 from peer.media.wish import Wish
-from tests.media.clips import real_clip, write_clip
+from tests.media.clips import real_clip, write_clip, write_h264
 
 BOTH = Wish(video=True, audio=True)
 VIDEO = Wish(video=True, audio=False)
@@ -31,6 +33,10 @@ def _arrivals(frames: Iterator[Media]) -> list[tuple[float, Media]]:
 
 def _pictures(frames: list[tuple[float, Media]]) -> list[tuple[float, av.VideoFrame]]:
     return [(moment, frame) for moment, frame in frames if isinstance(frame, av.VideoFrame)]
+
+
+def _encoded(frames: list[Captured]) -> list[EncodedFrame]:
+    return [frame for frame in frames if isinstance(frame, EncodedFrame)]
 
 
 def _samples(frames: list[tuple[float, Media]]) -> np.ndarray:
@@ -173,3 +179,93 @@ def test_a_loop_over_nothing_does_not_spin(tmp_path: Path) -> None:
         container.start_encoding()
     with pytest.raises((MediaError, av.error.FFmpegError)):
         list(files.play(str(empty), AUDIO, threading.Event(), loop=True))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: Path, suffix: str) -> None:
+    clip = write_h264(tmp_path / f"clip.{suffix}", seconds=1, gop=10)
+    arrivals: list[tuple[float, Captured]] = []
+    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=Demand()):
+        arrivals.append((media_time(), frame))
+    encoded = _encoded([frame for _, frame in arrivals])
+    pictures = [frame for _, frame in arrivals if isinstance(frame, av.VideoFrame)]
+    assert isinstance(arrivals[0][1], Facts)
+    assert len(encoded) == 25
+    assert [frame.timestamp for frame in encoded] == pytest.approx([picture.pts for picture in pictures], abs=1)
+    assert [n for n, frame in enumerate(encoded) if frame.key] == [0, 10, 20]
+    lateness = [at - frame.timestamp / 90_000 for at, frame in arrivals if isinstance(frame, EncodedFrame)]
+    assert min(lateness) > -0.03
+
+
+def test_what_nobody_looks_at_is_not_decoded_and_keeps_its_time(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1)
+    demand = Demand(pictures=False, sound=False)
+    started = media_time()
+    frames = list(files.play(str(clip), BOTH, threading.Event(), demand=demand))
+    assert media_time() - started > 0.9
+    assert len(_encoded(frames)) == 30
+    assert len(frames) == 31
+    assert demand.decoded == 0
+
+
+def test_a_codec_that_cannot_be_passed_on_keeps_its_time_too_and_is_said(tmp_path: Path) -> None:
+    """A loop over it must not spin."""
+    clip = write_h264(tmp_path / "clip.webm", seconds=0.4, codec="libvpx")
+    started = media_time()
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False)))
+    assert media_time() - started > 0.3
+    assert frames == [Facts("vp8")]
+
+
+def test_who_begins_to_look_sees_the_picture_of_now(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=1.2)
+    demand = Demand(pictures=False)
+    numbers = []
+    passed = 0
+    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=demand):
+        passed += isinstance(frame, EncodedFrame)
+        demand.pictures = passed >= 15
+        if isinstance(frame, av.VideoFrame):
+            reading = read_pattern(frame.to_ndarray(format="gray"))
+            assert reading is not None
+            numbers.append(reading.frame)
+    assert numbers[0] in (15, 16)
+    assert numbers == list(range(numbers[0], 30))
+    assert demand.decoded == 30
+
+
+def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=0.4)
+    stop = threading.Event()
+    frames: list[EncodedFrame] = []
+    for frame in files.play(str(clip), VIDEO, stop, loop=True, demand=Demand(pictures=False)):
+        frames += _encoded([frame])
+        if len(frames) == 25:
+            stop.set()
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 24, abs=2)
+    assert [n for n, frame in enumerate(frames) if frame.key] == [0, 10, 20]
+
+
+def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=1, profile="high", b_frames=2)
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand()))
+    stamps = [frame.timestamp for frame in _encoded(frames)]
+    assert stamps != sorted(stamps)
+    assert np.diff(sorted(stamps)) == pytest.approx([3600] * 24, abs=2)
+    pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
+    assert [reading.frame for reading in readings if reading is not None] == list(range(25))
+
+
+def test_h264_without_any_times_plays_at_25_pictures_a_second(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.h264", seconds=0.4)
+    frames = _encoded(list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False))))
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 9, abs=2)
+
+
+def test_a_check_tells_what_is_known_of_the_pictures(tmp_path: Path) -> None:
+    facts = files.check(str(write_h264(tmp_path / "clip.mp4", seconds=3, gop=75)), VIDEO)
+    assert facts is not None
+    assert facts.key_interval == pytest.approx(74 / 25, abs=0.01)
+    mute = write_clip(tmp_path / "tone.mkv", seconds=0.2, video=False)
+    assert files.check(str(mute), AUDIO) is None

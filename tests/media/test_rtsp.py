@@ -107,3 +107,48 @@ async def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
 @pytest.mark.parametrize("password", ["secret", "sec@ret", "sec/ret", "s:e/c@r?e#t@"])
 def test_a_cameras_password_is_no_part_of_its_name(password: str) -> None:
     assert rtsp.name(f"rtsp://admin:{password}@camera:554/live") == "rtsp://camera:554/live"
+
+
+async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio("none"))
+        assert media.encoded is not None
+        assert media.video is not None
+        assert media.fitness is not None
+        (source,) = media.sources
+        before = source.decoded
+        with media.encoded.read(100) as encoded:
+            async with asyncio.timeout(10):
+                while not (first := await encoded.get()).key:
+                    pass
+                frames = [first, *[await encoded.get() for _ in range(10)]]
+            assert media.fitness.refusal("42e01f") is None
+            assert media.fitness.size == rtsp_server.SIZE
+            assert source.decoded - before <= 1  # what was on its way when the proof was there
+            decoder = av.CodecContext.create("h264", "r")
+            shown = [picture for frame in frames for picture in decoder.decode(av.Packet(frame.data))]
+            assert len(shown) == 11
+            assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 10, abs=2700)
+            with media.video.read() as video:
+                picture = await asyncio.wait_for(video.get(), 10)
+            assert source.decoded > before
+            assert read_pattern(picture.to_ndarray(format="gray")) is not None
+        await media.close()
+
+
+async def test_a_camera_that_comes_back_is_judged_anew() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio("none"))
+        assert media.encoded is not None
+        assert media.fitness is not None
+        with media.encoded.read(100) as encoded, media.sources[0].failures.read(4) as failures:
+            while not (await asyncio.wait_for(encoded.get(), 10)).key:
+                pass
+            camera.cut()
+            assert isinstance(await asyncio.wait_for(failures.get(), 10), SourceLost)
+            while encoded.get_nowait() is not None:
+                pass
+            while not (await asyncio.wait_for(encoded.get(), 10)).key:
+                pass
+            assert media.fitness.refusal() is None
+        await media.close()

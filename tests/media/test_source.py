@@ -13,12 +13,13 @@ import pytest
 from peer.errors import MediaError
 from peer.media import devices, input
 from peer.media.fanout import Fanout
+from peer.media.frames import EncodedFrame
 from peer.media.input import Input, Source, SourceBack, SourceLost
 from peer.media.mailbox import Media
 from peer.media.pattern import Pattern, read_pattern
 from peer.media.source import LocalMedia, open_sources
 from peer.media.spec import parse_audio, parse_video
-from tests.media.clips import write_clip
+from tests.media.clips import write_clip, write_h264
 
 _PICTURE = Pattern(64, 64, 30).picture(0)
 
@@ -126,6 +127,76 @@ async def test_a_file_and_its_loop_are_two_inputs(tmp_path: Path) -> None:
     clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2))
     media = await _open(f"{clip}?loop", clip)
     assert len(media.sources) == 2
+    await media.close()
+
+
+async def _frames(media: LocalMedia, count: int) -> list[EncodedFrame]:
+    assert media.encoded is not None
+    with media.encoded.read(count) as encoded:
+        async with asyncio.timeout(10):
+            return [await encoded.get() for _ in range(count)]
+
+
+async def test_a_file_of_h264_can_be_passed_on_without_being_decoded(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4")
+    media = await open_sources(parse_video(f"{clip}?loop"), parse_audio("none"))
+    assert media.fitness is not None
+    assert media.fitness.refusal() == "not seen yet"
+    assert media.fitness.profile_level_id is not None  # known before it plays, for an offer
+    frames = await _frames(media, 10)
+    assert (frames[0].key, frames[0].codec) == (True, "h264")
+    assert media.fitness.refusal() is None
+    assert media.sources[0].decoded == 0
+    await media.close()
+
+
+async def test_who_looks_at_what_is_passed_on_gets_pictures_at_once_and_ends_the_decoding(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=20, gop=1000)
+    media = await open_sources(parse_video(str(clip)), parse_audio("none"))
+    assert media.encoded is not None
+    assert media.video is not None
+    (source,) = media.sources
+    with media.encoded.read(500) as encoded:
+        async with asyncio.timeout(10):
+            for _ in range(20):
+                await encoded.get()
+            assert source.decoded == 0
+            with media.video.read() as pictures:
+                reading = read_pattern((await pictures.get()).to_ndarray(format="gray"))
+            assert reading is not None
+            assert reading.frame >= 19
+            decoded = source.decoded
+            for _ in range(30):
+                await encoded.get()
+            assert source.decoded <= decoded + 15  # those that waited, and what was on its way
+    await media.close()
+
+
+async def test_a_file_of_something_else_stays_silent_and_says_why(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.webm", seconds=0.2, codec="libvpx")
+    media = await open_sources(parse_video(str(clip)), parse_audio("none"))
+    assert media.fitness is not None
+    assert media.fitness.refusal() == "not H.264 but vp8"
+    assert media.encoded is not None
+    assert media.video is not None
+    with media.encoded.read(10) as encoded, media.video.read() as pictures:
+        await asyncio.wait_for(pictures.get(), 5)
+        assert encoded.get_nowait() is None
+    await media.close()
+
+
+async def test_a_size_or_rate_that_the_file_does_not_have_is_a_reason(tmp_path: Path) -> None:
+    clip = str(write_h264(tmp_path / "clip.mp4"))
+    media = await open_sources(parse_video(clip), parse_audio("none"), size=(160, 90))
+    assert media.fitness is not None
+    assert media.fitness.refusal() == "its pictures are 320x180, at most 160x90 are wanted"
+    await media.close()
+
+
+async def test_a_test_source_and_a_microphone_have_nothing_encoded(tmp_path: Path) -> None:
+    media = await _open("test", str(write_clip(tmp_path / "clip.mkv", seconds=0.2)))
+    assert (media.encoded, media.fitness) == (None, None)
+    assert [source.encoded for source in media.sources] == [None, None]
     await media.close()
 
 

@@ -31,6 +31,8 @@ def test_video_words(kind: str) -> None:
     [
         ("/dev/video0", VideoSpec("device", "/dev/video0")),
         ("2", VideoSpec("device", "/dev/video2")),
+        ("/dev/video0?h264", VideoSpec("device", "/dev/video0", h264=True)),
+        ("2?h264", VideoSpec("device", "/dev/video2", h264=True)),
         ("clip.mp4", VideoSpec("file", "clip.mp4")),
         ("clip.mp4?loop", VideoSpec("file", "clip.mp4", loop=True)),
         ("rtsp://camera/1", VideoSpec("rtsp", "rtsp://camera/1")),

@@ -93,6 +93,18 @@ def test_h264_only_when_nothing_else_has_the_size() -> None:
     assert choose(both, _wish(640, 480)) == Choice("mjpeg", 640, 480, 30)
 
 
+def test_h264_is_not_taken_where_mjpeg_only_has_to_be_made_smaller() -> None:
+    both = _modes("mjpeg", {(1920, 1080): (30,)}) + _modes("h264", {(1280, 720): (30,)})
+    assert choose(both, _wish()) == Choice("mjpeg", 1920, 1080, 30)
+    assert choose(both, _wish(fps=60)) == Choice("h264", 1280, 720, 30)
+
+
+def test_h264_and_nothing_else_where_it_is_asked_for() -> None:
+    wish = Wish(video=True, audio=False, size=(1280, 720), fps=30, h264=True)
+    assert choose(PI_CAMERA, wish) == Choice("h264", 1280, 720, 30)
+    assert choose(WEBCAM, wish) is None
+
+
 def test_a_driver_that_does_not_say_its_rates() -> None:
     choice = choose(_modes("yuyv422", {(640, 480): ()}), _wish())
     assert choice == Choice("yuyv422", 640, 480, None)

@@ -85,6 +85,7 @@ class Fitness:
     def __init__(self, size: tuple[int, int] | None = None, fps: float | None = None) -> None:
         self._size = size
         self._fps = fps
+        self._arrival = float("-inf")
         self.learn(Facts("h264"))
 
     def learn(self, facts: Facts) -> None:
@@ -111,7 +112,11 @@ class Fitness:
         return (self._sps.width, self._sps.height) if self._sps is not None else None
 
     def observe(self, frame: EncodedFrame) -> None:
-        """The next frame of the stream, in the order of decoding."""
+        """The next frame of the stream, in the order of decoding. One that was seen already changes nothing: a
+        ``Source`` shows its ``fitness`` all frames, also those that no reader of ``encoded`` is there for."""
+        if frame.arrival <= self._arrival:
+            return
+        self._arrival = frame.arrival
         self._codec = frame.codec
         if frame.codec != "h264":
             return

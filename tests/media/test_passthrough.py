@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +32,10 @@ def _stream(**options: Any) -> tuple[EncodedFrame, ...]:
 
 
 def _moved(frames: Iterable[EncodedFrame], seconds: float) -> Iterator[EncodedFrame]:
-    for f in frames:
-        stamp = f.timestamp + round(seconds * 90_000)
-        yield EncodedFrame(f.kind, f.codec, f.data, stamp, f.clock_rate, f.key, f.arrival, f.ntp)
+    for frame in frames:
+        yield replace(
+            frame, timestamp=frame.timestamp + round(seconds * 90_000), arrival=frame.arrival + seconds * 1000
+        )
 
 
 def _seen(*frames: EncodedFrame, fitness: Fitness | None = None) -> Fitness:
@@ -49,9 +51,9 @@ def test_a_plain_stream_can_be_sent_from_its_first_key_frame_on() -> None:
     assert fitness.refusal("42e01f") == "not seen yet"
     _seen(*frames[1:4], fitness=fitness)
     assert fitness.refusal("42e01f") == "not seen yet"
-    _seen(frames[0], fitness=fitness)
+    _seen(frames[25], fitness=fitness)
     assert fitness.refusal("42e01f") is None
-    _seen(*frames[1:], fitness=fitness)
+    _seen(*frames[26:], fitness=fitness)
     assert fitness.refusal("42e01f") is None
     assert fitness.size == (320, 180)
     assert (fitness.profile_level_id or "")[:4] == "42c0"
@@ -103,10 +105,7 @@ def test_names_of_profiles(profile_level_id: str, name: str) -> None:
 
 def test_plain_baseline_counts_as_constrained() -> None:
     """Cameras say 4200xx for what has neither slice groups nor arbitrary slice order."""
-    frames = [
-        EncodedFrame(f.kind, f.codec, f.data.replace(b"\x67\x42\xc0", b"\x67\x42\x00"), f.timestamp, f.clock_rate,
-                     f.key, f.arrival, f.ntp) for f in _stream()
-    ]  # fmt: skip
+    frames = [replace(frame, data=frame.data.replace(b"\x67\x42\xc0", b"\x67\x42\x00")) for frame in _stream()]
     fitness = _seen(*frames)
     assert (fitness.profile_level_id or "").startswith("4200")
     assert fitness.refusal("42e01f") is None
@@ -123,7 +122,8 @@ def test_b_frames_are_seen_by_their_slices_or_their_times() -> None:
     assert fitness.refusal("64001f") is None
     between = next(frame for frame in _moved(mixed, 10.0) if not frame.key and _is_b(frame))
     assert _seen(between, fitness=fitness).refusal("64001f") == "it has B-frames"
-    back = _seen(plain[0], plain[3], plain[2])
+    later = replace(plain[2], arrival=plain[3].arrival + 1)
+    back = _seen(plain[0], plain[3], later)
     assert back.refusal("64001f") == "it has B-frames"
 
 
@@ -177,6 +177,15 @@ def test_a_stream_that_begins_anew_is_judged_anew() -> None:
     assert _seen(*_moved(_stream(), 60.0), fitness=fitness).refusal() is None
 
 
+def test_a_frame_that_is_shown_twice_counts_once() -> None:
+    """By its source, and once more by who reads it later."""
+    frames = _stream(seconds=2.0, fps=25)
+    fitness = _seen(*frames, *frames[10:], fitness=Fitness(fps=25))
+    assert fitness.refusal() is None
+    fitness.learn(Facts("h264"))
+    assert _seen(*frames[-5:], fitness=fitness).refusal() == "not seen yet"
+
+
 def test_another_profile_in_the_middle_is_noticed_and_so_is_its_end() -> None:
     fitness = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2, size=(640, 360)), 2.5))
     assert fitness.size == (640, 360)
@@ -213,6 +222,6 @@ def test_pictures_on_their_side_and_interlaced_ones_are_refused() -> None:
 def test_garbage_raises_nothing(frames: list[tuple[bytes, int, bool]], extradata: bytes, taken: str) -> None:
     fitness = Fitness((320, 180), 30)
     fitness.learn(Facts("h264", extradata))
-    for data, timestamp, key in frames:
-        fitness.observe(EncodedFrame("video", "h264", b"\0\0\1" + data, timestamp, 90_000, key, 0.0, None))
+    for number, (data, timestamp, key) in enumerate(frames):
+        fitness.observe(EncodedFrame("video", "h264", b"\0\0\1" + data, timestamp, 90_000, key, number, None))
         assert fitness.refusal(taken) is None or fitness.size is None or min(fitness.size) > 0

@@ -24,8 +24,9 @@ _PERIOD: Final = 0.01
 _BUFFER: Final = 0.5
 """Seconds that the device keeps for us while the machine is busy; it adds no latency."""
 
-_CLOCKLESS: Final = 0.01
-"""Seconds of sound that cannot have been spoken yet: the device has no clock (ALSA's null and file), we are it."""
+_UNSPOKEN: Final = 0.01
+"""Seconds of sound that cannot have been spoken yet: of a device without a clock (ALSA's null and file), or of one
+whose clock is fast. They are waited for; only the first kind has captured nothing meanwhile, and we are its clock."""
 
 
 def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
@@ -35,16 +36,21 @@ def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
         OSError: it cannot be opened, or it is gone.
     """
     with contextlib.closing(Recording(plug(name), AUDIO_RATE, _PERIOD, _BUFFER)) as recording:
-        slicer, unspoken = Slicer(), 0.0
+        slicer, clockless = Slicer(), False
         while not stop.is_set():
             samples, waiting = recording.read(AUDIO_FRAME_SAMPLES)
             moment = from_age((AUDIO_FRAME_SAMPLES + waiting) / AUDIO_RATE)
+            clockless = clockless and not waiting
+            if clockless and moment - slicer.end < _BUFFER:
+                moment = slicer.end  # however late we woke up: what a device keeps for us has no gaps
             frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
             frame.sample_rate = AUDIO_RATE
-            yield from slicer.cut(frame, slicer.end if unspoken > _CLOCKLESS else moment)
+            yield from slicer.cut(frame, moment)
             unspoken = slicer.end - media_time()
-            if unspoken > _CLOCKLESS and stop.wait(unspoken):
-                return
+            if unspoken > _UNSPOKEN:
+                clockless = True
+                if stop.wait(unspoken):
+                    return
 
 
 def plug(name: str) -> str:

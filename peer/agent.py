@@ -25,7 +25,8 @@ from .exchange import Exchange
 from .ice import parse_ice_server, read_ice_servers
 from .identity import default_id
 from .media.fanout import Fanout, Reader
-from .media.outgoing import OutgoingAudio, OutgoingVideo
+from .media.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from .media.relay import PassthroughRelay
 from .media.source import LocalMedia, Source, SourceLost, open_sources
 from .media.spec import parse_audio, parse_video
 from .presentation import Presentation
@@ -37,6 +38,9 @@ LEAVE_TIMEOUT: Final = 2.0
 """Seconds that leaving waits for hang-ups to go out."""
 
 VIDEO_CODECS: Final = ("vp8", "h264")
+
+CARD: Final = (1280, 720)
+"""Size in pixels of what is shown before a source has shown anything."""
 
 
 class Agent:
@@ -93,6 +97,8 @@ class Agent:
         self._server = check_url(server)
         self._join = protocol.Join(self.id, room, token, key)
         self._video, self._audio = parse_video(video), parse_audio(audio)
+        self._video_out: SharedVideo | None = None
+        self._audio_out: SharedAudio | None = None
         self._size, self._fps = size, fps
         self._speaker, self._show = speaker, show
         self._accept = accept
@@ -101,9 +107,8 @@ class Agent:
             ice_servers=tuple(parse_ice_server(server) for server in ice_servers),
             relay_only=relay_only,
             video_codecs=tuple(video_codec),
-            max_bitrate=max_bitrate,
-            size=size or (1280, 720),
         )
+        self._max_bitrate = max_bitrate
         self._directory = Directory(self.id)
         self._events: Fanout[ev.Event] = Fanout()
         self._changed = asyncio.Event()
@@ -135,6 +140,7 @@ class Agent:
         self._media: LocalMedia = await open_sources(self._video, self._audio, size=self._size, fps=self._fps)
         stack.push_async_callback(self._media.close)
         self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        self._share(self._tasks)
         self._presentation = Presentation(
             self._tasks,
             show=self._show,
@@ -162,11 +168,23 @@ class Agent:
         self._service = self._tasks.create_task(self._signaling.run(), name="signaling")
         await self._first_join()
 
-    def _tracks(self) -> OutgoingTracks:
+    def _share(self, tasks: asyncio.TaskGroup) -> None:
+        """What all calls send."""
         media = self._media
+        if media.video is not None:
+            relay = None
+            if media.encoded is not None and media.fitness is not None:
+                relay = PassthroughRelay(tasks, media.encoded, media.fitness, self._max_bitrate)
+            self._video_out = SharedVideo(
+                tasks, media.video, size=self._size or CARD, fps=self._fps, max_bitrate=self._max_bitrate, relay=relay
+            )
+        if media.audio is not None:
+            self._audio_out = SharedAudio(tasks, media.audio)
+
+    def _tracks(self) -> OutgoingTracks:
         return OutgoingTracks(
-            OutgoingVideo(media.video, self._options.size) if media.video is not None else None,
-            OutgoingAudio(media.audio) if media.audio is not None else None,
+            OutgoingVideo(self._video_out) if self._video_out is not None else None,
+            OutgoingAudio(self._audio_out) if self._audio_out is not None else None,
         )
 
     async def _first_join(self) -> None:

@@ -24,10 +24,12 @@ from . import engine
 from . import negotiation as n
 from .events import Reason
 from .ice import Gathering, IceServer
+from .media import passthrough
 from .media.incoming import IncomingMedia, IncomingTrack
 from .media.outgoing import OutgoingAudio, OutgoingVideo
 from .protocol import IceCandidate
 from .reception import Receiving
+from .sending import Sending
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +57,11 @@ _END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """What all connections of an agent have in common. ``max_bitrate`` in bit/s for video; ``None``: by size."""
+    """What all connections of an agent have in common."""
 
     ice_servers: tuple[IceServer, ...] = ()
     relay_only: bool = False
     video_codecs: tuple[str, ...] = ("vp8", "h264")
-    max_bitrate: int | None = None
-    size: tuple[int, int] = (1280, 720)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,6 @@ class Connection:
         await self._apply(sdp, "offer")
         self._prepare()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._bound_bitrates()
         self._emit(n.AnswerCreated(self.generation, self._local_sdp()))
         self._send_early()
 
@@ -235,7 +234,9 @@ class Connection:
         for kind in kinds:
             track = self._tracks.video if kind == "video" else self._tracks.audio
             direction = "sendrecv" if track is not None else "recvonly"
-            transceiver = self._pc.addTransceiver(track or kind, direction=direction)
+            transceiver = self._pc.addTransceiver(kind, direction=direction)
+            if track is not None:
+                Sending(transceiver.sender, track)
             if kind == "video":
                 transceiver.setCodecPreferences(_preferences(self._options.video_codecs))
 
@@ -265,8 +266,6 @@ class Connection:
         bare = _END_LINE.sub("", _CANDIDATE_LINE.sub("", sdp))
         await self._pc.setRemoteDescription(RTCSessionDescription(bare, kind))
         self._attach_receivers()
-        if kind == "answer":
-            self._bound_bitrates()
         for index, section in enumerate(re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)[1:]):
             for line in _CANDIDATE_LINE.findall(section)[:MAX_CANDIDATES]:
                 await self._add_candidate(IceCandidate(line.strip()[2:], None, index))
@@ -280,13 +279,6 @@ class Connection:
                 kind_taken = any(r.kind == transceiver.kind for r in self._receiving)
                 track = self._incoming.track(transceiver.kind)
                 self._receiving.append(Receiving(receiver, IncomingTrack(track.kind) if kind_taken else track))
-
-    def _bound_bitrates(self) -> None:
-        assert self._pc is not None
-        limit = self._options.max_bitrate or engine.default_bitrate(*self._options.size)
-        for transceiver in self._pc.getTransceivers():
-            if transceiver.kind == "video" and transceiver.sender.track is not None and transceiver._codecs:
-                engine.bound_bitrate(transceiver.sender, transceiver._codecs[0].name.lower(), limit)
 
     def _local_sdp(self) -> str:
         """Our description: more candidates may follow it (RFC 8838 4.1.1, 14)."""
@@ -366,7 +358,12 @@ class Connection:
                 self._emit(n.MediaSilent(self.generation))
 
 
-def _preferences(codecs: Sequence[str]) -> list[Any]:
+def _preferences(codecs: Sequence[str], profile_level_id: str | None = None) -> list[Any]:
+    """What is negotiated, the best first; of H.264 the profile of ``profile_level_id`` before the others, if it is
+    known: the first one that both sides have is what is sent."""
     wanted = [f"video/{codec}".lower() for codec in codecs] + ["video/rtx"]
     known = RTCRtpSender.getCapabilities("video").codecs
+    if profile_level_id is not None:
+        name = passthrough.profile(profile_level_id)
+        known = sorted(known, key=lambda c: passthrough.profile(c.parameters.get("profile-level-id", "")) != name)
     return [c for mime in wanted for c in known if c.mimeType.lower() == mime]

@@ -3,33 +3,60 @@
 Each hook says what the engine does without it (docs/engine.md has the measurements), and each has a contract
 test in ``tests/test_engine.py`` that fails when a new release moves what is hooked.
 
-The gathering is in ``ice``, the receiving in ``reception``. Must never: decide anything about calls. May be imported
+The gathering is in ``ice``, the receiving in ``reception``, the sending in ``sending``. Must never: decide anything about calls. May be imported
 by ``connection`` only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
-from aiortc.codecs.h264 import H264Encoder
-from aiortc.codecs.vpx import Vp8Encoder
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from OpenSSL import SSL
 
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 3.0
 
+H264_PROFILES: Final = ("4d001f", "64001f")
+"""profile-level-id (RFC 6184 8.1) of Main and High, at the level that everybody states."""
+
 _CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
     b"ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
     b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
 )
+
+
+def add_h264_profiles() -> None:
+    """Let Main and High be negotiated, behind what there is; what comes of it is FFmpeg's to decode. May be repeated.
+
+    Hook: the engine knows Baseline and Constrained Baseline only. Cameras and files are mostly in Main or High: to
+    who cannot say that it takes these, none of them could be sent as it is.
+    """
+    known = CODECS["video"]
+    for profile_level_id in H264_PROFILES:
+        if any(codec.parameters.get("profile-level-id") == profile_level_id for codec in known):
+            continue
+        like = next(codec for codec in known if codec.name == "H264")
+        payload_type = max(codec.payloadType or 0 for codec in known) + 1
+        main = replace(
+            copy.deepcopy(like),
+            payloadType=payload_type,
+            parameters={**like.parameters, "profile-level-id": profile_level_id},
+        )
+        again = RTCRtpCodecParameters(
+            "video/rtx", like.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
+        )
+        known += [main, again]
 
 
 def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPeerConnection:
@@ -41,6 +68,7 @@ def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPe
     Hook: as DTLS client the engine offers ECDSA suites only, so peers with an RSA certificate (GStreamer 1.22)
     cannot connect; ECDHE-RSA suites are added.
     """
+    add_h264_profiles()
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
     certificate = connection._RTCPeerConnection__certificates[0]  # type: ignore[attr-defined]
     create = certificate._create_ssl_context
@@ -171,42 +199,3 @@ async def sending_stats(connection: RTCPeerConnection) -> SendingStats:
                 case "outbound-rtp":
                     octets[entry.kind] = octets.get(entry.kind, 0) + entry.bytesSent
     return SendingStats(rtt, octets)
-
-
-# --- sending --------------------------------------------------------------------------------------------------
-
-
-def default_bitrate(width: int, height: int, fps: float = 30.0) -> int:
-    """Bit/s at which a picture of this size looks good: 0.1 bit a pixel, within 300 kbit/s and 6 Mbit/s."""
-    return int(min(max(width * height * fps * 0.1, 300_000), 6_000_000))
-
-
-class _Bounded:
-    """Hook: the engine clamps VP8 to 0.25 to 1.5 Mbit/s, H.264 to 0.5 to 3, and starts low, whatever the size."""
-
-    max_bitrate = 0
-    _bitrate = 0
-
-    @property
-    def target_bitrate(self) -> int:
-        return self._bitrate
-
-    @target_bitrate.setter
-    def target_bitrate(self, bitrate: int) -> None:
-        self._bitrate = max(100_000, min(bitrate, self.max_bitrate))
-
-
-class _BoundedVp8(_Bounded, Vp8Encoder):
-    pass
-
-
-class _BoundedH264(_Bounded, H264Encoder):
-    pass
-
-
-def bound_bitrate(sender: RTCRtpSender, codec: str, max_bitrate: int) -> None:
-    """Give ``sender`` an encoder of our own limits. ``codec``: ``vp8`` or ``h264``; before it sends."""
-    encoder = _BoundedVp8() if codec == "vp8" else _BoundedH264()
-    encoder.max_bitrate = max_bitrate
-    encoder.target_bitrate = 1_000_000
-    sender._RTCRtpSender__encoder = encoder  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from av.video.frame import PictureType
 
 from . import picture
 from .frames import VIDEO_TIME_BASE
+from .h264 import IDR, SPS
 from .payload import nal_units
 
 log = logging.getLogger(__name__)
@@ -31,10 +32,6 @@ OPUS_BITRATE: Final = 64_000
 
 _LARGE: Final = 1920 * 1080
 """Pixels from which one thread may not keep up."""
-
-_IDR: Final = 5
-_SPS: Final = 7
-"""NAL unit types (ITU-T H.264 table 7-1)."""
 
 _PROBE_PICTURES: Final = 8
 
@@ -71,13 +68,13 @@ _H264: Final = (
         {"preset": "p4", "tune": "ull", "zerolatency": "1", "delay": "0", "rc": "cbr", "forced-idr": "1", "bf": "0"},
         "baseline",
         0.5,
-    ),  # fmt: skip
+    ),
     _Choice(
         "h264_qsv",
         {"preset": "veryfast", "async_depth": "1", "low_delay_brc": "1", "forced_idr": "1", "bf": "0"},
         "baseline",
         0.5,
-    ),  # fmt: skip
+    ),
     _Choice("h264_v4l2m2m", {}, "baseline", 0.5),
     _Choice("libx264", {"preset": "superfast", "tune": "zerolatency", "x264-params": "scenecut=0"}, "Baseline", 0.5),
 )
@@ -163,8 +160,8 @@ def _works(choice: _Choice) -> bool:
             packets = context.encode(frame)
             if len(packets) != 1:
                 raise ValueError(f"{len(packets)} packets for a picture")
-            units = {unit[0] & 0x1F for unit in nal_units(bytes(packets[0]))}
-            keys.append({_IDR, _SPS} <= units)
+            kinds = {unit[0] & 0x1F for unit in nal_units(bytes(packets[0]))}
+            keys.append({IDR, SPS} <= kinds)
         if keys != [True] + [False] * (_PROBE_PICTURES - 2) + [True]:
             raise ValueError("it makes no key frame when told to")
     except (av.FFmpegError, ValueError) as exc:
@@ -194,8 +191,12 @@ def _context(choice: _Choice, width: int, height: int, fps: float, bitrate: int)
     return context
 
 
-_SOUND: Final = {"opus": ("libopus", 48_000, "stereo"), "pcm_mulaw": ("pcm_mulaw", 8_000, "mono"),
-                 "pcm_alaw": ("pcm_alaw", 8_000, "mono"), "g722": ("g722", 16_000, "mono")}  # fmt: skip
+_SOUND: Final = {
+    "opus": ("libopus", 48_000, "stereo"),
+    "pcm_mulaw": ("pcm_mulaw", 8_000, "mono"),
+    "pcm_alaw": ("pcm_alaw", 8_000, "mono"),
+    "g722": ("g722", 16_000, "mono"),
+}
 
 
 class AudioEncoder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 class Reader(Generic[T]):
     """One reader's end. An async iterator that ends when the reader or its fan-out is closed."""
 
-    def __init__(self, fanout: Fanout[T], size: int) -> None:
+    def __init__(self, fanout: Fanout[T], size: int, items: Iterable[T] = ()) -> None:
         self._fanout = fanout
-        self._items: deque[T] = deque(maxlen=size)
+        self._items: deque[T] = deque(items, maxlen=size)
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
         self.dropped = 0
@@ -94,9 +94,10 @@ class Fanout(Generic[T]):
         """How many read now."""
         return len(self._readers)
 
-    def read(self, size: int = 2) -> Reader[T]:
-        """A new reader with room for ``size`` items. Of a closed fan-out: a reader that has ended."""
-        reader: Reader[T] = Reader(self, size)
+    def read(self, size: int = 2, items: Iterable[T] = ()) -> Reader[T]:
+        """A new reader with room for ``size`` items, and with ``items`` to begin with. Of a closed fan-out: a reader
+        that ends when it has read those."""
+        reader: Reader[T] = Reader(self, size, items)
         if self.closed:
             reader.closed = True
             return reader

@@ -49,3 +49,21 @@ class EncodedFrame:
     what puts sound and picture on one clock. ``None`` until the first report has come."""
     gap: bool = False
     """Whether pictures before this one were lost for good, so that it can be decoded only if it is ``key``."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFrame:
+    """One coded picture or sound packet of ours, cut into RTP payloads once for all who get it."""
+
+    payloads: tuple[bytes, ...]
+    timestamp: int
+    """RTP timestamp on the media clock, unwrapped: pictures and sound of one moment have the same, in their units."""
+    key: bool
+    """Whether decoding can start here. Always true for sound."""
+    size: tuple[int, int] | None = None
+    """Of the picture, in pixels."""
+
+    @property
+    def octets(self) -> int:
+        """Of the payloads."""
+        return sum(map(len, self.payloads))

@@ -1,179 +1,369 @@
-"""What an RTCRtpSender reads: tracks fed from a fan-out that never end and never raise while they live.
+"""What each call sends of the sources that all calls share.
 
-aiortc stops a sender for good when its track ends, and says "connected" all the same. So a track whose source is
-silent repeats its last picture, then shows a card, and sends silence for sound; pictures and sound go on by
-themselves when the source does.
+    source --pictures--> VideoEncoding, one a codec and rung ---+--packets--> OutgoingVideo, one a call
+           --H.264-----> PassthroughRelay, if viewers take it --+
+
+``SharedVideo`` and ``SharedAudio`` belong to the agent and make encodings as they are wanted; ``OutgoingVideo`` and
+``OutgoingAudio`` belong to one call: what it was found to have room for decides which rung it reads.
+
+Must never: let what one viewer reports or is too slow for change what another gets.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import av
-import numpy as np
-import numpy.typing as npt
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from peer.media import picture
-from peer.media.fanout import Fanout, Reader
-from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, media_time
+from .encoding import EncoderCounters, VideoEncoding
+from .fanout import Fanout, Reader
+from .frames import OutgoingFrame
+from .relay import PassthroughRelay
+from .rungs import Chooser, Rung, ladder
+from .sound_encoding import AudioEncoding
 
-FIRST_PICTURE: Final = 0.1
-"""Seconds that a new track waits for its source before it sends a card: a viewer wants something to see at once."""
+LOOK: Final = 0.5
+"""Seconds between two looks at what a viewer has room for."""
 
-REPEAT: Final = 1.0
-"""Seconds without a new picture after which the last one is sent again: a viewer who lost it gets it back."""
-
-HOLD: Final = 5.0
-"""Seconds that the last picture stands in for a silent source; then comes the card."""
-
-SILENCE_AFTER: Final = 0.1
-"""Seconds of sound that may be late before silence fills the gap: captured sound comes in pieces."""
-
-AUDIO_QUEUE: Final = 10
-"""Sound frames that wait for a busy sender, 200 ms; older ones are dropped."""
-
-T = TypeVar("T")
+FPS: Final = 30.0
+"""Pictures a second that bitrates are reckoned with when nobody said another figure."""
 
 
-class _Outgoing(MediaStreamTrack, Generic[T]):
-    """A track that reads its source from ``open()`` or the first ``recv()`` on, until ``stop()``.
+class _Coding(Protocol):
+    """An encoding, or the relay that stands in for one."""
 
-    Whoever makes a track stops it: aiortc stops those of senders that ran, and forgets the others.
-    """
+    def read(self) -> Reader[OutgoingFrame]: ...
 
-    def __init__(self, source: Fanout[T], queue: int) -> None:
-        super().__init__()
-        self._source = source
-        self._queue = queue
-        self._reader: Reader[T] | None = None
+
+@dataclass(frozen=True, slots=True)
+class SendingFigures:
+    """What one viewer gets, since its call began. ``rung`` 0 is the whole picture; ``passthrough``: as the source
+    coded it."""
+
+    codec: str
+    width: int | None
+    height: int | None
+    frames: int
+    octets: int
+    rung: int
+    passthrough: bool
+    skipped: int
+    """Pictures it did not get, because it was too slow or a key frame was missing."""
+    encoder: EncoderCounters
+
+
+class SharedVideo:
+    """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came."""
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        pictures: Fanout[av.VideoFrame],
+        *,
+        size: tuple[int, int] = (640, 360),
+        fps: float | None = None,
+        max_bitrate: int | None = None,
+        relay: PassthroughRelay | None = None,
+    ) -> None:
+        self.relay = relay
+        self._tasks = tasks
+        self._pictures = pictures
+        self._size = size
+        self._fps = fps or FPS
+        self._max_bitrate = max_bitrate
+        self._encodings: dict[tuple[str, int], VideoEncoding] = {}
+        self._warm: Reader[av.VideoFrame] | None = None
+        self._holders = 0
+        self._ladders: dict[tuple[int, int], tuple[Rung, ...]] = {}
+
+    def hold(self) -> None:
+        """Start the source before anything is asked for, so that a camera warms up while it rings."""
+        self._holders += 1
+        if self.relay is not None:
+            self.relay.hold()
+        elif self._warm is None:
+            self._warm = self._pictures.read(1)
+
+    def release(self) -> None:
+        """What ``hold`` began is not needed any more."""
+        self._holders -= 1
+        if self.relay is not None:
+            self.relay.release()
+        elif self._holders == 0 and self._warm is not None:
+            self._warm.close()
+            self._warm = None
 
     @property
-    def dropped(self) -> int:
-        """Pictures, or pieces of sound, that came faster than the sender took them."""
-        return self._reader.dropped if self._reader is not None else 0
+    def rungs(self) -> tuple[Rung, ...]:
+        """Those of the newest picture."""
+        return self._ladder(*self._size)
+
+    def coding(self, codec: str, profile_level_id: str | None, rung: int) -> _Coding:
+        """What a viewer on ``rung`` reads."""
+        if rung == 0 and codec == "h264" and self.relay is not None and profile_level_id is not None:
+            why = self.relay.refusal(profile_level_id)
+            self.relay.tell(why)
+            if why is None:
+                return self.relay
+        return self.encoding(codec, rung)
+
+    def encoding(self, codec: str, rung: int) -> VideoEncoding:
+        """The one encoding of ``codec`` and ``rung``."""
+        if (codec, rung) not in self._encodings:
+            self._encodings[codec, rung] = VideoEncoding(
+                self._tasks, self._pictures, codec, self._choose(rung), size=self._size, newest=self._newest
+            )
+        return self._encodings[codec, rung]
+
+    def _choose(self, rung: int) -> Callable[[int, int], Rung]:
+        def choose(width: int, height: int) -> Rung:
+            self._size = (width, height)
+            rungs = self._ladder(width, height)
+            return rungs[min(rung, len(rungs) - 1)]
+
+        return choose
+
+    def _ladder(self, width: int, height: int) -> tuple[Rung, ...]:
+        if (width, height) not in self._ladders:
+            self._ladders = {(width, height): ladder(width, height, self._fps, self._max_bitrate)}
+        return self._ladders[width, height]
+
+    def _newest(self) -> av.VideoFrame | None:
+        return self._warm.get_nowait() if self._warm is not None else None
+
+
+class SharedAudio:
+    """One source's sound for all calls."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, sound: Fanout[av.AudioFrame]) -> None:
+        self._tasks = tasks
+        self._sound = sound
+        self._encodings: dict[str, AudioEncoding] = {}
+        self._holders = 0
+        self._warm: Reader[av.AudioFrame] | None = None
+
+    def hold(self) -> None:
+        """As for pictures."""
+        self._holders += 1
+        if self._warm is None:
+            self._warm = self._sound.read(1)
+
+    def release(self) -> None:
+        self._holders -= 1
+        if self._holders == 0 and self._warm is not None:
+            self._warm.close()
+            self._warm = None
+
+    def encoding(self, codec: str) -> AudioEncoding:
+        """The one encoding of ``codec``."""
+        if codec not in self._encodings:
+            self._encodings[codec] = AudioEncoding(self._tasks, self._sound, codec)
+        return self._encodings[codec]
+
+
+class OutgoingAudio:
+    """The sound that one call sends. Not reusable."""
+
+    kind: Final = "audio"
+
+    def __init__(self, shared: SharedAudio) -> None:
+        self._shared = shared
+        self._held = False
+        self._reader: Reader[OutgoingFrame] | None = None
 
     def open(self) -> None:
-        """Start the source before anything is asked for, so that a camera warms up while it rings."""
-        if self._reader is None and self.readyState == "live":
-            self._reader = self._source.read(self._queue)
+        """Start the source."""
+        if not self._held:
+            self._held = True
+            self._shared.hold()
+
+    def start(self, codec: str, profile_level_id: str | None = None) -> None:
+        """``codec`` was negotiated (FFmpeg's name)."""
+        self._reader = self._shared.encoding(codec).read()
+
+    async def get(self) -> OutgoingFrame:
+        """The next packet.
+
+        Raises:
+            StopAsyncIteration: it was stopped.
+        """
+        if self._reader is None:
+            raise StopAsyncIteration
+        return await self._reader.get()
 
     def stop(self) -> None:
-        """End the track and let go of the source."""
-        super().stop()
+        """May be called twice, and without a start."""
         if self._reader is not None:
             self._reader.close()
+        if self._held:
+            self._held = False
+            self._shared.release()
 
-    async def _next(self, patience: float) -> T | None:
-        """What the source has next, or ``None`` after ``patience`` seconds, also when the source is gone for good.
+    def request_key_frame(self) -> None:
+        """Sound needs none."""
 
-        Raises:
-            MediaStreamError: the track was stopped.
-        """
-        self.open()
-        item = None
-        try:
-            async with asyncio.timeout(patience):
-                if self._reader is not None:
-                    try:
-                        item = await self._reader.get()
-                    except StopAsyncIteration:
-                        if self.readyState == "live":
-                            await asyncio.sleep(patience)
-        except TimeoutError:
-            pass
-        if self.readyState != "live":
-            raise MediaStreamError
-        return item
+    def estimate(self, bitrate: int) -> None:
+        """Sound is small: it stays as it is."""
+
+    def report(self, loss: float, rtt: float | None) -> None:
+        """As for estimates."""
 
 
-class OutgoingVideo(_Outgoing[av.VideoFrame]):
-    """The newest pictures of a fan-out, for one sender. ``size`` is that of the card until a picture came."""
+class OutgoingVideo:
+    """The pictures that one call sends. Not reusable."""
 
-    kind = "video"
+    kind: Final = "video"
 
-    def __init__(self, pictures: Fanout[av.VideoFrame], size: tuple[int, int] = (640, 360)) -> None:
-        super().__init__(pictures, 1)
-        self._size = size
-        self._last: av.VideoFrame | None = None
-        self._last_at = 0.0
-        self._pts = -1
+    def __init__(self, shared: SharedVideo) -> None:
+        self._shared = shared
+        self._held = False
+        self._codec = ""
+        self._profile: str | None = None
+        self._current: _Coding | None = None
+        self._reader: Reader[OutgoingFrame] | None = None
+        self._coming: tuple[_Coding, Reader[OutgoingFrame]] | None = None
+        self._chooser: Chooser | None = None
+        self._looked = 0.0
+        self._looked_octets = 0
+        self._whole = False
+        self._lost = 0
+        self._last: OutgoingFrame | None = None
+        self._frames = self._octets = self._skipped = 0
 
-    async def recv(self) -> av.VideoFrame:
-        """The next picture, strictly later than the one before, at least one each ``REPEAT`` seconds.
+    def open(self) -> None:
+        """Start the source."""
+        if not self._held:
+            self._held = True
+            self._shared.hold()
 
-        Raises:
-            MediaStreamError: the track was stopped.
-        """
-        fresh = await self._next(REPEAT if self._pts >= 0 else FIRST_PICTURE)
-        now = media_time()
-        if fresh is not None:
-            self._last, self._last_at, self._size = fresh, now, (fresh.width, fresh.height)
-        elif self._last is not None and now - self._last_at > HOLD:
-            self._last = None
-        shown = self._last or picture.card(*self._size, "NO PICTURE")
-        captured = fresh.pts if fresh is not None else None
-        self._pts = max(self._pts + 1, round(now / VIDEO_TIME_BASE) if captured is None else captured)
-        return picture.copy(shown, self._pts)
+    def start(self, codec: str, profile_level_id: str | None = None) -> None:
+        """``codec`` was negotiated (FFmpeg's name), with that profile of H.264."""
+        now = asyncio.get_running_loop().time()
+        self._codec, self._profile = codec, profile_level_id
+        self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now)
+        self._looked = now
+        self._current = self._shared.coding(codec, profile_level_id, 0)
+        self._reader = self._current.read()
 
-
-class OutgoingAudio(_Outgoing[av.AudioFrame]):
-    """The sound of a fan-out for one sender, in real time, silence where there is none."""
-
-    kind = "audio"
-
-    def __init__(self, sound: Fanout[av.AudioFrame]) -> None:
-        super().__init__(sound, AUDIO_QUEUE)
-        self._next_pts: int | None = None
-        self._lag = 0
-        self._late = 0
-
-    async def recv(self) -> av.AudioFrame:
-        """The next 20 ms of sound.
+    async def get(self) -> OutgoingFrame:
+        """The next picture: decodable with those before it.
 
         Raises:
-            MediaStreamError: the track was stopped.
+            StopAsyncIteration: it was stopped.
         """
         while True:
-            frame = await self._next(self._patience())
-            if frame is None:
-                return self._silence()
-            pts = self._moment(frame)
-            if pts is not None:
-                return self._send(frame.to_ndarray(), pts)
+            if self._reader is None:
+                raise StopAsyncIteration
+            self._look()
+            frame: OutgoingFrame | None = None
+            try:
+                async with asyncio.timeout(LOOK):
+                    frame = await self._reader.get()
+            except TimeoutError:
+                pass
+            frame = self._changed_over() or frame
+            if frame is not None and self._fits(frame):
+                self._last = frame
+                self._frames += 1
+                self._octets += frame.octets
+                return frame
 
-    def _patience(self) -> float:
-        """Seconds until silence must stand in for the next frame."""
-        if self._next_pts is None:
-            return SILENCE_AFTER
-        return (self._next_pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + SILENCE_AFTER - media_time()
+    def stop(self) -> None:
+        """May be called twice, and without a start."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._coming is not None:
+            self._coming[1].close()
+            self._coming = None
+        if self._held:
+            self._held = False
+            self._shared.release()
 
-    def _moment(self, frame: av.AudioFrame) -> int | None:
-        """The pts at which ``frame`` is sent, or ``None``: it is late, silence was sent for it, it is dropped.
-
-        A source that stays late has a latency that we did not expect: from then on all its sound moves by that much.
-        """
-        pts = (frame.pts or 0) + self._lag
-        if self._next_pts is None:
-            return pts
-        if pts > self._next_pts - AUDIO_FRAME_SAMPLES:
-            self._late = 0
-            return max(pts, self._next_pts)
-        self._late += 1
-        if self._late <= AUDIO_QUEUE:
+    def figures(self) -> SendingFigures | None:
+        """What was sent so far; ``None`` before the start."""
+        if self._chooser is None:
             return None
-        self._lag += self._next_pts - pts
-        return self._next_pts
+        encoding = self._current if isinstance(self._current, VideoEncoding) else None
+        size = self._last.size if self._last is not None else None
+        return SendingFigures(
+            codec=self._codec,
+            width=size[0] if size else None,
+            height=size[1] if size else None,
+            frames=self._frames,
+            octets=self._octets,
+            rung=self._chooser.rung,
+            passthrough=self._current is not None and encoding is None,
+            skipped=self._skipped,
+            encoder=encoding.counters if encoding is not None else EncoderCounters(),
+        )
 
-    def _silence(self) -> av.AudioFrame:
-        oldest = round((media_time() - SILENCE_AFTER) * AUDIO_RATE) - AUDIO_FRAME_SAMPLES
-        if self._next_pts is None or oldest - self._next_pts > AUDIO_QUEUE * AUDIO_FRAME_SAMPLES:
-            self._next_pts = max(0, oldest)
-        return self._send(np.zeros((1, 2 * AUDIO_FRAME_SAMPLES), np.int16), self._next_pts)
+    # --- what the viewer says ---
 
-    def _send(self, samples: npt.NDArray[Any], pts: int) -> av.AudioFrame:
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, pts, AUDIO_TIME_BASE
-        self._next_pts = pts + AUDIO_FRAME_SAMPLES
-        return frame
+    def request_key_frame(self) -> None:
+        """It lost a picture. A source's own H.264 brings a key frame by itself."""
+        if isinstance(self._current, VideoEncoding):
+            self._current.request_key_frame()
+
+    def estimate(self, bitrate: int) -> None:
+        """What it believes to have room for, in bit/s (REMB)."""
+        if self._chooser is not None:
+            self._chooser.estimate(bitrate, asyncio.get_running_loop().time())
+
+    def report(self, loss: float, rtt: float | None) -> None:
+        """Part of the packets that it lost lately, and the round trip in seconds."""
+        if self._chooser is not None:
+            self._chooser.report(loss, rtt, asyncio.get_running_loop().time())
+
+    # --- which coding ---
+
+    def _look(self) -> None:
+        """Every half second: is another coding the right one? Then that is read beside the one that is sent."""
+        assert self._chooser is not None
+        now = asyncio.get_running_loop().time()
+        if now - self._looked < LOOK:
+            return
+        sent = round((self._octets - self._looked_octets) * 8 / (now - self._looked))
+        self._looked, self._looked_octets = now, self._octets
+        self._chooser.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
+        wanted = self._shared.coding(self._codec, self._profile, self._chooser.look(sent, now))
+        if wanted is (self._coming[0] if self._coming is not None else self._current):
+            return
+        if self._coming is not None:
+            self._coming[1].close()
+            self._coming = None
+        if wanted is not self._current:
+            self._coming = wanted, wanted.read()
+
+    def _changed_over(self) -> OutgoingFrame | None:
+        """The key frame with which the coding that comes takes over, once there is one."""
+        if self._coming is None:
+            return None
+        coding, reader = self._coming
+        while (frame := reader.get_nowait()) is not None:
+            if frame.key and (self._last is None or frame.timestamp > self._last.timestamp):
+                assert self._reader is not None
+                self._reader.close()
+                self._current, self._reader, self._coming = coding, reader, None
+                self._lost = reader.dropped
+                return frame
+        return None
+
+    def _fits(self, frame: OutgoingFrame) -> bool:
+        """Whether ``frame`` can be sent: nothing that it refers to is missing, and time does not run back."""
+        assert self._reader is not None
+        if self._reader.dropped > self._lost:
+            self._lost, self._whole = self._reader.dropped, False
+        if frame.key:
+            self._whole = True
+        elif not self._whole:
+            self.request_key_frame()
+        if self._whole and (self._last is None or frame.timestamp > self._last.timestamp):
+            return True
+        self._skipped += 1
+        return False
+
+
+Outgoing = OutgoingVideo | OutgoingAudio

@@ -7,6 +7,7 @@ Sound fits into one packet.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Final
@@ -78,7 +79,7 @@ def _fragments(unit: bytes) -> list[bytes]:
     cuts = [len(body) * n // count for n in range(count + 1)]
     indicator, kind = unit[0] & _NRI | _FU_A, unit[0] & 0x1F
     packets = []
-    for n, (begin, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
         flags = _FU_START if n == 0 else _FU_END if n == count - 1 else 0
         packets.append(bytes([indicator, flags | kind]) + body[begin:end])
     return packets

@@ -56,12 +56,15 @@ _FRESH: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One coding of a picture. Size in pixels, ``fps`` pictures a second, ``bitrate`` in bit/s."""
+    """One coding of a picture. Size in pixels, ``bitrate`` in bit/s."""
 
     width: int
     height: int
     fps: float
+    """Pictures a second, about."""
     bitrate: int
+    thinned: bool = False
+    """Whether pictures that come faster are left out."""
 
 
 def suitable_bitrate(width: int, height: int, fps: float) -> int:
@@ -73,11 +76,12 @@ def ladder(width: int, height: int, fps: float, max_bitrate: int | None = None) 
     """The rungs for a picture, the full one first. ``max_bitrate``: bit/s that none may exceed."""
     rungs: list[Rung] = []
     for scale in _SCALES:
-        rate = fps if scale > _SCALES[-1] else fps / 2
+        thinned = scale == _SCALES[-1]
+        rate = fps / 2 if thinned else fps
         size = (even(width * scale), even(height * scale))
         bitrate = min(suitable_bitrate(*size, rate), max_bitrate or MAX_BITRATE)
         if not rungs or bitrate <= rungs[-1].bitrate * _WORTH_IT:
-            rungs.append(Rung(*size, rate, bitrate))
+            rungs.append(Rung(*size, rate, bitrate, thinned))
     return tuple(rungs)
 
 
@@ -141,7 +145,7 @@ class Chooser:
 
     def _down(self, estimate: float | None, now: float) -> None:
         lowest = len(self.bitrates) - 1
-        if self.rung == lowest:
+        if self.rung >= lowest:
             return
         if self._on_trial:
             self._up_after = min(self._up_after * 2, _UP_AFTER_MOST)

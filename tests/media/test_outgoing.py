@@ -1,205 +1,306 @@
-"""Outgoing tracks: they never end, and what they send is always in time."""
+"""What one call sends of what all calls share."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import av
-import numpy as np
 import pytest
-from aiortc.mediastreams import MediaStreamError
-from av.video.frame import PictureType
 
 from peer.media import outgoing
 from peer.media.fanout import Fanout
-from peer.media.frames import AUDIO_RATE, VIDEO_TIME_BASE, media_time
-from peer.media.outgoing import OutgoingAudio, OutgoingVideo
-from peer.media.pattern import Pattern, read_pattern, sound
+from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame, OutgoingFrame, media_time
+from peer.media.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.media.passthrough import Fitness
+from peer.media.pattern import Pattern
+from peer.media.relay import PassthroughRelay
+from peer.media.rungs import ladder
 
-_CANVAS = Pattern(320, 180, 30)
-
-
-def _picture(number: int, moment: float | None = None) -> av.VideoFrame:
-    frame = _CANVAS.picture(number)
-    frame.pts = round((media_time() if moment is None else moment) / VIDEO_TIME_BASE)
-    return frame
+SIZE = (640, 360)
 
 
-def _number(frame: av.VideoFrame) -> int | None:
-    reading = read_pattern(frame.to_ndarray(format="gray"))
-    return reading.frame if reading is not None else None
+class Studio:
+    """A source, and what is shared of it."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, relay: PassthroughRelay | None = None) -> None:
+        self.calls: list[str] = []
+        self.pictures: Fanout[av.VideoFrame] = Fanout(
+            lambda: self.calls.append("open"), lambda: self.calls.append("close")
+        )
+        self.shared = SharedVideo(tasks, self.pictures, size=SIZE, relay=relay)
+        self._canvas = Pattern(*SIZE, 30)
+        self._numbers = itertools.count()
+        self._viewers: list[OutgoingVideo] = []
+
+    def draw(self) -> None:
+        frame = self._canvas.picture(next(self._numbers))
+        frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
+        self.pictures.put(frame)
+
+    def viewer(self, codec: str = "vp8", profile: str | None = None) -> OutgoingVideo:
+        made = OutgoingVideo(self.shared)
+        made.open()
+        made.start(codec, profile)
+        self._viewers.append(made)
+        return made
+
+    async def show(self, *viewers: OutgoingVideo) -> list[OutgoingFrame]:
+        """Draw until each of them has got another picture."""
+        waiting = [asyncio.ensure_future(viewer.get()) for viewer in viewers]
+        async with asyncio.timeout(20):
+            while not all(each.done() for each in waiting):
+                self.draw()
+                await asyncio.wait(waiting, timeout=0.02)
+        return [await each for each in waiting]
+
+    def close(self) -> None:
+        for viewer in self._viewers:
+            viewer.stop()
 
 
-def _now_pts() -> int:
-    return round(media_time() * AUDIO_RATE)
+@asynccontextmanager
+async def studio() -> AsyncIterator[Studio]:
+    async with asyncio.TaskGroup() as tasks:
+        made = Studio(tasks)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
-def _is_silent(frame: av.AudioFrame) -> bool:
-    return not np.any(frame.to_ndarray())
+async def test_viewers_of_one_codec_get_the_same_packets() -> None:
+    async with studio() as made:
+        one, other = made.viewer(), made.viewer()
+        first = await made.show(one, other)
+        then = await made.show(one, other)
+        assert first[0] is first[1] and then[0] is then[1]
+        assert first[0].key and first[0].size == SIZE
 
 
-async def test_a_waiting_picture_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "FIRST_PICTURE", 60.0)
-    source: Fanout[av.VideoFrame] = Fanout()
-    track = OutgoingVideo(source)
-    track.open()
-    source.put(_picture(1))
-    async with asyncio.timeout(5):
-        assert _number(await track.recv()) == 1
+async def test_viewers_of_two_codecs_get_pictures_of_one_source() -> None:
+    async with studio() as made:
+        vp8, h264 = await made.show(made.viewer("vp8"), made.viewer("h264"))
+        assert vp8.key and h264.key and vp8.payloads != h264.payloads
+        assert made.calls == ["open"]
 
 
-async def test_the_newest_picture_wins_and_the_others_are_counted() -> None:
-    source: Fanout[av.VideoFrame] = Fanout()
-    track = OutgoingVideo(source)
-    track.open()
-    for number in range(5):
-        source.put(_picture(number))
-    assert _number(await track.recv()) == 4
-    assert track.dropped == 4
+async def test_the_source_is_open_from_the_ring_to_the_last_stop() -> None:
+    async with studio() as made:
+        ringing = OutgoingVideo(made.shared)
+        assert made.calls == []
+        ringing.open()
+        assert made.calls == ["open"]
+        viewer = made.viewer()
+        ringing.stop()
+        await made.show(viewer)
+        assert made.calls == ["open"]
+        viewer.stop()
+        viewer.stop()
+        assert made.calls == ["open", "close"]
 
 
-async def test_a_card_is_sent_soon_when_the_source_gives_nothing() -> None:
-    track = OutgoingVideo(Fanout(), size=(640, 480))
-    async with asyncio.timeout(5):
-        card = await track.recv()
-    assert (card.width, card.height, _number(card)) == (640, 480, None)
+async def test_a_picture_that_came_while_it_rang_is_sent_at_once() -> None:
+    async with studio() as made:
+        viewer = OutgoingVideo(made.shared)
+        viewer.open()
+        made.draw()
+        viewer.start("vp8")
+        async with asyncio.timeout(5):
+            assert (await viewer.get()).key
+        assert made.shared.encoding("vp8", 0).counters.frames == 1
+        viewer.stop()
 
 
-async def test_the_last_picture_is_repeated_then_a_card_of_its_size_then_the_source_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(outgoing, "REPEAT", 0.02)
-    monkeypatch.setattr(outgoing, "HOLD", 0.1)
-    source: Fanout[av.VideoFrame] = Fanout()
-    track = OutgoingVideo(source)
-    track.open()
-    source.put(_picture(3))
-    sent = [await track.recv() for _ in range(8)]
-    numbers = [_number(frame) for frame in sent]
-    assert numbers[:2] == [3, 3]
-    assert numbers[-1] is None
-    assert {(frame.width, frame.height) for frame in sent} == {(320, 180)}
-    source.put(_picture(4))
-    assert _number(await track.recv()) == 4
+async def test_stop_ends_a_get_that_waits() -> None:
+    async with studio() as made:
+        for viewer in (made.viewer(), OutgoingAudio(SharedAudio(asyncio.TaskGroup(), Fanout()))):
+            waiting = asyncio.ensure_future(viewer.get())
+            asyncio.get_running_loop().call_soon(viewer.stop)
+            with pytest.raises(StopAsyncIteration):
+                while True:
+                    async with asyncio.timeout(5):
+                        await waiting
+                    waiting = asyncio.ensure_future(viewer.get())
 
 
-async def test_stamps_are_those_of_the_capture_and_strictly_increase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "REPEAT", 0.01)
-    source: Fanout[av.VideoFrame] = Fanout()
-    track = OutgoingVideo(source)
-    track.open()
-    captured = _picture(1, media_time() - 0.05)
-    source.put(captured)
-    first = await track.recv()
-    repeated = await track.recv()
-    source.put(_picture(2, media_time() - 0.5))
-    late = await track.recv()
-    assert first.pts == captured.pts
-    assert first.pts < repeated.pts < late.pts
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Looks at what a viewer has room for at each picture."""
+    monkeypatch.setattr(outgoing, "LOOK", 0.01)
+    yield
 
 
-async def test_an_encoder_may_write_to_what_it_gets() -> None:
-    source: Fanout[av.VideoFrame] = Fanout()
-    one, other = OutgoingVideo(source), OutgoingVideo(source)
-    one.open()
-    other.open()
-    source.put(_picture(1))
-    (await one.recv()).pict_type = PictureType.I
-    assert (await other.recv()).pict_type == PictureType.NONE
+async def test_a_slow_viewer_moves_to_a_smaller_picture_and_the_other_keeps_its_own(often: None) -> None:
+    async with studio() as made:
+        slow, fast = made.viewer(), made.viewer()
+        frames = await made.show(slow, fast)
+        sizes, changes = {SIZE}, []
+        while len(sizes) < 2:
+            slow.estimate(20_000)
+            slow.report(0.5, 0.02)
+            frame, theirs = await made.show(slow, fast)
+            assert theirs.size == SIZE
+            if frame.size not in sizes and frame.size is not None:
+                sizes.add(frame.size)
+                changes.append(frame)
+            assert frame.timestamp > frames[0].timestamp
+            frames = [frame]
+        assert changes[0].key, "the first of the new size can be decoded"
+        figures, other = slow.figures(), fast.figures()
+        assert figures is not None and other is not None
+        assert (figures.width, figures.height) == changes[0].size and figures.rung > 0 == other.rung
+        smallest = ladder(*SIZE, 30)[-1]
+        assert changes[0].size in {(rung.width, rung.height) for rung in ladder(*SIZE, 30)[1:]}, smallest
 
 
-async def test_the_first_reader_opens_and_stop_closes_the_source() -> None:
-    calls: list[str] = []
-    source: Fanout[av.VideoFrame] = Fanout(lambda: calls.append("open"), lambda: calls.append("close"))
-    one, other = OutgoingVideo(source), OutgoingVideo(source)
-    assert calls == []
-    await asyncio.gather(one.recv(), other.recv())
-    one.stop()
-    assert calls == ["open"]
-    other.stop()
-    assert calls == ["open", "close"]
+async def test_nobody_on_a_rung_means_no_encoding_of_it(often: None) -> None:
+    async with studio() as made:
+        viewer = made.viewer()
+        await made.show(viewer)
+        while (figures := viewer.figures()) is not None and figures.width == SIZE[0]:
+            viewer.estimate(20_000)
+            viewer.report(0.5, 0.02)
+            await made.show(viewer)
+        full = made.shared.encoding("vp8", 0).counters.frames
+        for _ in range(5):
+            await made.show(viewer)
+        assert made.shared.encoding("vp8", 0).counters.frames <= full + 1
 
 
-@pytest.mark.parametrize("make", [OutgoingVideo, OutgoingAudio])
-async def test_stop_ends_a_recv_that_waits(make: type[OutgoingVideo] | type[OutgoingAudio]) -> None:
-    track = make(Fanout())  # type: ignore[arg-type]
-    await track.recv()
-    waiting = asyncio.ensure_future(track.recv())
-    asyncio.get_running_loop().call_soon(track.stop)
-    with pytest.raises(MediaStreamError):
-        await asyncio.wait_for(waiting, 5)
-    with pytest.raises(MediaStreamError):
-        await track.recv()
+async def test_a_viewer_that_was_too_slow_goes_on_at_a_key_frame() -> None:
+    async with studio() as made:
+        slow, fast = made.viewer(), made.viewer()
+        await made.show(slow, fast)
+        for _ in range(70):  # more than waits for anybody
+            await made.show(fast)
+        [frame] = await made.show(slow)
+        assert frame.key
+        figures = slow.figures()
+        assert figures is not None and figures.skipped > 0
 
 
-@pytest.mark.parametrize("make", [OutgoingVideo, OutgoingAudio])
-async def test_a_source_that_is_closed_for_good_ends_nothing_and_spins_nothing(
-    make: type[OutgoingVideo] | type[OutgoingAudio], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outgoing, "REPEAT", 0.05)
-    source: Fanout[object] = Fanout()
-    track = make(source)  # type: ignore[arg-type]
-    await track.recv()
-    source.close()
-    started = media_time()
-    for _ in range(4):
-        await track.recv()
-    assert media_time() - started > 0.06
+# --- H.264 of the source ---
 
 
-async def test_sound_passes_as_it_was_captured() -> None:
-    source: Fanout[av.AudioFrame] = Fanout()
-    track = OutgoingAudio(source)
-    track.open()
-    start = _now_pts()
-    for n in range(5):
-        source.put(sound(start // 960 * 960 + 960 * n))
-    sent = [await track.recv() for _ in range(5)]
-    assert [frame.pts for frame in sent] == [start // 960 * 960 + 960 * n for n in range(5)]
-    assert {(frame.samples, frame.format.name, frame.layout.name) for frame in sent} == {(960, "s16", "stereo")}
-    assert not any(_is_silent(frame) for frame in sent)
+def stream(count: int) -> list[EncodedFrame]:
+    """Pictures of a Constrained Baseline stream, each tenth a key frame."""
+    context = av.CodecContext.create("libx264", "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = *SIZE, "yuv420p"
+    context.time_base, context.profile = VIDEO_TIME_BASE, "Baseline"
+    context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "10", "x264-params": "keyint=10:scenecut=0"}
+    canvas, start = Pattern(*SIZE, 30), round(media_time() / VIDEO_TIME_BASE)
+    coded = []
+    for n in range(count):
+        frame = canvas.picture(n)
+        frame.pts = start + n * 3000
+        [packet] = context.encode(frame)
+        coded.append(
+            EncodedFrame(
+                kind="video",
+                codec="h264",
+                data=bytes(packet),
+                timestamp=start + n * 3000,
+                clock_rate=90_000,
+                key=packet.is_keyframe,
+                arrival=0.0,
+                ntp=None,
+            )
+        )
+    return coded
 
 
-async def test_silence_fills_in_real_time_and_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "AUDIO_QUEUE", 1000)  # this machine may be busy with other tests
-    track = OutgoingAudio(Fanout())
-    started = media_time()
-    sent = [await track.recv() for _ in range(20)]
-    assert media_time() - started > 0.35
-    assert all(_is_silent(frame) for frame in sent)
-    assert np.diff([frame.pts for frame in sent]).tolist() == [960] * 19
+class Camera:
+    """H.264 that a source delivers."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, max_bitrate: int | None = None) -> None:
+        self.encoded: Fanout[EncodedFrame] = Fanout()
+        self.fitness = Fitness()
+        self.relay = PassthroughRelay(tasks, self.encoded, self.fitness, max_bitrate)
+        self.coming = stream(60)
+
+    async def deliver(self, count: int = 1) -> None:
+        for _ in range(count):
+            frame = self.coming.pop(0)
+            self.fitness.observe(frame)
+            self.encoded.put(frame)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
 
-async def test_sound_for_which_silence_was_sent_is_dropped() -> None:
-    source: Fanout[av.AudioFrame] = Fanout()
-    track = OutgoingAudio(source)
-    last = [await track.recv() for _ in range(8)][-1]
-    source.put(sound(last.pts // 960 * 960 - 960))
-    source.put(sound(last.pts // 960 * 960 + 1920))
-    frame = await track.recv()
-    assert frame.pts == last.pts // 960 * 960 + 1920
-    assert not _is_silent(frame)
+async def test_h264_of_the_source_is_sent_as_it_came_and_who_comes_later_begins_at_its_key_frame() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        made = Studio(tasks, camera.relay)
+        ringing = OutgoingVideo(made.shared)
+        ringing.open()
+        await camera.deliver(3)
+        one = made.viewer("h264", "42e01f")
+        async with asyncio.timeout(5):
+            assert [(await one.get()).key for _ in range(3)] == [True, False, False]
+            other = made.viewer("h264", "42e01f")
+            await camera.deliver()
+            assert [(await other.get()).key for _ in range(4)] == [True, False, False, False]
+        figures = one.figures()
+        assert figures is not None and figures.passthrough
+        assert made.calls == [], "no picture was decoded, none encoded"
+        ringing.stop()
+        made.close()
+        assert camera.encoded.readers == 0
 
 
-async def test_a_source_with_an_unexpected_latency_is_heard_all_the_same() -> None:
-    source: Fanout[av.AudioFrame] = Fanout()
-    track = OutgoingAudio(source)
-    loud = 0
-    stamps = [(await track.recv()).pts]
-    for _ in range(60):
-        source.put(sound(_now_pts() // 960 * 960 - 24_000))
-        frame = await track.recv()
-        stamps.append(frame.pts)
-        loud += not _is_silent(frame)
-    assert stamps == sorted(set(stamps))
-    assert loud > 10
+async def test_who_cannot_take_it_gets_it_encoded_anew(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        made = Studio(tasks, camera.relay)
+        viewer = made.viewer("vp8")
+        await camera.deliver(2)
+        [frame] = await made.show(viewer)
+        figures = viewer.figures()
+        assert frame.key and figures is not None and not figures.passthrough
+        made.close()
 
 
-async def test_after_a_long_stall_silence_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    track = OutgoingAudio(Fanout())
-    first = await track.recv()
-    started = media_time()
-    monkeypatch.setattr(outgoing, "media_time", lambda: media_time() + 10)
-    frame = await track.recv()
-    assert frame.pts - first.pts > 9 * AUDIO_RATE
-    assert media_time() - started < 1
+async def test_what_was_not_seen_yet_is_taken_over_at_its_next_key_frame(often: None) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        made = Studio(tasks, camera.relay)
+        viewer = made.viewer("h264", "42e01f")
+        [first] = await made.show(viewer)
+        assert first.key
+        frames = [first]
+        while not ((figures := viewer.figures()) and figures.passthrough):
+            await camera.deliver()
+            frames += await made.show(viewer)
+        assert frames[-1].key
+        stamps = [frame.timestamp for frame in frames]
+        assert stamps == sorted(set(stamps))
+        made.close()
+
+
+async def test_more_bitrate_than_was_allowed_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks, max_bitrate=10_000)
+        camera.relay.hold()
+        clock = itertools.count(1000, 1)
+        monkeypatch.setattr("peer.media.relay.media_time", lambda: next(clock) * 0.5)
+        await camera.deliver(20)
+        why = camera.relay.refusal("42e01f")
+        assert why is not None and "kbit/s" in why
+        camera.relay.release()
+
+
+async def test_a_silent_source_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        camera.relay.hold()
+        await camera.deliver(3)
+        assert camera.relay.refusal("42e01f") is None
+        later = media_time() + 2
+        monkeypatch.setattr("peer.media.relay.media_time", lambda: later)
+        assert camera.relay.refusal("42e01f") == "it is silent"
+        camera.relay.release()

@@ -1,0 +1,228 @@
+"""Our sender on the engine's connection, with the bare engine at the other end: the contract of ``peer.sending``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import av
+import numpy as np
+import pytest
+from aiortc import RTCPeerConnection, RTCRtpSender
+from aiortc.rtp import RtcpPsfbPacket, RtpPacket
+
+from peer import engine
+from peer.media.fanout import Fanout
+from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, media_time
+from peer.media.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.media.pattern import Pattern, read_pattern
+from peer.sending import HISTORY, Sending
+from tests.waiting import until
+
+SIZE = (320, 240)
+
+
+class Wire:
+    """``far`` sends by ``sending`` what is drawn; ``near`` is the engine as it is."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, kind: str, near: RTCPeerConnection, far: RTCPeerConnection) -> None:
+        self.near, self.far = near, far
+        self.pictures: Fanout[av.VideoFrame] = Fanout()
+        self.sound: Fanout[av.AudioFrame] = Fanout()
+        self.media: Outgoing = (
+            OutgoingVideo(SharedVideo(tasks, self.pictures, size=SIZE))
+            if kind == "video"
+            else OutgoingAudio(SharedAudio(tasks, self.sound))
+        )
+        self.sending: Sending
+        self.packets: list[RtpPacket] = []
+        self.lose: Callable[[RtpPacket], bool] = lambda packet: False
+        self._canvas = Pattern(*SIZE, 30)
+        self._number = 0
+
+    @property
+    def receiver(self) -> Any:
+        return self.near.getReceivers()[0]
+
+    def feed(self) -> None:
+        """One picture, and 20 ms of sound."""
+        self._number += 1
+        frame = self._canvas.picture(self._number)
+        frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
+        self.pictures.put(frame)
+        sound = av.AudioFrame.from_ndarray(np.full((1, 2 * AUDIO_FRAME_SAMPLES), 99, np.int16), "s16", "stereo")
+        sound.pts, sound.time_base, sound.sample_rate = round(media_time() * AUDIO_RATE), AUDIO_TIME_BASE, AUDIO_RATE
+        self.sound.put(sound)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.feed()
+                await asyncio.sleep(0.02)
+
+    async def see(self, count: int) -> list[Any]:
+        """Decoded frames at the other end."""
+        seen: list[Any] = []
+
+        async def read() -> None:
+            while len(seen) < count:
+                seen.append(await self.receiver.track.recv())
+
+        reading = asyncio.ensure_future(read())
+        await self.until(reading.done)
+        await reading
+        return seen
+
+
+@asynccontextmanager
+async def wire(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> AsyncIterator[Wire]:
+    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    async with asyncio.TaskGroup() as tasks:
+        made = Wire(tasks, kind, near, far)
+        transceiver = far.addTransceiver(kind, direction="sendonly")
+        made.sending = Sending(transceiver.sender, made.media)
+        made.media.open()
+        wanted = (codec, "rtx") if rtx else (codec,)
+        known = [c for c in RTCRtpSender.getCapabilities(kind).codecs if c.name.lower() in wanted]
+        transceiver.setCodecPreferences(known)
+        await far.setLocalDescription(await far.createOffer())
+        await near.setRemoteDescription(far.localDescription)
+        receiver = made.receiver
+        handle = receiver._handle_rtp_packet
+
+        async def watch(packet: RtpPacket, arrival_time_ms: int) -> None:
+            made.packets.append(packet)
+            if not made.lose(packet):
+                await handle(packet, arrival_time_ms=arrival_time_ms)
+
+        receiver._handle_rtp_packet = watch
+        await near.setLocalDescription(await near.createAnswer())
+        await far.setRemoteDescription(near.localDescription)
+        try:
+            await until(lambda: near.connectionState == far.connectionState == "connected")
+            yield made
+        finally:
+            made.media.stop()
+            await asyncio.gather(engine.close(near), engine.close(far))
+
+
+@pytest.mark.parametrize("codec", ["vp8", "h264"])
+async def test_the_engine_decodes_what_we_send(codec: str) -> None:
+    async with wire(codec=codec) as made:
+        shown = await made.see(10)
+        numbers = [read_pattern(frame.to_ndarray(format="gray")) for frame in shown]
+        assert all(reading is not None for reading in numbers)
+        assert (shown[0].width, shown[0].height) == SIZE
+
+
+@pytest.mark.parametrize("codec", ["opus", "pcmu", "g722"])
+async def test_the_engine_hears_what_we_send(codec: str) -> None:
+    async with wire("audio", codec) as made:
+        heard = await made.see(20)
+        assert sum(frame.samples / frame.sample_rate for frame in heard) == pytest.approx(0.4)
+
+
+async def test_packets_say_what_they_must() -> None:
+    async with wire() as made:
+        await made.until(lambda: sum(packet.marker for packet in made.packets) > 5)
+        transceiver = made.far.getTransceivers()[0]
+        packets = made.packets
+        assert {packet.ssrc for packet in packets} == {cast(Any, transceiver.sender)._ssrc}
+        assert {packet.extensions.mid for packet in packets} == {transceiver.mid}
+        assert all(packet.extensions.abs_send_time is not None for packet in packets)
+        numbers = [packet.sequence_number for packet in packets]
+        assert numbers == [(numbers[0] + n) & 0xFFFF for n in range(len(numbers))]
+        by_picture: dict[int, list[int]] = {}
+        for packet in packets:
+            by_picture.setdefault(packet.timestamp, []).append(packet.marker)
+        complete = list(by_picture.values())[:-1]
+        assert all(marks == [0] * (len(marks) - 1) + [1] for marks in complete)
+
+
+async def test_sender_reports_tell_when_a_picture_was_taken() -> None:
+    async with wire() as made:
+        await made.until(lambda: made.packets)
+        sender = cast(Any, made.sending.sender)
+        await made.until(lambda: sender._RTCRtpSender__lsr is not None)
+        ntp = sender._RTCRtpSender__ntp_timestamp / (1 << 32) - 2_208_988_800
+        taken = (sender._RTCRtpSender__rtp_timestamp - made.sending._origin & 0xFFFFFFFF) / 90_000
+        assert time.time() - ntp == pytest.approx(media_time() - taken, abs=0.02)
+        stats = await made.far.getStats()
+        sent = next(entry for entry in stats.values() if entry.type == "outbound-rtp")
+        assert sent.packetsSent >= len(made.packets) > 0 and sent.bytesSent > 0
+
+
+@pytest.mark.parametrize("rtx", [True, False])
+async def test_what_was_lost_is_sent_again(rtx: bool) -> None:
+    async with wire(rtx=rtx) as made:
+        await made.see(3)
+        lost: list[int] = []
+
+        def lose(packet: RtpPacket) -> bool:
+            if len(lost) < 3 and packet.sequence_number % 4 == 0 and packet.sequence_number not in lost:
+                lost.append(packet.sequence_number)
+                return True
+            return False
+
+        made.lose = lose
+        await made.until(lambda: made.sending.retransmitted >= 3)
+        made.lose = lambda packet: False
+        assert len(await made.see(10)) == 10
+        assert len(made.sending._history) <= HISTORY
+
+
+async def test_a_request_for_a_key_frame_is_met() -> None:
+    async with wire() as made:
+        await made.see(3)
+
+        def keys() -> int:
+            starts = [packet.payload for packet in made.packets if packet.payload[:1] == b"\x10"]
+            return sum(not payload[1] & 1 for payload in starts)
+
+        before = keys()
+        await made.receiver._send_rtcp_pli(cast(Any, made.sending.sender)._ssrc)
+        await made.until(lambda: keys() > before)
+
+
+async def test_a_viewers_reports_and_estimates_reach_what_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, float | None]] = []
+    monkeypatch.setattr(OutgoingVideo, "report", lambda self, loss, rtt: told.append(("report", loss, rtt)))
+    monkeypatch.setattr(OutgoingVideo, "estimate", lambda self, bitrate: told.append(("estimate", bitrate, None)))
+    async with wire() as made:
+        await made.until(lambda: any(what == "report" and rtt is not None for what, _, rtt in told))
+        assert all(loss == 0 for what, loss, _ in told if what == "report")
+        assert all(0 <= rtt < 5 for _, _, rtt in told if rtt is not None)
+        estimates = [bitrate for what, bitrate, _ in told if what == "estimate"]
+        await made.until(lambda: estimates or any(what == "estimate" for what, _, _ in told))
+
+
+async def test_estimates_that_cannot_be_read_are_passed_over() -> None:
+    async with wire() as made:
+        await made.see(1)
+        await made.sending._rtcp(RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=2, fci=b"REMB"))
+        await made.see(1)
+
+
+async def test_a_sender_ends_with_its_connection_and_lets_go_of_the_source() -> None:
+    async with wire() as made:
+        await made.see(1)
+        assert made.pictures.readers == 2, "the encoder's, and the one from when it rang"
+        await made.far.close()
+        await until(lambda: made.pictures.readers == 0)
+
+
+async def test_a_failure_of_ours_ends_no_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wire() as made:
+        await made.see(1)
+
+        async def broken(self: OutgoingVideo) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(OutgoingVideo, "get", broken)
+        await made.until(lambda: "a sender failed" in caplog.text)
+        assert made.far.connectionState == "connected"

@@ -15,7 +15,7 @@ LAYERS = (
     {"exchange"},
     {"presentation", "connection", "measure"},
     {"call"},
-    {"engine", "reception", "transport_path", "script"},
+    {"engine", "reception", "sending", "transport_path", "script"},
     {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config"},
     {"protocol", "events"},
     {"errors"},
@@ -23,7 +23,7 @@ LAYERS = (
 """Of ``peer``, from the top. A module imports from its own layer or those below."""
 
 HOMES = {
-    "aiortc": {"peer.connection", "peer.engine", "peer.media.outgoing", "peer.reception", "peer.transport_path"},
+    "aiortc": {"peer.connection", "peer.engine", "peer.reception", "peer.sending", "peer.transport_path"},
     "aioice": {"peer.connection", "peer.ice"},
     "websockets": {"peer.signaling", "server.client", "server.frames"},
     "cv2": {"peer.media.window_child"},
@@ -32,7 +32,7 @@ HOMES = {
 
 PURE = (
     "negotiation", "directory", "script", "protocol", "events", "errors", "config", "cli.redial", "media.spec",
-    "media.h264", "media.passthrough",
+    "media.h264", "media.passthrough", "media.payload", "media.rungs",
     "rtp.bandwidth", "rtp.losses", "rtp.packet", "rtp.payload", "rtp.pictures", "rtp.sequence", "rtp.sounds",
     "rtp.statistics",
 )  # fmt: skip

@@ -358,12 +358,17 @@ class Connection:
                 self._emit(n.MediaSilent(self.generation))
 
 
-def _preferences(codecs: Sequence[str], profile_level_id: str | None = None) -> list[Any]:
-    """What is negotiated, the best first; of H.264 the profile of ``profile_level_id`` before the others, if it is
-    known: the first one that both sides have is what is sent."""
+def _preferences(codecs: Sequence[str], own: str | None = None) -> list[Any]:
+    """What is negotiated, the best first: of each kind, the first one that both sides have is what is sent.
+
+    ``own``: the profile-level-id of H.264 that the source delivers; first comes who takes just that, then who takes
+    that and more.
+    """
     wanted = [f"video/{codec}".lower() for codec in codecs] + ["video/rtx"]
     known = RTCRtpSender.getCapabilities("video").codecs
-    if profile_level_id is not None:
-        name = passthrough.profile(profile_level_id)
-        known = sorted(known, key=lambda c: passthrough.profile(c.parameters.get("profile-level-id", "")) != name)
+    if own is not None:
+        name = passthrough.profile(own)
+        taken = [str(codec.parameters.get("profile-level-id", "")) for codec in known]
+        ranks = [(passthrough.profile(one) != name, not passthrough.decodes(one, own)) for one in taken]
+        known = [known[n] for n in sorted(range(len(known)), key=ranks.__getitem__)]
     return [c for mime in wanted for c in known if c.mimeType.lower() == mime]

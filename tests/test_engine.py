@@ -6,9 +6,12 @@ When one of these fails after an upgrade, read ``peer/engine.py`` and ``peer/ice
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
+from aiortc.codecs import CODECS
+from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
 from peer import engine
 from tests.line import line
@@ -86,3 +89,45 @@ async def test_an_rsa_certificate_can_be_met() -> None:
     assert "ECDHE-RSA-AES128-GCM-SHA256" in suites
     assert "ECDHE-ECDSA-AES128-GCM-SHA256" in suites
     await connection.close()
+
+
+_STOCK = ["42001f", "42e01f"]
+
+
+def _profiles(sdp: str) -> list[str]:
+    return re.findall(r"profile-level-id=(\w+)", sdp)
+
+
+async def test_main_and_high_are_negotiated_behind_the_profiles_that_everybody_has() -> None:
+    """Without the hook: Baseline and Constrained Baseline only."""
+    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near.addTransceiver("video")
+    offer = await near.createOffer()
+    assert _profiles(offer.sdp) == [*_STOCK, *engine.H264_PROFILES]
+    assert offer.sdp.count("packetization-mode=1") == 4
+    types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
+    assert len(types) == len(set(types))
+    assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)
+    await far.setRemoteDescription(offer)
+    assert _profiles((await far.createAnswer()).sdp) == [*_STOCK, *engine.H264_PROFILES]
+    await near.close()
+    await far.close()
+
+
+async def test_who_does_not_know_main_and_high_negotiates_what_it_knows() -> None:
+    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near.addTransceiver("video")
+    offer = await near.createOffer()
+    with pytest.MonkeyPatch.context() as patch:  # as the engine is without us
+        patch.setitem(CODECS, "video", [codec for codec in CODECS["video"] if (codec.payloadType or 0) < 103])
+        await far.setRemoteDescription(offer)
+        answer = await far.createAnswer()
+    assert _profiles(answer.sdp) == _STOCK
+    await near.setLocalDescription(offer)
+    await far.setLocalDescription(answer)
+    await near.setRemoteDescription(answer)
+    (transceiver,) = near.getTransceivers()
+    negotiated = [codec.parameters.get("profile-level-id", codec.name) for codec in transceiver._codecs]
+    assert [name for name in negotiated if name != "rtx"] == ["VP8", *_STOCK]
+    await near.close()
+    await far.close()

@@ -79,6 +79,12 @@ def profile(profile_level_id: str) -> str:
     return _NAMES.get(idc, f"number {idc}")
 
 
+def decodes(taken: str, own: str) -> bool:
+    """Whether who takes the profile of the first profile-level-id can decode a stream of the second."""
+    name = profile(own)
+    return (_CONSTRAINED_BASELINE if name == _BASELINE else name) in _WITHIN.get(profile(taken), {profile(taken)})
+
+
 class Fitness:
     """Watches one stream. ``size`` and ``fps`` bound what may be sent, as ``--size`` and ``--fps`` ask for it."""
 
@@ -137,15 +143,14 @@ class Fitness:
         """Why the stream cannot be sent to who negotiated ``profile_level_id``; ``None``: it can, right now."""
         if self._codec != "h264":
             return f"not H.264 but {self._codec}"
-        return self._unsuitable(profile(profile_level_id)) or (None if self._seen else "not seen yet")
+        return self._unsuitable(profile_level_id) or (None if self._seen else "not seen yet")
 
     def _unsuitable(self, taken: str) -> str | None:
         sps = self._sps
         if sps is None:
             return "its parameter set cannot be read" if self._seen else None
-        own = profile(sps.profile_level_id)
-        if (_CONSTRAINED_BASELINE if own == _BASELINE else own) not in _WITHIN.get(taken, {taken}):
-            return f"its profile is {own}, the viewer takes {taken}"
+        if not decodes(taken, sps.profile_level_id):
+            return f"its profile is {profile(sps.profile_level_id)}, the viewer takes {profile(taken)}"
         if self._reordered or sps.reorder:
             return "it has B-frames"
         if sps.interlaced:

@@ -13,13 +13,16 @@ import pytest
 from peer.errors import MediaError
 from peer.media import devices, input
 from peer.media.fanout import Fanout
-from peer.media.frames import EncodedFrame
+from peer.media.frames import EncodedFrame, media_time
 from peer.media.input import Input, Source, SourceBack, SourceLost
 from peer.media.mailbox import Media
 from peer.media.pattern import Pattern, read_pattern
 from peer.media.source import LocalMedia, open_sources
 from peer.media.spec import parse_audio, parse_video
 from tests.media.clips import write_clip, write_h264
+
+DEADLINE = 20.0
+"""Seconds for what a busy machine does in one or two."""
 
 _PICTURE = Pattern(64, 64, 30).picture(0)
 
@@ -34,7 +37,7 @@ async def _open(video: str, audio: str) -> LocalMedia:
 
 async def _gone(name: str) -> None:
     for thread in _threads(name):
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, DEADLINE)
         assert not thread.is_alive()
 
 
@@ -43,7 +46,7 @@ async def test_the_test_source_gives_both_kinds_from_one_thread() -> None:
     assert media.video is not None
     assert media.audio is not None
     with media.video.read() as pictures, media.audio.read(8) as sound:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             picture, piece = await pictures.get(), await sound.get()
         assert read_pattern(picture.to_ndarray(format="gray")) is not None
         assert (picture.width, picture.height) == (320, 180)
@@ -103,7 +106,7 @@ async def test_a_file_for_both_is_opened_once(tmp_path: Path) -> None:
     assert media.video is not None
     assert media.audio is not None
     with media.audio.read(8) as sound, media.video.read(8) as pictures:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             assert abs((await sound.get()).time - (await pictures.get()).time) < 0.5
     await media.close()
     await asyncio.gather(_gone(clip))
@@ -114,10 +117,12 @@ async def test_a_file_starts_with_its_first_reader_and_stays_open_at_its_end(tmp
     media = await _open(clip, "none")
     assert media.video is not None
     assert _threads(clip) == []
+    began = media_time()
     with media.video.read(30) as pictures:
-        async with asyncio.timeout(5):
-            numbers = [read_pattern((await pictures.get()).to_ndarray(format="gray")) for _ in range(9)]
-        assert [reading.frame for reading in numbers if reading] == list(range(9))
+        picture = await asyncio.wait_for(pictures.get(), DEADLINE)  # a busy machine skips some, the first one too
+        reading = read_pattern(picture.to_ndarray(format="gray"))
+        assert reading is not None
+        assert picture.time - reading.frame / 30 >= began - 0.001
         await _gone(clip)
         assert not pictures.closed
     await media.close()
@@ -179,8 +184,8 @@ async def test_a_file_of_something_else_stays_silent_and_says_why(tmp_path: Path
     assert media.fitness.refusal() == "not H.264 but vp8"
     assert media.encoded is not None
     assert media.video is not None
-    with media.encoded.read(10) as encoded, media.video.read() as pictures:
-        await asyncio.wait_for(pictures.get(), 5)
+    with media.video.read() as pictures, media.encoded.read(10) as encoded:  # its only key frame is the first
+        await asyncio.wait_for(pictures.get(), DEADLINE)
         assert encoded.get_nowait() is None
     await media.close()
 
@@ -230,7 +235,7 @@ async def test_a_device_is_proved_by_its_first_frame_and_runs_on_for_the_first_c
     source = _source(device)
     await source.open()
     with _pictures(source).read() as reader:
-        await asyncio.wait_for(reader.get(), 5)
+        await asyncio.wait_for(reader.get(), DEADLINE)
     assert device.opened == 1
     await source.close()
     assert _threads("cam") == []
@@ -240,12 +245,12 @@ async def test_a_device_is_closed_a_while_after_its_last_reader_and_opened_for_t
     device = Device()
     source = _source(device, linger=0.02)
     with _pictures(source).read() as reader:
-        await asyncio.wait_for(reader.get(), 5)
+        await asyncio.wait_for(reader.get(), DEADLINE)
         (thread,) = _threads("cam")
-    await asyncio.to_thread(thread.join, 5)
+    await asyncio.to_thread(thread.join, DEADLINE)
     assert not thread.is_alive()
     with _pictures(source).read() as reader:
-        await asyncio.wait_for(reader.get(), 5)
+        await asyncio.wait_for(reader.get(), DEADLINE)
     assert device.opened == 2
     await source.close()
 
@@ -255,16 +260,16 @@ async def test_readers_live_through_an_unplugged_device_and_failures_tell() -> N
     source = _source(device)
     await source.open()
     with _pictures(source).read() as reader, source.failures.read(8) as failures:
-        await asyncio.wait_for(reader.get(), 5)
+        await asyncio.wait_for(reader.get(), DEADLINE)
         device.plugged.clear()
-        lost = await asyncio.wait_for(failures.get(), 5)
+        lost = await asyncio.wait_for(failures.get(), DEADLINE)
         assert isinstance(lost, SourceLost)
         assert "unplugged" in str(lost.error)
         device.plugged.set()
-        assert await asyncio.wait_for(failures.get(), 5) == SourceBack("cam")
+        assert await asyncio.wait_for(failures.get(), DEADLINE) == SourceBack("cam")
         while reader.get_nowait():
             pass
-        await asyncio.wait_for(reader.get(), 5)
+        await asyncio.wait_for(reader.get(), DEADLINE)
     await source.close()
 
 
@@ -301,7 +306,7 @@ async def test_a_start_that_is_interrupted_leaves_nothing_open() -> None:
 
     source = Source(Input(name="dumb", read=dumb, video=True, audio=False))
     opening = asyncio.ensure_future(source.open())
-    assert await asyncio.to_thread(began.wait, 5)
+    assert await asyncio.to_thread(began.wait, DEADLINE)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

@@ -78,12 +78,13 @@ def own_sample() -> Sample:
 
 
 @asynccontextmanager
-async def pair(trace: bool) -> AsyncIterator[tuple[Node, Agent]]:
+async def pair(trace: bool, sending: bool = True) -> AsyncIterator[tuple[Node, Agent]]:
     """A node, and an agent that can call it."""
     observed = (str(HERE / "observed.py"), *(["--trace"] if trace else []))
     arguments = (*observed, "run", *SENT, "--speaker", "none", "--no-show", "-q")
     async with relay() as url, node(url, arguments, stderr=asyncio.subprocess.PIPE) as child:
-        async with Agent("caller", server=url, video="test", audio="test", size=(320, 180), fps=15) as agent:
+        source = "test" if sending else "none"
+        async with Agent("caller", server=url, video=source, audio=source, size=(320, 180), fps=15) as agent:
             await agent.wait_for("node", timeout=10)
             yield Node(child), agent
 
@@ -131,9 +132,9 @@ async def calls(count: int, every: int, trace: bool) -> bool:
     return table.verdict()
 
 
-async def one_call(seconds: float, every: float, trace: bool) -> bool:
+async def one_call(seconds: float, every: float, trace: bool, sending: bool) -> bool:
     """One call of ``seconds``."""
-    async with pair(trace) as (there, agent), agent.call("node") as call, asyncio.TaskGroup() as group:
+    async with pair(trace, sending) as (there, agent), agent.call("node") as call, asyncio.TaskGroup() as group:
         seen = [group.create_task(consume(reader)) for reader in (call.frames(), call.sound())]
         await call.first_frame(10)
         table = Table("minutes | fps")
@@ -164,13 +165,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--hours", type=float, help="one call of this length instead")
+    parser.add_argument("--listen", action="store_true", help="with --hours: the caller sends nothing, half the load")
     parser.add_argument("--every", type=float, help="calls, or seconds, between samples (50, 60)")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.trace:
         tracemalloc.start()
     if options.hours:
-        flat = lab.run(one_call(options.hours * 3600, options.every or 60, options.trace))
+        flat = lab.run(one_call(options.hours * 3600, options.every or 60, options.trace, not options.listen))
     else:
         flat = lab.run(calls(options.calls, int(options.every or 50), options.trace))
     sys.exit(0 if flat else 1)

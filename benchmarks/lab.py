@@ -52,9 +52,10 @@ def idle_seconds() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Shares of one core. ``cpu``: of a process; ``others``: of all that is neither it nor its audience."""
+    """Shares of one core. ``cpu``: of the process; ``known``: of its counterparts; ``others``: of all else."""
 
     cpu: float
+    known: float
     others: float
 
 
@@ -72,7 +73,7 @@ class Window:
     def cost(self) -> Cost:
         elapsed, own, known, idle = (now - then for now, then in zip(self._read(), self._before, strict=True))
         cores = os.cpu_count() or 1
-        return Cost(own / elapsed, max(0.0, cores - (own + known + idle) / elapsed))
+        return Cost(own / elapsed, known / elapsed, max(0.0, cores - (own + known + idle) / elapsed))
 
 
 async def quiet(patience: float, busy: float = 0.2) -> None:
@@ -163,11 +164,22 @@ async def node(url: str, arguments: Sequence[str], **options: Any) -> AsyncItera
     arguments = (*arguments, "--server", url, "--id", "node", "--json")
     async with python(*arguments, **options) as child:
         await told(child, "joined")
-        async with asyncio.TaskGroup() as group:
-            assert child.stdout is not None
-            drain = group.create_task(_drain(child.stdout))
+        assert child.stdout is not None
+        async with beside(_drain(child.stdout)):
             yield child
-            drain.cancel()
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """``work`` goes on meanwhile, and is cancelled at the end."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

@@ -59,8 +59,8 @@ async def compare(options: argparse.Namespace, folder: Path) -> None:
     write_h264(reordered, REORDERED)
     ways = {"passthrough": (plain, "h264"), "to vp8": (plain, "vp8"), "to h264": (reordered, "h264")}
     print(f"{machine()}; {options.container}, {bitrate / 1000:.0f} kbit/s, {VIEWERS} viewers\n")
-    print("| way | CPU of a core | passthrough is | fps | kbit/s | key frames/min | others |")
-    print("|---|---|---|---|---|---|---|")
+    print("| way | CPU of a core | passthrough is | fps | kbit/s | key frames/min | viewers | others |")
+    print("|---|---|---|---|---|---|---|---|")
     results: dict[str, list[Result | None]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, (path, codec) in ways.items():
@@ -70,7 +70,7 @@ async def compare(options: argparse.Namespace, folder: Path) -> None:
     for way, taken in results.items():
         result = median(taken)
         if result is None:
-            print(f"| {way} | not all viewers connect | | | | | |")
+            print(f"| {way} | not all viewers connect | | | | | | |")
             continue
         ratio = forwarded.ratio(result) if forwarded is not None and way != "passthrough" else ""
         print(f"| {way} | {result.verdict} | {ratio} | {result.figures()} |")

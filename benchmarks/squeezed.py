@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
+from lab import HERE, OURS, Window, beside, machine, node, python, quiet, relay, told, write_raw
 from squeeze import Squeeze
 
 AUDIENCE = str(HERE / "audience.py")
@@ -66,22 +66,21 @@ async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[
     arguments = (AUDIENCE, "--server", server, "--prefix", "slow", "--look", "--codec", codec)
     async with python(*arguments) as child:
         await told(child, "watching")
-        told_last: list[dict[str, Any]] = []
-
-        async def report() -> dict[str, Any]:
-            gap = max((line["gap"] for line in told_last), default=0.0)
-            found = told_last[-1] | {"gap": gap}
-            told_last.clear()
-            return found
+        lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
         async def listen() -> None:
             while True:
-                told_last.append((await told(child, "watched"))["viewers"][0])
+                lines.put_nowait((await told(child, "watched"))["viewers"][0])
 
-        async with asyncio.TaskGroup() as group:
-            listening = group.create_task(listen())
+        async def report() -> dict[str, Any]:
+            """The figures since the last report; the next ones if there are none yet."""
+            found = [await lines.get()]
+            while not lines.empty():
+                found.append(lines.get_nowait())
+            return found[-1] | {"gap": max(line["gap"] for line in found)}
+
+        async with beside(listen()):
             yield report
-            listening.cancel()
 
 
 async def watch(

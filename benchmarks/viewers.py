@@ -6,8 +6,9 @@
 that is read raw from a file by the same code; ``source`` is what reading it costs. Both are held to 1.5 Mbit/s;
 ``default`` is ours at the bitrate it chooses. Viewers (audience.py) are real endpoints in a process of their own that
 decode nothing; their fps is that of the slowest viewer. A node that does not give 30 to all of them "cannot", and
-what it needs is an estimate: its CPU, raised by the pictures that are missing. ``others`` is what else ran on the
-machine, in cores: a row that was disturbed by it is measured again, up to three times.
+what it needs is an estimate: its CPU, raised by the pictures that are missing. ``viewers`` is the CPU of theirs: near
+100% they are what cannot. ``others`` is what else ran on the machine, in cores: a row that was disturbed by it is
+measured again, up to three times.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Result:
     mean_fps: float
     kbps: float
     keys: float
+    viewers: float
+    """CPU of their process, share of one core. It has one thread that matters: near 1 it is they who cannot."""
     others: float
     allowed: float
     """Cores that others may use while we measure."""
@@ -73,7 +76,7 @@ class Result:
 
     def figures(self) -> str:
         """The rest of a line of a table."""
-        return f"{self.fps:.1f} | {self.kbps:.0f} | {self.keys:.0f} | {self.others:.2f}"
+        return f"{self.fps:.1f} | {self.kbps:.0f} | {self.keys:.0f} | {self.viewers:.0%} | {self.others:.2f}"
 
 
 def changes(first: dict[str, Any], last: dict[str, Any], what: str) -> list[float]:
@@ -100,6 +103,7 @@ async def measure(command: tuple[str, ...], viewers: int, options: argparse.Name
         spent = spending.cost()
         return Result(
             cpu=spent.cpu,
+            viewers=spent.known,
             others=spent.others,
             allowed=options.busy,
             fps=min(changes(first, last, "frames")),
@@ -144,7 +148,7 @@ def median(results: list[Result | None]) -> Result | None:
 def row(viewers: int, name: str, result: Result | None, alone: Result | None, stock: Result | None) -> str:
     """A line of the table. ``alone``: the same node with 1 viewer; ``stock``: stock with as many."""
     if result is None:
-        return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | |"
+        return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | | |"
     to_stock = "" if name == "stock" else result.ratio(stock)
     return f"| {viewers} | {name} | {result.verdict} | {result.ratio(alone)} | {to_stock} | {result.figures()} |"
 
@@ -156,8 +160,10 @@ async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:
         f"{machine()}; {options.codec}, 1280x720 at 30 fps, windows of {options.window} s, rounds: {options.rounds}"
     )
     print(f"the source alone: {await source_alone(video, options.window):.1%}\n")
-    print("| viewers | node | CPU of a core | of its own 1 | of stock | fps | kbit/s | key frames/min | others |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| viewers | node | CPU of a core | of its own 1 | of stock | fps | kbit/s | key frames/min | viewers | others |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     alone: dict[str, Result | None] = {}
     for viewers in counts:
         results: dict[str, list[Result | None]] = {name: [] for name in nodes if name in options.nodes.split(",")}

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from aiortc import RTCRtpSender, clock
+from aiortc import RTCRtpSender
 from aiortc.codecs import is_rtx
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
@@ -31,6 +31,9 @@ round trip."""
 
 BURST: Final = 16
 """Packets after which others have their turn: a key frame for 16 viewers would hold the event loop for 50 ms."""
+
+NTP_EPOCH: Final = 2_208_988_800
+"""Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
 
 _MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 _SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
@@ -176,7 +179,7 @@ class Sending:
         # What the engine's sender reports tell (RFC 3550 6.4.1): when this was seen or heard, not when it was sent.
         # Encoding a picture takes longer than encoding sound, by which a receiver would put them out of step.
         age = media_time() - frame.timestamp / self._clock_rate
-        self._engine._RTCRtpSender__ntp_timestamp = clock.current_ntp_time() - round(age * (1 << 32))
+        self._engine._RTCRtpSender__ntp_timestamp = round((time.time() + NTP_EPOCH - age) * (1 << 32))
         self._engine._RTCRtpSender__rtp_timestamp = timestamp
         self._engine._RTCRtpSender__octet_count += frame.octets
         self._engine._RTCRtpSender__packet_count += last + 1

@@ -12,17 +12,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import av
 
 from . import events
-from .engine import TransportStats
 from .errors import CallFailed, MediaError
 from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
-from .media.incoming import FirstPicture, IncomingMedia, IncomingTrack
+from .media.incoming import FirstPicture, IncomingMedia
 from .media.recorder import Recorder
 from .media.recorder_names import SegmentPaths, SinglePath
 from .media.recorder_tape import Recorded
@@ -243,49 +242,3 @@ class Call:
                     await self._change()
         except TimeoutError:
             raise CallFailed(self.peer, "timeout") from None
-
-
-class Gauge:
-    """Turns counters into the figures of one interval: call ``read`` about once a second."""
-
-    def __init__(self, peer: str, media: IncomingMedia) -> None:
-        self._peer = peer
-        self._media = media
-        self._then = time.monotonic()
-        self._last: dict[str, tuple[int, int]] = {}
-        self._packets: dict[str, tuple[int, int]] = {}
-        self._sent: dict[str, int] = {}
-
-    def read(self, transport: TransportStats) -> events.Stats:
-        """The figures since the last reading. ``loss``: packets lost of those expected, both kinds together."""
-        now = time.monotonic()
-        elapsed, self._then = max(now - self._then, 1e-3), now
-        video = self._kind(self._media.video, transport, elapsed)
-        audio = self._kind(self._media.audio, transport, elapsed)
-        audio.pop("fps")
-        if self._media.video.size is not None:
-            video["width"], video["height"] = self._media.video.size
-        got = lost = 0
-        for kind, received in transport.received.items():
-            before = self._packets.get(kind, (0, 0))
-            self._packets[kind] = (received, transport.lost.get(kind, 0))
-            got += max(received - before[0], 0)
-            lost += max(self._packets[kind][1] - before[1], 0)
-        rtt = None if transport.rtt is None else round(transport.rtt * 1000, 1)
-        loss = round(lost / (got + lost), 4) if got + lost else None
-        return events.Stats(peer=self._peer, video=video, audio=audio, rtt_ms=rtt, loss=loss)
-
-    def _kind(self, track: IncomingTrack, transport: TransportStats, elapsed: float) -> dict[str, Any]:
-        counters = track.counters
-        frames, octets = self._last.get(track.kind, (0, 0))
-        self._last[track.kind] = (counters.frames, counters.octets)
-        sent, before = transport.octets_sent.get(track.kind, 0), self._sent.get(track.kind, 0)
-        self._sent[track.kind] = sent
-        figures: dict[str, Any] = {
-            "fps": round((counters.frames - frames) / elapsed, 1),
-            "kbps": round((counters.octets - octets) * 8 / elapsed / 1000),
-            "sent_kbps": round(max(sent - before, 0) * 8 / elapsed / 1000),
-        }
-        if track.codec is not None:
-            figures["codec"] = track.codec
-        return figures

@@ -17,10 +17,11 @@ from typing import Final
 from . import events as ev
 from . import negotiation as n
 from . import protocol
-from .call import Call, Gauge, State
+from .call import Call, State
 from .connection import Connection, ConnectionOptions, OutgoingTracks
 from .media.incoming import IncomingMedia
 from .presentation import Presentation
+from .stats import Gauge
 
 log = logging.getLogger(__name__)
 

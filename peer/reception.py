@@ -5,7 +5,8 @@ a contract test in ``tests/test_engine.py``. May be imported by ``connection`` o
 
 Hook: the engine looks at each packet again and again, until its picture is whole and the next one begins, and decodes
 all of it; at eight calls of 720p that was 40 % of a core before any decoding. So ``take`` does its work instead, with
-the parts of ``rtp``; the engine keeps what happens seldom: RTCP, reports, the estimate of the bandwidth.
+the parts of ``rtp``; the engine keeps what happens seldom: RTCP, reports, the estimate of the bandwidth. Of a track
+that nobody wants packets are counted, and no more.
 """
 
 from __future__ import annotations
@@ -64,7 +65,14 @@ class _Stream:
         self.losses = Losses()
         self.pictures = Pictures()
         self.sounds = Sounds()
+        self.looked_at = False
+        self.timestamp: int | None = None  # of the last packet that nobody looked at
         self.timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Somebody looks from now on: what came before is over."""
+        self.losses, self.pictures, self.sounds = Losses(), Pictures(), Sounds()
+        self.looked_at, self.timestamp = True, None
 
 
 class _Queue:
@@ -154,6 +162,14 @@ class Receiving:
             self._media(stream, codec, number, packet, packet.payload[2:], now)
 
     def _media(self, stream: _Stream, codec: _Codec, number: int, packet: Packet, data: bytes, now: float) -> None:
+        if not self._track.wanted:
+            new = packet.timestamp != stream.timestamp
+            stream.looked_at, stream.timestamp = False, packet.timestamp
+            self._track.pass_by(codec.name, len(data), new=new)
+            self._track.counters.jitter = stream.statistics.jitter_seconds
+            return
+        if not stream.looked_at:
+            stream.begin()
         try:
             piece = payload.read(codec.name, data)
         except ValueError as exc:  # it counts as lost
@@ -165,15 +181,9 @@ class Receiving:
         lost = stream.losses.arrived(number, now)
         if lost:
             self._ask_again(stream, lost)
-        self._hand_out(stream, codec, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
+        self._feed(stream, codec, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
         if stream.losses.missing:
             self._watch(stream)
-
-    def _hand_out(self, stream: _Stream, codec: _Codec, pictures: list[Picture]) -> None:
-        torn, stream.pictures.torn = stream.pictures.torn, 0
-        if torn:
-            self._track.lost(torn)
-        self._feed(stream, codec, pictures)
 
     # --- what is missing ---
 
@@ -193,13 +203,11 @@ class Receiving:
         if again:
             self._ask_again(stream, again)
         if hopeless:
-            self._hand_out(stream, stream.codec, stream.pictures.skip())
+            self._feed(stream, stream.codec, stream.pictures.skip())
         self._watch(stream)
 
     def _ask_again(self, stream: _Stream, numbers: Iterable[int]) -> None:
-        """Unless nobody wants it: the next reader begins at a key frame anyway."""
-        if self._track.wanted:
-            self._send(self._engine._send_rtcp_nack(stream.ssrc, sorted({number & 0xFFFF for number in numbers})))
+        self._send(self._engine._send_rtcp_nack(stream.ssrc, sorted({number & 0xFFFF for number in numbers})))
 
     def _ask_key_frame(self) -> None:
         if self._ssrc is not None:
@@ -268,6 +276,9 @@ class Receiving:
         await self._handle_rtcp(packet)
 
     def _feed(self, stream: _Stream, codec: _Codec, frames: Iterable[Picture | Sound]) -> None:
+        if lost := stream.pictures.torn + stream.sounds.lost:
+            stream.pictures.torn = stream.sounds.lost = 0
+            self._track.lost(lost)
         for frame in frames:
             timestamp = self._timestamps.map(frame.timestamp)
             ntp = None

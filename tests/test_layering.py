@@ -14,7 +14,7 @@ LAYERS = (
     {"agent"},
     {"exchange"},
     {"presentation", "connection", "measure"},
-    {"call"},
+    {"call", "stats"},
     {"engine", "reception", "sending", "transport_path", "script"},
     {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config"},
     {"protocol", "events"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from peer import engine
 from peer.rtp.packet import Packet
-from peer.transport_path import MAX_STREAMS, TransportPath
+from peer.transport_path import MAX_DATAGRAM, MAX_STREAMS, TransportPath
 from tests.line import line
 
 
@@ -43,6 +43,13 @@ async def test_datagrams_are_counted_as_before() -> None:
         entry = made.near.getReceivers()[0].transport._get_stats()
         (transport,) = entry.values()
         assert transport.bytesReceived > 20 * 100
+
+
+async def test_no_more_room_is_made_for_a_datagram_than_it_can_take() -> None:
+    async with line() as made:
+        await made.pictures(3)
+        rooms = [protocol.transport.max_size for protocol in engine.ice_connection(made.near)._protocols]
+        assert rooms and set(rooms) == {MAX_DATAGRAM}
 
 
 async def test_a_transport_has_one_path() -> None:

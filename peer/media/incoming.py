@@ -48,7 +48,7 @@ class Counters:
     decode_seconds: float = 0.0
     """Time spent decoding, of those that were."""
     torn: int = 0
-    """Pictures of which packets were lost for good; of several in a row one is counted."""
+    """Pictures of which packets were lost for good, of several in a row one; packets of sound that did not come."""
     overrun: int = 0
     """Frames that a decoder too slow, or one that failed, did not decode."""
     skipped: int = 0
@@ -103,6 +103,12 @@ class IncomingTrack:
             self._asked = now
             self._ask()
 
+    def pass_by(self, codec: str, octets: int, *, new: bool) -> None:
+        """Part of a frame came that nobody wants; ``new``: the first of it."""
+        self.codec = codec
+        self.counters.frames += new
+        self.counters.octets += octets
+
     def feed(self, frame: EncodedFrame) -> None:
         """One encoded frame arrived whole."""
         self.codec = frame.codec
@@ -111,7 +117,7 @@ class IncomingTrack:
         if self._encoded is not None:
             self._encoded.put(frame)
         if not self.frames.readers and not self._first:
-            return
+            return  # a recording takes it as it is
         if self.kind == "video" and (frame.gap or self._needs_key):
             self._needs_key = not frame.key
             if self._needs_key:
@@ -121,12 +127,10 @@ class IncomingTrack:
         if not self._decoder.decode(frame):
             self._failed()
 
-    def lost(self, pictures: int) -> None:
-        """So many were torn, and nothing can be decoded before the next key frame."""
-        self.counters.torn += pictures
-        self._needs_key = self.kind == "video"
-        if self.frames.readers or self._first:
-            self.request_key_frame()
+    def lost(self, count: int) -> None:
+        """So many did not come whole; no picture can be decoded before the next key frame."""
+        self.counters.torn += count
+        self._restart()
 
     def close(self) -> None:
         """The call is over."""
@@ -135,10 +139,15 @@ class IncomingTrack:
         self._rest()
 
     def _failed(self) -> None:
-        """A frame was not decoded: go on at a key frame."""
+        """A frame was not decoded."""
         self.counters.overrun += 1
-        self._needs_key = self.kind == "video"
-        self.request_key_frame()
+        self._restart()
+
+    def _restart(self) -> None:
+        """Go on at a key frame, which a recording needs as well."""
+        if self.kind == "video":
+            self._needs_key = True
+            self.request_key_frame()
 
     def _rest(self) -> None:
         """Nobody reads: whoever does next begins at a key frame."""

@@ -1,8 +1,8 @@
 """How much may be sent to us: when to tell the sender (REMB, draft-alvestrand-rmcat-remb-03). PURE.
 
 The estimate itself is the engine's, handed in; it answers up to once a packet when it sees a queue grow, and a report
-a packet was a sixth of a receiver's work. Ours are told as libwebrtc tells them (``RembThrottler``): at once when the
-estimate falls, else five times a second at most.
+a packet was a sixth of a receiver's work. Ours are told at once when the estimate falls, as libwebrtc does
+(``RembThrottler``), else twice a second at most: it rises by 8 % a second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from .packet import Packet
 
-INTERVAL: Final = 0.2
+INTERVAL: Final = 0.5
 """Seconds between two reports, unless the estimate falls."""
 
 FALL: Final = 0.97

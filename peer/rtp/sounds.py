@@ -29,9 +29,10 @@ class Sound:
 
 
 class Sounds:
-    """Brings the packets of one stream into order."""
+    """Brings the packets of one stream into order. ``lost`` counts those that did not come in time."""
 
     def __init__(self) -> None:
+        self.lost = 0
         self._next: int | None = None
         self._waiting: dict[int, tuple[Sound, float]] = {}
 
@@ -46,7 +47,9 @@ class Sounds:
         while self._waiting and (
             len(self._waiting) > MOST or now - min(since for _, since in self._waiting.values()) >= PATIENCE
         ):
-            self._next = min(self._waiting)
+            first = min(self._waiting)
+            self.lost += first - self._next
+            self._next = first
             sound, since = self._waiting[self._next]
             self._waiting[self._next] = (Sound(sound.data, sound.timestamp, True), since)
             done += self._advance()

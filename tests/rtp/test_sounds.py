@@ -57,3 +57,4 @@ def test_after_an_hour_of_loss_and_disorder_no_more_waits_than_before(seed: int,
     assert len(numbers) >= len(sent) - MOST - count // 5
     gaps = [later for (sooner, _), (later, _) in itertools.pairwise(came) if later != sooner + 1]
     assert [number for number, gap in came if gap] == gaps
+    assert sounds.lost == numbers[-1] + 1 - numbers[0] - len(numbers)

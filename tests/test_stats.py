@@ -1,0 +1,109 @@
+"""The figures of a second are those of that second, whatever was before."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import av
+import pytest
+
+from peer.engine import TransportStats
+from peer.media.frames import EncodedFrame
+from peer.media.incoming import IncomingMedia
+from peer.stats import Gauge
+
+
+def transport(received: int = 0, lost: int = 0, sent: int = 0, rtt: float | None = None) -> Any:
+    return TransportStats(rtt, {"video": received}, {"video": lost}, {"video": sent})
+
+
+def frame(
+    number: int, *, key: bool = True, kind: Any = "video", codec: str = "vp8", data: bytes = b""
+) -> EncodedFrame:
+    return EncodedFrame(kind, codec, data or bytes(1000), number * 3000, 90_000, key, 0.0, None)
+
+
+@pytest.fixture
+def media() -> IncomingMedia:
+    return IncomingMedia(lambda first: None)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_not_known_is_left_out(media: IncomingMedia) -> None:
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    clock.now += 1
+    stats = gauge.read(transport())
+    assert stats.video == {
+        "kbps": 0,
+        "sent_kbps": 0,
+        "fps": 0.0,
+        "freezes": 0,
+        "dropped": {"network": 0, "decoder": 0, "waiting-for-key-frame": 0},
+    }
+    assert stats.audio == {"kbps": 0, "sent_kbps": 0, "dropped": {"network": 0, "decoder": 0}}
+    assert stats.loss is None and stats.rtt_ms is None
+
+
+def test_rates_are_of_the_interval(media: IncomingMedia) -> None:
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    for _ in range(2):
+        for _ in range(60):
+            media.video.pass_by("vp8", 1000, new=True)
+        clock.now += 2
+        stats = gauge.read(transport(received=0))
+        assert stats.video["fps"] == 30.0
+        assert stats.video["kbps"] == 240
+        assert stats.video["codec"] == "vp8"
+
+
+def test_loss_is_of_the_interval_and_a_new_connection_begins_at_zero(media: IncomingMedia) -> None:
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    assert gauge.read(transport(90, 10, 125_000, 0.0123)).loss == 0.1
+    clock.now += 1
+    stats = gauge.read(transport(190, 10, 250_000, 0.0123))
+    assert stats.loss == 0.0
+    assert stats.rtt_ms == 12.3
+    assert stats.video["sent_kbps"] == 1000
+    assert gauge.read(transport(5, 0, 0)).loss is None
+
+
+def test_what_was_dropped_is_told_with_its_reason(media: IncomingMedia) -> None:
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    media.video.lost(2)
+    media.video.feed(frame(1, key=False))  # the first picture is wanted, and this one cannot begin
+    media.audio.lost(5)
+    stats = gauge.read(transport())
+    assert stats.video["dropped"] == {"network": 2, "decoder": 0, "waiting-for-key-frame": 1}
+    assert stats.audio["dropped"] == {"network": 5, "decoder": 0}
+    assert gauge.read(transport()).video["dropped"] == {"network": 0, "decoder": 0, "waiting-for-key-frame": 0}
+
+
+async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> None:
+    encoder: Any = av.CodecContext.create("libvpx", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 320, 240, "yuv420p"
+    encoder.options = {"lag-in-frames": "0", "deadline": "realtime"}
+    coded = [bytes(packet) for packet in encoder.encode(av.VideoFrame(320, 240, "yuv420p"))]
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    media.video.counters.jitter = 0.0042
+    with media.video.frames.read() as reader:
+        media.video.feed(frame(1, data=coded[0]))
+        async with asyncio.timeout(10):
+            await reader.get()
+    stats = gauge.read(transport())
+    assert (stats.video["width"], stats.video["height"]) == (320, 240)
+    assert 0 < stats.video["decode_ms"] < 5000
+    assert stats.video["jitter_ms"] == 4.2
+    assert "decode_ms" not in gauge.read(transport()).video
+    media.close()

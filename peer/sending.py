@@ -92,10 +92,9 @@ class _Header:
         )
         if not self._timed:
             return head + self._extension + self._padding
-        # abs-send-time: 6.18 bits of seconds, of NTP's 32.32
-        return (
-            head + self._extension + ((clock.current_ntp_time() >> 14) & 0xFFFFFF).to_bytes(3, "big") + self._padding
-        )
+        # abs-send-time: the lower 6.18 bits of NTP's seconds
+        now = int((time.time() + NTP_EPOCH) * (1 << 18)) & 0xFFFFFF
+        return head + self._extension + now.to_bytes(3, "big") + self._padding
 
 
 class Sending:

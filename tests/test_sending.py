@@ -160,12 +160,15 @@ async def test_what_was_lost_is_sent_again(rtx: bool) -> None:
     async with wire(rtx=rtx) as made:
         await made.see(3)
         lost: list[int] = []
+        ssrc = cast(Any, made.sending.sender)._ssrc
 
         def lose(packet: RtpPacket) -> bool:
-            if len(lost) < 3 and packet.sequence_number % 4 == 0 and packet.sequence_number not in lost:
-                lost.append(packet.sequence_number)
-                return True
-            return False
+            """Three packets, the first time that they come."""
+            number = packet.sequence_number
+            if packet.ssrc != ssrc or len(lost) == 3 or number % 4 or number in lost:
+                return False
+            lost.append(number)
+            return True
 
         made.lose = lose
         await made.until(lambda: made.sending.retransmitted >= 3)

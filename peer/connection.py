@@ -238,7 +238,8 @@ class Connection:
             if track is not None:
                 Sending(transceiver.sender, track)
             if kind == "video":
-                transceiver.setCodecPreferences(_preferences(self._options.video_codecs))
+                own = self._tracks.video.profile_level_id if self._tracks.video is not None else None
+                transceiver.setCodecPreferences(_preferences(self._options.video_codecs, own))
 
     def _prepare(self) -> None:
         """Hook up gathering and the counters, once there is a transport."""

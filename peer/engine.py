@@ -3,8 +3,8 @@
 Each hook says what the engine does without it (docs/engine.md has the measurements), and each has a contract
 test in ``tests/test_engine.py`` that fails when a new release moves what is hooked.
 
-The gathering is in ``ice``, the receiving in ``reception``, the sending in ``sending``. Must never: decide anything about calls. May be imported
-by ``connection`` only.
+The gathering is in ``ice``, the receiving in ``reception``, the sending in ``sending``. Must never: decide anything
+about calls. May be imported by ``connection`` only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection, rtp
 from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 3.0
 
-H264_PROFILES: Final = ("4d001f", "64001f")
-"""profile-level-id (RFC 6184 8.1) of Main and High, at the level that everybody states."""
+H264_PROFILES: Final = ("4d001f", "64001f", "f4001f")
+"""profile-level-id (RFC 6184 8.1) of Main, High and High 4:4:4 Predictive, at the level that everybody states. The
+last one is how a Chromium without hardware decoders says that it takes High, where it only receives."""
 
 _CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
@@ -36,12 +37,20 @@ _CIPHERS: Final = (
 )
 
 
-def add_h264_profiles() -> None:
-    """Let Main and High be negotiated, behind what there is; what comes of it is FFmpeg's to decode. May be repeated.
+DYNAMIC_PAYLOAD_TYPES: Final = frozenset((*range(35, 64), *range(96, 128)))
+"""What may be negotiated where RTCP shares the port (RFC 5761 4, RFC 3551 6)."""
+
+
+def widen_codecs() -> None:
+    """Let Main and the High profiles be negotiated, behind what there is. May be repeated.
 
     Hook: the engine knows Baseline and Constrained Baseline only. Cameras and files are mostly in Main or High: to
-    who cannot say that it takes these, none of them could be sent as it is.
+    who cannot say that it takes these, none of them could be sent as it is. We take them all: FFmpeg decodes.
+
+    Hook: the engine answers with a payload type of its own to one below 96, which may be that of something else in
+    the same offer. Chromium, short of numbers, gives High 4:4:4 such a one; RFC 5761 4 allows them.
     """
+    rtp.DYNAMIC_PAYLOAD_TYPES = DYNAMIC_PAYLOAD_TYPES  # type: ignore[assignment]
     known = CODECS["video"]
     for profile_level_id in H264_PROFILES:
         if any(codec.parameters.get("profile-level-id") == profile_level_id for codec in known):
@@ -68,7 +77,7 @@ def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPe
     Hook: as DTLS client the engine offers ECDSA suites only, so peers with an RSA certificate (GStreamer 1.22)
     cannot connect; ECDHE-RSA suites are added.
     """
-    add_h264_profiles()
+    widen_codecs()
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
     certificate = connection._RTCPeerConnection__certificates[0]  # type: ignore[attr-defined]
     create = certificate._create_ssl_context

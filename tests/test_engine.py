@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import pytest
+from aiortc import RTCSessionDescription
 from aiortc.codecs import CODECS
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
@@ -104,12 +105,28 @@ async def test_main_and_high_are_negotiated_behind_the_profiles_that_everybody_h
     near.addTransceiver("video")
     offer = await near.createOffer()
     assert _profiles(offer.sdp) == [*_STOCK, *engine.H264_PROFILES]
-    assert offer.sdp.count("packetization-mode=1") == 4
+    assert offer.sdp.count("packetization-mode=1") == 5
     types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
     assert len(types) == len(set(types))
     assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)
     await far.setRemoteDescription(offer)
     assert _profiles((await far.createAnswer()).sdp) == [*_STOCK, *engine.H264_PROFILES]
+    await near.close()
+    await far.close()
+
+
+async def test_a_payload_type_below_96_is_answered_with_the_same() -> None:
+    """As Chromium numbers the last of many codecs. Without the hook: with one that may mean something else there."""
+    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near.addTransceiver("video")
+    offer = await near.createOffer()
+    high = re.search(r"^a=fmtp:(\d+) .*profile-level-id=64001f", offer.sdp, re.MULTILINE)
+    assert high is not None
+    moved = re.sub(rf"(?<=[ :=]){high[1]}(?=[ \r])", "41", offer.sdp)
+    await far.setRemoteDescription(RTCSessionDescription(moved, "offer"))
+    answer = await far.createAnswer()
+    assert "a=rtpmap:41 H264/90000" in answer.sdp
+    assert re.search(r"^a=fmtp:41 .*profile-level-id=64001f", answer.sdp, re.MULTILINE)
     await near.close()
     await far.close()
 

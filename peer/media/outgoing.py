@@ -233,6 +233,11 @@ class OutgoingVideo:
         self._last: OutgoingFrame | None = None
         self._frames = self._octets = self._skipped = 0
 
+    @property
+    def profile_level_id(self) -> str | None:
+        """That of H.264 which the source delivers, if it does: who takes it can have it as it is."""
+        return self._shared.relay.profile_level_id if self._shared.relay is not None else None
+
     def open(self) -> None:
         """Start the source."""
         if not self._held:

@@ -30,10 +30,10 @@ _RATE_AFTER: Final = 1.0
 """Seconds of a stream after which its rate is known."""
 
 _CONSTRAINED_BASELINE, _CONSTRAINED_HIGH = "Constrained Baseline", "Constrained High"
-_BASELINE, _EXTENDED, _MAIN, _HIGH = "Baseline", "Extended", "Main", "High"
+_BASELINE, _EXTENDED, _MAIN, _HIGH, _HIGH_444 = "Baseline", "Extended", "Main", "High", "High 4:4:4"
 
 _NAMES: Final = {
-    66: _BASELINE, 77: _MAIN, 88: _EXTENDED, 100: _HIGH, 110: "High 10", 122: "High 4:2:2", 244: "High 4:4:4",
+    66: _BASELINE, 77: _MAIN, 88: _EXTENDED, 100: _HIGH, 110: "High 10", 122: "High 4:2:2", 244: _HIGH_444,
 }  # fmt: skip
 
 _WITHIN: Final = {
@@ -43,6 +43,7 @@ _WITHIN: Final = {
     _MAIN: {_CONSTRAINED_BASELINE, _MAIN},
     _CONSTRAINED_HIGH: {_CONSTRAINED_BASELINE, _CONSTRAINED_HIGH},
     _HIGH: {_CONSTRAINED_BASELINE, _MAIN, _CONSTRAINED_HIGH, _HIGH},
+    _HIGH_444: {_CONSTRAINED_BASELINE, _MAIN, _CONSTRAINED_HIGH, _HIGH, _HIGH_444},
 }
 """Which profiles a decoder of each one decodes (ITU-T H.264 A.2). Plain Baseline differs from Constrained Baseline by
 slice groups, arbitrary slice order and redundant slices, which nobody makes and FFmpeg cannot decode: a stream that

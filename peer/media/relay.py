@@ -44,12 +44,17 @@ class PassthroughRelay:
         self._since_key: list[OutgoingFrame] = []
         self._at = float("-inf")
         self._rate = _Rate()
-        self._told: str | None = None
+        self._told: str | None = "nothing yet"
 
     @property
     def bitrate(self) -> int:
         """Bit/s of the stream, over its last seconds."""
         return self._rate.bitrate
+
+    @property
+    def profile_level_id(self) -> str | None:
+        """That of the source, as far as it is known: to be negotiated first."""
+        return self._fitness.profile_level_id
 
     def refusal(self, profile_level_id: str) -> str | None:
         """Why a viewer of that profile cannot have it as it is, right now; ``None``: it can."""

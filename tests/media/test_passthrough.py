@@ -59,7 +59,7 @@ def test_a_plain_stream_can_be_sent_from_its_first_key_frame_on() -> None:
     assert (fitness.profile_level_id or "")[:4] == "42c0"
 
 
-@pytest.mark.parametrize("taken", ["42e01f", "42001f", "4d001f", "64001f", "640c1f", "4d801f", "58c01f"])
+@pytest.mark.parametrize("taken", ["42e01f", "42001f", "4d001f", "64001f", "640c1f", "4d801f", "58c01f", "f4001f"])
 def test_constrained_baseline_is_within_every_profile(taken: str) -> None:
     assert _seen(*_stream()).refusal(taken) is None
 
@@ -70,6 +70,7 @@ def test_constrained_baseline_is_within_every_profile(taken: str) -> None:
         ("high", "42e01f", "its profile is High, the viewer takes Constrained Baseline"),
         ("high", "4d001f", "its profile is High, the viewer takes Main"),
         ("high", "64001f", None),
+        ("high", "f4001f", None),
         ("main", "42001f", "its profile is Main, the viewer takes Baseline"),
         ("main", "4d001f", None),
         ("main", "64001f", None),
@@ -96,7 +97,7 @@ def test_a_viewer_that_says_no_profile_takes_constrained_baseline(taken: str) ->
     [
         ("42c01e", "Constrained Baseline"), ("42001f", "Baseline"), ("4d801f", "Constrained Baseline"),
         ("4d401f", "Main"), ("58f01f", "Constrained Baseline"), ("58001f", "Extended"), ("64001f", "High"),
-        ("640c1f", "Constrained High"), ("6e001f", "High 10"), ("2c001f", "number 44"),
+        ("640c1f", "Constrained High"), ("6e001f", "High 10"), ("f4001f", "High 4:4:4"), ("2c001f", "number 44"),
     ],
 )  # fmt: skip
 def test_names_of_profiles(profile_level_id: str, name: str) -> None:

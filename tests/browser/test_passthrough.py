@@ -1,0 +1,68 @@
+"""H.264 that a file delivers, in Chromium: as it is where that can be negotiated, encoded anew where not."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from peer import Agent
+from tests.browser.rig import RED, Browser
+from tests.browser.site import Site
+from tests.browser.test_peer import sees
+from tests.media.clips import write_h264
+from tests.waiting import until
+
+pytestmark = pytest.mark.browser
+
+
+def _cam(site: Site, folder: Path, profile: str, b_frames: int = 0) -> Agent:
+    path = write_h264(folder / "clip.mp4", seconds=4, profile=profile, b_frames=b_frames, size=(320, 240))
+    return Agent("cam", server=site.ws, video=f"{path}?loop", audio="none", video_codec=("h264", "vp8"))
+
+
+@pytest.mark.parametrize("caller", ["page", "cam"])
+@pytest.mark.parametrize(("profile", "camera"), [("baseline", "own"), ("main", "own"), ("high", "none")])
+async def test_what_the_page_takes_is_shown_as_it_is(
+    browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    profile: str, camera: Literal["own", "none"], caller: str,
+) -> None:  # fmt: skip
+    """A Chromium without hardware decoders takes High only where it does not send: as High 4:4:4."""
+    caplog.set_level(logging.INFO, "peer.media.relay")
+    async with (
+        _cam(site, tmp_path, profile) as cam,
+        browser.page(site.page, "page", camera=camera, colour=RED) as page,
+    ):
+        if caller == "page":
+            await page.call("cam")
+        else:
+            await cam.wait_for("page", timeout=10)
+            await cam.call("page").connected()
+        video = await page.wait_video("cam", frames=60)
+        assert (video.width, video.height) == (320, 240)
+        await until(lambda: "sent as it is" in caplog.text)
+        assert cam._media.sources[0].decoded == 0
+        if camera == "own":
+            await sees(cam.calls["page"], RED)
+
+
+@pytest.mark.parametrize(
+    ("b_frames", "camera", "why"),
+    [(2, "none", "it has B-frames"), (0, "own", "its profile is High, the viewer takes Baseline")],
+)
+async def test_what_the_page_does_not_take_is_encoded_anew_and_the_log_says_why(
+    browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    b_frames: int, camera: Literal["own", "none"], why: str,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "peer.media.relay")
+    async with (
+        _cam(site, tmp_path, "high", b_frames) as cam,
+        browser.page(site.page, "page", camera=camera, colour=RED) as page,
+    ):
+        await page.call("cam")
+        video = await page.wait_video("cam", frames=30)
+        assert (video.width, video.height) == (320, 240)
+        assert f"encoded anew: {why}" in caplog.text
+        assert cam._media.sources[0].decoded > 0

@@ -98,11 +98,23 @@ class TransportPath:
         take = self._receivers.get(self._dtls._rtp_router.route_rtp(packet))
         if take is not None:
             self._streams[packet.ssrc, packet.payload_type] = take
-            self._narrow()
+            for protocol in self._dtls.transport._connection._protocols:
+                self._shorten(protocol)
         return take
 
-    def _narrow(self) -> None:
-        """Hook: asyncio makes room for 256 KiB for each datagram, which takes the allocator 14 us of 30."""
-        for protocol in self._dtls.transport._connection._protocols:
-            if hasattr(protocol.transport, "max_size"):  # a socket's, not a relay's
-                protocol.transport.max_size = MAX_DATAGRAM
+    def _shorten(self, protocol: Any) -> None:
+        """Hooks: ICE takes each datagram for STUN until an exception says that it is none; asyncio makes room for
+        256 KiB for each, which takes the allocator 14 us of 30."""
+        if hasattr(protocol.transport, "max_size"):  # a socket's, not a relay's
+            protocol.transport.max_size = MAX_DATAGRAM
+        if protocol.datagram_received.__name__ == "short":
+            return
+        stun, component = protocol.datagram_received, protocol.local_candidate.component
+
+        def short(data: bytes, address: tuple[Any, ...]) -> None:
+            if len(data) > 11 and 127 < data[0] < 192:  # RTP or RTCP (RFC 7983 7)
+                self._received(data, component)
+            else:
+                stun(data, address)
+
+        protocol.datagram_received = short

@@ -134,7 +134,7 @@ class IncomingTrack:
 
     def close(self) -> None:
         """The call is over."""
-        self._ask = None
+        self._ask, self._first = None, False
         self.frames.close()
         self._rest()
 

@@ -12,10 +12,11 @@ from typing import Final
 FIRST_RTT: Final = 0.1
 """Seconds that a round trip is taken for until one was seen."""
 
-MIN_RETRY: Final = 0.02
-"""Seconds between two requests at least: a sender answers between two pictures."""
+RETRY: Final = (0.02, 0.2)
+"""Seconds, least and most, between two requests for a packet. A busy sender needs a moment; and where a round trip
+takes longer, one request too many costs less than a lost one that is noticed late."""
 
-PATIENCE: Final = (0.25, 0.6)
+PATIENCE: Final = (0.35, 0.6)
 """Seconds, least and most, after which a packet is given up, three requests in between. A frozen picture is worse
 than a key frame."""
 
@@ -27,7 +28,6 @@ MOST: Final = 250
 class _Loss:
     since: float
     asked: float
-    times: int
 
 
 class Losses:
@@ -44,7 +44,8 @@ class Losses:
 
     @property
     def retry(self) -> float:
-        return max(MIN_RETRY, 1.5 * self.rtt)
+        least, most = RETRY
+        return min(max(1.5 * self.rtt, least), most)
 
     @property
     def patience(self) -> float:
@@ -57,12 +58,15 @@ class Losses:
             self._next = number + 1
             return []
         if number < self._next:
-            self._answered(self._missing.pop(number, None), now)
+            if (loss := self._missing.pop(number, None)) is not None:
+                # Of a packet that was asked for again it is not clear which request was answered. Taken as the first
+                # it may be too long, but a network whose round trip grows is noticed.
+                self.rtt += (now - loss.since - self.rtt) / 4
             return []
         lost = range(max(self._next, number - MOST - 1), number)
         self._next = number + 1
         for one in lost:
-            self._missing[one] = _Loss(now, now, 1)
+            self._missing[one] = _Loss(now, now)
         return list(lost)
 
     def due(self, now: float) -> tuple[list[int], bool]:
@@ -73,8 +77,7 @@ class Losses:
             return [], True
         again = [number for number, loss in self._missing.items() if now - loss.asked >= self.retry]
         for number in again:
-            loss = self._missing[number]
-            loss.asked, loss.times = now, loss.times + 1
+            self._missing[number].asked = now
         return again, False
 
     def wait(self, now: float) -> float | None:
@@ -90,8 +93,3 @@ class Losses:
         if self._missing:
             for number in [number for number in self._missing if number < below]:
                 del self._missing[number]
-
-    def _answered(self, loss: _Loss | None, now: float) -> None:
-        """Measure, unless it is not clear which request was answered (Karn's algorithm, RFC 6298 3)."""
-        if loss is not None and loss.times == 1:
-            self.rtt += (now - loss.since - self.rtt) / 4

@@ -32,7 +32,6 @@ class Packet:
         timestamp: int,
         ssrc: int,
         payload: bytes,
-        *,
         marker: bool = False,
         padding: int = 0,
         abs_send_time: int | None = None,
@@ -79,9 +78,9 @@ def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
         timestamp,
         ssrc,
         data[begin:end],
-        marker=second > 0x7F,
-        padding=padding,
-        abs_send_time=abs_send_time,
+        second > 0x7F,
+        padding,
+        abs_send_time,
     )
 
 

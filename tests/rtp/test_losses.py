@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.rtp.losses import FIRST_RTT, MIN_RETRY, MOST, PATIENCE, Losses
+from peer.rtp.losses import FIRST_RTT, MOST, PATIENCE, RETRY, Losses
 
 
 def arrived(losses: Losses, *numbers: int, now: float = 0.0) -> list[int]:
@@ -41,16 +41,18 @@ def test_answers_tell_the_round_trip() -> None:
         arrived(losses, number, now=number)
         arrived(losses, number - 1, now=number + 0.004)
     assert abs(losses.rtt - 0.004) < 0.001
-    assert losses.retry == MIN_RETRY
+    assert losses.retry == RETRY[0]
     assert losses.patience == PATIENCE[0]
 
 
-def test_an_answer_to_one_of_two_requests_tells_nothing() -> None:
+def test_a_round_trip_that_grows_is_noticed() -> None:
     losses = Losses()
-    arrived(losses, 1, 3)
-    losses.due(0.2)
-    arrived(losses, 2, now=0.21)
-    assert losses.rtt == FIRST_RTT
+    for number in range(0, 200, 2):
+        arrived(losses, number, now=number)
+        losses.due(number + losses.retry)
+        arrived(losses, number - 1, now=number + 0.3)
+    assert abs(losses.rtt - 0.3) < 0.01
+    assert losses.retry == RETRY[1], "and yet a lost request is noticed"
 
 
 def test_a_long_round_trip_gets_longer_patience_up_to_a_limit() -> None:

@@ -67,13 +67,17 @@ class PassthroughRelay:
 
     def tell(self, why: str | None) -> None:
         """Say once what becomes of the source's H.264, and again when that changes."""
-        if why != self._told and why not in ("not seen yet", "it is silent"):
+        quiet = why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264")
+        if why != self._told and not quiet:
             self._told = why
             log.info("H.264 of the source is %s", "sent as it is" if why is None else f"encoded anew: {why}")
 
     def read(self) -> Reader[OutgoingFrame]:
         """A viewer's reader. It begins with the last key frame."""
         return self._frames.read(QUEUE, self._since_key)
+
+    def request_key_frame(self) -> None:
+        """The source brings them by itself."""
 
     def hold(self) -> None:
         """Read the source, so that what it delivers is known when somebody wants it."""

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from aiortc import RTCPeerConnection, RTCRtpSender
-from aiortc.rtp import RtcpPsfbPacket, RtpPacket
+from aiortc.rtp import RtcpPsfbPacket, RtpPacket, is_rtcp
 
 from peer import engine
 from peer.media.fanout import Fanout
@@ -95,10 +95,17 @@ async def wire(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> Asy
 
         async def watch(packet: RtpPacket, arrival_time_ms: int) -> None:
             made.packets.append(packet)
-            if not made.lose(packet):
-                await handle(packet, arrival_time_ms=arrival_time_ms)
+            await handle(packet, arrival_time_ms=arrival_time_ms)
 
         receiver._handle_rtp_packet = watch
+        transport = cast(Any, transceiver.sender.transport)
+        send = transport._send_rtp
+
+        async def lossy_send(data: bytes) -> None:
+            if is_rtcp(data) or not made.lose(RtpPacket.parse(data)):
+                await send(data)
+
+        transport._send_rtp = lossy_send
         await near.setLocalDescription(await near.createAnswer())
         await far.setRemoteDescription(near.localDescription)
         try:

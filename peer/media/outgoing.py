@@ -37,6 +37,8 @@ class _Coding(Protocol):
 
     def read(self) -> Reader[OutgoingFrame]: ...
 
+    def request_key_frame(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class SendingFigures:
@@ -308,8 +310,8 @@ class OutgoingVideo:
     # --- what the viewer says ---
 
     def request_key_frame(self) -> None:
-        """It lost a picture. A source's own H.264 brings a key frame by itself."""
-        if isinstance(self._current, VideoEncoding):
+        """It lost a picture."""
+        if self._current is not None:
             self._current.request_key_frame()
 
     def estimate(self, bitrate: int) -> None:
@@ -348,12 +350,16 @@ class OutgoingVideo:
             return None
         coding, reader = self._coming
         while (frame := reader.get_nowait()) is not None:
-            if frame.key and (self._last is None or frame.timestamp > self._last.timestamp):
-                assert self._reader is not None
-                self._reader.close()
-                self._current, self._reader, self._coming = coding, reader, None
-                self._lost = reader.dropped
-                return frame
+            if not frame.key:
+                continue
+            if self._last is not None and frame.timestamp <= self._last.timestamp:
+                coding.request_key_frame()  # of a picture that was sent already
+                continue
+            assert self._reader is not None
+            self._reader.close()
+            self._current, self._reader, self._coming = coding, reader, None
+            self._lost = reader.dropped
+            return frame
         return None
 
     def _fits(self, frame: OutgoingFrame) -> bool:

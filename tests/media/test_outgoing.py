@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import av
 import pytest
@@ -192,18 +193,17 @@ def stream(count: int) -> list[EncodedFrame]:
     context.width, context.height, context.pix_fmt = *SIZE, "yuv420p"
     context.time_base, context.profile = VIDEO_TIME_BASE, "Baseline"
     context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "10", "x264-params": "keyint=10:scenecut=0"}
-    canvas, start = Pattern(*SIZE, 30), round(media_time() / VIDEO_TIME_BASE)
-    coded = []
+    canvas, coded = Pattern(*SIZE, 30), []
     for n in range(count):
         frame = canvas.picture(n)
-        frame.pts = start + n * 3000
+        frame.pts = n * 3000
         [packet] = context.encode(frame)
         coded.append(
             EncodedFrame(
                 kind="video",
                 codec="h264",
                 data=bytes(packet),
-                timestamp=start + n * 3000,
+                timestamp=n * 3000,
                 clock_rate=90_000,
                 key=packet.is_keyframe,
                 arrival=0.0,
@@ -220,11 +220,12 @@ class Camera:
         self.encoded: Fanout[EncodedFrame] = Fanout()
         self.fitness = Fitness()
         self.relay = PassthroughRelay(tasks, self.encoded, self.fitness, max_bitrate)
-        self.coming = stream(60)
+        self.coming = stream(200)
 
     async def deliver(self, count: int = 1) -> None:
         for _ in range(count):
-            frame = self.coming.pop(0)
+            now = round(media_time() / VIDEO_TIME_BASE)
+            frame = replace(self.coming.pop(0), timestamp=now)
             self.fitness.observe(frame)
             self.encoded.put(frame)
             await asyncio.sleep(0)

@@ -1,8 +1,8 @@
 """Whether a stream of H.264 that a source delivers can be sent to a viewer as it is. PURE.
 
-A viewer can decode it if its profile is within the one that was negotiated (RFC 6184 8.1), if its pictures come in the
-order in which they are shown (WebRTC receivers show what they decode, at once), and if it brings a key frame often
-enough: a file or a camera makes none on request, and a viewer who lost a packet, or comes later, waits for the next.
+A viewer can decode it if its profile is within the one that was negotiated (RFC 6184 8.1), if its pictures come in
+the order in which they are shown (WebRTC receivers show what they decode, at once), and if it brings a key frame
+often enough: a file or a camera makes none on request, and a viewer who lost a packet waits for the next one.
 
 Its level is not compared. RFC 6184 makes the level in a profile-level-id the highest that its side receives, with
 or without level-asymmetry-allowed; but browsers state 3.1 whatever they can decode, send beyond it themselves, and

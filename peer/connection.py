@@ -156,7 +156,8 @@ class Connection:
             r.kind: r.received for r in reversed(self._receiving)
         }  # of two of a kind the first one counts
         lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receiving)}
-        return engine.TransportStats(sent.rtt, received, lost, sent.octets)
+        pictures = self._tracks.video.figures() if self._tracks.video is not None else None
+        return engine.TransportStats(sent.rtt, received, lost, sent.octets, pictures)
 
     # --- running ---
 

@@ -22,6 +22,8 @@ from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from OpenSSL import SSL
 
+from .media.outgoing import SendingFigures
+
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 3.0
@@ -180,12 +182,14 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True)
 class TransportStats:
-    """What RTCP knows. ``rtt`` in seconds; packets as counted here, and octets sent, by kind of media."""
+    """What RTCP knows. ``rtt`` in seconds; packets as counted here, and octets sent, by kind of media. ``pictures``:
+    what we send of them, if we do."""
 
     rtt: float | None
     received: dict[str, int]
     lost: dict[str, int]
     octets_sent: dict[str, int]
+    pictures: SendingFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

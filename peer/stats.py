@@ -38,9 +38,21 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What we sent of one kind of media in an interval."""
+    """What we sent of one kind of media in an interval. All but the first figure are of pictures."""
 
     sent_kbps: int
+    sent_fps: float | None = None
+    sent_codec: str | None = None
+    sent_width: int | None = None
+    sent_height: int | None = None
+    encode_ms: float | None = None
+    """Mean time that coding a picture took, for all who got it; ``None`` when none was coded."""
+    encoder_dropped: int | None = None
+    """Pictures of the source that came faster than they could be coded."""
+    sent_skipped: int | None = None
+    """Coded pictures that this peer did not get: it was too slow, or had to wait for a key frame."""
+    passthrough: bool | None = None
+    """Whether they went as the source had coded them."""
 
 
 class Gauge:
@@ -91,7 +103,23 @@ class Gauge:
 
     def _sent(self, kind: str, transport: TransportStats, elapsed: float) -> Sent:
         octets = self._since(kind, "octets_sent", transport.octets_sent.get(kind, 0))
-        return Sent(sent_kbps=round(octets * 8 / elapsed / 1000))
+        kbps = round(octets * 8 / elapsed / 1000)
+        pictures = transport.pictures
+        if kind == "audio" or pictures is None:
+            return Sent(kbps)
+        coded = self._since(kind, "coded", pictures.encoder.frames)
+        seconds = self._since(kind, "coding", pictures.encoder.seconds)
+        return Sent(
+            kbps,
+            sent_fps=round(self._since(kind, "sent", pictures.frames) / elapsed, 1),
+            sent_codec=pictures.codec,
+            sent_width=pictures.width,
+            sent_height=pictures.height,
+            encode_ms=round(seconds / coded * 1000, 2) if coded else None,
+            encoder_dropped=int(self._since(kind, "encoder_dropped", pictures.encoder.dropped)),
+            sent_skipped=int(self._since(kind, "skipped", pictures.skipped)),
+            passthrough=pictures.passthrough,
+        )
 
     def _since(self, kind: str, name: str, count: float) -> float:
         """How much a counter has grown; a new connection begins at zero."""

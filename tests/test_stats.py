@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import av
 import pytest
 
 from peer.engine import TransportStats
+from peer.media.encoding import EncoderCounters
 from peer.media.frames import EncodedFrame
 from peer.media.incoming import IncomingMedia
+from peer.media.outgoing import SendingFigures
 from peer.stats import Gauge
 
 
@@ -27,6 +30,12 @@ def frame(
 @pytest.fixture
 def media() -> IncomingMedia:
     return IncomingMedia(lambda first: None)
+
+
+SENT = {
+    *("sent_fps", "sent_codec", "sent_width", "sent_height"),
+    *("encode_ms", "encoder_dropped", "sent_skipped", "passthrough"),
+}
 
 
 class Clock:
@@ -107,3 +116,28 @@ async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> Non
     assert stats.video["jitter_ms"] == 4.2
     assert "decode_ms" not in gauge.read(transport()).video
     media.close()
+
+
+def test_what_was_sent_is_told_and_nothing_of_it_where_nothing_is(media: IncomingMedia) -> None:
+    clock = Clock()
+    gauge = Gauge("door", media, clock)
+    counters = EncoderCounters(frames=30, seconds=0.3, dropped=2)
+    sent = SendingFigures("h264", 960, 540, 60, 100_000, 1, False, 4, counters)
+    clock.now += 2
+    video = gauge.read(replace(transport(), pictures=sent)).video
+    assert {name: value for name, value in video.items() if name in SENT} == {
+        "sent_fps": 30.0,
+        "sent_codec": "h264",
+        "sent_width": 960,
+        "sent_height": 540,
+        "encode_ms": 10.0,
+        "encoder_dropped": 2,
+        "sent_skipped": 4,
+        "passthrough": False,
+    }
+    clock.now += 1
+    video = gauge.read(
+        replace(transport(), pictures=replace(sent, encoder=EncoderCounters(), passthrough=True))
+    ).video
+    assert video["passthrough"] and "encode_ms" not in video and video["sent_fps"] == 0.0
+    assert not SENT & gauge.read(transport()).video.keys()

@@ -10,9 +10,9 @@ a hang-up or a candidate still finds its call, and everything older has met its 
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
-import random
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -21,9 +21,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from . import protocol
+from .backoff import Backoff
 from .errors import ConfigError, ProtocolError, redacted
 from .protocol import Join, Message
 
@@ -39,10 +40,8 @@ class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
 
 _WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("websockets.client"), {})
 
-BACKOFF_MIN: Final = 0.5
-BACKOFF_MAX: Final = 10.0
-"""Seconds between two attempts to reach the relay; doubled each time, with jitter, so that peers of a relay that
-comes back do not all knock at once."""
+_NO_RELAY_BEHIND: Final = (502, 503)
+"""What a proxy says while the relay behind it is away: nginx and Caddy the one, HAProxy the other."""
 
 KEEP: Final = 15.0
 MAX_KEPT: Final = 256
@@ -152,13 +151,15 @@ class Signaling:
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled or refused. Being cancelled leaves in good order."""
-        tries = 0
+        backoff = Backoff()
         while True:
             why = "the relay closed the connection"
+            answered = False
             try:
                 async with self._connect() as socket:
                     await self._enter(socket)
-                    tries = 0
+                    backoff.reached()
+                    answered = True
                     await self._serve(socket)
             except ConnectionClosed as exc:
                 if exc.rcvd is not None:
@@ -172,8 +173,8 @@ class Signaling:
                 why = "no answer"
             except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
                 why = redacted(str(exc)) or type(exc).__name__
-            tries += 1
-            delay = random.uniform(BACKOFF_MIN, min(BACKOFF_MIN * 2**tries, BACKOFF_MAX))
+                answered = _is_refusal(exc)
+            delay = backoff.delay(asyncio.get_running_loop().time(), answered=answered)
             log.info("= relay away (%s), next try in %.1f s", why, delay)
             self._deliver(Down(why))
             await asyncio.sleep(delay)
@@ -242,6 +243,18 @@ class Signaling:
                         return  # the reader sees it too; the frame stays in line
             self._pending.clear()
             self._idle.set()
+
+
+def _is_refusal(exc: Exception) -> bool:
+    """Whether the host lives, and the relay on it does not listen."""
+    match exc:
+        case ConnectionRefusedError():
+            return True
+        case InvalidStatus(response=response):
+            return response.status_code in _NO_RELAY_BEHIND and "Retry-After" not in response.headers
+        case OSError(errno=None):  # asyncio, when a name has several addresses: only the text says why
+            return f"[Errno {errno.ECONNREFUSED}]" in str(exc)
+    return False
 
 
 def _parse(frame: str | bytes) -> Message | None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from peer import protocol, signaling
+from peer import backoff, protocol, signaling
 from peer.errors import ConfigError
 from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url
 
@@ -28,8 +29,9 @@ EMPTY = json.dumps({"type": "peer-list", "peers": []})
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signaling, "BACKOFF_MIN", 0.02)
-    monkeypatch.setattr(signaling, "BACKOFF_MAX", 0.1)
+    monkeypatch.setattr(backoff, "BACKOFF_MIN", 0.02)
+    monkeypatch.setattr(backoff, "BACKOFF_MAX", 0.1)
+    monkeypatch.setattr(backoff, "QUICK", 0.05)
 
 
 @asynccontextmanager
@@ -310,3 +312,39 @@ async def test_a_url_that_fails_is_told_without_its_password(caplog: pytest.LogC
 def test_a_url_that_is_refused_keeps_its_password() -> None:
     with pytest.raises(ConfigError, match="'http://relay/ws' is no relay"):
         check_url("http://me:sec/r@t@relay/ws")
+
+
+async def test_a_proxy_without_its_relay_is_a_host_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[bool] = []
+    delay = backoff.Backoff.delay
+
+    def spy(self: backoff.Backoff, now: float, *, answered: bool) -> float:
+        answers.append(answered)
+        return delay(self, now, answered=answered)
+
+    monkeypatch.setattr(backoff.Backoff, "delay", spy)
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(replies.pop(0).encode() + b"Content-Length: 0\r\n\r\n")
+        writer.close()
+
+    replies = ["HTTP/1.1 502 Bad Gateway\r\n", "HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n", "HTTP/1.1 404 No\r\n"]
+    made = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    async with made, Client(f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws") as client:
+        for _ in range(3):
+            await client.next(Down)
+    assert answers[:3] == [True, False, False]
+
+
+async def test_a_refused_connection_is_a_host_that_answers_by_any_of_its_addresses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(OSError) as caught:
+            await asyncio.open_connection(host, port)
+        assert signaling._is_refusal(caught.value)
+    several = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network is unreachable")
+    assert signaling._is_refusal(several)
+    assert not signaling._is_refusal(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
+    assert not signaling._is_refusal(TimeoutError())

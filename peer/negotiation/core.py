@@ -83,7 +83,7 @@ MAX_WAITING: Final = 64
 
 LEFT_GRACE: Final = 20.0
 """Seconds that a peer whose media flows may be out of the room: it comes back after at most 10 s of backoff when the
-relay restarts (``signaling.BACKOFF_MAX``), plus the time to connect."""
+relay restarts (``backoff.BACKOFF_MAX``), plus the time to connect."""
 
 
 class Phase(enum.Enum):

@@ -3,7 +3,11 @@
 // onState(state, detail): "connecting" · "online" · "offline" (trying again) · "refused" (not trying). `detail` is
 // the relay's error code, or "replaced". onMessage(message): every parsed frame from `peer-list` on.
 
-const BACKOFF = { first: 500, most: 10_000 }; // ms; jittered, so that a restarted relay is not stormed
+const BACKOFF = { first: 500, quick: 1_500, most: 10_000 }; // ms; jittered, so that a restarted relay is not stormed
+// A refused connection and one that nobody answers look alike to a page, but the first fails at once: a host that
+// does is asked every `quick` ms for `patience` ms (docs/decisions/0011). Chromium delays a page's WebSockets by up to
+// 5 s after some twenty failures, and that is in what we measure.
+const REFUSED = { within: 6_000, patience: 300_000 }; // ms
 const JOIN_DEADLINE = 10_000; // ms from dialing to `peer-list`
 const OUTBOX = { most: 64, age: 10_000 }; // frames, ms: what waits for the relay to come back
 const CLOSE = { REPLACED: 4001, BAD_JOIN: 4400, UNAUTHORIZED: 4401 };
@@ -14,6 +18,8 @@ export class Signaling {
   #socket = null;
   #online = false;
   #failures = 0;
+  #dialled = 0; // when, by performance.now()
+  #awaySince = null; // the same
   #timer = null;
   #code = null; // of the last `error` before the join: the reason for the close that follows
   #outbox = []; // { message, time }
@@ -32,6 +38,7 @@ export class Signaling {
     clearTimeout(this.#timer);
     this.#code = null;
     this.onState("connecting");
+    this.#dialled = performance.now();
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#lost(socket, 1006), JOIN_DEADLINE);
@@ -83,6 +90,7 @@ export class Signaling {
     clearTimeout(this.#timer);
     this.#online = true;
     this.#failures = 0;
+    this.#awaySince = null;
     this.onState("online");
     this.onMessage(list); // first who is here: it may end calls, and with them what we had to say
     const waiting = this.#outbox;
@@ -96,6 +104,8 @@ export class Signaling {
   #lost(socket, code) {
     if (this.#socket !== socket) return;
     clearTimeout(this.#timer);
+    const now = performance.now();
+    const answered = this.#online || now - this.#dialled < REFUSED.within;
     this.#socket = null;
     this.#online = false;
     socket.onclose = null;
@@ -105,7 +115,9 @@ export class Signaling {
       this.onState("refused", code === CLOSE.REPLACED ? "replaced" : (this.#code ?? "unauthorized"));
       return;
     }
-    const most = Math.min(BACKOFF.most, BACKOFF.first * 2 ** ++this.#failures);
+    this.#awaySince ??= now;
+    const quick = answered && code === 1006 && now - this.#awaySince < REFUSED.patience;
+    const most = quick ? BACKOFF.quick : Math.min(BACKOFF.most, BACKOFF.first * 2 ** ++this.#failures);
     this.#timer = setTimeout(() => this.connect(), BACKOFF.first + Math.random() * (most - BACKOFF.first));
     this.onState("offline", this.#code);
   }

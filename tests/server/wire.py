@@ -208,16 +208,18 @@ class Process:
 
 
 _PROGRAM = """
-import asyncio
+import asyncio, json, sys
 from server.relay import RelayConfig, serve
-asyncio.run(serve(RelayConfig(port=0), started=lambda relay: print(relay.port, flush=True)))
+config = RelayConfig(**json.loads(sys.argv[1]))
+asyncio.run(serve(config, started=lambda relay: print(relay.port, flush=True)))
 """
 
 
 @contextmanager
-def process() -> Iterator[Process]:
-    """A relay in a process of its own, with its defaults; ended by SIGKILL if the test did not end it."""
-    command = [sys.executable, "-c", _PROGRAM]
+def process(**options: Any) -> Iterator[Process]:
+    """A relay in a process of its own, with its defaults but for ``options`` (of ``RelayConfig``); ended by SIGKILL
+    if the test did not end it."""
+    command = [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0} | options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
         try:
             assert running.stdout is not None

@@ -80,7 +80,9 @@ _H264: Final = (
 )
 """Hardware first. Key frames only when they are asked for: a cut in a film is no reason for one on the wire."""
 
-_software_only = False
+_tried: Final[dict[str, bool]] = {}
+"""Hardware encoders that were tried in this process, and whether they do what they must. One that fails later does
+not, from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,18 @@ class Coded:
 
 
 class VideoEncoder:
-    """Codes pictures of one size. ``codec``: ``vp8`` or ``h264``; ``bitrate`` in bit/s, kept over a second or so."""
+    """Codes pictures of one size. ``codec``: ``vp8`` or ``h264``; ``bitrate`` in bit/s, kept over a second or so.
 
-    def __init__(self, codec: str, width: int, height: int, fps: float, bitrate: int) -> None:
-        self.width, self.height = width, height
-        self._context = _open(codec, width, height, fps, bitrate)
-        self._annex_b = codec == "h264"
+    ``hardware``: whether the machine's own encoders may be taken, where they work.
+
+    Raises:
+        av.FFmpegError: there is no encoder for it.
+    """
+
+    def __init__(
+        self, codec: str, width: int, height: int, fps: float, bitrate: int, *, hardware: bool = True
+    ) -> None:
+        self._context = _open(_VP8 if codec == "vp8" else _H264, width, height, fps, bitrate, hardware)
         self.name: str = self._context.name
         """FFmpeg's name of the encoder that is used."""
 
@@ -112,37 +120,30 @@ class VideoEncoder:
         if key:
             frame = picture.copy(frame, frame.pts or 0)
             frame.pict_type = PictureType.I
+        try:
+            packets = self._context.encode(frame)
+        except av.FFmpegError:
+            _tried[self.name] = False
+            raise
+        now = frame.pts or 0
         return [
-            Coded(bytes(packet), packet.pts if packet.pts is not None else frame.pts or 0, packet.is_keyframe)
-            for packet in self._context.encode(frame)
+            Coded(bytes(packet), now if packet.pts is None else packet.pts, packet.is_keyframe) for packet in packets
         ]
 
 
-def use_software_only() -> None:
-    """Leave hardware encoders alone from now on, in this process: ``--no-hardware``."""
-    global _software_only
-    _software_only = True
-
-
-def _open(codec: str, width: int, height: int, fps: float, bitrate: int) -> VideoCodecContext:
-    """The first encoder that works here.
-
-    Raises:
-        av.FFmpegError: none does.
-    """
-    for choice in _VP8 if codec == "vp8" else _H264:
-        software = choice.name.startswith("lib")
-        if choice.name in _useless or (_software_only and not software):
-            continue
-        if not software and not _works(choice):
-            _useless.add(choice.name)
-            continue
-        return _context(choice, width, height, fps, bitrate)
-    raise AssertionError("the last choice is software")
-
-
-_useless: Final[set[str]] = set()
-"""Hardware encoders that did not open, or did not do what they must: not tried again in this process."""
+def _open(
+    choices: tuple[_Choice, ...], width: int, height: int, fps: float, bitrate: int, hardware: bool
+) -> VideoCodecContext:
+    """The first of ``choices`` that works here; the last one is software."""
+    for choice in choices[:-1] if hardware else ():
+        if choice.name not in _tried:
+            _tried[choice.name] = _works(choice)
+        if _tried[choice.name]:
+            try:
+                return _context(choice, width, height, fps, bitrate)
+            except av.FFmpegError as exc:
+                log.info("%s cannot code %dx%d (%s)", choice.name, width, height, exc)
+    return _context(choices[-1], width, height, fps, bitrate)
 
 
 def _works(choice: _Choice) -> bool:

@@ -64,7 +64,8 @@ class EncoderCounters:
 
 
 class VideoEncoding:
-    """``rung(width, height)`` says how a picture of that size is to be coded; ``newest`` gives one to begin with."""
+    """``rung(width, height)`` says how a picture of that size is to be coded; ``newest`` gives one to begin with,
+    ``size`` is that of the card until a picture came."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class VideoEncoding:
         *,
         size: tuple[int, int],
         newest: Callable[[], av.VideoFrame | None] = lambda: None,
+        hardware: bool = True,
     ) -> None:
         self.counters = EncoderCounters()
         self._tasks = tasks
@@ -82,6 +84,7 @@ class VideoEncoding:
         self._codec = codec
         self._rung = rung
         self._newest = newest
+        self._hardware = hardware
         self._frames: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
         self._reader: Reader[av.VideoFrame] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -125,7 +128,7 @@ class VideoEncoding:
         self._task.cancel()
 
     async def _run(self, reader: Reader[av.VideoFrame]) -> None:
-        loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung)
+        loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung, self._hardware)
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
         fresh, patience = self._newest(), FIRST_PICTURE
         try:
@@ -139,7 +142,7 @@ class VideoEncoding:
                     coded, size = await loop.run_in_executor(pool, coder.encode, shown, pts, key)
                 except (av.FFmpegError, ValueError) as exc:
                     log.warning("the %s encoder failed (%s); it is made anew", self._codec, exc)
-                    coder = _Coder(self._codec, self._rung)
+                    coder = _Coder(self._codec, self._rung, self._hardware)
                     await asyncio.sleep(RETRY)
                     continue
                 finally:
@@ -196,9 +199,10 @@ class VideoEncoding:
 class _Coder:
     """What the encoding's thread has: the encoder, made anew for another size, and a scaler."""
 
-    def __init__(self, codec: str, rung: Callable[[int, int], Rung]) -> None:
+    def __init__(self, codec: str, rung: Callable[[int, int], Rung], hardware: bool) -> None:
         self._codec = codec
         self._choose = rung
+        self._hardware = hardware
         self._reformatter = VideoReformatter()
         self._encoder: VideoEncoder | None = None
         self._rung: Rung | None = None
@@ -218,7 +222,8 @@ class _Coder:
         rung = self._choose(frame.width, frame.height)
         size = (rung.width, rung.height)
         if self._encoder is None or rung != self._rung:
-            self._encoder, self._rung = VideoEncoder(self._codec, *size, rung.fps, rung.bitrate), rung
+            self._encoder = VideoEncoder(self._codec, *size, rung.fps, rung.bitrate, hardware=self._hardware)
+            self._rung = rung
         if (frame.width, frame.height) != size:
             frame = self._reformatter.reformat(frame, *size, "yuv420p", threads=1)
             frame.pts, frame.time_base = pts, VIDEO_TIME_BASE

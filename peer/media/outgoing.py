@@ -58,7 +58,10 @@ class SendingFigures:
 
 
 class SharedVideo:
-    """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came."""
+    """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came.
+
+    ``max_bitrate``: bit/s that a viewer gets at most. ``hardware``: whether the machine's own encoders may be used.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class SharedVideo:
         fps: float | None = None,
         max_bitrate: int | None = None,
         relay: PassthroughRelay | None = None,
+        hardware: bool = True,
     ) -> None:
         self.relay = relay
         self._tasks = tasks
@@ -76,6 +80,7 @@ class SharedVideo:
         self._size = size
         self._fps = fps or FPS
         self._max_bitrate = max_bitrate
+        self._hardware = hardware
         self._encodings: dict[tuple[str, int], VideoEncoding] = {}
         self._warm: Reader[av.VideoFrame] | None = None
         self._holders = 0
@@ -116,7 +121,13 @@ class SharedVideo:
         """The one encoding of ``codec`` and ``rung``."""
         if (codec, rung) not in self._encodings:
             self._encodings[codec, rung] = VideoEncoding(
-                self._tasks, self._pictures, codec, self._choose(rung), size=self._size, newest=self._newest
+                self._tasks,
+                self._pictures,
+                codec,
+                self._choose(rung),
+                size=self._size,
+                newest=self._newest,
+                hardware=self._hardware,
             )
         return self._encodings[codec, rung]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Final
+from typing import Final, Literal
 
 from . import events as ev
 from . import negotiation as n
@@ -39,6 +39,8 @@ LEAVE_TIMEOUT: Final = 2.0
 
 VIDEO_CODECS: Final = ("vp8", "h264")
 
+VIDEO_ENCODERS: Final = ("auto", "software")
+
 CARD: Final = (1280, 720)
 """Size in pixels of what is shown before a source has shown anything."""
 
@@ -55,7 +57,9 @@ class Agent:
         room, token, key: sent with the join; ``key`` is the secret that takes our seat back after a crash.
         video, audio: what we send, as for ``--video`` and ``--audio`` (docs/interface.md).
         size: of our pictures in pixels (width, height); ``fps``: their rate.
-        video_codec: in order of preference, of ``vp8`` and ``h264``.
+        video_codec: in order of preference, of ``vp8`` and ``h264``; ``None``: VP8 first, but H.264 where the source
+            delivers it and it can be sent as it is.
+        video_encoder: ``auto`` takes the machine's own encoders where they work, ``software`` never does.
         max_bitrate: of our video in bit/s to each viewer; ``None``: what suits ``size``.
         speaker: ``none``, ``auto`` or an ALSA device.
         show: windows for the preview and each remote.
@@ -80,7 +84,8 @@ class Agent:
         audio: str = "none",
         size: tuple[int, int] | None = None,
         fps: float | None = None,
-        video_codec: Sequence[str] = VIDEO_CODECS,
+        video_codec: Sequence[str] | None = None,
+        video_encoder: Literal["auto", "software"] = "auto",
         max_bitrate: int | None = None,
         speaker: str = "none",
         show: bool = False,
@@ -92,8 +97,10 @@ class Agent:
         self.id = default_id() if id is None else id
         if not protocol.is_valid_id(self.id):
             raise ConfigError(f"{self.id!r} is no id: use 1 to 64 of A-Z a-z 0-9 . _ ~ -", where="--id")
-        if not video_codec or not set(video_codec) <= set(VIDEO_CODECS):
+        if video_codec is not None and (not video_codec or not set(video_codec) <= set(VIDEO_CODECS)):
             raise ConfigError(f"{','.join(video_codec)!r}: choose from vp8, h264", where="--video-codec")
+        if video_encoder not in VIDEO_ENCODERS:
+            raise ConfigError(f"{video_encoder!r}: choose from auto, software", where="--video-encoder")
         self._server = check_url(server)
         self._join = protocol.Join(self.id, room, token, key)
         self._video, self._audio = parse_video(video), parse_audio(audio)
@@ -106,9 +113,10 @@ class Agent:
         self._options = ConnectionOptions(
             ice_servers=tuple(parse_ice_server(server) for server in ice_servers),
             relay_only=relay_only,
-            video_codecs=tuple(video_codec),
+            video_codecs=None if video_codec is None else tuple(video_codec),
         )
         self._max_bitrate = max_bitrate
+        self._hardware = video_encoder == "auto"
         self._directory = Directory(self.id)
         self._events: Fanout[ev.Event] = Fanout()
         self._changed = asyncio.Event()
@@ -176,7 +184,13 @@ class Agent:
             if media.encoded is not None and media.fitness is not None:
                 relay = PassthroughRelay(tasks, media.encoded, media.fitness, self._max_bitrate)
             self._video_out = SharedVideo(
-                tasks, media.video, size=self._size or CARD, fps=self._fps, max_bitrate=self._max_bitrate, relay=relay
+                tasks,
+                media.video,
+                size=self._size or CARD,
+                fps=self._fps,
+                max_bitrate=self._max_bitrate,
+                relay=relay,
+                hardware=self._hardware,
             )
         if media.audio is not None:
             self._audio_out = SharedAudio(tasks, media.audio)

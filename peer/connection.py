@@ -61,7 +61,8 @@ class ConnectionOptions:
 
     ice_servers: tuple[IceServer, ...] = ()
     relay_only: bool = False
-    video_codecs: tuple[str, ...] = ("vp8", "h264")
+    video_codecs: tuple[str, ...] | None = None
+    """In order of preference; ``None``: H.264 first where the source delivers it, VP8 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ class Connection:
                 Sending(transceiver.sender, track)
             if kind == "video":
                 own = self._tracks.video.profile_level_id if self._tracks.video is not None else None
-                transceiver.setCodecPreferences(_preferences(self._options.video_codecs, own))
+                transceiver.setCodecPreferences(_preferences(self._options.video_codecs or _usual(own), own))
 
     def _prepare(self) -> None:
         """Hook up gathering and the counters, once there is a transport."""
@@ -358,6 +359,11 @@ class Connection:
             elif now - since >= silent_after and not silent:
                 silent = True
                 self._emit(n.MediaSilent(self.generation))
+
+
+def _usual(own: str | None) -> tuple[str, ...]:
+    """The order that nobody chose: a source's own H.264 costs nothing to send, and the picture loses nothing."""
+    return ("vp8", "h264") if own is None else ("h264", "vp8")
 
 
 def _preferences(codecs: Sequence[str], own: str | None = None) -> list[Any]:

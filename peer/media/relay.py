@@ -53,8 +53,10 @@ class PassthroughRelay:
 
     @property
     def profile_level_id(self) -> str | None:
-        """That of the source, as far as it is known: to be negotiated first."""
-        return self._fitness.profile_level_id
+        """That of the source, if it can be sent as it is to who takes it: to be negotiated first."""
+        own = self._fitness.profile_level_id
+        fits = own is not None and self._fitness.refusal(own) in (None, "not seen yet")
+        return own if fits else None
 
     def refusal(self, profile_level_id: str) -> str | None:
         """Why a viewer of that profile cannot have it as it is, right now; ``None``: it can."""

@@ -23,8 +23,12 @@ from .frames import EncodedFrame
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 15
-"""Frames that may wait: half a second of pictures, of which a repaired loss may bring a dozen at once."""
+MAX_WAIT: Final = 0.3
+"""Seconds that a frame may have waited when another one comes: then the decoder is too slow for the stream. A
+repaired loss that brings thirty pictures at once is no such case."""
+
+BACKLOG: Final = 100
+"""Frames that may wait, whatever the time."""
 
 _LIBRARIES: Final = {"opus": "libopus", "h264": "h264", "vp8": "vp8"}
 """FFmpeg's decoder for each codec where there are several. Its own of VP8 takes 2.3 ms for 720p, libvpx 2.7."""
@@ -67,16 +71,17 @@ class _Run:
     ) -> None:
         self._loop = loop
         self._on_frame, self._on_error = on_frame, on_error
-        self._waiting: deque[EncodedFrame] = deque()
+        self._waiting: deque[tuple[EncodedFrame, float]] = deque()  # and when they came
         self._changed = threading.Condition()
         self._stopped = False
         threading.Thread(target=self._work, name=f"{kind}-decoder").start()
 
     def put(self, frame: EncodedFrame) -> bool:
         with self._changed:
-            if len(self._waiting) >= BACKLOG:
+            now = time.monotonic()
+            if self._waiting and (len(self._waiting) >= BACKLOG or now - self._waiting[0][1] > MAX_WAIT):
                 return False
-            self._waiting.append(frame)
+            self._waiting.append((frame, now))
             self._changed.notify()
         return True
 
@@ -90,7 +95,7 @@ class _Run:
         with self._changed:
             while not self._waiting and not self._stopped:
                 self._changed.wait()
-            return None if self._stopped else self._waiting.popleft()
+            return None if self._stopped else self._waiting.popleft()[0]
 
     def _work(self) -> None:
         codec, context = "", None

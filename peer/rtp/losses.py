@@ -20,8 +20,11 @@ PATIENCE: Final = (0.35, 0.6)
 """Seconds, least and most, after which a packet is given up, three requests in between. A frozen picture is worse
 than a key frame."""
 
-MOST: Final = 250
-"""Packets that may be missing. Beyond, no sender has them any more (ours and aiortc's keep 128 or so)."""
+MOST: Final = 120
+"""Packets that may be missing. Beyond, a key frame is quicker, and aiortc's senders keep no more than 128."""
+
+_FEW: Final = 10
+"""Packets up to which their answers tell the round trip: those of many queue up behind each other."""
 
 
 @dataclass(slots=True)
@@ -61,13 +64,14 @@ class Losses:
             if (loss := self._missing.pop(number, None)) is not None:
                 # Of a packet that was asked for again it is not clear which request was answered. Taken as the first
                 # it may be too long, but a network whose round trip grows is noticed.
-                self.rtt += (now - loss.since - self.rtt) / 4
+                if len(self._missing) < _FEW:
+                    self.rtt += (now - loss.since - self.rtt) / 4
             return []
         lost = range(max(self._next, number - MOST - 1), number)
         self._next = number + 1
         for one in lost:
             self._missing[one] = _Loss(now, now)
-        return list(lost)
+        return list(lost) if len(self._missing) <= MOST else []
 
     def due(self, now: float) -> tuple[list[int], bool]:
         """What to ask for again, and whether to give up what is missing first."""
@@ -84,6 +88,8 @@ class Losses:
         """Seconds until ``due`` should be asked; ``None`` while nothing is missing."""
         if not self._missing:
             return None
+        if len(self._missing) > MOST:
+            return 0.0
         first = next(iter(self._missing.values()))
         soonest = min(loss.asked for loss in self._missing.values()) + self.retry
         return max(0.0, min(soonest, first.since + self.patience) - now)

@@ -86,7 +86,7 @@ async def test_more_than_may_wait_is_refused(bench: Bench) -> None:
     (frame, *_) = coded.pictures("vp8", 1, (1280, 720))
     taken = [bench.decoder.decode(frame) for _ in range(4 * BACKLOG)]
     assert not all(taken)
-    assert taken[:BACKLOG] == [True] * BACKLOG
+    assert taken[:30] == [True] * 30, "a repaired loss was taken for a slow decoder"
     await until(lambda: len(bench.frames) == sum(taken))
 
 

@@ -127,7 +127,7 @@ async def test_a_picture_that_cannot_be_decoded_is_followed_by_a_key_frame(remot
 async def test_a_decoder_that_is_too_slow_goes_on_at_a_key_frame(remote: Remote) -> None:
     (key, *_) = coded.pictures("vp8", 1, (1280, 720))
     with remote.media.video.frames.read():
-        for _ in range(60):
+        for _ in range(400):
             remote.media.video.feed(key)
         assert remote.media.video.counters.overrun > 0
         assert remote.asked == 1

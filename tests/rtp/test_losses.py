@@ -63,9 +63,20 @@ def test_a_long_round_trip_gets_longer_patience_up_to_a_limit() -> None:
 
 def test_more_than_a_sender_keeps_is_given_up_at_once() -> None:
     losses = Losses()
-    asked = arrived(losses, 0, MOST + 200)
-    assert len(asked) <= MOST + 1
+    assert len(arrived(losses, 0, MOST + 1)) == MOST
+    assert losses.due(0.0) == ([], False)
+    assert arrived(losses, 2 * MOST) == []
+    assert losses.wait(0.0) == 0.0
     assert losses.due(0.0) == ([], True)
+    losses.forget(2 * MOST)
+    assert losses.missing == 0
+
+
+def test_answers_to_many_requests_tell_no_round_trip() -> None:
+    losses = Losses()
+    arrived(losses, 0, 100)
+    arrived(losses, *range(1, 80), now=0.5)
+    assert losses.rtt == FIRST_RTT
 
 
 def test_what_is_given_up_is_forgotten_and_the_rest_is_not() -> None:
@@ -84,8 +95,8 @@ def test_missing_is_bounded_and_nothing_is_asked_for_in_vain(steps: list[tuple[i
         now += later
         number = max(1001, highest + step)
         asked = losses.arrived(number, now)
-        assert asked == [n for n in range(highest + 1, number)]
-        waiting |= set(asked)
+        waiting |= set(range(highest + 1, number))
+        assert asked == (list(range(highest + 1, number)) if len(waiting) <= MOST else [])
         waiting.discard(number)
         came.add(number)
         highest = max(highest, number)

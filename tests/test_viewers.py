@@ -1,0 +1,104 @@
+"""Several viewers of one node, as agents with a real relay: what the node makes once, and what each one gets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from benchmarks.squeeze import Squeeze
+from peer import Agent, Call
+from server.config import RelayConfig
+from server.relay import Relay
+from tests.media.clips import write_h264
+from tests.waiting import until
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    relay = Relay(RelayConfig(port=0))
+    await relay.start()
+    yield relay.url
+    await relay.stop()
+
+
+async def viewers(stack: AsyncExitStack, url: str, count: int, node: str = "cam") -> list[Call]:
+    """Agents that send nothing and have called ``node``."""
+    calls = []
+    for n in range(count):
+        agent = await stack.enter_async_context(Agent(f"viewer-{n}", server=url))
+        await agent.wait_for(node, timeout=10)
+        call = agent.call(node)
+        await call.first_frame(timeout=20)
+        calls.append(call)
+    return calls
+
+
+def encoders() -> int:
+    """Threads that encode pictures right now."""
+    return sum(thread.name.startswith(("encode vp8", "encode h264")) for thread in threading.enumerate())
+
+
+async def test_one_encoder_serves_all_viewers_of_a_codec_and_the_last_one_ends_it(url: str) -> None:
+    before = encoders()
+    async with Agent("cam", server=url, video="test", size=(320, 180), fps=15), AsyncExitStack() as stack:
+        calls = await viewers(stack, url, 4)
+        assert encoders() == before + 1
+        for call in calls:
+            await call.hang_up()
+        await until(lambda: encoders() == before)
+
+
+async def test_each_codec_that_somebody_wants_has_one_encoder(url: str) -> None:
+    before = encoders()
+    async with Agent("cam", server=url, video="test", size=(320, 180), fps=15), AsyncExitStack() as stack:
+        seen = []
+        for n, codec in enumerate(("vp8", "h264", "h264", "vp8")):
+            agent = await stack.enter_async_context(Agent(f"viewer-{n}", server=url, video_codec=(codec,)))
+            await agent.wait_for("cam", timeout=10)
+            seen.append((await agent.call("cam").first_frame(timeout=20)).codec)
+        assert seen == ["vp8", "h264", "h264", "vp8"]
+        assert encoders() == before + 2
+
+
+async def test_a_source_that_delivers_h264_is_passed_on_without_being_asked_for(url: str, tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=3, profile="high")
+    before = encoders()
+    async with Agent("cam", server=url, video=f"{clip}?loop") as cam, AsyncExitStack() as stack:
+        [call] = await viewers(stack, url, 1)
+        assert (await call.first_frame()).codec == "h264"
+        mine = cam.calls["viewer-0"]
+        async with asyncio.timeout(10):
+            while not (await mine.stats()).video.get("passthrough"):
+                await asyncio.sleep(0.1)
+        assert cam._media.sources[0].decoded == 0
+        await until(lambda: encoders() == before)
+
+
+async def test_a_narrow_line_gets_a_smaller_picture_and_the_others_keep_theirs(url: str) -> None:
+    """300 kbit/s with a queue of 0.3 s, for one of two viewers of 640x360."""
+    async with (
+        Agent("cam", server=url, video="test", size=(640, 360), fps=30),
+        Squeeze(url) as squeeze,
+        AsyncExitStack() as stack,
+    ):
+        [wide] = await viewers(stack, url, 1)
+        agent = await stack.enter_async_context(Agent("narrow", server=squeeze.url))
+        await agent.wait_for("cam", timeout=10)
+        narrow = agent.call("cam")
+        await narrow.first_frame(timeout=20)
+        with narrow.frames() as pictures, wide.frames() as whole:
+            squeeze.rate = 300_000
+            async with asyncio.timeout(60):
+                while (await pictures.get()).width >= 640:
+                    pass
+            assert squeeze.line.dropped > 0
+            async with asyncio.timeout(20):
+                for _ in range(10):
+                    assert (await pictures.get()).width < 640, "and it moves on"
+                for _ in range(10):
+                    assert (await whole.get()).width == 640

@@ -17,6 +17,11 @@ class Outbox:
 
     __slots__ = ("_frames", "_limit", "_paused", "_touched", "_transport", "_waiting")
 
+    @property
+    def waiting(self) -> int:
+        """Octets that wait, here and in the transport."""
+        return self._waiting
+
     def __init__(self, transport: asyncio.Transport, limit: int, touched: Callable[[Outbox], None]) -> None:
         transport.set_write_buffer_limits(high=0)  # paused means: it holds something
         self._transport = transport

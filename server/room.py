@@ -146,6 +146,11 @@ class Rooms(Generic[C]):
         seat = self._seats.get(conn)
         return seat.id if seat else None
 
+    def room(self, conn: C) -> str | None:
+        """The room that ``conn`` is in."""
+        seat = self._seats.get(conn)
+        return seat.room if seat else None
+
     def __len__(self) -> int:
         return sum(map(len, self._rooms.values()))
 

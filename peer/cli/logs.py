@@ -13,12 +13,13 @@ _OURS: Final = ("peer", "server")
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        body = {
+        body: dict[str, object] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        body = getattr(record, "facts", {}) | body
         if record.exc_info:
             body["traceback"] = self.formatException(record.exc_info)
         return json.dumps(body)

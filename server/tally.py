@@ -1,0 +1,83 @@
+"""What a relay counts as it runs. PURE: numbers only, cheap enough for every frame; ``metrics`` makes a page of them.
+
+A label that a client could choose would be as many time series as it likes: types that are not ours count as
+``other``, and codes are the relay's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from typing import Final
+
+from peer.protocol import TARGETED_TYPES
+
+TYPES: Final = frozenset({"join", *TARGETED_TYPES})
+
+
+class Histogram:
+    """How often a number of seconds was at most one of ``bounds``."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, *bounds: float) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """By bound, not yet added up; the last one is beyond them all."""
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+
+class Tally:
+    """Counts since the start. All only grow, but for ``outbox_high``, which is since the last look."""
+
+    __slots__ = (
+        "accepted",
+        "closed",
+        "delivered",
+        "join_seconds",
+        "lag_seconds",
+        "messages",
+        "octets_in",
+        "octets_out",
+        "outbox_high",
+        "refused",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        """TCP connections."""
+        self.messages: Counter[str] = Counter()
+        """Frames that came, by type, refused ones too."""
+        self.refused: Counter[str] = Counter()
+        """Frames that went nowhere, by the error code that was told."""
+        self.closed: Counter[int] = Counter()
+        """Connections that the relay closed, by close code."""
+        self.octets_in = 0
+        """Read from sockets, all there is."""
+        self.delivered = 0
+        """Frames put into outboxes."""
+        self.octets_out = 0
+        """Octets of these."""
+        self.outbox_high = 0
+        """Octets in the fullest outbox."""
+        self.join_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0)
+        self.lag_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+
+    def came(self, kind: str) -> None:
+        """A frame of this type came."""
+        self.messages[kind if kind in TYPES else "other"] += 1
+
+    def sent(self, frames: int, octets: int) -> None:
+        """The same ``octets`` went to this many outboxes."""
+        self.delivered += frames
+        self.octets_out += frames * octets
+
+    def outbox(self, waiting: int) -> None:
+        """An outbox holds this many octets."""
+        if waiting > self.outbox_high:
+            self.outbox_high = waiting

@@ -26,6 +26,8 @@ HOMES = {
     "aiortc": {"peer.connection", "peer.engine", "peer.reception", "peer.sending", "peer.transport_path"},
     "aioice": {"peer.connection", "peer.ice"},
     "websockets": {"peer.signaling", "server.client", "server.frames"},
+    "jwt": {"server.signed"},
+    "prometheus_client": {"server.metrics"},
     "cv2": {"peer.media.window_child"},
 }
 """The only users of a library whose interface we do not want to meet everywhere."""

@@ -6,6 +6,8 @@ import json
 import signal
 import urllib.request
 
+import pytest
+
 from peer.cli.demo import _in_words
 from tests.cli.program import QUIET, Program
 
@@ -55,6 +57,21 @@ def test_serve_tells_where_and_ends_well() -> None:
             assert health.status == 200
         program.send(signal.SIGTERM)
         assert program.wait() == 0
+
+
+def test_serve_tells_where_its_metrics_are() -> None:
+    with Program("serve", "--port", "0", "--metrics", "0", "--json") as program:
+        where = program.expect("listening")["metrics"]
+        assert where.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(where, timeout=10) as answer:
+            assert b"\nrelay_ready 1.0\n" in answer.read()
+
+
+@pytest.mark.parametrize("where", ["here", "localhost:99999", ":", "::1:9100", "[::1]", "1:2:3"])
+def test_metrics_nowhere_is_2(where: str) -> None:
+    with Program("serve", "--metrics", where) as program:
+        assert program.wait() == 2
+        assert "no place to listen" in program.errors
 
 
 def test_serve_on_a_port_in_use_is_3(relay: str) -> None:

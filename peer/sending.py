@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import struct
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from aiortc import RTCRtpSender
 from aiortc.codecs import is_rtx
+from aiortc.rtcdtlstransport import State
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 
 from .media.frames import OutgoingFrame, media_time
 from .media.outgoing import Outgoing
+from .rtp.header import NTP_EPOCH, Header
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,8 @@ round trip."""
 BURST: Final = 16
 """Packets after which others have their turn: a key frame for 16 viewers would hold the event loop for 50 ms."""
 
-NTP_EPOCH: Final = 2_208_988_800
-"""Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
-
-_MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
-_SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+REPEATS: Final = 0.5
+"""Packets that may be sent again for one that was sent: who asks for more does not mean to watch."""
 
 _CODECS: Final = {
     "vp8": "vp8",
@@ -56,45 +53,8 @@ _USED: Final = (
 """Private attributes of the engine's sender."""
 
 
-@dataclass(slots=True)
-class _Sent:
-    """A packet that may be asked for again."""
-
-    sequence_number: int
-    timestamp: int
-    marker: bool
-    payload: bytes
-
-
-class _Header:
-    """RTP headers of one stream (RFC 3550 5.1) with its extensions in the one-byte form (RFC 8285 4.2).
-
-    All of it stays the same but sequence number, timestamp, marker and the time of sending.
-    """
-
-    def __init__(self, parameters: RTCRtpSendParameters) -> None:
-        ids = {extension.uri: extension.id for extension in parameters.headerExtensions}
-        fixed = b""
-        if _MID in ids and parameters.muxId:
-            mid = parameters.muxId.encode()
-            fixed += bytes([ids[_MID] << 4 | len(mid) - 1]) + mid
-        self._timed = _SEND_TIME in ids
-        if self._timed:
-            fixed += bytes([ids[_SEND_TIME] << 4 | 2])
-        length = len(fixed) + (3 if self._timed else 0)
-        self._padding = bytes(-length % 4)
-        self._extension = struct.pack("!HH", 0xBEDE, (length + 3) // 4) + fixed if length else b""
-        self._first = 0x90 if self._extension else 0x80
-
-    def make(self, payload_type: int, marker: bool, sequence_number: int, timestamp: int, ssrc: int) -> bytes:
-        head = struct.pack(
-            "!BBHLL", self._first, marker << 7 | payload_type, sequence_number, timestamp & 0xFFFFFFFF, ssrc
-        )
-        if not self._timed:
-            return head + self._extension + self._padding
-        # abs-send-time: the lower 6.18 bits of NTP's seconds
-        now = int((time.time() + NTP_EPOCH) * (1 << 18)) & 0xFFFFFF
-        return head + self._extension + now.to_bytes(3, "big") + self._padding
+Kept = tuple[int, int, bool, bytes]
+"""A packet that may be asked for again: sequence number, timestamp, marker, payload."""
 
 
 class Sending:
@@ -127,18 +87,22 @@ class Sending:
         self._engine._run_rtp = self._run
         self._engine._retransmit = self._retransmit
         self._engine._send_keyframe = media.request_key_frame
-        self._history: OrderedDict[int, _Sent] = OrderedDict()
+        self._history: list[Kept | None] = [None] * HISTORY
+        self._allowance = 0.0
         self._sequence_number = random.getrandbits(15)  # in the lower half: SRTP's roll-over count starts at zero
         self._rtx_sequence_number = random.getrandbits(15)
         self._origin = random.getrandbits(32)
         self._rtx_payload_type: int | None = None
         self._payload_type = 0
         self._clock_rate = 90_000
-        self._header: _Header | None = None
+        self._header = Header({}, "")
+        self._was_started = False
 
     async def _started(self, parameters: RTCRtpSendParameters) -> None:
-        if self._header is None:
-            self._header = _Header(parameters)
+        if not self._was_started:
+            self._was_started = True
+            extensions = {extension.uri: extension.id for extension in parameters.headerExtensions}
+            self._header = Header(extensions, parameters.muxId)
             codec = parameters.codecs[0]
             assert codec.payloadType is not None
             self._payload_type, self._clock_rate = codec.payloadType, codec.clockRate
@@ -165,41 +129,70 @@ class Sending:
 
     async def _send_frame(self, frame: OutgoingFrame) -> None:
         timestamp = (self._origin + frame.timestamp) & 0xFFFFFFFF
-        last = len(frame.payloads) - 1
-        for n, payload in enumerate(frame.payloads):
-            sent = _Sent(self._sequence_number, timestamp, n == last, payload)
-            self._sequence_number = (self._sequence_number + 1) & 0xFFFF
-            self._history[sent.sequence_number] = sent
-            if len(self._history) > HISTORY:
-                self._history.popitem(last=False)
-            await self._send_packet(self._payload_type, sent.sequence_number, sent, payload, self._engine._ssrc)
-            if n % BURST == BURST - 1:
+        count, ssrc = len(frame.payloads), self._engine._ssrc
+        for begin in range(0, count, BURST):
+            if begin:
                 await asyncio.sleep(0)
+            extension, send = self._header.extension(time.time()), self._way()
+            for n, payload in enumerate(frame.payloads[begin : begin + BURST], begin + 1):
+                number, marker = self._sequence_number, n == count
+                self._sequence_number = (number + 1) & 0xFFFF
+                self._history[number % HISTORY] = (number, timestamp, marker, payload)
+                packet = self._header.fixed(self._payload_type, marker, number, timestamp, ssrc) + extension + payload
+                if (waiting := send(packet)) is not None:
+                    await waiting
+        self._allowance = min(self._allowance + count * REPEATS, HISTORY)
         # What the engine's sender reports tell (RFC 3550 6.4.1): when this was seen or heard, not when it was sent.
         # Encoding a picture takes longer than encoding sound, by which a receiver would put them out of step.
         age = media_time() - frame.timestamp / self._clock_rate
         self._engine._RTCRtpSender__ntp_timestamp = round((time.time() + NTP_EPOCH - age) * (1 << 32))
         self._engine._RTCRtpSender__rtp_timestamp = timestamp
         self._engine._RTCRtpSender__octet_count += frame.octets
-        self._engine._RTCRtpSender__packet_count += last + 1
+        self._engine._RTCRtpSender__packet_count += count
 
-    async def _send_packet(self, payload_type: int, number: int, sent: _Sent, payload: bytes, ssrc: int) -> None:
-        assert self._header is not None
-        head = self._header.make(payload_type, sent.marker, number, sent.timestamp, ssrc)
-        await self._engine.transport._send_rtp(head + payload)
+    def _way(self) -> Callable[[bytes], Awaitable[None] | None]:
+        """How packets leave, right now.
+
+        Hook: the engine's way is five coroutines deep, more work than encryption. Where the selected pair of
+        candidates is a plain socket, packets are encrypted and given to it; a relay's (TURN) go the engine's way.
+
+        Raises:
+            ConnectionError: the transport is not connected, or not any more.
+        """
+        dtls = self._engine.transport
+        pair = dtls.transport._connection._nominated.get(1)
+        if dtls._state is not State.CONNECTED or pair is None:
+            raise ConnectionError("the transport is closed")
+        if not hasattr(pair.protocol.transport, "max_size"):  # what a socket of asyncio's has
+            return cast(Callable[[bytes], Awaitable[None]], dtls._send_rtp)
+        protect, sendto, address = dtls._tx_srtp.protect, pair.protocol.transport.sendto, pair.remote_addr
+
+        def send(packet: bytes) -> None:
+            sendto(protect(packet), address)
+
+        return send
 
     async def _retransmit(self, sequence_number: int) -> None:
         """Send a packet again that was reported lost, as RTX (RFC 4588) if that was negotiated."""
-        sent = self._history.get(sequence_number)
-        if sent is None:
+        kept = self._history[sequence_number % HISTORY]
+        if kept is None or kept[0] != sequence_number or self._allowance < 1:
             return
+        self._allowance -= 1
         self.retransmitted += 1
-        if self._rtx_payload_type is None:
-            await self._send_packet(self._payload_type, sequence_number, sent, sent.payload, self._engine._ssrc)
-            return
-        number, self._rtx_sequence_number = self._rtx_sequence_number, (self._rtx_sequence_number + 1) & 0xFFFF
-        original = sequence_number.to_bytes(2, "big")
-        await self._send_packet(self._rtx_payload_type, number, sent, original + sent.payload, self._engine._rtx_ssrc)
+        _, timestamp, marker, payload = kept
+        payload_type, ssrc = self._payload_type, self._engine._ssrc
+        if self._rtx_payload_type is not None:
+            payload_type, ssrc = self._rtx_payload_type, self._engine._rtx_ssrc
+            payload = sequence_number.to_bytes(2, "big") + payload
+            sequence_number = self._rtx_sequence_number
+            self._rtx_sequence_number = (sequence_number + 1) & 0xFFFF
+        head = self._header.fixed(payload_type, marker, sequence_number, timestamp, ssrc)
+        packet = head + self._header.extension(time.time()) + payload
+        try:
+            if (waiting := self._way()(packet)) is not None:
+                await waiting
+        except ConnectionError:
+            pass  # the engine's task that reads reports must live on
 
     async def _rtcp(self, packet: Any) -> None:
         await self._handle_rtcp(packet)

@@ -12,14 +12,14 @@ import av
 import numpy as np
 import pytest
 from aiortc import RTCPeerConnection, RTCRtpSender
-from aiortc.rtp import RtcpPsfbPacket, RtpPacket, is_rtcp
+from aiortc.rtp import RtcpPsfbPacket, RtpPacket
 
 from peer import engine
 from peer.media.fanout import Fanout
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, media_time
 from peer.media.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.media.pattern import Pattern, read_pattern
-from peer.sending import HISTORY, Sending
+from peer.sending import Sending
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -98,14 +98,13 @@ async def wire(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> Asy
             await handle(packet, arrival_time_ms=arrival_time_ms)
 
         receiver._handle_rtp_packet = watch
-        transport = cast(Any, transceiver.sender.transport)
-        send = transport._send_rtp
+        way = made.sending._way
 
-        async def lossy_send(data: bytes) -> None:
-            if is_rtcp(data) or not made.lose(RtpPacket.parse(data)):
-                await send(data)
+        def lossy_way() -> Callable[[bytes], Any]:
+            send = way()
+            return lambda data: None if made.lose(RtpPacket.parse(data)) else send(data)
 
-        transport._send_rtp = lossy_send
+        made.sending._way = lossy_way  # type: ignore[method-assign]
         await near.setLocalDescription(await near.createAnswer())
         await far.setRemoteDescription(near.localDescription)
         try:
@@ -181,7 +180,40 @@ async def test_what_was_lost_is_sent_again(rtx: bool) -> None:
         await made.until(lambda: made.sending.retransmitted >= 3)
         made.lose = lambda packet: False
         assert len(await made.see(10)) == 10
-        assert len(made.sending._history) <= HISTORY
+
+
+async def test_who_asks_for_everything_again_and_again_gets_half_as_much_as_was_sent() -> None:
+    async with wire() as made:
+        await made.see(5)
+        sent = made.sending._engine._RTCRtpSender__packet_count
+        for number in [kept[0] for kept in made.sending._history if kept is not None] * 20:
+            await made.sending._retransmit(number)
+        assert 0 < made.sending.retransmitted <= sent
+        await made.sending._retransmit(made.sending._sequence_number + 5)  # never sent
+
+
+async def test_packets_of_a_relayed_connection_go_the_engines_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire() as made:
+        await made.see(1)
+        transport = cast(Any, made.sending.sender.transport)
+        pair = transport.transport._connection._nominated[1]
+        passed: list[int] = []
+        send = transport._send_rtp
+
+        async def watched(data: bytes) -> None:
+            passed.append(len(data))
+            await send(data)
+
+        monkeypatch.setattr(transport, "_send_rtp", watched)
+        monkeypatch.setattr(pair.protocol, "transport", _NoSocket(pair.protocol.transport))
+        await made.until(lambda: len(passed) > 3)
+
+
+class _NoSocket:
+    """Sends as aioice's TURN transport does; it is no socket of asyncio's."""
+
+    def __init__(self, transport: Any) -> None:
+        self.sendto, self.close = transport.sendto, transport.close
 
 
 async def test_a_request_for_a_key_frame_is_met() -> None:

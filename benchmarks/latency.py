@@ -40,7 +40,7 @@ def _encoder(codec: str, fps: int) -> Any:
     encoder: Any = av.CodecContext.create("libvpx" if codec == "vp8" else "libx264", "w")
     encoder.width, encoder.height = SIZE
     encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, fps), Fraction(fps)
-    encoder.bit_rate, encoder.gop_size = BITRATE, 3000
+    encoder.bit_rate, encoder.gop_size, encoder.thread_count = BITRATE, 3000, 1
     encoder.options = (
         {"deadline": "realtime", "cpu-used": "-8", "lag-in-frames": "0"}
         if codec == "vp8"

@@ -20,6 +20,12 @@ PATIENCE: Final = (0.35, 0.6)
 """Seconds, least and most, after which a packet is given up, three requests in between. A frozen picture is worse
 than a key frame."""
 
+STILL: Final = 0.25
+"""Seconds without any packet that count for patience; of a longer silence no more. Where nothing comes at all, a key
+frame would not either, and the answers come first when it is over."""
+
+_LEAST_WAIT: Final = 0.005
+
 MOST: Final = 120
 """Packets that may be missing. Beyond, a key frame is quicker, and aiortc's senders keep no more than 128."""
 
@@ -31,6 +37,7 @@ _FEW: Final = 10
 class _Loss:
     since: float
     asked: float
+    noticed: float  # as ``since``, without silence
 
 
 class Losses:
@@ -40,6 +47,8 @@ class Losses:
         self.rtt = FIRST_RTT
         self._next: int | None = None
         self._missing: dict[int, _Loss] = {}
+        self._heard: float | None = None
+        self._lively = 0.0  # seconds until then, without silence
 
     @property
     def missing(self) -> int:
@@ -57,6 +66,7 @@ class Losses:
 
     def arrived(self, number: int, now: float) -> list[int]:
         """A packet came, by its extended number. What to ask for at once: what it overtook."""
+        self._lively, self._heard = self._without_silence(now), now
         if self._next is None or number == self._next:
             self._next = number + 1
             return []
@@ -70,14 +80,14 @@ class Losses:
         lost = range(max(self._next, number - MOST - 1), number)
         self._next = number + 1
         for one in lost:
-            self._missing[one] = _Loss(now, now)
+            self._missing[one] = _Loss(now, now, self._lively)
         return list(lost) if len(self._missing) <= MOST else []
 
     def due(self, now: float) -> tuple[list[int], bool]:
         """What to ask for again, and whether to give up what is missing first."""
         if not self._missing:
             return [], False
-        if len(self._missing) > MOST or now - next(iter(self._missing.values())).since >= self.patience:
+        if len(self._missing) > MOST or self._left(now) <= 0:
             return [], True
         again = [number for number, loss in self._missing.items() if now - loss.asked >= self.retry]
         for number in again:
@@ -90,9 +100,15 @@ class Losses:
             return None
         if len(self._missing) > MOST:
             return 0.0
-        first = next(iter(self._missing.values()))
-        soonest = min(loss.asked for loss in self._missing.values()) + self.retry
-        return max(0.0, min(soonest, first.since + self.patience) - now)
+        soonest = min(loss.asked for loss in self._missing.values()) + self.retry - now
+        return max(_LEAST_WAIT, min(soonest, self._left(now)))
+
+    def _without_silence(self, now: float) -> float:
+        return self._lively + (0.0 if self._heard is None else min(now - self._heard, STILL))
+
+    def _left(self, now: float) -> float:
+        """Seconds of patience with what is missing first."""
+        return next(iter(self._missing.values())).noticed + self.patience - self._without_silence(now)
 
     def forget(self, below: int) -> None:
         """What is missing below this number is not needed any more."""

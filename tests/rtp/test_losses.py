@@ -27,8 +27,10 @@ def test_it_is_asked_for_again_after_a_round_trip_and_given_up_at_last() -> None
     assert losses.wait(0.0) == losses.retry == 1.5 * FIRST_RTT
     assert losses.due(0.14) == ([], False)
     assert losses.due(0.16) == ([2], False)
+    arrived(losses, 4, now=0.17)
     assert losses.due(0.17) == ([], False)
     assert losses.due(0.32) == ([2], False)
+    arrived(losses, 5, now=0.4)
     assert losses.due(losses.patience) == ([], True)
     losses.forget(3)
     assert losses.wait(1.0) is None
@@ -70,6 +72,16 @@ def test_more_than_a_sender_keeps_is_given_up_at_once() -> None:
     assert losses.due(0.0) == ([], True)
     losses.forget(2 * MOST)
     assert losses.missing == 0
+
+
+def test_a_silence_of_the_whole_network_is_no_reason_to_give_up() -> None:
+    losses = Losses()
+    arrived(losses, 1, 3)
+    assert losses.due(5.0) == ([2], False)
+    assert arrived(losses, 4, now=5.0) == []
+    assert losses.due(5.01)[1] is False, "the answers are on their way"
+    arrived(losses, 5, now=5.2)
+    assert losses.due(5.3) == ([], True)
 
 
 def test_answers_to_many_requests_tell_no_round_trip() -> None:

@@ -78,8 +78,8 @@ class Join:
 
     peer_id: str
     room: str | None = None
-    token: str | None = None
-    key: str | None = None
+    token: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -24,7 +24,7 @@ from peer.protocol import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
 from .config import MAX_HEAD, RelayConfig
 from .frames import FrameReader, Kind, text_frame
 from .outbox import Outbox
-from .pages import Request, read_request, response
+from .pages import FOREIGN, Request, read_request, response
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
@@ -58,6 +58,7 @@ class Hub(Protocol):
     def opened(self, client: Client) -> None: ...
     def ended(self, client: Client) -> None: ...
     def asked(self, client: Client, request: Request) -> bytes: ...
+    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bool: ...
     def text(self, client: Client, octets: bytes) -> None: ...
     def refuse(self, client: Client, code: str, message: str) -> None: ...
     def pong(self, client: Client) -> None: ...
@@ -101,6 +102,11 @@ class Client(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._outbox: Outbox
         self._ws: ServerProtocol
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came by TLS."""
+        return self._transport.get_extra_info("sslcontext") is not None
 
     # --- asyncio's side ---------------------------------------------------------------------------------------
 
@@ -217,12 +223,15 @@ class Client(asyncio.BufferedProtocol):
             self._respond(self._hub.asked(self, request))
 
     def _open(self, head: bytes, rest: bytes) -> None:
-        # any origin, as the old server; no compression: presence and SDP are small, and shared frames are cheaper
+        # origins are the hub's; no compression: presence and SDP are small, and shared frames are cheaper
         self._ws = ServerProtocol(origins=None, extensions=None, max_size=None, logger=_WEBSOCKETS_LOG)
         self._ws.receive_data(head)
         opening = next(iter(self._ws.events_received()), None)
         if not isinstance(opening, Opening):
             self._respond(response(HTTPStatus.BAD_REQUEST))
+            return
+        if not self._hub.welcomes(self, opening.headers.get_all):
+            self._respond(response(HTTPStatus.FORBIDDEN, FOREIGN))
             return
         self._ws.send_response(self._ws.accept(opening))
         if self._ws.state is not OPEN:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from peer.protocol import MAX_FRAME, MAX_FRAME_BEFORE_JOIN
@@ -22,6 +22,17 @@ class RelayConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     """0 takes a free one; ``Relay.port`` says which."""
+
+    token: str | None = field(default=None, repr=False)
+    """What every peer must send with its join; at most one of this and the next two."""
+    jwt_secret_file: str | None = None
+    """Tokens are signed with the secret in this file (HS256)."""
+    jwt_key: str | None = None
+    """Tokens are signed with the private key that belongs to the public one in this PEM file."""
+    open: bool = False
+    """Whether to listen beyond loopback without any of the three."""
+    allow_origins: tuple[str, ...] = ()
+    """Websites that may connect besides our own page and those of this machine; ``*`` for all."""
 
     join_timeout: float = 10.0
     """From the TCP connection to the ``join``, the HTTP request included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from peer.protocol import PeerError
+from peer.errors import ConfigError, PeerError
 
 
 class CannotListen(PeerError):
@@ -27,3 +27,15 @@ class CannotListen(PeerError):
                 return f"{where}: this machine has no such address; try --host 127.0.0.1"
             case _:
                 return f"{where}: {self.cause.strerror or self.cause}; try another --host or --port"
+
+
+class NotOpen(ConfigError):
+    """The relay was to listen on ``host``, which others reach, and to ask nobody for a token."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"others reach {host}, and nobody would be asked for a token; give one (--token-file, --jwt-secret-file, "
+            "--jwt-key), or say --open",
+            where="--host",
+        )
+        self.host = host

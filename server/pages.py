@@ -39,6 +39,9 @@ _HEADERS: Final = (
     "Connection: close\r\n"
 )
 
+FOREIGN: Final = b"403 Forbidden: this relay takes no connections from pages of that site; see --allow-origin\n"
+"""The body for a website that may not connect. A browser keeps it from the page, and shows it to who debugs."""
+
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.[01]\r\n")
 _AUTHORITY: Final = re.compile(rb"https?://[^/?]+", re.IGNORECASE)
 """What an absolute-form target has before its path (RFC 9112, 3.2.2). We have one site, whatever its name."""

@@ -7,9 +7,11 @@ are pinged from a wheel of slots, so that ten thousand of them are not all pinge
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +19,7 @@ from typing import Final
 
 from peer.protocol import (
     CLOSE_BAD_JOIN,
+    CLOSE_UNAUTHORIZED,
     Error,
     ProtocolError,
     dump,
@@ -24,10 +27,12 @@ from peer.protocol import (
     read_join,
 )
 
+from .auth import OpenGate, gate_of
 from .client import Client, Phase
 from .config import RelayConfig
-from .errors import CannotListen
+from .errors import CannotListen, NotOpen
 from .frames import text_frame
+from .origins import Origins
 from .outbox import Outbox
 from .pages import Pages, Request
 from .room import Admit, Ask, Close, Command, Rooms, Send
@@ -37,18 +42,27 @@ __all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
 logger = logging.getLogger("server")
 
 _GOING_AWAY: Final = 1001
+_CLOSE: Final = {"unauthorized": CLOSE_UNAUTHORIZED}
+"""What ends a connection that did not join, by the error it was told; else it is CLOSE_BAD_JOIN."""
 _READ: Final = 32 * 1024  # octets a turn: a flood costs the others about a millisecond
 _BACKLOG: Final = 1024  # a thousand peers come back at once when a relay was restarted
 _SLOTS: Final = 16  # of the ping wheel
 
 
 class Relay:
-    """One listening relay. ``start``, then ``stop``; a relay that was stopped is not started again."""
+    """One listening relay. ``start``, then ``stop``; a relay that was stopped is not started again.
+
+    Raises:
+        ConfigError: a file of ``config`` cannot be used.
+    """
 
     def __init__(self, config: RelayConfig) -> None:
         self.config = config
         self.buffer = memoryview(bytearray(_READ))
         self._rooms: Rooms[Client] = Rooms(grace=config.grace, takeover_ping=config.takeover_ping, queue=config.queue)
+        self._gate = gate_of(config)
+        self._origins = Origins(config.allow_origins)
+        self._here_only = False
         self._pages = Pages.of_package()
         self._clients: set[Client] = set()
         self._touched: list[Outbox] = []
@@ -88,11 +102,15 @@ class Relay:
 
         Raises:
             CannotListen: the address cannot be bound.
+            NotOpen: others reach it, nobody is asked for a token, and ``config.open`` does not say so.
         """
         self._loop = asyncio.get_running_loop()
         config = self.config
         _allow_many_sockets()
         try:
+            self._here_only = await _is_loopback(config.host)
+            if not (self._here_only or config.open) and isinstance(self._gate, OpenGate):
+                raise NotOpen(config.host)
             self._server = await self._loop.create_server(
                 lambda: Client(self), config.host, config.port, backlog=_BACKLOG
             )
@@ -145,6 +163,20 @@ class Relay:
         health = {"status": "ok", "peers": len(self._rooms), "rooms": len(self._rooms.rooms())}
         return self._pages.answer(request, health)
 
+    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bool:
+        """Whether the website that the request tells of may connect; ``header`` gives all values of a name."""
+        asked, hosts = header("Origin"), header("Host")
+        any_host = not (self._here_only and isinstance(self._gate, OpenGate))
+        welcome = len(asked) <= 1 and self._origins.allow(
+            asked[0] if asked else None,
+            scheme="https" if client.secure else "http",
+            host=hosts[0] if len(hosts) == 1 else None,
+            any_host=any_host,
+        )
+        if not welcome:
+            logger.info("! %s comes from %.80r; --allow-origin would let it in", client.address, asked[0])
+        return welcome
+
     def text(self, client: Client, octets: bytes) -> None:
         # the place for a rate limit: here every message of a client passes, before anything is done for it
         try:
@@ -160,7 +192,9 @@ class Relay:
                     logger.debug("< %s %r to %r, %d octets", self._name(client), envelope.type[:64], to, len(octets))
                 commands = self._rooms.route(client, envelope, octets)
             else:
-                commands = self._rooms.join(client, read_join(text), self._loop.time())
+                join = read_join(text)
+                self._gate.check(join)
+                commands = self._rooms.join(client, join, self._loop.time())
         except ProtocolError as exc:
             self.refuse(client, exc.code, exc.message)
             return
@@ -176,10 +210,11 @@ class Relay:
         joined = client.phase is Phase.JOINED
         if not joined and code == "bad-message":
             code = "bad-join"
-        logger.debug("! %s %s: %s", self._name(client), code, message)
+        level = logging.INFO if code == "unauthorized" else logging.DEBUG
+        logger.log(level, "! %s %s: %s", self._name(client), code, message)
         client.send(text_frame(dump(Error(code, message)).encode()))
         if not joined:
-            client.close(CLOSE_BAD_JOIN, message[:120])
+            client.close(_CLOSE.get(code, CLOSE_BAD_JOIN), message[:120])
 
     def pong(self, client: Client) -> None:
         self._run(self._rooms.pong(client))
@@ -311,6 +346,17 @@ async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None 
         await told.wait()
     finally:
         await relay.stop()
+
+
+async def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``, an address or a name, by all that it stands for.
+
+    Raises:
+        OSError, UnicodeError: it cannot be looked up.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return all(ipaddress.ip_address(str(where[4][0]).partition("%")[0]).is_loopback for where in found)
 
 
 def _allow_many_sockets() -> None:

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "devices": "Show the cameras, microphones and speakers of this machine.",
     "script": "Run a call sequence from a file.",
     "serve": "Run the relay server, with a page for browsers.",
+    "token": "Make a signed token that a relay lets peers in for.",
     "demo": "See it work: a relay, a node and a call, with no hardware.",
 }
 """Each command and the first line of its help, so that ``peer --help`` loads none of them."""

@@ -88,7 +88,7 @@ def peer_id(value: Any) -> str:
 
 def path(value: Any) -> str:
     """The type of a file to write."""
-    text = _text(value)
+    text = any_text(value)
     if not text or text.startswith("--"):
         raise click.BadParameter(f"a path is missing before {text}" if text else "the path is empty")
     return text
@@ -101,7 +101,7 @@ def _url(value: Any) -> str:
     return value
 
 
-def _text(value: Any) -> str:
+def any_text(value: Any) -> str:
     """The type of what is any text; a file may hold a list or number there, of which click would make a text."""
     if not isinstance(value, str):
         raise click.BadParameter(f"{value!r} is no text")
@@ -220,6 +220,18 @@ output_options = _together(
     ]
 )
 
+_TOKEN = (
+    option(
+        "--token",
+        type=any_text,
+        metavar="TOKEN",
+        group=RELAY,
+        help="What the relay lets you in for. Others see a command line: better PEER_TOKEN, or --token-file.",
+    ),
+    option("--token-file", type=path, metavar="FILE", group=RELAY, help="A file with the token."),
+)
+token_options = _together(_TOKEN)
+
 join_options = _together(
     [
         option(
@@ -235,11 +247,11 @@ join_options = _together(
             "--id", "own_id", type=peer_id, metavar="ID", group=RELAY, help="Who you are.  [default: host name, kept]"
         ),
         option("--room", type=peer_id, metavar="ROOM", group=RELAY, help="Only peers of one room see each other."),
-        option("--token", type=_text, metavar="TOKEN", group=RELAY, help="What the relay lets you in for."),
+        *_TOKEN,
         option(
             "--ice-server",
             "ice_servers",
-            type=_text,
+            type=any_text,
             multiple=True,
             metavar="URL",
             group=RELAY,
@@ -300,7 +312,7 @@ def sink_options(*, speaker: str) -> Callable[[F], F]:
         [
             option(
                 "--speaker",
-                type=_text,
+                type=any_text,
                 default=speaker,
                 show_default=True,
                 metavar="DEVICE",
@@ -362,11 +374,36 @@ def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
     if params.get("segment") is not None and params["record"] is None and not open_("segment"):
         raise click.UsageError("--segment cuts recordings; write where to: --record PATH")
     filled = dict(params)
+    if params.get("token_file") is not None:
+        filled["token"] = _token(params)
     if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
         filled["audio"] = params["video"]
     if open_("video_codec") and str(params.get("record") or "").lower().endswith(".mp4"):
         filled["video_codec"] = ("h264", "vp8")
     return filled
+
+
+_NEAREST: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
+"""Where a value came from (click's ``ParameterSource``), the one that wins first."""
+
+
+def _token(params: dict[str, Any]) -> str | None:
+    """The token itself, or what its file holds: whichever was said nearer to the command."""
+    from server.auth import read_secret
+
+    if params["token"] is not None:
+        context = click.get_current_context()
+        sources = [context.get_parameter_source(name) for name in ("token", "token_file")]
+        own, file = (_NEAREST.index(source.name) if source else len(_NEAREST) for source in sources)
+        if own == file:
+            raise click.UsageError("--token and --token-file: use one of them")
+        if own < file:
+            return str(params["token"])
+    where = "--token-file"
+    try:
+        return read_secret(params["token_file"], where).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{params['token_file']}: a token is text, in UTF-8", where=where) from None
 
 
 @dataclass(frozen=True, kw_only=True)

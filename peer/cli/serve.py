@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import exit as exits
-from .options import RELAY, Command, Settings, duration_or_zero, option, output_options
+from .options import RELAY, Command, Settings, any_text, duration_or_zero, option, output_options, path, token_options
 
 if TYPE_CHECKING:
     from .output import Output
@@ -35,32 +35,68 @@ if TYPE_CHECKING:
     group=RELAY,
     help="How long the seat of a peer that lost its connection is kept; 0 turns it off.",
 )
+@token_options
+@option(
+    "--jwt-secret-file",
+    type=path,
+    metavar="FILE",
+    group=RELAY,
+    help="Tokens are signed with the secret in this file (HS256); `peer token` makes them.",
+)
+@option(
+    "--jwt-key",
+    type=path,
+    metavar="FILE",
+    group=RELAY,
+    help="Tokens are signed; this is the public key, in PEM: P-256, Ed25519 or RSA.",
+)
+@option("--open", "open_", is_flag=True, group=RELAY, help="Listen beyond this machine without asking for a token.")
+@option(
+    "--allow-origin",
+    "allow_origins",
+    type=any_text,
+    multiple=True,
+    metavar="ORIGIN",
+    group=RELAY,
+    help="A website that may connect, like https://site.example, repeatable; * for all.  [default: the page's own]",
+)
 @output_options
-def command(host: str, port: int, grace: float, **params: Any) -> int:
+def command(**params: Any) -> int:
     """Run the relay server, with a page for browsers.
 
     Peers find each other at /ws, browsers get the page at /, /healthz answers when all is well. Pictures and sound do
     not pass through it. It ends well (0) when it is told to by SIGTERM.
 
     \b
-    peer serve                           for this machine only
-    peer serve --host 0.0.0.0            for the network
-    peer serve --port 0 --json           on a free port, told as JSON
+    peer serve                                           for this machine only
+    peer serve --host 0.0.0.0 --token-file FILE          for who has the token
+    peer serve --host 0.0.0.0 --open                     for whoever reaches it
+    peer serve --port 0 --json                           on a free port, told as JSON
     """
     from .output import Output
     from .shell import run
 
     settings = Settings.read(params)
     out = Output(as_json=settings.as_json)
-    return run(lambda: _serve(host, port, grace, out), out, on_sigterm=exits.DONE)
+    return run(lambda: _serve(params | {"token": settings.token}, out), out, on_sigterm=exits.DONE)
 
 
-async def _serve(host: str, port: int, grace: float, out: Output) -> int:
+async def _serve(params: dict[str, Any], out: Output) -> int:
     from server.relay import CannotListen, Relay, RelayConfig
 
     from .shell import fail
 
-    relay = Relay(RelayConfig(host=host, port=port, grace=grace))
+    config = RelayConfig(
+        host=params["host"],
+        port=params["port"],
+        grace=params["grace"],
+        token=params["token"],
+        jwt_secret_file=params["jwt_secret_file"],
+        jwt_key=params["jwt_key"],
+        open=params["open_"],
+        allow_origins=params["allow_origins"],
+    )
+    relay = Relay(config)
     try:
         await relay.start()
     except CannotListen as error:

@@ -2,7 +2,7 @@
 
 import { Calls } from "./calls.js";
 import { LocalMedia } from "./media.js";
-import { agree, changeSeat, hasAgreed, isOnlyTab, readSettings, takeSeat } from "./settings.js";
+import { agree, bringsToken, changeSeat, hasAgreed, isOnlyTab, readSettings, takeSeat } from "./settings.js";
 import { Signaling } from "./signaling.js";
 import { View } from "./view.js";
 
@@ -18,7 +18,7 @@ const ENDED = {
 
 const REFUSED = {
   replaced: "You are here in another window now.",
-  unauthorized: "The relay wants a token: add ?token=… to the address.",
+  unauthorized: "The relay does not let us in without its token.",
   "bad-join": "The relay does not accept this id or room.",
 };
 
@@ -30,13 +30,14 @@ const view = new View({
   call: (peer) => calls.dial(peer),
   hangUp: (peer) => calls.hangUp(peer),
   enable: (kind, enabled) => media.setEnabled(kind, enabled),
-  noticeAction: join,
-  rename: ({ id, room }) => {
+  noticeAction: () => (refusal === "unauthorized" ? view.askSettings() : join()),
+  rename: ({ id, room, token }) => {
     const address = new URL(location.href);
     address.searchParams.set("id", id);
     if (room) address.searchParams.set("room", room);
     else address.searchParams.delete("room");
-    location.href = address.href;
+    address.hash = token ? new URLSearchParams({ token }).toString() : "";
+    location.href = address.href; // where only the token is new this is a hashchange
   },
 });
 
@@ -134,6 +135,7 @@ function showNotice() {
   if (refusal === "id-taken") view.notice(`Somebody else is here as ${seat.id}. Trying again.`);
   else if (refusal === "room-full") view.notice("The room is full. Trying again.");
   else if (refusal === "elsewhere") view.notice("This link leads to another relay.", `Join ${whereTo()}?`);
+  else if (refusal === "unauthorized") view.notice(REFUSED.unauthorized, "Enter a token");
   else if (refusal === "replaced") view.notice(REFUSED.replaced, "Use it here");
   else if (refusal) view.notice(REFUSED[refusal] ?? `The relay refused: ${refusal}.`);
   else view.notice(media.problem);
@@ -158,6 +160,7 @@ function leave() {
   signaling.leave();
 }
 
+addEventListener("hashchange", () => bringsToken(location) && location.reload());
 addEventListener("pagehide", leave);
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 addEventListener("online", () => signaling.hurry());

@@ -1,6 +1,7 @@
 // Who we are and where: the page's address says it, the tab remembers what the address leaves open.
 //
-//   ?id=door&room=hall&token=…        who and where
+//   ?id=door&room=hall                who and where
+//   #token=…                          what the relay lets us in for; taken out of the address at once
 //   &server=wss://host/ws             another relay than the one that served the page
 //   &video=none&audio=none            receive only
 //   &size=640x360&fps=15              what to ask of the camera
@@ -16,11 +17,12 @@ export function readSettings(location) {
   const query = new URLSearchParams(location.search);
   const [width, height] = (query.get("size") ?? "1280x720").split("x").map(Number);
   const server = new URL(query.get("server") ?? "ws", location.href);
+  server.hash = "";
   server.protocol = server.protocol.replace(/^http/, "ws"); // wss on https: a browser refuses anything less
   return {
     id: query.get("id") || null,
     room: query.get("room") || "",
-    token: query.get("token") || "",
+    token: takeToken(location, server.href),
     server: server.href,
     elsewhere: server.origin !== location.origin.replace(/^http/, "ws"), // not who served the page: ask first
     video: query.get("video") !== "none" && {
@@ -30,6 +32,24 @@ export function readSettings(location) {
     },
     audio: query.get("audio") !== "none",
   };
+}
+
+// Whether the address brings a token, which a link in a page that is open already may do.
+export const bringsToken = (location) => new URLSearchParams(location.hash.slice(1)).has("token");
+
+// The token for `server`: from the address, out of which it is taken before anybody can see, copy or bookmark it; else
+// what this tab keeps. It comes behind the #, which browsers send to nobody. ?token= was sent, and is taken out too.
+function takeToken(location, server) {
+  const address = new URL(location.href);
+  const fragment = new URLSearchParams(address.hash.slice(1));
+  const given = fragment.get("token") ?? address.searchParams.get("token");
+  if (given === null) return recall(`token ${server}`) ?? "";
+  fragment.delete("token");
+  address.hash = fragment.toString();
+  address.searchParams.delete("token");
+  history.replaceState(history.state, "", address);
+  keep(`token ${server}`, given);
+  return given;
 }
 
 // Our seat at `server`, { id, key }: the secret `key` takes it back after a reload or a lost connection. One for each

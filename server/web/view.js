@@ -61,6 +61,12 @@ export class View {
     document.title = `${id} · Peers`;
   }
 
+  // Who and where, and by which token.
+  askSettings() {
+    $("#settings").showModal();
+    $("#settings [name=token]").focus();
+  }
+
   // state: connecting, online, offline, refused
   server(state) {
     $("#server").dataset.state = state;

@@ -8,7 +8,7 @@ import playwright.async_api as pw
 import pytest
 
 from tests.browser.rig import RED, RELAXED, Browser, launch
-from tests.browser.site import Site
+from tests.browser.site import Site, relay
 
 pytestmark = pytest.mark.browser
 
@@ -110,10 +110,11 @@ async def test_page_asks_nobody_else_for_anything(browser: Browser, site: Site) 
         assert all(url.startswith(site.page) for url in asked)
 
 
-async def test_page_on_plain_http_receives_and_says_why(browser: Browser, site: Site) -> None:
+async def test_page_on_plain_http_receives_and_says_why(browser: Browser) -> None:
     """Browsers hide the camera, and locks, from pages that are neither on https nor on localhost."""
-    insecure = f"http://relay.test:{site.relay.port}/"
-    async with browser.page(insecure, "a") as a, browser.page(site.page, "b", colour=RED):
-        await a.wait_notice("Browsers give the microphone or camera only to pages on https or localhost: you see")
-        await a.call("b")
-        assert (await a.wait_video("b")).shows(RED)
+    async with relay(allow_origins=("*",)) as site:
+        insecure = f"http://relay.test:{site.relay.port}/"
+        async with browser.page(insecure, "a") as a, browser.page(site.page, "b", colour=RED):
+            await a.wait_notice("Browsers give the microphone or camera only to pages on https or localhost: you see")
+            await a.call("b")
+            assert (await a.wait_video("b")).shows(RED)

@@ -164,13 +164,3 @@ async def test_a_request_may_come_octet_by_octet() -> None:
             await raw.writer.drain()
         assert (await raw.head()).startswith(b"HTTP/1.1 101 ")
         await raw.end()
-
-
-async def test_any_origin_may_open() -> None:
-    async with relay() as server:
-        raw = await Raw.connect(server.port)
-        raw.writer.write(
-            OPENING.replace(b"Upgrade: websocket", b"Upgrade: websocket\r\nOrigin: http://elsewhere.example")
-        )
-        assert (await raw.head()).startswith(b"HTTP/1.1 101 ")
-        await raw.end()

@@ -54,7 +54,7 @@ async def test_a_port_in_use_is_one_clear_sentence() -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "no..host"])
 async def test_an_address_that_is_not_ours_is_one_clear_sentence(host: str) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {host}:0: .*--host"):
-        await Relay(RelayConfig(host=host, port=0)).start()
+        await Relay(RelayConfig(host=host, port=0, open=True)).start()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ async def joined(
             size=settings.size,
             fps=settings.fps,
             video_codec=settings.video_codec,
+            video_encoder=settings.video_encoder,
             max_bitrate=settings.max_bitrate,
             speaker=settings.speaker,
             show=settings.windows,

@@ -102,6 +102,7 @@ async def _demo(settings: Settings, out: Output) -> int:
             size=settings.size,
             fps=settings.fps,
             video_codec=settings.video_codec,
+            video_encoder=settings.video_encoder,
             max_bitrate=settings.max_bitrate,
             join_timeout=5,
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import click
 
@@ -289,11 +289,17 @@ def media_options(*, video: str, audio: str) -> Callable[[F], F]:
             option(
                 "--video-codec",
                 type=_codecs,
-                default="vp8,h264",
-                show_default=True,
                 metavar="LIST",
                 group=MEDIA,
-                help="The first choice first.",
+                help="The first choice first.  [default: vp8,h264; where the source delivers H.264 h264,vp8]",
+            ),
+            option(
+                "--video-encoder",
+                type=click.Choice(["auto", "software"]),
+                default="auto",
+                show_default=True,
+                group=MEDIA,
+                help="software: leave the machine's own encoders alone.",
             ),
             option(
                 "--max-bitrate",
@@ -379,7 +385,9 @@ def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
     if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
         filled["audio"] = params["video"]
     if open_("video_codec") and str(params.get("record") or "").lower().endswith(".mp4"):
-        filled["video_codec"] = ("h264", "vp8")
+        filled["video_codec"] = (
+            "h264",
+        )  # alone: who answers decides which of several it is (W3C setCodecPreferences)
     return filled
 
 
@@ -424,7 +432,8 @@ class Settings:
     audio: str = "none"
     size: tuple[int, int] | None = None
     fps: float | None = None
-    video_codec: tuple[str, ...] = ("vp8", "h264")
+    video_codec: tuple[str, ...] | None = None
+    video_encoder: Literal["auto", "software"] = "auto"
     max_bitrate: int | None = None
     speaker: str = "none"
     show: bool | None = None

@@ -203,9 +203,9 @@ def test_a_film_brings_its_own_sound_unless_another_is_named(args: tuple[str, ..
     assert _settings(*args).audio == audio
 
 
-def test_who_records_mp4_asks_for_h264_unless_told_otherwise() -> None:
-    assert _settings("--record", "x.mp4").video_codec == ("h264", "vp8")
-    assert _settings("--record", "x.mkv").video_codec == ("vp8", "h264")
+def test_who_records_mp4_takes_h264_only_unless_told_otherwise() -> None:
+    assert _settings("--record", "x.mp4").video_codec == ("h264",)
+    assert _settings("--record", "x.mkv").video_codec is None
     assert _settings("--record", "x.mp4", "--video-codec", "vp8").video_codec == ("vp8",)
 
 
@@ -222,3 +222,8 @@ def test_an_option_is_not_taken_for_the_value_of_the_one_before(args: tuple[str,
     command: click.Command = import_module(f"peer.cli.{args[0]}").command
     with pytest.raises(click.BadParameter, match=r"missing before --|empty"):
         command.make_context(args[0], list(args[1:]))
+
+
+def test_a_segment_is_a_time_of_a_recording() -> None:
+    assert _settings("--record", "x.mkv", "--segment", "90s").segment == 90
+    assert _settings("--record", "x.mkv").segment is None

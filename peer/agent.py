@@ -30,7 +30,7 @@ from .media.relay import PassthroughRelay
 from .media.source import LocalMedia, Source, SourceLost, open_sources
 from .media.spec import parse_audio, parse_video
 from .presentation import Presentation
-from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url
+from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Agent:
         id: ours in the room; ``None``: the machine's name and a short random part.
         server: ``ws://`` or ``wss://`` URL of the relay.
         room, token, key: sent with the join; ``key`` is the secret that takes our seat back after a crash.
+        cacert: PEM file of the certificates that a ``wss://`` relay must come from; ``None``: those of the system.
         video, audio: what we send, as for ``--video`` and ``--audio`` (docs/interface.md).
         size: of our pictures in pixels (width, height); ``fps``: their rate.
         video_codec: in order of preference, of ``vp8`` and ``h264``; ``None``: VP8 first, but H.264 where the source
@@ -80,6 +81,7 @@ class Agent:
         room: str | None = None,
         token: str | None = None,
         key: str | None = None,
+        cacert: str | None = None,
         video: str = "none",
         audio: str = "none",
         size: tuple[int, int] | None = None,
@@ -102,6 +104,7 @@ class Agent:
         if video_encoder not in VIDEO_ENCODERS:
             raise ConfigError(f"{video_encoder!r}: choose from auto, software", where="--video-encoder")
         self._server = check_url(server)
+        self._tls = trusting(cacert)
         self._join = protocol.Join(self.id, room, token, key)
         self._video, self._audio = parse_video(video), parse_audio(audio)
         self._video_out: SharedVideo | None = None
@@ -156,7 +159,7 @@ class Agent:
             on_close=lambda peer: self._exchange.feed(peer, n.HangUp()),
             on_notice=lambda line: log.warning("%s", line),
         )
-        self._signaling = Signaling(self._server, self._join, self._signal)
+        self._signaling = Signaling(self._server, self._join, self._signal, tls=self._tls)
         self._exchange = Exchange(
             self.id,
             self._tasks,

@@ -106,6 +106,22 @@ def check_url(url: str) -> str:
     return url if parts.path not in ("", "/") else parts._replace(path="/ws").geturl()
 
 
+def trusting(cacert: str | None) -> ssl.SSLContext | None:
+    """What checks a relay's certificate: against those in the PEM file ``cacert`` only, or as the system does (None).
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    if cacert is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except ssl.SSLError:
+        raise ConfigError(f"{cacert}: no certificate in PEM", where="--cacert") from None
+    except OSError as exc:
+        raise ConfigError(f"{cacert}: {exc.strerror or exc}", where="--cacert") from None
+
+
 class Signaling:
     """See the module. ``join`` is sent on every connection."""
 
@@ -120,7 +136,8 @@ class Signaling:
         self._url = check_url(url)
         self._join = join
         self._deliver = deliver
-        self._tls = tls or (ssl.create_default_context() if urlsplit(self._url).scheme == "wss" else None)
+        secure = urlsplit(self._url).scheme == "wss"
+        self._tls = (tls or ssl.create_default_context()) if secure else None
         self._socket: ClientConnection | None = None
         self._outbox: deque[tuple[float, str]] = deque(maxlen=MAX_KEPT)
         self._pending = asyncio.Event()
@@ -172,7 +189,7 @@ class Signaling:
             except TimeoutError:
                 why = "no answer"
             except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
-                why = redacted(str(exc)) or type(exc).__name__
+                why = _why(exc)
                 answered = _is_refusal(exc)
             delay = backoff.delay(asyncio.get_running_loop().time(), answered=answered)
             log.info("= relay away (%s), next try in %.1f s", why, delay)
@@ -255,6 +272,12 @@ def _is_refusal(exc: Exception) -> bool:
         case OSError(errno=None):  # asyncio, when a name has several addresses: only the text says why
             return f"[Errno {errno.ECONNREFUSED}]" in str(exc)
     return False
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {exc.verify_message.rstrip('.')}; see --cacert"
+    return redacted(str(exc)) or type(exc).__name__
 
 
 def _parse(frame: str | bytes) -> Message | None:

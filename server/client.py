@@ -25,6 +25,7 @@ from .config import MAX_HEAD, RelayConfig
 from .frames import FrameReader, Kind, text_frame
 from .outbox import Outbox
 from .pages import FOREIGN, Request, read_request, response
+from .proxies import Hop
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
@@ -84,13 +85,17 @@ class Client(asyncio.BufferedProtocol):
         "_transport",
         "_ws",
         "address",
+        "host",
         "phase",
+        "secure",
     )
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.phase = Phase.HEAD
         self.address = "?"
+        self.host = "?"  # the address without the port; that of who is behind a proxy, once it is known
+        self.secure = False  # whether it came by TLS, here or to the proxy
         self._head = bytearray()
         self._frames = FrameReader(hub.config.max_frame_before_join)
         self._message = bytearray()  # of the fragmented message under way
@@ -103,18 +108,18 @@ class Client(asyncio.BufferedProtocol):
         self._outbox: Outbox
         self._ws: ServerProtocol
 
-    @property
-    def secure(self) -> bool:
-        """Whether it came by TLS."""
-        return self._transport.get_extra_info("sslcontext") is not None
-
     # --- asyncio's side ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._outbox = Outbox(self._transport, self._hub.config.outbox, self._hub.touched)
+        # paused means: it holds something. Not high=0, which an empty TLS transport takes for full; not before there
+        # is an outbox, because one that holds its session tickets still says so at once
+        self._transport.set_write_buffer_limits(high=1, low=0)
         host = transport.get_extra_info("peername")
-        self.address = f"{host[0]}:{host[1]}" if host else "?"
+        if host:
+            self.host, self.address = host[0], f"{host[0]}:{host[1]}"
+        self.secure = transport.get_extra_info("sslcontext") is not None
         self._timer = asyncio.get_running_loop().call_later(self._hub.config.join_timeout, self._not_joined)
         self._hub.opened(self)
 
@@ -155,6 +160,11 @@ class Client(asyncio.BufferedProtocol):
         """Put a whole WebSocket frame into the outbox; a full one ends this client, and this client only."""
         if self.phase is not Phase.CLOSING and not self._outbox.put(frame):
             self.close(CLOSE_TOO_SLOW, _TOO_SLOW)
+
+    def came_by(self, hop: Hop) -> None:
+        """It came through a proxy that we trust, which says this of it."""
+        self.host, self.secure = hop.address, hop.scheme == "https"
+        self.address = f"{hop.address} by {self.address}"
 
     def admit(self) -> None:
         """It has joined: larger frames are welcome, and nobody waits for the join any more."""

@@ -34,6 +34,13 @@ class RelayConfig:
     allow_origins: tuple[str, ...] = ()
     """Websites that may connect besides our own page and those of this machine; ``*`` for all."""
 
+    tls_cert: str | None = None
+    """PEM file of the certificate, and those between it and the root; None: no TLS."""
+    tls_key: str | None = None
+    """PEM file of its private key; None: in the same file."""
+    trust_proxies: tuple[str, ...] = ()
+    """Networks whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
+
     join_timeout: float = 10.0
     """From the TCP connection to the ``join``, the HTTP request included."""
     grace: float = 5.0

@@ -11,6 +11,7 @@ class Outbox:
 
     Args:
         transport: it gets what ``flush`` finds; while it holds octets itself (``pause``), they count as waiting here.
+            Its owner passes its ``pause_writing`` on, from the first octet that it holds.
         limit: octets that may wait.
         touched: told when there is something to flush.
     """
@@ -23,7 +24,6 @@ class Outbox:
         return self._waiting
 
     def __init__(self, transport: asyncio.Transport, limit: int, touched: Callable[[Outbox], None]) -> None:
-        transport.set_write_buffer_limits(high=0)  # paused means: it holds something
         self._transport = transport
         self._limit = limit
         self._touched = touched

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from peer.errors import ConfigError
 from peer.protocol import (
     CLOSE_BAD_JOIN,
     CLOSE_UNAUTHORIZED,
@@ -35,7 +36,9 @@ from .frames import text_frame
 from .origins import Origins
 from .outbox import Outbox
 from .pages import Pages, Request
+from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
+from .tls import Certificate
 
 __all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
 
@@ -63,6 +66,10 @@ class Relay:
         self._gate = gate_of(config)
         self._origins = Origins(config.allow_origins)
         self._here_only = False
+        self._proxies = Proxies(config.trust_proxies)
+        if config.tls_key is not None and config.tls_cert is None:
+            raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
+        self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
         self._pages = Pages.of_package()
         self._clients: set[Client] = set()
         self._touched: list[Outbox] = []
@@ -88,7 +95,8 @@ class Relay:
     def url(self) -> str:
         """Where peers connect to."""
         host = self.config.host
-        return f"ws://{f'[{host}]' if ':' in host else host}:{self._port}/ws"
+        scheme = "ws" if self._certificate is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}/ws"
 
     @property
     def page(self) -> str:
@@ -111,8 +119,15 @@ class Relay:
             self._here_only = await _is_loopback(config.host)
             if not (self._here_only or config.open) and isinstance(self._gate, OpenGate):
                 raise NotOpen(config.host)
+            tls = self._certificate
             self._server = await self._loop.create_server(
-                lambda: Client(self), config.host, config.port, backlog=_BACKLOG
+                lambda: Client(self),
+                config.host,
+                config.port,
+                backlog=_BACKLOG,
+                ssl=None if tls is None else tls.context,
+                ssl_handshake_timeout=None if tls is None else config.join_timeout,
+                ssl_shutdown_timeout=None if tls is None else config.close_timeout,
             )
         except OSError as exc:
             raise CannotListen(config.host, config.port, exc) from None
@@ -121,6 +136,18 @@ class Relay:
         self._port = self._server.sockets[0].getsockname()[1]
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
         logger.info("= listening on %s", self.url)
+
+    def reload(self) -> None:
+        """Read the certificate again: new connections get it, the others go on. A bad one is told, and not taken."""
+        if self._certificate is None:
+            logger.info("= nothing to read again: there is no certificate")
+            return
+        try:
+            self._certificate.reload()
+        except ConfigError as exc:
+            logger.error("! the old certificate stays: %s", exc)
+        else:
+            logger.info("= the certificate was read again")
 
     async def stop(self, code: int = _GOING_AWAY, reason: str = "the relay is shutting down") -> None:
         """Close every client with ``code``, without a ``peer-left`` to anybody, and stop listening.
@@ -167,6 +194,10 @@ class Relay:
         """Whether the website that the request tells of may connect; ``header`` gives all values of a name."""
         asked, hosts = header("Origin"), header("Host")
         any_host = not (self._here_only and isinstance(self._gate, OpenGate))
+        if self._proxies.trust(client.host):
+            hop = self._proxies.hop(client.host, header)
+            client.came_by(hop)
+            any_host, hosts = True, hosts if hop.host is None else [hop.host]
         welcome = len(asked) <= 1 and self._origins.allow(
             asked[0] if asked else None,
             scheme="https" if client.secure else "http",
@@ -319,7 +350,7 @@ class Relay:
 
 
 async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None = None) -> None:
-    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect.
+    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect. SIGHUP reloads.
 
     Args:
         started: called once, when clients can connect.
@@ -340,6 +371,7 @@ async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None 
 
     for number in signals:
         loop.add_signal_handler(number, tell)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload)
     try:
         if started is not None:
             started(relay)

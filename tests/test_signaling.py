@@ -21,7 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from peer import backoff, protocol, signaling
 from peer.errors import ConfigError
-from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url
+from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 EMPTY = json.dumps({"type": "peer-list", "peers": []})
@@ -43,9 +43,9 @@ async def server(handler: Handler, port: int = 0) -> AsyncIterator[tuple[Server,
 class Client:
     """A Signaling with its events in a queue."""
 
-    def __init__(self, url: str, **extra: str) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, **extra: str) -> None:
         self.events: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-        self.signaling = Signaling(url, protocol.Join("me", **extra), self.events.put_nowait)
+        self.signaling = Signaling(url, protocol.Join("me", **extra), self.events.put_nowait, tls=tls)
 
     async def __aenter__(self) -> Client:
         self._task = asyncio.ensure_future(self.signaling.run())
@@ -348,3 +348,39 @@ async def test_a_refused_connection_is_a_host_that_answers_by_any_of_its_address
     assert signaling._is_refusal(several)
     assert not signaling._is_refusal(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
     assert not signaling._is_refusal(TimeoutError())
+
+
+async def test_only_the_certificates_that_were_named_are_trusted(certificate: Path, tmp_path: Path) -> None:
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
+        url = f"wss://localhost:{made.sockets[0].getsockname()[1]}"
+        async with Client(url, tls=trusting(str(certificate))) as client:
+            assert await client.next(Up) == Up(protocol.PeerList(()))
+        async with Client(url, tls=trusting(None)) as client:
+            down = await client.next(Down)
+            assert isinstance(down, Down) and "not trusted: self-signed certificate; see --cacert" in down.why
+
+
+@pytest.mark.parametrize(("content", "complaint"), [(None, "No such file"), ("", "no certificate"), ("x", "no cert")])
+def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None, complaint: str) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=rf"--cacert: .*ca\.pem: {complaint}"):
+        trusting(str(path))
+
+
+async def test_certificates_do_no_harm_without_tls(certificate: Path) -> None:
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    async with server(room) as (_, url), Client(url, tls=trusting(str(certificate))) as client:
+        await client.next(Up)

@@ -46,6 +46,7 @@ async def joined(
             server=settings.server,
             room=settings.room,
             token=settings.token,
+            cacert=settings.cacert,
             key=who.key_for(settings.server),
             video=settings.video,
             audio=settings.audio,

@@ -42,11 +42,12 @@ def command(watch: bool, **params: Any) -> int:
 
 
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
-    from ..signaling import Down, Received, Refused, Signaling, Up
+    from ..signaling import Down, Received, Refused, Signaling, Up, trusting
 
     own_id = settings.own_id or f"list-{secrets.token_hex(4)}"
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-    signaling = Signaling(settings.server, protocol.Join(own_id, settings.room, settings.token), inbox.put_nowait)
+    join = protocol.Join(own_id, settings.room, settings.token)
+    signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
     why, joined = "no answer", False
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")

@@ -249,6 +249,13 @@ join_options = _together(
         option("--room", type=peer_id, metavar="ROOM", group=RELAY, help="Only peers of one room see each other."),
         *_TOKEN,
         option(
+            "--cacert",
+            type=path,
+            metavar="FILE",
+            group=RELAY,
+            help="Certificates, in PEM, that a wss:// relay must come from.  [default: the system's]",
+        ),
+        option(
             "--ice-server",
             "ice_servers",
             type=any_text,
@@ -426,6 +433,7 @@ class Settings:
     own_id: str | None = None
     room: str | None = None
     token: str | None = None
+    cacert: str | None = None
     ice_servers: tuple[str, ...] = ()
     relay_only: bool = False
     video: str = "none"

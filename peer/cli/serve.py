@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,17 @@ if TYPE_CHECKING:
     group=RELAY,
     help="A website that may connect, like https://site.example, repeatable; * for all.  [default: the page's own]",
 )
+@option("--tls-cert", type=path, metavar="FILE", group=RELAY, help="Speak TLS, by this certificate, in PEM.")
+@option("--tls-key", type=path, metavar="FILE", group=RELAY, help="Its key.  [default: in the same file]")
+@option(
+    "--trust-proxy",
+    "trust_proxies",
+    type=any_text,
+    multiple=True,
+    metavar="NETWORK",
+    group=RELAY,
+    help="Believe the X-Forwarded-For, -Proto and -Host of who connects from there, repeatable.",
+)
 @output_options
 def command(**params: Any) -> int:
     """Run the relay server, with a page for browsers.
@@ -95,6 +107,9 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         jwt_key=params["jwt_key"],
         open=params["open_"],
         allow_origins=params["allow_origins"],
+        tls_cert=params["tls_cert"],
+        tls_key=params["tls_key"],
+        trust_proxies=params["trust_proxies"],
     )
     relay = Relay(config)
     try:
@@ -102,6 +117,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     except CannotListen as error:
         fail(error, out)
         return exits.SERVER
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
     try:
         out.object({"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page})
         out.text(f"relay at {relay.url}\npage at {relay.page}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -34,3 +37,35 @@ def secret(folder: Path, text: str = SECRET) -> str:
     path = folder / "secret"
     path.write_text(f"{text}\n")
     return str(path)
+
+
+def certificate(path: Path) -> str:
+    """A certificate of ``localhost`` that signed itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    octets = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
+    path.write_bytes(octets)
+    return str(path)
+
+
+def serial(octets: bytes | None) -> int:
+    """Which certificate a server showed, in DER."""
+    assert octets is not None
+    return x509.load_der_x509_certificate(octets).serial_number
+
+
+def serial_of(path: str) -> int:
+    return x509.load_pem_x509_certificate(Path(path).read_bytes()).serial_number

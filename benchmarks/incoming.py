@@ -15,9 +15,7 @@ import asyncio
 import contextlib
 import json
 import multiprocessing as mp
-import os
 import statistics
-import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -77,8 +75,6 @@ async def _receive(pipe: Connection, mode: str, calls: int, seconds: float) -> N
         counters.append(call_counters)
         pumps += [loop.create_task(_pump(reader)) for reader in readers(connection)]
     await asyncio.sleep(SETTLE)
-    if os.environ.get("PROFILE"):
-        print(mode, os.getpid(), file=sys.stderr, flush=True)
     before, since, cpu = _frames(counters), time.monotonic(), time.process_time()
     await asyncio.sleep(seconds)
     used, elapsed = time.process_time() - cpu, time.monotonic() - since

@@ -160,9 +160,8 @@ async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:
         f"{machine()}; {options.codec}, 1280x720 at 30 fps, windows of {options.window} s, rounds: {options.rounds}"
     )
     print(f"the source alone: {await source_alone(video, options.window):.1%}\n")
-    print(
-        "| viewers | node | CPU of a core | of its own 1 | of stock | fps | kbit/s | key frames/min | viewers | others |"
-    )
+    figures = "fps | kbit/s | key frames/min | viewers | others"
+    print(f"| viewers | node | CPU of a core | of its own 1 | of stock | {figures} |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     alone: dict[str, Result | None] = {}
     for viewers in counts:

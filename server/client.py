@@ -26,6 +26,7 @@ from .frames import FrameReader, Kind, text_frame
 from .outbox import Outbox
 from .pages import FOREIGN, Request, read_request, response
 from .proxies import Hop
+from .tally import Tally
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
@@ -55,6 +56,7 @@ class Hub(Protocol):
     config: RelayConfig
     buffer: memoryview
     """Where all clients read to, one after the other."""
+    tally: Tally
 
     def opened(self, client: Client) -> None: ...
     def ended(self, client: Client) -> None: ...
@@ -85,6 +87,7 @@ class Client(asyncio.BufferedProtocol):
         "_transport",
         "_ws",
         "address",
+        "asked_at",
         "host",
         "phase",
         "secure",
@@ -94,6 +97,7 @@ class Client(asyncio.BufferedProtocol):
         self._hub = hub
         self.phase = Phase.HEAD
         self.address = "?"
+        self.asked_at = 0.0  # when its join came, by the loop's clock
         self.host = "?"  # the address without the port; that of who is behind a proxy, once it is known
         self.secure = False  # whether it came by TLS, here or to the proxy
         self._head = bytearray()
@@ -130,6 +134,7 @@ class Client(asyncio.BufferedProtocol):
         if self._deaf:
             return
         self._heard = True
+        self._hub.tally.octets_in += nbytes
         data = bytes(self._hub.buffer[:nbytes])
         if self.phase is Phase.HEAD:
             self._read_head(data)
@@ -152,7 +157,13 @@ class Client(asyncio.BufferedProtocol):
         self._outbox.pause()
 
     def resume_writing(self) -> None:
+        self._hub.tally.outbox(self._outbox.waiting)
         self._outbox.resume()
+
+    @property
+    def waiting(self) -> int:
+        """Octets in its outbox."""
+        return self._outbox.waiting
 
     # --- the hub's side ---------------------------------------------------------------------------------------
 
@@ -201,6 +212,7 @@ class Client(asyncio.BufferedProtocol):
         if self.phase is Phase.HEAD:
             self._transport.abort()
         elif self.phase is not Phase.CLOSING and self._ws.state is OPEN:
+            self._hub.tally.closed[code] += 1
             self._ws.send_close(code, reason)
             self._goodbye(b"".join(self._ws.data_to_send()))
 

@@ -34,6 +34,9 @@ class RelayConfig:
     allow_origins: tuple[str, ...] = ()
     """Websites that may connect besides our own page and those of this machine; ``*`` for all."""
 
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Where /metrics, /healthz and /readyz are for an operator; None: nowhere. 0 takes a free port."""
     tls_cert: str | None = None
     """PEM file of the certificate, and those between it and the root; None: no TLS."""
     tls_key: str | None = None
@@ -71,3 +74,5 @@ class RelayConfig:
                 raise ValueError(f"{name} must be at least 1024 octets")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be 0 to 65535")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise ValueError("metrics_port must be 0 to 65535")

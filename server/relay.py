@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import logging
 import resource
 import signal
@@ -20,6 +21,7 @@ from typing import Final
 from peer.errors import ConfigError
 from peer.protocol import (
     CLOSE_BAD_JOIN,
+    CLOSE_ID_TAKEN,
     CLOSE_UNAUTHORIZED,
     Error,
     ProtocolError,
@@ -33,11 +35,14 @@ from .client import Client, Phase
 from .config import RelayConfig
 from .errors import CannotListen, NotOpen
 from .frames import text_frame
+from .journal import facts
+from .ops import Ops
 from .origins import Origins
 from .outbox import Outbox
 from .pages import Pages, Request
 from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
+from .tally import Tally
 from .tls import Certificate
 
 __all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
@@ -62,6 +67,7 @@ class Relay:
     def __init__(self, config: RelayConfig) -> None:
         self.config = config
         self.buffer = memoryview(bytearray(_READ))
+        self.tally = Tally()
         self._rooms: Rooms[Client] = Rooms(grace=config.grace, takeover_ping=config.takeover_ping, queue=config.queue)
         self._gate = gate_of(config)
         self._origins = Origins(config.allow_origins)
@@ -83,6 +89,7 @@ class Relay:
         self._ping_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
+        self._ops: Ops | None = None
         self._port = config.port
         self._loop: asyncio.AbstractEventLoop
 
@@ -102,6 +109,15 @@ class Relay:
     def page(self) -> str:
         """Where browsers get the page."""
         return "http" + self.url.removeprefix("ws").removesuffix("ws")
+
+    @property
+    def metrics(self) -> str | None:
+        """Where /metrics is; None when nobody asked for it."""
+        return f"{self._ops.url}metrics" if self._ops else None
+
+    def why_not_ready(self) -> str | None:
+        """What keeps new peers from joining here now; None when nothing does."""
+        return "stopping" if self._stopping else None
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -135,7 +151,13 @@ class Relay:
             raise CannotListen(config.host, config.port, OSError(str(exc))) from None
         self._port = self._server.sockets[0].getsockname()[1]
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
-        logger.info("= listening on %s", self.url)
+        logger.info("= listening on %s", self.url, extra=facts("listening", url=self.url))
+        if config.metrics_port is not None:
+            try:
+                await self._watch(config.metrics_host, config.metrics_port)
+            except CannotListen:
+                await self.stop()
+                raise
 
     def reload(self) -> None:
         """Read the certificate again: new connections get it, the others go on. A bad one is told, and not taken."""
@@ -161,7 +183,7 @@ class Relay:
         for timer in (self._ping_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
-        logger.info("= stopping, %d connections", len(self._clients))
+        logger.info("= stopping, %d connections", len(self._clients), extra=facts("stopping"))
         for client in list(self._clients):
             client.close(code, reason)
         try:
@@ -173,11 +195,28 @@ class Relay:
             for client in list(self._clients):
                 client.abort()
         await self._server.wait_closed()
+        if self._ops is not None:
+            await self._ops.stop()
+
+    async def _watch(self, host: str, port: int) -> None:
+        from . import metrics  # prometheus_client takes 50 ms and 5 MB; only who asked pays
+
+        def now() -> metrics.Now:
+            fullest = max((client.waiting for client in self._clients), default=0)
+            rooms, sockets = self._rooms, len(self._clients)
+            return metrics.Now(len(rooms), len(rooms.rooms()), sockets, self.why_not_ready() is None, fullest)
+
+        page = metrics.Page(self.tally, now)
+        ops = Ops(lambda: (page.render(), metrics.CONTENT_TYPE), self.why_not_ready, self.tally.lag_seconds.add)
+        await ops.start(host, port)
+        self._ops = ops
+        logger.info("= metrics at %s", self.metrics, extra=facts("metrics", url=self.metrics))
 
     # --- what clients tell (client.Hub) -----------------------------------------------------------------------
 
     def opened(self, client: Client) -> None:
         self._clients.add(client)
+        self.tally.accepted += 1
         if self._stopping:
             client.abort()
 
@@ -218,11 +257,14 @@ class Relay:
         try:
             if client.phase is Phase.JOINED:
                 envelope = read_envelope(text)
+                self.tally.came(envelope.type)
                 if logger.isEnabledFor(logging.DEBUG):
                     to = "all" if envelope.to is None else envelope.to[:64]
                     logger.debug("< %s %r to %r, %d octets", self._name(client), envelope.type[:64], to, len(octets))
                 commands = self._rooms.route(client, envelope, octets)
             else:
+                client.asked_at = self._loop.time()
+                self.tally.came("join")
                 join = read_join(text)
                 self._gate.check(join)
                 commands = self._rooms.join(client, join, self._loop.time())
@@ -230,6 +272,8 @@ class Relay:
             self.refuse(client, exc.code, exc.message)
             return
         if len(commands) == 1 and isinstance(command := commands[0], Send):  # nearly always
+            if command.to and command.to[0] is client:  # nobody is sent his own frame: an error
+                self.tally.refused[json.loads(command.text)["code"]] += 1
             self._send(command.to, command.text)
             return
         self._run(commands)
@@ -242,8 +286,16 @@ class Relay:
         if not joined and code == "bad-message":
             code = "bad-join"
         level = logging.INFO if code == "unauthorized" else logging.DEBUG
-        logger.log(level, "! %s %s: %s", self._name(client), code, message)
-        client.send(text_frame(dump(Error(code, message)).encode()))
+        self.tally.refused[code] += 1
+        logger.log(
+            level,
+            "! %s %s: %s",
+            self._name(client),
+            code,
+            message,
+            extra=facts("refused", peer=self._rooms.name(client), address=client.address, code=code),
+        )
+        self._send((client,), dump(Error(code, message)).encode())
         if not joined:
             client.close(_CLOSE.get(code, CLOSE_BAD_JOIN), message[:120])
 
@@ -256,7 +308,7 @@ class Relay:
         if self._stopping:
             return
         if (name := self._rooms.name(client)) is not None:
-            logger.info("- %s %s", name, "left" if clean else "was lost")
+            logger.info("- %s %s", name, "left" if clean else "was lost", extra=facts("left", peer=name, clean=clean))
         now = self._loop.time()
         self._run(self._rooms.leave(client, now) if clean else self._rooms.drop(client, now))
 
@@ -287,7 +339,10 @@ class Relay:
                     case Ask(client):
                         client.ask()
                     case Close(client, code, reason):
-                        logger.info("> %s closed, %d %s", client.address, code, reason)
+                        found = facts("closed", peer=self._rooms.name(client), address=client.address, code=code)
+                        logger.info("> %s closed, %d %s", client.address, code, reason, extra=found)
+                        if code == CLOSE_ID_TAKEN:
+                            self.tally.refused["id-taken"] += 1
                         client.close(code, reason)
         finally:
             self._running = False
@@ -295,6 +350,7 @@ class Relay:
 
     def _send(self, to: Sequence[Client], text: bytes) -> None:
         frame = text_frame(text)  # once for everybody
+        self.tally.sent(len(to), len(frame))
         for client in to:
             client.send(frame)
         if len(to) > 1:
@@ -303,7 +359,10 @@ class Relay:
     def _admit(self, client: Client) -> None:
         client.admit()
         self._wheel[self._slot - 1].add(client)  # the slot that was visited last: it comes after a whole interval
-        logger.info("+ %s joined from %s", self._name(client), client.address)
+        self.tally.join_seconds.add(self._loop.time() - client.asked_at)
+        name = self._name(client)
+        found = facts("joined", peer=name, room=self._rooms.room(client), address=client.address)
+        logger.info("+ %s joined from %s", name, client.address, extra=found)
 
     def _name(self, client: Client) -> str:
         return self._rooms.name(client) or client.address
@@ -344,7 +403,8 @@ class Relay:
         self._slot = (self._slot + 1) % _SLOTS
         for client in list(slot):
             if not client.ping():
-                logger.info("! %s is silent", self._name(client))
+                name = self._name(client)
+                logger.info("! %s is silent", name, extra=facts("silent", peer=name, address=client.address))
                 client.abort()
         self.flush()
 
@@ -386,8 +446,9 @@ async def _is_loopback(host: str) -> bool:
     Raises:
         OSError, UnicodeError: it cannot be looked up.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     return all(ipaddress.ip_address(str(where[4][0]).partition("%")[0]).is_loopback for where in found)
 
 

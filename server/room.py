@@ -166,7 +166,7 @@ class Rooms(Generic[C]):
         if seat.key is not None and join.key is not None and compare_digest(seat.key.encode(), join.key.encode()):
             return self._return(conn, seat, now)
         if len(seat.claims) >= MAX_CLAIMS:
-            return _id_taken(conn, seat.id)
+            return id_taken(conn, seat.id)
         seat.claims.append((conn, join))
         self._claims[conn] = seat
         if seat.asked_until is not None:
@@ -178,16 +178,16 @@ class Rooms(Generic[C]):
         """Forward ``text``, which is untouched, to whom its envelope says (rules 4 to 6)."""
         seat = self._seats[conn]
         if envelope.from_ != seat.id:
-            return [_error(conn, "from-mismatch", f'"from" must be {seat.id}, the id that joined', envelope.to)]
+            return [error_to(conn, "from-mismatch", f'"from" must be {seat.id}, the id that joined', envelope.to)]
         if envelope.to is None:
             return self._broadcast(seat, text)
         target = seat.others.get(envelope.to)
         if target is None or target is seat:
-            return [_error(conn, "peer-not-found", "there is no such peer in the room", envelope.to)]
+            return [error_to(conn, "peer-not-found", "there is no such peer in the room", envelope.to)]
         if target.conn is not None:
             return (Send((target.conn,), text),)
         if not self._enqueue(target, text):
-            return [_error(conn, "peer-not-found", "the peer is away, and its queue is full", envelope.to)]
+            return [error_to(conn, "peer-not-found", "the peer is away, and its queue is full", envelope.to)]
         return ()
 
     def pong(self, conn: C) -> list[Command[C]]:
@@ -197,7 +197,7 @@ class Rooms(Generic[C]):
             return []
         commands: list[Command[C]] = []
         for claimant, _ in self._take_claims(seat):
-            commands += _id_taken(claimant, seat.id)
+            commands += id_taken(claimant, seat.id)
         return commands
 
     def leave(self, conn: C, now: float) -> list[Command[C]]:
@@ -247,8 +247,8 @@ class Rooms(Generic[C]):
         seats[join.peer_id] = self._seats[conn] = _Seat(join.peer_id, room, seats, join.key, conn)
         return [
             Admit(conn),
-            Send((conn,), _octets(PeerList(peers))),
-            Send(others, _octets(PeerJoined(join.peer_id))),
+            Send((conn,), octets(PeerList(peers))),
+            Send(others, octets(PeerJoined(join.peer_id))),
         ]
 
     def _return(self, conn: C, seat: _Seat[C], now: float) -> list[Command[C]]:
@@ -260,7 +260,7 @@ class Rooms(Generic[C]):
         self._seats[conn] = seat
         seat.conn, seat.until = conn, None
         peers = tuple(peer for peer in seat.others if peer != seat.id)
-        commands += [Admit(conn), Send((conn,), _octets(PeerList(peers)))]
+        commands += [Admit(conn), Send((conn,), octets(PeerList(peers)))]
         commands += [Send((conn,), text) for text in seat.queue]
         seat.queue, seat.queued = [], 0
         return commands + self._judge(self._take_claims(seat), now)
@@ -272,7 +272,7 @@ class Rooms(Generic[C]):
         if not seat.others:
             del self._rooms[seat.room]
         others = [other.conn for other in seat.others.values() if other.conn is not None]
-        notice: Command[C] = Send(others, _octets(PeerLeft(seat.id)))
+        notice: Command[C] = Send(others, octets(PeerLeft(seat.id)))
         return [notice, *self._judge(self._take_claims(seat), now)]
 
     def _broadcast(self, seat: _Seat[C], text: bytes) -> list[Command[C]]:
@@ -310,14 +310,14 @@ class Rooms(Generic[C]):
                 seat.asked_until = None
 
 
-def _octets(message: Message) -> bytes:
+def octets(message: Message) -> bytes:
     return dump(message).encode()
 
 
-def _error(conn: C, code: str, message: str, to: str | None = None) -> Send[C]:
+def error_to(conn: C, code: str, message: str, to: str | None = None) -> Send[C]:
     # what is no id is not echoed: it may be as long as a frame
-    return Send((conn,), _octets(Error(code, message, to if is_valid_id(to) else None)))
+    return Send((conn,), octets(Error(code, message, to if is_valid_id(to) else None)))
 
 
-def _id_taken(conn: C, peer_id: str) -> list[Command[C]]:
-    return [_error(conn, "id-taken", f"{peer_id} is in the room already"), Close(conn, CLOSE_ID_TAKEN, "id taken")]
+def id_taken(conn: C, peer_id: str) -> list[Command[C]]:
+    return [error_to(conn, "id-taken", f"{peer_id} is in the room already"), Close(conn, CLOSE_ID_TAKEN, "id taken")]

@@ -147,8 +147,9 @@ def text_of(event: events.Event) -> str | None:
             return _stats(event)
         case events.Snapshot(peer=peer, path=path):
             return f"{peer}: snapshot in {path}"
-        case events.Recorded(peer=peer, path=path, seconds=seconds):
-            return f"{peer}: {seconds:.1f} s recorded in {path}"
+        case events.Recorded(peer=peer, path=path, seconds=seconds, dropped=dropped):
+            missing = f", {dropped} pictures or packets of sound missing" if dropped else ""
+            return f"{peer}: {seconds:.1f} s recorded in {path}{missing}"
         case events.Ended(peer=peer, reason=reason):
             return f"{peer}: ended ({reason})"
         case events.ServerLost():

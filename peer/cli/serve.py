@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,14 @@ from .options import RELAY, Command, Settings, any_text, duration_or_zero, optio
 
 if TYPE_CHECKING:
     from .output import Output
+
+
+def _listener(value: Any) -> tuple[str, int]:
+    """The type of ``--metrics``: where to listen, on loopback when only the port is given."""
+    found = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*):)?(\d{1,5})", str(value), re.ASCII)
+    if found is None or isinstance(value, bool) or int(found[2]) > 65535:
+        raise click.BadParameter(f"{value!r} is no place to listen; write it like 9100 or 127.0.0.1:9100")
+    return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
 
 
 @click.command("serve", cls=Command)
@@ -61,6 +70,13 @@ if TYPE_CHECKING:
     group=RELAY,
     help="A website that may connect, like https://site.example, repeatable; * for all.  [default: the page's own]",
 )
+@option(
+    "--metrics",
+    type=_listener,
+    metavar="[HOST:]PORT",
+    group=RELAY,
+    help="Serve /metrics, /healthz and /readyz there, on this machine without HOST.  [default: nowhere]",
+)
 @option("--tls-cert", type=path, metavar="FILE", group=RELAY, help="Speak TLS, by this certificate, in PEM.")
 @option("--tls-key", type=path, metavar="FILE", group=RELAY, help="Its key.  [default: in the same file]")
 @option(
@@ -98,6 +114,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
 
     from .shell import fail
 
+    metrics_host, metrics_port = params["metrics"] or ("127.0.0.1", None)
     config = RelayConfig(
         host=params["host"],
         port=params["port"],
@@ -107,6 +124,8 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         jwt_key=params["jwt_key"],
         open=params["open_"],
         allow_origins=params["allow_origins"],
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
         tls_cert=params["tls_cert"],
         tls_key=params["tls_key"],
         trust_proxies=params["trust_proxies"],
@@ -119,8 +138,11 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         return exits.SERVER
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
     try:
-        out.object({"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page})
+        said = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
+        out.object(said | ({"metrics": relay.metrics} if relay.metrics else {}))
         out.text(f"relay at {relay.url}\npage at {relay.page}")
+        if relay.metrics:
+            out.text(f"metrics at {relay.metrics}")
         await asyncio.Event().wait()
     finally:
         await relay.stop()

@@ -1,7 +1,8 @@
 """The frames of both tracks in the order of their places, from the first picture on. PURE: time is an argument.
 
 Nothing comes out before the beginning: a key frame, once each kind that the call negotiated has been heard from, or
-``START_WAIT`` after the first of them. Zero is the first picture; sound alone begins by itself.
+``START_WAIT`` after the first of them. For ``REPORT_WAIT`` it waits for the sender's reports too, which put both on
+one clock. Zero is the first picture; sound alone begins by itself.
 
 From then on a frame waits until the other track cannot have an earlier one any more. That is what lets a recording
 be cut at a key frame, with all sound that belongs before it before it. A track that is silent holds up the other
@@ -22,6 +23,10 @@ Kind = Literal["video", "audio"]
 
 START_WAIT: Final = 2.0
 """Seconds from the first usable frame in which the other kind may still come to be waited for."""
+
+REPORT_WAIT: Final = 1.0
+"""Seconds in which sender reports may still come to be waited for. Without them skew is what arrivals say at first:
+100 ms on a busy machine, mended later."""
 
 PATIENCE: Final = 0.5
 """Seconds of one track that wait for the other: with the half second of a cluster, what ``kill -9`` costs."""
@@ -45,6 +50,7 @@ class Lineup:
         self._timeline = Timeline()
         self._waiting: list[EncodedFrame] = []
         self._since = 0.0
+        self._reported: set[Kind] = set()
         self._origin = 0.0
         self._lines: dict[Kind, deque[Placed]] = {"video": deque(), "audio": deque()}
         self._latest: dict[Kind, float] = {"video": 0.0, "audio": 0.0}
@@ -57,6 +63,8 @@ class Lineup:
     def add(self, frame: EncodedFrame, now: float) -> Iterator[Placed]:
         """What can be recorded now that ``frame`` is there, ``now`` on the clock of its arrival."""
         self.codecs[frame.kind] = frame.codec
+        if frame.ntp is not None:
+            self._reported.add(frame.kind)
         self._timeline.observe(frame)
         if self.began:
             self._join(frame)
@@ -67,8 +75,10 @@ class Lineup:
     def look(self, now: float) -> Iterator[Placed]:
         """What can be recorded because ``now`` it is time to begin."""
         if not self.began and self._waiting:
-            have = {frame.kind for frame in self._waiting}
-            if have >= self._kinds or now - self._since > START_WAIT:
+            waited = now - self._since
+            whole = {frame.kind for frame in self._waiting} >= self._kinds
+            reported = self._reported >= self._kinds or len(self._kinds) == 1
+            if (whole and (reported or waited > REPORT_WAIT)) or waited > START_WAIT:
                 self._begin()
         return self._ready()
 

@@ -8,8 +8,8 @@ between a track's timestamps and the axis, and it has two sources:
 2. The sender's reports (RFC 3550 6.4.1), once both tracks have them: exact, and the picture then follows the sound.
    Sound is the one that stays, because an ear hears what an eye does not see.
 
-A shift that turns out to be wrong after the first frame was placed is mended by slewing, 5% of the time that passes,
-so that nothing jumps and nothing runs backwards. Pure: no clock, no I/O.
+A shift that turns out to be wrong after the first frame was placed is mended by slewing, so that nothing jumps and
+nothing runs backwards. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Final
 
 from .frames import EncodedFrame
 
-SLEW: Final = 0.05
-"""Seconds of correction a second."""
+SLEW: Final = {"video": 0.25, "audio": 0.05}
+"""Seconds of correction a second: a picture a few milliseconds early is not seen, stretched sound is heard."""
 
 SETTLE: Final = 2.0
 """Seconds from a track's first frame in which its arrivals still say what its shift is."""
@@ -75,7 +75,7 @@ class Timeline:
         if track.shift is None:
             track.shift = target
         else:
-            most = max(media - track.placed, 0.0) * SLEW
+            most = max(media - track.placed, 0.0) * SLEW[frame.kind]
             track.shift += min(max(target - track.shift, -most), most)
         track.placed = media
         return media + track.shift
@@ -84,7 +84,9 @@ class Timeline:
         sound = self._tracks.get("audio")
         if kind == "video" and sound is not None and track.lead is not None and sound.lead is not None:
             told = track.lead - sound.lead
-            came = (track.arrival - track.media) - (sound.arrival - sound.media)  # of late: clocks drift apart by hours
+            came = (track.arrival - track.media) - (
+                sound.arrival - sound.media
+            )  # of late: clocks drift apart by hours
             if abs(told - came) < _BELIEVABLE:
                 return (sound.floor if sound.shift is None else sound.shift) + told
         return track.floor

@@ -32,7 +32,7 @@ ONE_OF_EACH = (
     events.Ended(peer="door", reason="hang-up"),
     events.ServerLost(),
     events.ServerBack(),
-    events.Error(code="media-error", message="no camera", peer="door"),
+    events.Error(code="media-error", message="no room", peer="door", path="door.mkv"),
 )
 
 

@@ -61,7 +61,7 @@ def test_reports_that_come_late_are_followed_slowly_and_to_the_end() -> None:
         last = picture
         skews.append(picture - sound)
     assert skews[59] == pytest.approx(0.15, abs=1e-3)
-    assert skews[61] - skews[60] == pytest.approx(-SLEW / 30, abs=1e-4)
+    assert skews[61] - skews[60] == pytest.approx(-SLEW["video"] / 30, abs=1e-4)
     assert skews[-1] == pytest.approx(0, abs=1e-4)
 
 
@@ -72,6 +72,16 @@ def test_a_senders_clock_that_is_set_meanwhile_moves_nothing() -> None:
         _place(timeline, _frame("audio", at, 50 + at, 7000 + at))
         picture = _place(timeline, _frame("video", at, 50 + at, 7000 + at + (3600 if n > 30 else 0)))
         assert picture == pytest.approx(50 + at, abs=1e-3)
+
+
+def test_clocks_that_drift_apart_for_a_day_stay_together() -> None:
+    """A sound card that runs 100 ppm slow, and a camera that does not; 9 s a day."""
+    timeline = Timeline()
+    for minute in range(24 * 60):
+        at = minute * 60.0
+        sound = _place(timeline, _frame("audio", at * (1 - 1e-4), 50 + at, 7000 + at))
+        picture = _place(timeline, _frame("video", at, 50 + at, 7000 + at))
+    assert picture - sound == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize("jump", [-800.0, 4000.0])

@@ -48,9 +48,9 @@ async def _bare_answerer(pipe: Connection) -> None:
 
 
 async def _pictures() -> tuple[Any, Any]:
-    from peer.media.outgoing import OutgoingVideo
-    from peer.media.source import open_sources
-    from peer.media.spec import parse_audio, parse_video
+    from peer.media.sending.outgoing import OutgoingVideo
+    from peer.media.sources.source import open_sources
+    from peer.media.sources.spec import parse_audio, parse_video
 
     media = await open_sources(parse_video("test"), parse_audio("none"), size=(640, 480), fps=30)
     return media, lambda: OutgoingVideo(media.video, (640, 480))

@@ -99,7 +99,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
     """A connection, what is to be called once it knows its tracks, and what then gives the readers."""
     from benchmarks.feed import open_bare
     from peer import engine
-    from peer.media.incoming import IncomingMedia
+    from peer.media.receiving.incoming import IncomingMedia
     from peer.reception import Receiving
 
     if mode == "stock":

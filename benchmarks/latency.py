@@ -144,8 +144,8 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
 
     from benchmarks.feed import open_bare
     from peer import engine
-    from peer.media.incoming import IncomingMedia
     from peer.media.pattern import read_pattern
+    from peer.media.receiving.incoming import IncomingMedia
     from peer.reception import Receiving
 
     loop = asyncio.get_running_loop()

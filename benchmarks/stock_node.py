@@ -20,8 +20,8 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from websockets.asyncio.client import connect
 
 from peer.media.fanout import Fanout
-from peer.media.source import open_sources
-from peer.media.spec import parse_audio, parse_bitrate, parse_size, parse_video
+from peer.media.sources.source import open_sources
+from peer.media.sources.spec import parse_audio, parse_bitrate, parse_size, parse_video
 
 
 class Shared(MediaStreamTrack):

@@ -25,10 +25,10 @@ from .exchange import Exchange
 from .ice import parse_ice_server, read_ice_servers
 from .identity import default_id
 from .media.fanout import Fanout, Reader
-from .media.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
-from .media.relay import PassthroughRelay
-from .media.source import LocalMedia, Source, SourceLost, open_sources
-from .media.spec import parse_audio, parse_video
+from .media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from .media.sending.relay import PassthroughRelay
+from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
+from .media.sources.spec import parse_audio, parse_video
 from .presentation import Presentation
 from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
 

@@ -21,11 +21,11 @@ from .errors import CallFailed, MediaError
 from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
-from .media.incoming import FirstPicture, IncomingMedia
-from .media.recorder import Recorder
-from .media.recorder_names import SegmentPaths, SinglePath
-from .media.recorder_tape import Recorded
-from .media.snapshot import snapshot as take_snapshot
+from .media.receiving.incoming import FirstPicture, IncomingMedia
+from .media.recording.names import SegmentPaths, SinglePath
+from .media.recording.recorder import Recorder
+from .media.recording.snapshot import snapshot as take_snapshot
+from .media.recording.tape import Recorded
 
 
 class State(enum.StrEnum):

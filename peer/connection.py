@@ -24,9 +24,9 @@ from . import engine
 from . import negotiation as n
 from .events import Reason
 from .ice import Gathering, IceServer
-from .media import passthrough
-from .media.incoming import IncomingMedia, IncomingTrack
-from .media.outgoing import OutgoingAudio, OutgoingVideo
+from .media.receiving.incoming import IncomingMedia, IncomingTrack
+from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
+from .media.sources import passthrough
 from .protocol import IceCandidate
 from .reception import Receiving
 from .sending import Sending

@@ -22,7 +22,7 @@ from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from OpenSSL import SSL
 
-from .media.outgoing import SendingFigures
+from .media.sending.outgoing import SendingFigures
 
 log = logging.getLogger(__name__)
 

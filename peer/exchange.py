@@ -19,7 +19,7 @@ from . import negotiation as n
 from . import protocol
 from .call import Call, State
 from .connection import Connection, ConnectionOptions, OutgoingTracks
-from .media.incoming import IncomingMedia
+from .media.receiving.incoming import IncomingMedia
 from .presentation import Presentation
 from .stats import Gauge
 

@@ -12,8 +12,8 @@ import av
 
 from .call import Call
 from .media.fanout import Fanout
-from .media.speaker import Speaker
-from .media.window import LOCAL, Windows
+from .media.sound.speaker import Speaker
+from .media.windows.windows import LOCAL, Windows
 
 
 class Presentation:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import events
 from .engine import TransportStats
-from .media.incoming import IncomingMedia, IncomingTrack
+from .media.receiving.incoming import IncomingMedia, IncomingTrack
 
 
 @dataclass(frozen=True, slots=True)

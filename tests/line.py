@@ -13,7 +13,7 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 
 from peer import engine, reception
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.incoming import FirstPicture, IncomingMedia
+from peer.media.receiving.incoming import FirstPicture, IncomingMedia
 from tests.waiting import until
 
 

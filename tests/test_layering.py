@@ -28,13 +28,13 @@ HOMES = {
     "websockets": {"peer.signaling", "server.client", "server.frames"},
     "jwt": {"server.signed"},
     "prometheus_client": {"server.metrics"},
-    "cv2": {"peer.media.window_child"},
+    "cv2": {"peer.media.windows.child"},
 }
 """The only users of a library whose interface we do not want to meet everywhere."""
 
 PURE = (
     "negotiation", "directory", "backoff", "script", "protocol", "events", "errors", "config", "cli.redial",
-    "media.spec", "media.h264", "media.passthrough", "media.payload", "media.rungs",
+    "media.h264", "media.sources.spec", "media.sources.passthrough", "media.sending.payload", "media.sending.rungs",
     "rtp.bandwidth", "rtp.losses", "rtp.packet", "rtp.payload", "rtp.pictures", "rtp.sequence", "rtp.sounds",
     "rtp.statistics",
 )  # fmt: skip
@@ -116,4 +116,4 @@ def test_the_relay_loads_no_media_engine(statement: str) -> None:
 
 def test_the_process_that_shows_windows_loads_no_media_engine() -> None:
     """Import order hangs imshow: engine-facts, "import av before cv2"."""
-    assert not _loaded("import peer.media.window_child") & {"aiortc", "aioice", "av", "websockets"}
+    assert not _loaded("import peer.media.windows.child") & {"aiortc", "aioice", "av", "websockets"}

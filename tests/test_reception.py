@@ -19,7 +19,7 @@ from aiortc.rtp import RtcpByePacket, RtpPacket
 
 from peer import reception
 from peer.media.frames import EncodedFrame
-from peer.media.incoming import FirstPicture
+from peer.media.receiving.incoming import FirstPicture
 from tests.line import Line, line
 from tests.waiting import until
 

@@ -17,8 +17,8 @@ from aiortc.rtp import RtcpPsfbPacket, RtpPacket
 from peer import engine
 from peer.media.fanout import Fanout
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, media_time
-from peer.media.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.media.pattern import Pattern, read_pattern
+from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.sending import Sending
 from tests.waiting import until
 

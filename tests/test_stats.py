@@ -10,10 +10,10 @@ import av
 import pytest
 
 from peer.engine import TransportStats
-from peer.media.encoding import EncoderCounters
 from peer.media.frames import EncodedFrame
-from peer.media.incoming import IncomingMedia
-from peer.media.outgoing import SendingFigures
+from peer.media.receiving.incoming import IncomingMedia
+from peer.media.sending.encoding import EncoderCounters
+from peer.media.sending.outgoing import SendingFigures
 from peer.stats import Gauge
 
 

@@ -66,7 +66,7 @@ def command(**params: Any) -> int:
 
 def _film(video: str) -> tuple[str, str]:
     """``video`` and the sound that belongs to it: a film goes round and brings its own, if it has any."""
-    from ..media.spec import parse_video
+    from ..media.sources.spec import parse_video
 
     spec = parse_video(video)
     if spec.kind != "file":

@@ -11,8 +11,8 @@ from . import exit as exits
 from .options import Command, Settings, output_options
 
 if TYPE_CHECKING:
-    from ..media.devices import Camera
-    from ..media.v4l2 import Mode
+    from ..media.sources.devices import Camera
+    from ..media.sources.v4l2 import Mode
 
 
 @click.command("devices", cls=Command)
@@ -23,7 +23,7 @@ def command(**params: Any) -> int:
     The first word of each line is what --video, --audio and --speaker take. Nothing is opened but to ask for its
     formats, so a device that is in use shows too.
     """
-    from ..media.devices import list_cameras, list_microphones, list_speakers
+    from ..media.sources.devices import list_cameras, list_microphones, list_speakers
     from .output import Output
 
     out = Output(as_json=Settings.read(params).as_json)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import MediaError
-from ..media.recorder_file import suffixes
-from ..media.sink_path import expand
-from ..media.snapshot import check_path
+from ..media.recording.file import suffixes
+from ..media.recording.sink_path import expand
+from ..media.recording.snapshot import check_path
 
 T = TypeVar("T")
 

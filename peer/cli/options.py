@@ -51,7 +51,8 @@ class _Option(click.Option):
 
 
 def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:
-    """A type that ``peer.media.spec.<function>`` reads; the value is its result, or the text itself (``as_text``)."""
+    """A type that ``<function>`` of ``peer.media.sources.spec`` reads; the value is its result, or the text itself
+    (``as_text``)."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(
@@ -59,7 +60,7 @@ def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:
         ):  # int, float: a number in the TOML file
             raise click.BadParameter(f"{value!r} cannot be used here")
         try:
-            result = getattr(import_module("peer.media.spec"), function)(str(value))
+            result = getattr(import_module("peer.media.sources.spec"), function)(str(value))
         except ConfigError as error:
             raise click.BadParameter(error.message) from None
         return value if as_text else result
@@ -376,7 +377,7 @@ def duration_option(text: str) -> Callable[[F], F]:
 
 def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
     """What was left to us: a film, a stream or the test source brings its own sound, and .mp4 cannot hold VP8."""
-    from ..media.spec import parse_video
+    from ..media.sources.spec import parse_video
 
     context = click.get_current_context(silent=True)
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import av
 
 from peer.errors import MediaError
-from peer.media.failure import explain
+from peer.media.sources.failure import explain
 
 T = TypeVar("T")
 

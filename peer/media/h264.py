@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from peer.media.payload import nal_units
-
 SLICE, IDR, SPS, PPS = 1, 5, 7, 8
 _DELIMITER, _FILLER = 9, 12
 """NAL unit types (table 7-1)."""
@@ -52,6 +50,17 @@ class Sps:
     def profile_level_id(self) -> str:
         """As RFC 6184 8.1 writes it: ``42e01f``."""
         return f"{self.profile_idc:02x}{self.constraints:02x}{self.level_idc:02x}"
+
+
+def nal_units(data: bytes) -> Iterator[bytes]:
+    """The NAL units of an access unit in Annex B (ITU-T H.264 B.1), without start codes and trailing zeros."""
+    at = data.find(b"\x00\x00\x01")
+    while at >= 0:
+        begin = at + 3
+        at = data.find(b"\x00\x00\x01", begin)
+        unit = data[begin : len(data) if at < 0 else at].rstrip(b"\x00")
+        if unit:
+            yield unit
 
 
 def is_b_slice(unit: bytes) -> bool:

@@ -1,6 +1,6 @@
 """Packets of sound in order, each handed out at once; only what overtook another waits, and not for long. PURE.
 
-A buffer against jitter belongs to whoever plays (``media.speaker_mixer``): in front of a recorder, a level meter or
+A buffer against jitter belongs to whoever plays (``media.sound.mixer``): in front of a recorder, a level meter or
 the lips of a picture it would only be latency.
 """
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from peer.media.alsa import prepare_environment
+from peer.media.sound.alsa import prepare_environment
 
 _CAPTURE = """
 import av, sys
 if sys.argv[1] == "prepared":
-    from peer.media.alsa import prepare_environment
+    from peer.media.sound.alsa import prepare_environment
     prepare_environment()
 with av.open("null", format="alsa", options={"sample_rate": "48000"}) as device:
     assert next(device.decode(audio=0)).samples > 0

@@ -10,12 +10,12 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media import camera
-from peer.media.demand import Demand
 from peer.media.frames import EncodedFrame, media_time
-from peer.media.passthrough import Facts, Fitness
-from peer.media.v4l2 import Abilities, Mode
-from peer.media.wish import Wish
+from peer.media.sources import camera
+from peer.media.sources.demand import Demand
+from peer.media.sources.passthrough import Facts, Fitness
+from peer.media.sources.v4l2 import Abilities, Mode
+from peer.media.sources.wish import Wish
 from tests.media.clips import write_h264
 
 MODES = (Mode("yuyv422", ((320, 180),), (30.0,)), Mode("h264", ((320, 180),), (30.0,)))

@@ -11,10 +11,10 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media import capture
-from peer.media.capture import Capture
-from peer.media.mailbox import Media
 from peer.media.pattern import Pattern, sound
+from peer.media.sources import capture
+from peer.media.sources.capture import Capture
+from peer.media.sources.mailbox import Media
 from tests.waiting import until
 
 _PICTURE = Pattern(64, 64, 30).picture(0)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from peer.media.decoder import BACKLOG, Decoder, open_decoder
 from peer.media.frames import EncodedFrame
+from peer.media.receiving.decoder import BACKLOG, Decoder, open_decoder
 from tests.media import coded
 from tests.waiting import until
 

@@ -10,10 +10,10 @@ from typing import Any
 import av
 import pytest
 
-from peer.media import decoding
-from peer.media.decoding import PicturesOnDemand
-from peer.media.demand import Demand
 from peer.media.pattern import read_pattern
+from peer.media.sources import decoding
+from peer.media.sources.decoding import PicturesOnDemand
+from peer.media.sources.demand import Demand
 from tests.media.clips import write_h264
 
 

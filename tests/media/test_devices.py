@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peer.media import v4l2
-from peer.media.devices import Camera, SoundDevice, list_cameras, list_microphones, list_speakers
-from peer.media.v4l2 import Abilities, Mode
+from peer.media.sources import v4l2
+from peer.media.sources.devices import Camera, SoundDevice, list_cameras, list_microphones, list_speakers
+from peer.media.sources.v4l2 import Abilities, Mode
 
 _PCM = """\
 00-00: ALC257 Analog : ALC257 Analog : playback 1 : capture 1

@@ -8,11 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from peer.media import encoder
-from peer.media.encoder import Coded, VideoEncoder
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.h264 import IDR, PPS, SPS, parse_sps
-from peer.media.payload import nal_units
+from peer.media.h264 import IDR, PPS, SPS, nal_units, parse_sps
+from peer.media.sending import encoder
+from peer.media.sending.encoder import Coded, VideoEncoder
 
 SIZE = (640, 360)
 

@@ -11,13 +11,13 @@ import pytest
 from aiortc.codecs.h264 import h264_depayload
 from aiortc.codecs.vpx import vp8_depayload
 
-from peer.media import encoding
-from peer.media.encoder import VideoEncoder
-from peer.media.encoding import VideoEncoding
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
 from peer.media.pattern import Pattern, read_pattern
-from peer.media.rungs import Rung, ladder
+from peer.media.sending import encoding
+from peer.media.sending.encoder import VideoEncoder
+from peer.media.sending.encoding import VideoEncoding
+from peer.media.sending.rungs import Rung, ladder
 
 SIZE = (320, 180)
 _CANVAS = Pattern(*SIZE, 30)

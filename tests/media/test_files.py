@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from peer.errors import MediaError
-from peer.media import files
-from peer.media.demand import Demand
 from peer.media.frames import EncodedFrame, media_time
-from peer.media.mailbox import Captured, Media
-from peer.media.passthrough import Facts
 from peer.media.pattern import beep_onsets, dominant_frequency, read_pattern
-from peer.media.wish import Wish
+from peer.media.sources import files
+from peer.media.sources.demand import Demand
+from peer.media.sources.mailbox import Captured, Media
+from peer.media.sources.passthrough import Facts
+from peer.media.sources.wish import Wish
 from tests.media.clips import real_clip, write_clip, write_h264
 
 BOTH = Wish(video=True, audio=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peer.media.freezes import Freezes
+from peer.media.receiving.freezes import Freezes
 
 
 def shown(freezes: Freezes, distances: list[float], now: float = 0.0) -> float:

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.media import h264
-from peer.media.h264 import AccessUnits, is_b_slice, parameter_sets, parse_sps
-from peer.media.payload import nal_units
+from peer.media.h264 import AccessUnits, is_b_slice, nal_units, parameter_sets, parse_sps
 from tests.media.clips import write_h264
 
 

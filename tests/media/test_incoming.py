@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from peer.media.frames import EncodedFrame
-from peer.media.incoming import FirstPicture, IncomingMedia
+from peer.media.receiving.incoming import FirstPicture, IncomingMedia
 from tests.media import coded
 from tests.waiting import until
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from peer.media.frames import EncodedFrame
-from peer.media.mailbox import Captured, Mailbox
-from peer.media.passthrough import Facts
 from peer.media.pattern import Pattern
+from peer.media.sources.mailbox import Captured, Mailbox
+from peer.media.sources.passthrough import Facts
 
 
 def _coded(number: int, key: bool) -> EncodedFrame:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peer.media import microphone, moments
-from peer.media.microphone import plug
+from peer.media.sources import microphone, moments
+from peer.media.sources.microphone import plug
 
 pytestmark = pytest.mark.sound
 
@@ -22,9 +22,9 @@ _LISTEN = """
 import asyncio, sys
 import numpy as np
 from peer.media.pattern import dominant_frequency
-from peer.media.source import open_sources
+from peer.media.sources.source import open_sources
 from peer.media.frames import media_time
-from peer.media.spec import parse_audio, parse_video
+from peer.media.sources.spec import parse_audio, parse_video
 
 async def main():
     media = await open_sources(parse_video("none"), parse_audio(sys.argv[1]))
@@ -44,7 +44,7 @@ asyncio.run(main())
 _LISTEN_LATE = """
 import itertools, sys, threading
 import numpy as np
-from peer.media.microphone import read
+from peer.media.sources.microphone import read
 from peer.media.pattern import dominant_frequency
 
 class Busy(threading.Event):

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from peer.media.devices import list_microphones
 from peer.media.frames import media_time
-from peer.media.input import SourceBack, SourceLost
 from peer.media.pattern import dominant_frequency
-from peer.media.source import open_sources
-from peer.media.spec import parse_audio, parse_video
+from peer.media.sources.devices import list_microphones
+from peer.media.sources.input import SourceBack, SourceLost
+from peer.media.sources.source import open_sources
+from peer.media.sources.spec import parse_audio, parse_video
 
 from .sound_server import SoundServer, running
 

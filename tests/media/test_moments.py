@@ -7,7 +7,7 @@ import time
 import pytest
 
 from peer.media.frames import media_time
-from peer.media.moments import LiveClock, from_age, from_monotonic, from_wall
+from peer.media.sources.moments import LiveClock, from_age, from_monotonic, from_wall
 
 
 @pytest.mark.parametrize(("convert", "clock"), [(from_monotonic, time.monotonic), (from_wall, time.time)])

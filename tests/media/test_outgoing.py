@@ -11,14 +11,14 @@ from dataclasses import replace
 import av
 import pytest
 
-from peer.media import outgoing
 from peer.media.fanout import Fanout
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame, OutgoingFrame, media_time
-from peer.media.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
-from peer.media.passthrough import Fitness
 from peer.media.pattern import Pattern
-from peer.media.relay import PassthroughRelay
-from peer.media.rungs import ladder
+from peer.media.sending import outgoing
+from peer.media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.media.sending.relay import PassthroughRelay
+from peer.media.sending.rungs import ladder
+from peer.media.sources.passthrough import Fitness
 
 SIZE = (640, 360)
 
@@ -288,7 +288,7 @@ async def test_more_bitrate_than_was_allowed_is_not_passed_on(monkeypatch: pytes
         camera = Camera(tasks, max_bitrate=10_000)
         camera.relay.hold()
         clock = itertools.count(1000, 1)
-        monkeypatch.setattr("peer.media.relay.media_time", lambda: next(clock) * 0.5)
+        monkeypatch.setattr("peer.media.sending.relay.media_time", lambda: next(clock) * 0.5)
         await camera.deliver(20)
         why = camera.relay.refusal("42e01f")
         assert why is not None and "kbit/s" in why
@@ -302,6 +302,6 @@ async def test_a_silent_source_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
         await camera.deliver(3)
         assert camera.relay.refusal("42e01f") is None
         later = media_time() + 2
-        monkeypatch.setattr("peer.media.relay.media_time", lambda: later)
+        monkeypatch.setattr("peer.media.sending.relay.media_time", lambda: later)
         assert camera.relay.refusal("42e01f") == "it is silent"
         camera.relay.release()

@@ -11,7 +11,7 @@ import av
 import pytest
 
 from peer.media.frames import EncodedFrame
-from peer.media.packets import Packets, inspect
+from peer.media.sources.packets import Packets, inspect
 from tests.media.clips import write_clip, write_h264
 
 

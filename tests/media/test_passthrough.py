@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.media.frames import EncodedFrame
-from peer.media.packets import Packets
-from peer.media.passthrough import KEY_INTERVAL, Facts, Fitness, profile
+from peer.media.sources.packets import Packets
+from peer.media.sources.passthrough import KEY_INTERVAL, Facts, Fitness, profile
 from tests.media.clips import write_h264
 
 

@@ -19,15 +19,15 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media import recorder as recorder_module
-from peer.media import recorder_names as names_module
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
-from peer.media.recorder import Recorder
-from peer.media.recorder_file import RecordingFile
-from peer.media.recorder_lineup import START_WAIT, Kind
-from peer.media.recorder_names import SegmentPaths, SinglePath
-from peer.media.recorder_tape import Recorded
+from peer.media.recording import names as names_module
+from peer.media.recording import recorder as recorder_module
+from peer.media.recording.file import RecordingFile
+from peer.media.recording.lineup import START_WAIT, Kind
+from peer.media.recording.names import SegmentPaths, SinglePath
+from peer.media.recording.recorder import Recorder
+from peer.media.recording.tape import Recorded
 
 from .recordings import FPS, later, payloads, pictures, repeated, sound, watch
 
@@ -353,7 +353,7 @@ import asyncio, sys, time
 from pathlib import Path
 from tests.media.recordings import pictures, sound
 from tests.media.test_recorder import Remote
-from peer.media.recorder_lineup import START_WAIT
+from peer.media.recording.lineup import START_WAIT
 
 async def main():
     remote = Remote()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peer.media.recorder_file import RecordingFile
-from peer.media.recorder_head import VideoHead
+from peer.media.recording.file import RecordingFile
+from peer.media.recording.head import VideoHead
 
 from .recordings import FPS, pictures, sound, watch
 

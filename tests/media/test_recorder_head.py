@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.media.recorder_head import is_media, parameters, read_head
+from peer.media.recording.head import is_media, parameters, read_head
 
 from .recordings import pictures, sound
 

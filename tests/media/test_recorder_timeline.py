@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.media.frames import EncodedFrame
-from peer.media.recorder_timeline import SLEW, Timeline
+from peer.media.recording.timeline import SLEW, Timeline
 
 
 def _frame(kind: Literal["video", "audio"], media: float, arrival: float, ntp: float | None = None) -> EncodedFrame:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from peer.errors import MediaError
-from peer.media import rtsp
-from peer.media.input import SourceBack, SourceLost
 from peer.media.pattern import beep_onsets, dominant_frequency, read_pattern
-from peer.media.source import open_sources
-from peer.media.spec import parse_audio, parse_video
+from peer.media.sources import rtsp
+from peer.media.sources.input import SourceBack, SourceLost
+from peer.media.sources.source import open_sources
+from peer.media.sources.spec import parse_audio, parse_video
 from tests.media import rtsp_server
 
 

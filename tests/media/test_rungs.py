@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from peer.media.rungs import LOSS, MIN_BITRATE, Chooser, Rung, ladder
+from peer.media.sending.rungs import LOSS, MIN_BITRATE, Chooser, Rung, ladder
 
 HD = ladder(1280, 720, 30)
 BITRATES = tuple(rung.bitrate for rung in HD)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from peer.errors import MediaError
-from peer.media import screen
-from peer.media.source import open_sources
-from peer.media.spec import AudioSpec, VideoSpec
+from peer.media.sources import screen
+from peer.media.sources.source import open_sources
+from peer.media.sources.spec import AudioSpec, VideoSpec
 from tests import x_server
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import MediaError
-from peer.media.sink_path import expand
+from peer.media.recording.sink_path import expand
 
 NOW = datetime(2026, 1, 31, 17, 45, 2)
 

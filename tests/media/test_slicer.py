@@ -8,7 +8,7 @@ import pytest
 
 from peer.media.frames import AUDIO_TIME_BASE
 from peer.media.pattern import dominant_frequency
-from peer.media.slicer import Slicer
+from peer.media.sources.slicer import Slicer
 
 
 def _sound(samples: int, rate: int, layout: str, sample_format: str = "s16", start: int = 0) -> av.AudioFrame:

@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from peer.media import sound_encoding
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_time
 from peer.media.pattern import TONE, dominant_frequency, sound
-from peer.media.sound_encoding import AudioEncoding, Continuous
+from peer.media.sending import sound as sound_encoding
+from peer.media.sending.sound import AudioEncoding, Continuous
 
 
 def _continuous(source: Fanout[av.AudioFrame]) -> Continuous:

@@ -11,14 +11,14 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media import devices, input
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame, media_time
-from peer.media.input import Input, Source, SourceBack, SourceLost
-from peer.media.mailbox import Media
 from peer.media.pattern import Pattern, read_pattern
-from peer.media.source import LocalMedia, open_sources
-from peer.media.spec import parse_audio, parse_video
+from peer.media.sources import devices, input
+from peer.media.sources.input import Input, Source, SourceBack, SourceLost
+from peer.media.sources.mailbox import Media
+from peer.media.sources.source import LocalMedia, open_sources
+from peer.media.sources.spec import parse_audio, parse_video
 from tests.media.clips import write_clip, write_h264
 
 DEADLINE = 20.0

@@ -16,12 +16,12 @@ import pytest
 from numpy.typing import NDArray
 
 from peer.errors import MediaError
-from peer.media import speaker as speaker_module
-from peer.media.alsa import prepare_environment
 from peer.media.fanout import Fanout
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE
-from peer.media.speaker import Speaker
-from peer.media.speaker_mixer import Mixer
+from peer.media.sound import speaker as speaker_module
+from peer.media.sound.alsa import prepare_environment
+from peer.media.sound.mixer import Mixer
+from peer.media.sound.speaker import Speaker
 
 pytestmark = pytest.mark.sound
 

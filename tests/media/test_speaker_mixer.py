@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from peer.media.speaker_mixer import MOST, START, Mixer
+from peer.media.sound.mixer import MOST, START, Mixer
 
 BLOCK = 960
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import ConfigError
-from peer.media.spec import (
+from peer.media.sources.spec import (
     AudioSpec,
     VideoSpec,
     parse_audio,
@@ -124,6 +124,6 @@ def test_bad_durations(text: str) -> None:
 
 
 def test_loads_no_media_library() -> None:
-    code = "import sys, peer.media.spec; print({'av', 'numpy', 'aiortc', 'cv2'} & set(sys.modules))"
+    code = "import sys, peer.media.sources.spec; print({'av', 'numpy', 'aiortc', 'cv2'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "set()"

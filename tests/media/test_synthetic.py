@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from peer.media import synthetic
 from peer.media.frames import media_time
 from peer.media.pattern import read_pattern
-from peer.media.wish import Wish
+from peer.media.sources import synthetic
+from peer.media.sources.wish import Wish
 
 
 def test_the_first_picture_comes_at_once() -> None:

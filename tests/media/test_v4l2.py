@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from peer.media import v4l2
-from peer.media.camera import options
-from peer.media.v4l2 import Choice, Mode, choose
-from peer.media.wish import Wish
+from peer.media.sources import v4l2
+from peer.media.sources.camera import options
+from peer.media.sources.v4l2 import Choice, Mode, choose
+from peer.media.sources.wish import Wish
 
 
 def _wish(width: int = 1280, height: int = 720, fps: float = 30) -> Wish:

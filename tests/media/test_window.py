@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from peer.media.fanout import Fanout
-from peer.media.window import LOCAL, Windows, available
+from peer.media.windows.windows import LOCAL, Windows, available
 from tests import x_server
 from tests.x_server import XServer
 
@@ -270,7 +270,7 @@ async def test_an_opencv_that_does_not_load_costs_one_line_that_says_what_to_ins
 
 
 def test_the_child_loads_no_media_engine(display: object) -> None:
-    code = "import sys, peer.media.window_child; print([m for m in ('av', 'aiortc', 'cv2') if m in sys.modules])"
+    code = "import sys, peer.media.windows.child; print([m for m in ('av', 'aiortc', 'cv2') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from peer.media.window_memory import Picture, PictureReader, PictureWriter
+from peer.media.windows.memory import Picture, PictureReader, PictureWriter
 
 
 @pytest.fixture

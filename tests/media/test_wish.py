@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.media.wish import Thinner
+from peer.media.sources.wish import Thinner
 
 
 @pytest.mark.parametrize(

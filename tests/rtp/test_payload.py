@@ -7,7 +7,7 @@ from aiortc.codecs.vpx import VpxPayloadDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.media.payload import payloads
+from peer.media.sending.payload import payloads
 from peer.rtp import payload
 
 UNIT = st.tuples(st.sampled_from([0x65, 0x41, 0x67, 0x68, 0x06]), st.binary(min_size=2, max_size=4000)).map(

@@ -1,0 +1,391 @@
+"""What each call sends of the sources that all calls share.
+
+    source --pictures--> VideoEncoding, one a codec and rung ---+--packets--> OutgoingVideo, one a call
+           --H.264-----> PassthroughRelay, if viewers take it --+
+
+``SharedVideo`` and ``SharedAudio`` belong to the agent and make encodings as they are wanted; ``OutgoingVideo`` and
+``OutgoingAudio`` belong to one call: what it was found to have room for decides which rung it reads.
+
+Must never: let what one viewer reports or is too slow for change what another gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import av
+
+from ..fanout import Fanout, Reader
+from ..frames import OutgoingFrame
+from .encoding import EncoderCounters, VideoEncoding
+from .relay import PassthroughRelay
+from .rungs import Chooser, Rung, ladder
+from .sound import AudioEncoding
+
+LOOK: Final = 0.5
+"""Seconds between two looks at what a viewer has room for."""
+
+FPS: Final = 30.0
+"""Pictures a second that bitrates are reckoned with when nobody said another figure."""
+
+
+class _Coding(Protocol):
+    """An encoding, or the relay that stands in for one."""
+
+    def read(self) -> Reader[OutgoingFrame]: ...
+
+    def request_key_frame(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SendingFigures:
+    """What one viewer gets, since its call began. ``rung`` 0 is the whole picture; ``passthrough``: as the source
+    coded it."""
+
+    codec: str
+    width: int | None
+    height: int | None
+    frames: int
+    octets: int
+    rung: int
+    passthrough: bool
+    skipped: int
+    """Pictures it did not get, because it was too slow or a key frame was missing."""
+    encoder: EncoderCounters
+
+
+class SharedVideo:
+    """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came.
+
+    ``max_bitrate``: bit/s that a viewer gets at most. ``hardware``: whether the machine's own encoders may be used.
+    """
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        pictures: Fanout[av.VideoFrame],
+        *,
+        size: tuple[int, int] = (640, 360),
+        fps: float | None = None,
+        max_bitrate: int | None = None,
+        relay: PassthroughRelay | None = None,
+        hardware: bool = True,
+    ) -> None:
+        self.relay = relay
+        self._tasks = tasks
+        self._pictures = pictures
+        self._size = size
+        self._fps = fps or FPS
+        self._max_bitrate = max_bitrate
+        self._hardware = hardware
+        self._encodings: dict[tuple[str, int], VideoEncoding] = {}
+        self._warm: Reader[av.VideoFrame] | None = None
+        self._holders = 0
+        self._ladders: dict[tuple[int, int], tuple[Rung, ...]] = {}
+
+    def hold(self) -> None:
+        """Start the source before anything is asked for, so that a camera warms up while it rings."""
+        self._holders += 1
+        if self.relay is not None:
+            self.relay.hold()
+        elif self._warm is None:
+            self._warm = self._pictures.read(1)
+
+    def release(self) -> None:
+        """What ``hold`` began is not needed any more."""
+        self._holders -= 1
+        if self.relay is not None:
+            self.relay.release()
+        elif self._holders == 0 and self._warm is not None:
+            self._warm.close()
+            self._warm = None
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Those of the newest picture."""
+        return self._ladder(*self._size)
+
+    def coding(self, codec: str, profile_level_id: str | None, rung: int) -> _Coding:
+        """What a viewer on ``rung`` reads."""
+        if rung == 0 and codec == "h264" and self.relay is not None and profile_level_id is not None:
+            why = self.relay.refusal(profile_level_id)
+            self.relay.tell(why)
+            if why is None:
+                return self.relay
+        return self.encoding(codec, rung)
+
+    def encoding(self, codec: str, rung: int) -> VideoEncoding:
+        """The one encoding of ``codec`` and ``rung``."""
+        if (codec, rung) not in self._encodings:
+            self._encodings[codec, rung] = VideoEncoding(
+                self._tasks,
+                self._pictures,
+                codec,
+                self._choose(rung),
+                size=self._size,
+                newest=self._newest,
+                hardware=self._hardware,
+            )
+        return self._encodings[codec, rung]
+
+    def _choose(self, rung: int) -> Callable[[int, int], Rung]:
+        def choose(width: int, height: int) -> Rung:
+            self._size = (width, height)
+            rungs = self._ladder(width, height)
+            return rungs[min(rung, len(rungs) - 1)]
+
+        return choose
+
+    def _ladder(self, width: int, height: int) -> tuple[Rung, ...]:
+        if (width, height) not in self._ladders:
+            self._ladders = {(width, height): ladder(width, height, self._fps, self._max_bitrate)}
+        return self._ladders[width, height]
+
+    def _newest(self) -> av.VideoFrame | None:
+        return self._warm.get_nowait() if self._warm is not None else None
+
+
+class SharedAudio:
+    """One source's sound for all calls."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, sound: Fanout[av.AudioFrame]) -> None:
+        self._tasks = tasks
+        self._sound = sound
+        self._encodings: dict[str, AudioEncoding] = {}
+        self._holders = 0
+        self._warm: Reader[av.AudioFrame] | None = None
+
+    def hold(self) -> None:
+        """As for pictures."""
+        self._holders += 1
+        if self._warm is None:
+            self._warm = self._sound.read(1)
+
+    def release(self) -> None:
+        self._holders -= 1
+        if self._holders == 0 and self._warm is not None:
+            self._warm.close()
+            self._warm = None
+
+    def encoding(self, codec: str) -> AudioEncoding:
+        """The one encoding of ``codec``."""
+        if codec not in self._encodings:
+            self._encodings[codec] = AudioEncoding(self._tasks, self._sound, codec)
+        return self._encodings[codec]
+
+
+class OutgoingAudio:
+    """The sound that one call sends. Not reusable."""
+
+    kind: Final = "audio"
+
+    def __init__(self, shared: SharedAudio) -> None:
+        self._shared = shared
+        self._held = False
+        self._reader: Reader[OutgoingFrame] | None = None
+
+    def open(self) -> None:
+        """Start the source."""
+        if not self._held:
+            self._held = True
+            self._shared.hold()
+
+    def start(self, codec: str, profile_level_id: str | None = None) -> None:
+        """``codec`` was negotiated (FFmpeg's name)."""
+        self._reader = self._shared.encoding(codec).read()
+
+    async def get(self) -> OutgoingFrame:
+        """The next packet.
+
+        Raises:
+            StopAsyncIteration: it was stopped.
+        """
+        if self._reader is None:
+            raise StopAsyncIteration
+        return await self._reader.get()
+
+    def stop(self) -> None:
+        """May be called twice, and without a start."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._held:
+            self._held = False
+            self._shared.release()
+
+    def request_key_frame(self) -> None:
+        """Sound needs none."""
+
+    def estimate(self, bitrate: int) -> None:
+        """Sound is small: it stays as it is."""
+
+    def report(self, loss: float, rtt: float | None) -> None:
+        """As for estimates."""
+
+
+class OutgoingVideo:
+    """The pictures that one call sends. Not reusable."""
+
+    kind: Final = "video"
+
+    def __init__(self, shared: SharedVideo) -> None:
+        self._shared = shared
+        self._held = False
+        self._codec = ""
+        self._profile: str | None = None
+        self._current: _Coding | None = None
+        self._reader: Reader[OutgoingFrame] | None = None
+        self._coming: tuple[_Coding, Reader[OutgoingFrame]] | None = None
+        self._chooser: Chooser | None = None
+        self._looked = 0.0
+        self._looked_octets = 0
+        self._whole = False
+        self._lost = 0
+        self._last: OutgoingFrame | None = None
+        self._frames = self._octets = self._skipped = 0
+
+    @property
+    def profile_level_id(self) -> str | None:
+        """That of H.264 which the source delivers, if it does: who takes it can have it as it is."""
+        return self._shared.relay.profile_level_id if self._shared.relay is not None else None
+
+    def open(self) -> None:
+        """Start the source."""
+        if not self._held:
+            self._held = True
+            self._shared.hold()
+
+    def start(self, codec: str, profile_level_id: str | None = None) -> None:
+        """``codec`` was negotiated (FFmpeg's name), with that profile of H.264."""
+        now = asyncio.get_running_loop().time()
+        self._codec, self._profile = codec, profile_level_id
+        self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now)
+        self._looked = now
+        self._current = self._shared.coding(codec, profile_level_id, 0)
+        self._reader = self._current.read()
+
+    async def get(self) -> OutgoingFrame:
+        """The next picture: decodable with those before it.
+
+        Raises:
+            StopAsyncIteration: it was stopped.
+        """
+        while True:
+            if self._reader is None:
+                raise StopAsyncIteration
+            self._look()
+            frame: OutgoingFrame | None = None
+            try:
+                async with asyncio.timeout(LOOK):
+                    frame = await self._reader.get()
+            except TimeoutError:
+                pass
+            frame = self._changed_over() or frame
+            if frame is not None and self._fits(frame):
+                self._last = frame
+                self._frames += 1
+                self._octets += frame.octets
+                return frame
+
+    def stop(self) -> None:
+        """May be called twice, and without a start."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._coming is not None:
+            self._coming[1].close()
+            self._coming = None
+        if self._held:
+            self._held = False
+            self._shared.release()
+
+    def figures(self) -> SendingFigures | None:
+        """What was sent so far; ``None`` before the start."""
+        if self._chooser is None:
+            return None
+        encoding = self._current if isinstance(self._current, VideoEncoding) else None
+        size = self._last.size if self._last is not None else None
+        return SendingFigures(
+            codec=self._codec,
+            width=size[0] if size else None,
+            height=size[1] if size else None,
+            frames=self._frames,
+            octets=self._octets,
+            rung=self._chooser.rung,
+            passthrough=self._current is not None and encoding is None,
+            skipped=self._skipped,
+            encoder=encoding.counters if encoding is not None else EncoderCounters(),
+        )
+
+    # --- what the viewer says ---
+
+    def request_key_frame(self) -> None:
+        """It lost a picture."""
+        if self._current is not None:
+            self._current.request_key_frame()
+
+    def estimate(self, bitrate: int) -> None:
+        """What it believes to have room for, in bit/s (REMB)."""
+        if self._chooser is not None:
+            self._chooser.estimate(bitrate, asyncio.get_running_loop().time())
+
+    def report(self, loss: float, rtt: float | None) -> None:
+        """Part of the packets that it lost lately, and the round trip in seconds."""
+        if self._chooser is not None:
+            self._chooser.report(loss, rtt, asyncio.get_running_loop().time())
+
+    # --- which coding ---
+
+    def _look(self) -> None:
+        """Every half second: is another coding the right one? Then that is read beside the one that is sent."""
+        assert self._chooser is not None
+        now = asyncio.get_running_loop().time()
+        if now - self._looked < LOOK:
+            return
+        sent = round((self._octets - self._looked_octets) * 8 / (now - self._looked))
+        self._looked, self._looked_octets = now, self._octets
+        self._chooser.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
+        wanted = self._shared.coding(self._codec, self._profile, self._chooser.look(sent, now))
+        if wanted is (self._coming[0] if self._coming is not None else self._current):
+            return
+        if self._coming is not None:
+            self._coming[1].close()
+            self._coming = None
+        if wanted is not self._current:
+            self._coming = wanted, wanted.read()
+
+    def _changed_over(self) -> OutgoingFrame | None:
+        """The key frame with which the coding that comes takes over, once there is one."""
+        if self._coming is None:
+            return None
+        coding, reader = self._coming
+        while (frame := reader.get_nowait()) is not None:
+            if not frame.key:
+                continue
+            if self._last is not None and frame.timestamp <= self._last.timestamp:
+                coding.request_key_frame()  # of a picture that was sent already
+                continue
+            assert self._reader is not None
+            self._reader.close()
+            self._current, self._reader, self._coming = coding, reader, None
+            self._lost = reader.dropped
+            return frame
+        return None
+
+    def _fits(self, frame: OutgoingFrame) -> bool:
+        """Whether ``frame`` can be sent: nothing that it refers to is missing, and time does not run back."""
+        assert self._reader is not None
+        if self._reader.dropped > self._lost:
+            self._lost, self._whole = self._reader.dropped, False
+        if frame.key:
+            self._whole = True
+        elif not self._whole:
+            self.request_key_frame()
+        if self._whole and (self._last is None or frame.timestamp > self._last.timestamp):
+            return True
+        self._skipped += 1
+        return False
+
+
+Outgoing = OutgoingVideo | OutgoingAudio

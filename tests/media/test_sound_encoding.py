@@ -13,6 +13,7 @@ from peer.media.fanout import Fanout, Reader
 from peer.media.frames import AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_time
 from peer.media.pattern import TONE, dominant_frequency, sound
 from peer.media.sending import sound as sound_encoding
+from peer.media.sending.encoder import AudioEncoder, Coded
 from peer.media.sending.sound import AudioEncoding, Continuous
 
 
@@ -148,3 +149,22 @@ async def test_all_listeners_get_the_same_packets_and_the_last_one_ends_the_work
         assert calls == ["open"]
         other.close()
     assert calls == ["open", "close"]
+
+
+async def test_an_encoder_that_fails_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode, left = AudioEncoder.encode, [1]
+
+    def failing(self: AudioEncoder, frame: av.AudioFrame) -> list[Coded]:
+        if left:
+            left.pop()
+            raise ZeroDivisionError
+        return encode(self, frame)
+
+    monkeypatch.setattr(AudioEncoder, "encode", failing)
+    source: Fanout[av.AudioFrame] = Fanout()
+    async with asyncio.TaskGroup() as tasks:
+        with AudioEncoding(tasks, source, "opus").read() as reader:
+            assert len(await _play(source, reader, 5)) == 5
+    assert "made anew" in caplog.text

@@ -140,8 +140,9 @@ class VideoEncoding:
                 began = media_time()
                 try:
                     coded, size = await loop.run_in_executor(pool, coder.encode, shown, pts, key)
-                except (av.FFmpegError, ValueError) as exc:
-                    log.warning("the %s encoder failed (%s); it is made anew", self._codec, exc)
+                except Exception as exc:  # the encoder's, or a bug: it must not end the calls
+                    log.warning("the %s encoder failed (%r); it is made anew", self._codec, exc)
+                    log.debug("the encoder's trace", exc_info=True)
                     coder = _Coder(self._codec, self._rung, self._hardware)
                     await asyncio.sleep(RETRY)
                     continue

@@ -127,8 +127,8 @@ class AudioEncoding:
                 frame = await sound.get()
                 try:
                     coded = await loop.run_in_executor(pool, encoder.encode, frame)
-                except av.FFmpegError as exc:
-                    log.warning("the %s encoder failed (%s); it is made anew", self._codec, exc)
+                except Exception as exc:  # the encoder's, or a bug: it must not end the calls
+                    log.warning("the %s encoder failed (%r); it is made anew", self._codec, exc)
                     encoder = AudioEncoder(self._codec)
                     continue
                 for packet in coded:

@@ -55,14 +55,13 @@ class Lineup:
         self._lines: dict[Kind, deque[Placed]] = {"video": deque(), "audio": deque()}
         self._latest: dict[Kind, float] = {"video": 0.0, "audio": 0.0}
         self.codecs: dict[Kind, str] = {}
-        """What each kind came in last."""
+        """What each kind that came out last was in; at the beginning, what it will come out in."""
         self.began = False
         self.wants_key_frame = "video" in kinds
         """Whether it cannot begin, or not with a picture, until a key frame comes."""
 
     def add(self, frame: EncodedFrame, now: float) -> Iterator[Placed]:
         """What can be recorded now that ``frame`` is there, ``now`` on the clock of its arrival."""
-        self.codecs[frame.kind] = frame.codec
         if frame.ntp is not None:
             self._reported.add(frame.kind)
         self._timeline.observe(frame)
@@ -86,7 +85,9 @@ class Lineup:
         """All that waits: nothing more will come."""
         if not self.began and self._waiting:
             self._begin()
-        yield from sorted((*self._lines["video"], *self._lines["audio"]), key=_order)
+        for placed in sorted((*self._lines["video"], *self._lines["audio"]), key=_order):
+            self.codecs[placed.frame.kind] = placed.frame.codec
+            yield placed
         for line in self._lines.values():
             line.clear()
 
@@ -106,6 +107,7 @@ class Lineup:
         first = next((frame for frame in self._waiting if frame.kind == "video"), self._waiting[0])
         self._origin = self._timeline.place(first)
         for frame in self._waiting:
+            self.codecs.setdefault(frame.kind, frame.codec)
             self._join(frame)
         self._waiting.clear()
 
@@ -122,6 +124,7 @@ class Lineup:
             passed = bool(self._lines[other]) or self._latest[other] > first.at
             if not passed and self._latest[first.frame.kind] - first.at < PATIENCE and other in self._kinds:
                 return
+            self.codecs[first.frame.kind] = first.frame.codec
             yield self._lines[first.frame.kind].popleft()
 
 

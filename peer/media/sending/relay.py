@@ -60,7 +60,8 @@ class PassthroughRelay:
 
     def refusal(self, profile_level_id: str) -> str | None:
         """Why a viewer of that profile cannot have it as it is, right now; ``None``: it can."""
-        why = self._fitness.refusal(profile_level_id)
+        own = self._fitness.profile_level_id  # what keeps it from everybody is the better reason
+        why = self._fitness.refusal(own or profile_level_id) or self._fitness.refusal(profile_level_id)
         if why is None and media_time() - self._at > SILENT:
             why = "it is silent"
         if why is None and self._max_bitrate is not None and self._rate.bitrate > self._max_bitrate * 1.1:

@@ -64,6 +64,8 @@ class Lineup:
         """What can be recorded now that ``frame`` is there, ``now`` on the clock of its arrival."""
         if frame.ntp is not None:
             self._reported.add(frame.kind)
+        if not self.began and self._is_whole() and self.codecs.get(frame.kind, frame.codec) != frame.codec:
+            self._begin()  # before the timeline learns of timestamps that have nothing to do with those that wait
         self._timeline.observe(frame)
         if self.began:
             self._join(frame)
@@ -75,9 +77,8 @@ class Lineup:
         """What can be recorded because ``now`` it is time to begin."""
         if not self.began and self._waiting:
             waited = now - self._since
-            whole = {frame.kind for frame in self._waiting} >= self._kinds
             reported = self._reported >= self._kinds or len(self._kinds) == 1
-            if (whole and (reported or waited > REPORT_WAIT)) or waited > START_WAIT:
+            if (self._is_whole() and (reported or waited > REPORT_WAIT)) or waited > START_WAIT:
                 self._begin()
         return self._ready()
 
@@ -98,8 +99,13 @@ class Lineup:
             self.wants_key_frame = False
         if not self._waiting:
             self._since = frame.arrival
+        self.codecs.setdefault(frame.kind, frame.codec)
         if len(self._waiting) < _WAITING:
             self._waiting.append(frame)
+
+    def _is_whole(self) -> bool:
+        """Whether each kind that the call negotiated has been heard from."""
+        return bool(self.codecs) and self.codecs.keys() >= self._kinds
 
     def _begin(self) -> None:
         self.began = True
@@ -107,7 +113,6 @@ class Lineup:
         first = next((frame for frame in self._waiting if frame.kind == "video"), self._waiting[0])
         self._origin = self._timeline.place(first)
         for frame in self._waiting:
-            self.codecs.setdefault(frame.kind, frame.codec)
             self._join(frame)
         self._waiting.clear()
 

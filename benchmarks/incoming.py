@@ -151,15 +151,16 @@ class _Stock:
 def measure(calls: int, seconds: float, rounds: int, modes: list[str]) -> dict[str, Any]:
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
-    sender = context.Process(target=send, args=(theirs, calls))
+    sender = context.Process(target=send, args=(theirs, calls), daemon=True)
     sender.start()
     rate = ours.recv()
     results: dict[str, list[dict[str, float]]] = {mode: [] for mode in modes}
     for _ in range(rounds):
         for mode in modes:
             near, far = context.Pipe()
-            receiver = context.Process(target=receive, args=(far, mode, calls, seconds))
+            receiver = context.Process(target=receive, args=(far, mode, calls, seconds), daemon=True)
             receiver.start()
+            far.close()  # so that its end is noticed
             ours.send(mode)
             for _ in range(calls):
                 near.send(ours.recv())

@@ -190,7 +190,7 @@ def measure(
 ) -> dict[str, Any]:
     context = mp.get_context("spawn")
     near, far = context.Pipe()
-    sender = context.Process(target=send, args=(far,))
+    sender = context.Process(target=send, args=(far,), daemon=True)
     sender.start()
     told: dict[str, Any] = {}
     for codec, fps in cases:
@@ -198,8 +198,9 @@ def measure(
         for seed in range(rounds):
             for name, results in rows.items():
                 ours, theirs = context.Pipe()
-                receiver = context.Process(target=receive, args=(theirs, name == "ours", seconds))
+                receiver = context.Process(target=receive, args=(theirs, name == "ours", seconds), daemon=True)
                 receiver.start()
+                theirs.close()  # so that its end is noticed
                 near.send((codec, fps, loss, burst, seed))
                 ours.send(near.recv())
                 near.send(ours.recv())

@@ -223,7 +223,7 @@ async def test_call_to_a_peer_that_is_not_there_ends_at_once(browser: Browser, s
 @pytest.mark.parametrize(
     ("code", "close", "says"),
     [
-        ("unauthorized", 4401, "without its token"),
+        ("unauthorized", 4401, "The relay does not let us in without its token."),
         ("bad-join", 4400, "The relay does not accept this id or room."),
     ],
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from . import events as ev
 from . import negotiation as n
@@ -22,7 +22,7 @@ from .connection import ConnectionOptions, OutgoingTracks
 from .directory import Directory
 from .errors import CallFailed, ConfigError, JoinRefused, ServerUnreachable
 from .exchange import Exchange
-from .ice import parse_ice_server, read_ice_servers
+from .ice_server import IceServer, merged, parse_ice_server, read_ice_servers
 from .identity import default_id
 from .media.fanout import Fanout, Reader
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
@@ -113,8 +113,9 @@ class Agent:
         self._speaker, self._show = speaker, show
         self._accept = accept
         self._join_timeout = join_timeout
+        self._left_out: list[str] = []
         self._options = ConnectionOptions(
-            ice_servers=tuple(parse_ice_server(server) for server in ice_servers),
+            ice_servers=_usable(ice_servers),
             relay_only=relay_only,
             video_codecs=None if video_codec is None else tuple(video_codec),
         )
@@ -316,8 +317,7 @@ class Agent:
     def _up(self, peers: protocol.PeerList) -> None:
         back = self._was_joined
         self._joined = self._was_joined = True
-        offered = tuple(read_ice_servers(peers.ice_servers))
-        self._exchange.options = replace(self._options, ice_servers=self._options.ice_servers + offered)
+        self._offered(peers.ice_servers)
         came, went = self._directory.replace(peers.peers)
         if back:
             self._publish(ev.ServerBack())
@@ -330,8 +330,19 @@ class Agent:
                 self._publish(ev.PeerJoined(peer=peer))
             self._known(peer, n.PeerBack())
 
+    def _offered(self, servers: Sequence[Mapping[str, Any]]) -> None:
+        """The relay tells which ICE servers connections to come may use; those that there are keep theirs."""
+        found, left_out = read_ice_servers(servers)
+        for why in left_out:
+            if why not in self._left_out:  # they come again and again, with new credentials
+                log.warning("an ICE server of the relay's is left out: %s", why)
+        self._left_out = left_out
+        self._exchange.options = replace(self._options, ice_servers=merged(self._options.ice_servers, found))
+
     def _received(self, message: protocol.Message) -> None:
         match message:
+            case protocol.IceServers(servers):
+                self._offered(servers)
             case protocol.PeerJoined(peer):
                 if self._directory.joined(peer):
                     self._publish(ev.PeerJoined(peer=peer))
@@ -401,3 +412,16 @@ class Agent:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _usable(urls: Sequence[str]) -> tuple[IceServer, ...]:
+    """Those of ``urls`` that our engine can use; a notice for each of the others, which a browser might.
+
+    Raises:
+        ConfigError: one is no ICE server.
+    """
+    servers = [parse_ice_server(url) for url in urls]
+    for server in servers:
+        if server.unsupported is not None:
+            log.warning("%s is left out: %s", server.url, server.unsupported)
+    return merged((server for server in servers if server.unsupported is None), ())

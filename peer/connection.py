@@ -23,7 +23,8 @@ from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from . import engine
 from . import negotiation as n
 from .events import Reason
-from .ice import Gathering, IceServer
+from .ice import Gathering
+from .ice_server import IceServer
 from .media.receiving.incoming import IncomingMedia, IncomingTrack
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from .media.sources import passthrough

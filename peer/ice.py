@@ -14,99 +14,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aioice import ice as aioice_ice
 from aioice.candidate import Candidate
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
-from .errors import ConfigError
+from .ice_server import MAX_SERVERS, IceServer
 
 log = logging.getLogger(__name__)
 
 RELAY_TIMEOUT: Final = 5.0
 """Seconds to wait for a TURN server when nothing but relayed candidates may be used."""
-
-MAX_SERVERS: Final = 8
-
-_URL = re.compile(
-    r"(?P<scheme>stuns?|turns?):(?://)?"
-    r"(?:(?P<user>[^:@\s]+):(?P<password>[^@\s]+)@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:?\[\]@/\s]+)(?::(?P<port>\d{1,5}))?"
-    r"(?:\?transport=(?P<transport>udp|tcp))?"
-)
-_SCHEME = re.compile(r"(?:stun|turn)s?:")
-
-
-@dataclass(frozen=True, slots=True)
-class IceServer:
-    """One STUN or TURN server (RFC 7064, RFC 7065)."""
-
-    scheme: str
-    host: str
-    port: int
-    transport: str = "udp"
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @property
-    def relays(self) -> bool:
-        return self.scheme.startswith("turn")
-
-
-def parse_ice_server(text: str) -> IceServer:
-    """Read ``stun:host[:port]`` or ``turn:user:pass@host[:port][?transport=tcp]``.
-
-    Raises:
-        ConfigError: it is neither, or a TURN server has no credentials.
-    """
-    match = _URL.fullmatch(text)
-    if match is None:
-        raise ConfigError(
-            f"{_shown(text)!r} is no ICE server; write stun:host:port or turn:user:pass@host:port?transport=tcp",
-            where="--ice-server",
-        )
-    scheme, tls = match["scheme"], match["scheme"].endswith("s")
-    if scheme.startswith("turn") and match["user"] is None:
-        raise ConfigError(f"{text!r} has no credentials; write {scheme}:user:pass@host", where="--ice-server")
-    port = int(match["port"] or (5349 if tls else 3478))
-    if not 0 < port < 65536:
-        raise ConfigError(f"{_shown(text)!r}: port {port} does not exist", where="--ice-server")
-    transport = match["transport"] or ("tcp" if tls else "udp")
-    return IceServer(scheme, match["host"].strip("[]"), port, transport, match["user"], match["password"])
-
-
-def _shown(text: str) -> str:
-    """``text`` without what may be a password in it, wherever that was typed."""
-    match = _SCHEME.match(text)
-    scheme = match[0] if match else ""
-    if "@" in text:
-        return f"{scheme}…@{text.rpartition('@')[2]}"
-    return f"{scheme}…" if scheme.startswith("turn") else text
-
-
-def read_ice_servers(servers: Iterable[Mapping[str, Any]]) -> list[IceServer]:
-    """The usable ones of a W3C ``RTCIceServer`` list, as the relay hands out in ``peer-list``."""
-    found = []
-    for server in servers:
-        urls = server.get("urls")
-        for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list) else []:
-            user, password = server.get("username"), server.get("credential")
-            scheme, _, rest = str(url).partition(":")
-            try:
-                if scheme in ("turn", "turns"):
-                    plain = parse_ice_server(f"{scheme}:x:x@{rest}")
-                    found.append(IceServer(scheme, plain.host, plain.port, plain.transport, str(user), str(password)))
-                else:
-                    found.append(parse_ice_server(str(url)))
-            except ConfigError as exc:
-                log.warning("an ICE server from the relay is left out: %s", exc.message)
-    return found
 
 
 async def _resolve(host: str, port: int) -> str:

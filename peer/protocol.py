@@ -87,7 +87,15 @@ class PeerList:
     """server → newcomer: who is already here, without yourself."""
 
     peers: tuple[str, ...]
-    ice_servers: tuple[Mapping[str, Any], ...] = ()
+    ice_servers: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    """W3C RTCIceServer, with passwords."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceServers:
+    """server → client, an extension: from now on these, in the place of those of ``peer-list``."""
+
+    ice_servers: tuple[Mapping[str, Any], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,7 @@ class Other:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-Message = Join | PeerList | PeerJoined | PeerLeft | Offer | Answer | Candidate | HangUp | Error | Other
+Message = Join | PeerList | IceServers | PeerJoined | PeerLeft | Offer | Answer | Candidate | HangUp | Error | Other
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +293,8 @@ def parse(text: str) -> Message:
     match kind:
         case "peer-list":
             return PeerList(_id_list(body.get("peers")), _ice_servers(body.get("iceServers")))
+        case "ice-servers" if body.get("from") is None:  # the relay forwards nothing without "from": no peer sent it
+            return IceServers(_ice_servers(body.get("iceServers")))
         case "peer-joined":
             return PeerJoined(_text(body, "peerId", kind))
         case "peer-left":
@@ -362,6 +372,8 @@ def _body(message: Message) -> Mapping[str, Any]:
         case PeerList(peers, ice_servers):
             body: dict[str, Any] = {"type": "peer-list", "peers": list(peers)}
             return body | ({"iceServers": list(ice_servers)} if ice_servers else {})
+        case IceServers(ice_servers):
+            return {"type": "ice-servers", "iceServers": list(ice_servers)}
         case PeerJoined(peer_id):
             return {"type": "peer-joined", "peerId": peer_id}
         case PeerLeft(peer_id):

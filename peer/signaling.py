@@ -299,8 +299,10 @@ def _summary(message: Message) -> str:
             return f"{type(message).__name__.lower()} {from_} to {to}"
         case protocol.Join(peer_id, room):
             return f"join {peer_id} {room or ''}"
-        case protocol.PeerList(peers):  # with the passwords of TURN servers
+        case protocol.PeerList(peers):
             return f"peer-list {' '.join(peers)}"
+        case protocol.IceServers(servers):  # without their passwords
+            return f"ice-servers, {len(servers)}"
     return str(message)
 
 

@@ -44,6 +44,14 @@ class RelayConfig:
     trust_proxies: tuple[str, ...] = ()
     """Networks whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
 
+    ice_servers: tuple[str, ...] = field(default=(), repr=False)
+    """STUN and TURN servers that peers are told of, as for ``--ice-server``; with their passwords."""
+    turn_secret_file: str | None = None
+    """The secret of the TURN servers among them that come without a user and a password (coturn's
+    ``static-auth-secret``): each peer gets credentials of its own, which end."""
+    turn_lifetime: float = 3600.0
+    """How long these are good for a new call; half of that later the peer gets others."""
+
     join_timeout: float = 10.0
     """From the TCP connection to the ``join``, the HTTP request included."""
     grace: float = 5.0
@@ -67,6 +75,8 @@ class RelayConfig:
         for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0 s")
+        if not self.turn_lifetime >= 1:
+            raise ValueError("turn_lifetime must be at least 1 s")
         if not self.grace >= 0:
             raise ValueError("grace must not be negative; 0 turns it off")
         for name in ("max_frame", "max_frame_before_join", "outbox"):

@@ -14,9 +14,9 @@ import resource
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from peer.errors import ConfigError
 from peer.protocol import (
@@ -24,6 +24,8 @@ from peer.protocol import (
     CLOSE_ID_TAKEN,
     CLOSE_UNAUTHORIZED,
     Error,
+    IceServers,
+    PeerList,
     ProtocolError,
     dump,
     read_envelope,
@@ -35,6 +37,7 @@ from .client import Client, Phase
 from .config import RelayConfig
 from .errors import CannotListen, NotOpen
 from .frames import text_frame
+from .ice import Handout
 from .journal import facts
 from .ops import Ops
 from .origins import Origins
@@ -76,6 +79,7 @@ class Relay:
         if config.tls_key is not None and config.tls_cert is None:
             raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
+        self._ice = Handout(config, self._tell_ice)
         self._pages = Pages.of_package()
         self._clients: set[Client] = set()
         self._touched: list[Outbox] = []
@@ -152,6 +156,8 @@ class Relay:
         self._port = self._server.sockets[0].getsockname()[1]
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
         logger.info("= listening on %s", self.url, extra=facts("listening", url=self.url))
+        if self._ice.urls:
+            logger.info("= peers are told of %s", ", ".join(self._ice.urls), extra=facts("ice", urls=self._ice.urls))
         if config.metrics_port is not None:
             try:
                 await self._watch(config.metrics_host, config.metrics_port)
@@ -160,16 +166,22 @@ class Relay:
                 raise
 
     def reload(self) -> None:
-        """Read the certificate again: new connections get it, the others go on. A bad one is told, and not taken."""
-        if self._certificate is None:
-            logger.info("= nothing to read again: there is no certificate")
-            return
-        try:
-            self._certificate.reload()
-        except ConfigError as exc:
-            logger.error("! the old certificate stays: %s", exc)
-        else:
-            logger.info("= the certificate was read again")
+        """Read the certificate and the TURN secret again: new connections and new credentials get them, what is there
+        goes on. A bad one is told, and not taken."""
+        again: dict[str, Callable[[], None]] = {}
+        if self._certificate is not None:
+            again["certificate"] = self._certificate.reload
+        if self._ice.has_secret:
+            again["TURN secret"] = self._ice.reload
+        for what, read in again.items():
+            try:
+                read()
+            except ConfigError as exc:
+                logger.error("! the old %s stays: %s", what, exc)
+            else:
+                logger.info("= the %s was read again", what)
+        if not again:
+            logger.info("= nothing to read again: there is no certificate and no TURN secret")
 
     async def stop(self, code: int = _GOING_AWAY, reason: str = "the relay is shutting down") -> None:
         """Close every client with ``code``, without a ``peer-left`` to anybody, and stop listening.
@@ -183,6 +195,7 @@ class Relay:
         for timer in (self._ping_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
+        self._ice.stop()
         logger.info("= stopping, %d connections", len(self._clients), extra=facts("stopping"))
         for client in list(self._clients):
             client.close(code, reason)
@@ -305,6 +318,7 @@ class Relay:
     def lost(self, client: Client, *, clean: bool) -> None:
         for slot in self._wheel:
             slot.discard(client)
+        self._ice.forget(client)
         if self._stopping:
             return
         if (name := self._rooms.name(client)) is not None:
@@ -334,8 +348,8 @@ class Relay:
                 match self._commands.popleft():
                     case Send(to, text):
                         self._send(to, text)
-                    case Admit(client):
-                        self._admit(client)
+                    case Admit(client, peers):
+                        self._admit(client, peers)
                     case Ask(client):
                         client.ask()
                     case Close(client, code, reason):
@@ -356,13 +370,19 @@ class Relay:
         if len(to) > 1:
             self._flush_soon()
 
-    def _admit(self, client: Client) -> None:
+    def _admit(self, client: Client, peers: tuple[str, ...]) -> None:
         client.admit()
+        name = self._name(client)
+        self._send((client,), dump(PeerList(peers, self._ice.welcome(client, name))).encode())
         self._wheel[self._slot - 1].add(client)  # the slot that was visited last: it comes after a whole interval
         self.tally.join_seconds.add(self._loop.time() - client.asked_at)
-        name = self._name(client)
         found = facts("joined", peer=name, room=self._rooms.room(client), address=client.address)
         logger.info("+ %s joined from %s", name, client.address, extra=found)
+
+    def _tell_ice(self, client: Client, servers: tuple[Mapping[str, Any], ...]) -> None:
+        logger.debug("> %s new TURN credentials", self._name(client))
+        self._send((client,), dump(IceServers(servers)).encode())
+        self._flush_soon()
 
     def _name(self, client: Client) -> str:
         return self._rooms.name(client) or client.address

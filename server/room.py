@@ -21,8 +21,9 @@ pinged (rule 3); or away, when the socket of a seat with a key was lost (rule 6)
 | grace is over            | -                          | -                          | free; left; judge            |
 | a frame to it            | sent                       | sent                       | queued                       |
 
-A join of a free seat: held; "list" is ``peer-list`` to the one who joined, and ``peer-joined`` goes to the others
-("left" is ``peer-left`` to them). To judge the claims is to let them join again, in the order in which they came.
+A join of a free seat: held; "list" is ``Admit``: the one who joined gets ``peer-list``, and ``peer-joined`` goes to
+the others ("left" is ``peer-left`` to them). To judge the claims is to let them join again, in the order in which
+they came.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from peer.protocol import (
     Message,
     PeerJoined,
     PeerLeft,
-    PeerList,
     dump,
     is_valid_id,
 )
@@ -58,9 +58,12 @@ C = TypeVar("C", bound=Hashable)
 
 
 class Admit(NamedTuple, Generic[C]):
-    """This connection has its seat: from now on its frames are routed."""
+    """This connection has its seat: from now on its frames are routed. Its ``peer-list`` is sent before all else;
+    the shell makes it, because what else stands in there is not the rooms' business."""
 
     conn: C
+    peers: tuple[str, ...]
+    """Who is there, without itself."""
 
 
 class Send(NamedTuple, Generic[C]):
@@ -246,8 +249,7 @@ class Rooms(Generic[C]):
         peers = tuple(seats)
         seats[join.peer_id] = self._seats[conn] = _Seat(join.peer_id, room, seats, join.key, conn)
         return [
-            Admit(conn),
-            Send((conn,), octets(PeerList(peers))),
+            Admit(conn, peers),
             Send(others, octets(PeerJoined(join.peer_id))),
         ]
 
@@ -260,7 +262,7 @@ class Rooms(Generic[C]):
         self._seats[conn] = seat
         seat.conn, seat.until = conn, None
         peers = tuple(peer for peer in seat.others if peer != seat.id)
-        commands += [Admit(conn), Send((conn,), octets(PeerList(peers)))]
+        commands.append(Admit(conn, peers))
         commands += [Send((conn,), text) for text in seat.queue]
         seat.queue, seat.queued = [], 0
         return commands + self._judge(self._take_claims(seat), now)

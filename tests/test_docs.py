@@ -139,7 +139,7 @@ def test_links_within_a_page_lead_somewhere(page: Path) -> None:
 PROTOCOL = ROOT / "docs" / "protocol.md"
 
 
-@pytest.mark.parametrize("kind", sorted({"join"} | protocol.SERVER_TYPES | protocol.TARGETED_TYPES))
+@pytest.mark.parametrize("kind", sorted({"join", "ice-servers"} | protocol.SERVER_TYPES | protocol.TARGETED_TYPES))
 def test_every_message_type_is_documented(kind: str) -> None:
     assert re.search(rf'`{kind}`|"type": "{kind}"', PROTOCOL.read_text())
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"call", "stats"},
     {"engine", "reception", "sending", "transport_path", "script"},
     {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config", "backoff"},
-    {"protocol", "events"},
+    {"protocol", "events", "ice_server"},
     {"errors"},
 )
 """Of ``peer``, from the top. A module imports from its own layer or those below."""
@@ -34,6 +34,7 @@ HOMES = {
 
 PURE = (
     "negotiation", "directory", "backoff", "script", "protocol", "events", "errors", "config", "cli.redial",
+    "ice_server",
     "media.h264", "media.sources.spec", "media.sources.passthrough", "media.sending.payload", "media.sending.rungs",
     "rtp.bandwidth", "rtp.losses", "rtp.packet", "rtp.payload", "rtp.pictures", "rtp.sequence", "rtp.sounds",
     "rtp.statistics",
@@ -82,7 +83,11 @@ def test_click_is_for_the_command_line_only(graph: grimp.ImportGraph) -> None:
 def test_the_server_takes_the_protocol_and_nothing_else_of_peer(graph: grimp.ImportGraph) -> None:
     ours = {module for module in graph.modules if module.startswith("server")}
     used = {imported for module in ours for imported in graph.find_modules_directly_imported_by(module)}
-    assert {module for module in used if module.startswith("peer")} <= {"peer.protocol", "peer.errors"}
+    assert {module for module in used if module.startswith("peer")} <= {
+        "peer.protocol",
+        "peer.ice_server",
+        "peer.errors",
+    }
 
 
 def test_only_the_command_line_starts_the_server(graph: grimp.ImportGraph) -> None:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import exit as exits
-from .options import RELAY, Command, Settings, any_text, duration_or_zero, option, output_options, path, token_options
+from .options import (
+    RELAY,
+    Command,
+    Settings,
+    any_text,
+    duration,
+    duration_or_zero,
+    option,
+    output_options,
+    path,
+    token_options,
+)
 
 if TYPE_CHECKING:
     from .output import Output
@@ -23,6 +34,14 @@ def _listener(value: Any) -> tuple[str, int]:
     if found is None or isinstance(value, bool) or int(found[2]) > 65535:
         raise click.BadParameter(f"{value!r} is no place to listen; write it like 9100 or 127.0.0.1:9100")
     return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
+
+
+def _lifetime(value: Any) -> float:
+    """The type of ``--turn-lifetime``."""
+    seconds = duration(value)
+    if seconds < 60:
+        raise click.BadParameter(f"{value} is too short: the clocks of two machines differ; 1m is the least")
+    return seconds
 
 
 @click.command("serve", cls=Command)
@@ -88,6 +107,31 @@ def _listener(value: Any) -> tuple[str, int]:
     group=RELAY,
     help="Believe the X-Forwarded-For, -Proto and -Host of who connects from there, repeatable.",
 )
+@option(
+    "--ice-server",
+    "ice_servers",
+    type=any_text,
+    multiple=True,
+    metavar="URL",
+    group=RELAY,
+    help="STUN or TURN server that peers are told of, repeatable: turn:user:pass@host, or turn:host with a secret.",
+)
+@option(
+    "--turn-secret-file",
+    type=path,
+    metavar="FILE",
+    group=RELAY,
+    help="The TURN server's secret (coturn: static-auth-secret): each peer gets credentials that end.",
+)
+@option(
+    "--turn-lifetime",
+    type=_lifetime,
+    default="1h",
+    show_default=True,
+    metavar="TIME",
+    group=RELAY,
+    help="How long these are good for a new call; who stays gets others in time.",
+)
 @output_options
 def command(**params: Any) -> int:
     """Run the relay server, with a page for browsers.
@@ -129,6 +173,9 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         tls_cert=params["tls_cert"],
         tls_key=params["tls_key"],
         trust_proxies=params["trust_proxies"],
+        ice_servers=params["ice_servers"],
+        turn_secret_file=params["turn_secret_file"],
+        turn_lifetime=params["turn_lifetime"],
     )
     relay = Relay(config)
     try:

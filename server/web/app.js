@@ -83,9 +83,12 @@ function receive(message) {
     case "peer-list":
       present.clear();
       for (const peer of readPeers(message)) present.add(peer);
-      calls.iceServers = Array.isArray(message.iceServers) ? message.iceServers : [];
+      useIceServers(message);
       calls.peersAre(present);
       break;
+    case "ice-servers":
+      if (message.from === undefined) useIceServers(message); // with a sender it is no word of the relay's
+      return;
     case "peer-joined":
       if (!isOther(peerId)) return;
       present.add(peerId);
@@ -105,6 +108,11 @@ function receive(message) {
       if (isOther(message.from)) calls.receive(message);
   }
   showPeers();
+}
+
+// For the connections to come; those that there are keep theirs.
+function useIceServers({ iceServers }) {
+  calls.iceServers = Array.isArray(iceServers) ? iceServers : [];
 }
 
 // The old server leaves an empty list out.

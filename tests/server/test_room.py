@@ -30,8 +30,8 @@ def read(commands: Iterable[Any]) -> list[Any]:
             case Send(to, text):
                 if to:
                     out.append(("send", sorted(to), json.loads(text)))
-            case Admit(conn):
-                out.append(("admit", conn))
+            case Admit(conn, peers):
+                out += [("admit", conn), listed(conn, *peers)]
             case Ask(conn):
                 out.append(("ask", conn))
             case Close(conn, code, _):
@@ -284,8 +284,9 @@ class Life(RuleBasedStateMachine):
     def see(self, commands: Iterable[Any], *, sender: int | None = None) -> None:
         for command in commands:
             match command:
-                case Admit(conn):
-                    assert conn not in self.views and conn not in self.gone
+                case Admit(conn, peers):
+                    assert conn not in self.views and conn not in self.gone and len(set(peers)) == len(peers)
+                    self.views[conn] = set(peers)
                 case Ask(conn):
                     assert conn in self.views
                 case Close(conn, _, _):
@@ -299,9 +300,6 @@ class Life(RuleBasedStateMachine):
     def hear(self, conn: int, body: dict[str, Any], sender: int | None) -> None:
         assert conn not in self.gone, "a frame to a connection that is closed"
         match body["type"]:
-            case "peer-list":
-                assert conn not in self.views and len(set(body["peers"])) == len(body["peers"])
-                self.views[conn] = set(body["peers"])
             case "peer-joined":
                 assert body["peerId"] not in self.views[conn], "seen twice"
                 self.views[conn].add(body["peerId"])

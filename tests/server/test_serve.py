@@ -84,12 +84,12 @@ def test_the_module_runs_and_says_why_it_cannot() -> None:
     assert done.stderr.count("\n") == 1 and "8080: the port is in use" in done.stderr
 
 
-def test_importing_the_relay_loads_no_engine_and_of_peer_only_the_protocol() -> None:
+def test_importing_the_relay_loads_no_engine_and_of_peer_only_what_is_pure() -> None:
     code = "import sys, server.relay; print(sorted(m for m in sys.modules if m.split('.')[0] in " + (
         "('peer', 'aiortc', 'aioice', 'av', 'cv2', 'numpy')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout == "['peer', 'peer.errors', 'peer.protocol']\n"
+    assert done.stdout == "['peer', 'peer.errors', 'peer.ice_server', 'peer.protocol']\n"
 
 
 def test_a_relay_may_open_as_many_sockets_as_the_administrator_allows() -> None:

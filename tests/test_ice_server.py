@@ -1,0 +1,115 @@
+"""ICE servers: as they are typed, as the relay tells them, and what becomes of both together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peer.errors import ConfigError
+from peer.ice_server import MAX_SERVERS, IceServer, merged, parse_ice_server, read_ice_servers
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("stun:stun.example", IceServer("stun", "stun.example", 3478)),
+        ("stun:192.0.2.1:19302", IceServer("stun", "192.0.2.1", 19302)),
+        ("turn:me:secret@turn.example", IceServer("turn", "turn.example", 3478, "udp", "me", "secret")),
+        (
+            "turn:me:secret@turn.example:443?transport=tcp",
+            IceServer("turn", "turn.example", 443, "tcp", "me", "secret"),
+        ),
+        ("turns:me:s:e@[2001:db8::1]", IceServer("turns", "2001:db8::1", 5349, "tcp", "me", "s:e")),
+    ],
+)
+def test_an_ice_server_is_read(text: str, server: IceServer) -> None:
+    assert parse_ice_server(text) == server
+
+
+@pytest.mark.parametrize(
+    "text", ["", "stun:", "http://stun.example", "turn:turn.example", "stun:host:0", "stun:host:99999", "stun:a b"]
+)
+def test_what_is_no_ice_server_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"write|exist"):
+        parse_ice_server(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("turn:me:hush@turn.example:99999", "'turn:…@turn.example:99999'"),
+        ("turn:me:hush@hush@turn.example", "'turn:…@turn.example'"),
+        ("turn:me:hush/@turn.example/x", "'turn:…@turn.example/x'"),
+        ("turn:me:hush", "'turn:…'"),
+        ("me:hush@turn.example", "'…@turn.example'"),
+        ("hush@turn.example", "'…@turn.example'"),
+        ("stun.example:3478", "'stun.example:3478'"),
+    ],
+)
+def test_a_mistake_is_shown_without_its_password(text: str, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_ice_server(text)
+    assert shown in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_server_prints_without_its_password() -> None:
+    assert "hush" not in repr(parse_ice_server("turn:me:hush@turn.example"))
+
+
+def test_a_stun_server_has_no_transport() -> None:
+    """RFC 7064 knows none, and Chromium throws the whole list away."""
+    with pytest.raises(ConfigError, match="write it without"):
+        parse_ice_server("stun:stun.example?transport=udp")
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("stun:stun.example", "stun:stun.example:3478"),
+        ("turn://me:hush@turn.example", "turn:turn.example:3478?transport=udp"),
+        ("turns:me:hush@[2001:db8::1]", "turns:[2001:db8::1]:5349?transport=tcp"),
+    ],
+)
+def test_a_url_for_others_has_no_password(text: str, url: str) -> None:
+    assert parse_ice_server(text).url == url
+    assert parse_ice_server(url, bare=True).url == url
+
+
+@pytest.mark.parametrize("text", ["stuns:stun.example", "turns:me:hush@turn.example?transport=udp"])
+def test_what_the_engine_cannot_do_is_known(text: str) -> None:
+    assert parse_ice_server(text).unsupported
+
+
+def test_the_relays_list_is_read_and_nonsense_left_out() -> None:
+    servers: list[dict[str, Any]] = [
+        {"urls": ["stun:stun.example", "gopher:x", "stuns:stun.example"]},
+        {"urls": "turn:turn.example?transport=tcp", "username": "17:me", "credential": "pa/ss=:@"},
+        {"urls": "turn:a:hush@turn.example", "username": "17:me"},
+        {"urls": 7},
+        {},
+    ]
+    found, left_out = read_ice_servers(servers)
+    assert found == [
+        IceServer("stun", "stun.example", 3478),
+        IceServer("turn", "turn.example", 3478, "tcp", "17:me", "pa/ss=:@"),
+    ]
+    assert len(left_out) == 3 and "no credentials" in left_out[2]
+    assert "hush" not in str(left_out)
+
+
+def test_a_list_without_an_end_is_cut() -> None:
+    found, left_out = read_ice_servers([{"urls": [f"stun:host-{n}" for n in range(100_000)] + ["gopher:x"]}])
+    assert len(found) == MAX_SERVERS and len(left_out) == 1
+    found, left_out = read_ice_servers([{"urls": ["x" * 100_000] * 100}])
+    assert not found and sum(map(len, left_out)) < 8_000
+
+
+def test_own_servers_come_first_and_have_the_last_word() -> None:
+    own = parse_ice_server("turn:me:mine@turn.example")
+    theirs, _ = read_ice_servers(
+        [{"urls": ["turn:turn.example", "turn:other.example"], "username": "17:me", "credential": "hush"}]
+    )
+    assert merged([own], theirs) == (own, theirs[1])
+    assert len(merged([own], [parse_ice_server(f"stun:host-{n}") for n in range(20)])) == MAX_SERVERS

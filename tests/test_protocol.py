@@ -20,6 +20,7 @@ from peer.protocol import (
     Error,
     HangUp,
     IceCandidate,
+    IceServers,
     Join,
     Message,
     Offer,
@@ -41,7 +42,19 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
 candidates = st.none() | st.builds(IceCandidate, st.text(), maybe, st.none() | st.integers(0, 9), maybe)
 
-KINDS = ["join", "peer-list", "peer-joined", "peer-left", "offer", "answer", "candidate", "hang-up", "error", "hello"]
+KINDS = [
+    "join",
+    "peer-list",
+    "peer-joined",
+    "peer-left",
+    "offer",
+    "answer",
+    "candidate",
+    "hang-up",
+    "error",
+    "ice-servers",
+    "hello",
+]
 KEYS = ["peerId", "room", "token", "key", "peers", "iceServers", "from", "to", "sdp", "candidate", "reason", "code"]
 bodies = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | json_values},
@@ -50,6 +63,7 @@ bodies = st.fixed_dictionaries(
 
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Join, ids, st.just("") | ids, maybe, st.none() | st.text(min_size=1, max_size=256)),
+    st.builds(IceServers, st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple)),
     st.builds(PeerList, st.lists(ids).map(tuple), st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple)),
     st.builds(PeerJoined, ids),
     st.builds(PeerLeft, ids),
@@ -169,3 +183,16 @@ def test_importing_the_protocol_loads_no_engine() -> None:
     code = "import sys, peer.protocol; print([m for m in ('aiortc', 'av', 'cv2', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_ice_servers_are_the_relays_word_only_without_a_sender() -> None:
+    """The relay forwards nothing whose ``from`` is not its sender's id (rule 4)."""
+    assert parse('{"type":"ice-servers","iceServers":[{"urls":"stun:a"}]}') == IceServers(({"urls": "stun:a"},))
+    assert parse('{"type":"ice-servers"}') == IceServers(())
+    forged = parse('{"type":"ice-servers","from":"a","iceServers":[]}')
+    assert isinstance(forged, Other) and forged.from_ == "a"
+
+
+def test_passwords_of_ice_servers_are_not_printed() -> None:
+    servers = ({"urls": "turn:a", "username": "u", "credential": "hush"},)
+    assert "hush" not in repr(PeerList((), servers)) + repr(IceServers(servers))

@@ -31,7 +31,7 @@ RELAY_TIMEOUT: Final = 5.0
 """Seconds to wait for a TURN server when nothing but relayed candidates may be used."""
 
 
-async def _resolve(host: str, port: int) -> str:
+async def _resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
     """The first address of ``host``. In a daemon thread of its own: a look-up can hang for as long as it likes."""
     try:
         return str(ipaddress.ip_address(host))
@@ -51,7 +51,7 @@ async def _resolve(host: str, port: int) -> str:
     def look_up() -> None:
         address, error = None, None
         try:
-            address = str(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][0])
+            address = str(socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4][0])
         except (OSError, UnicodeError) as exc:  # UnicodeError: what is no host name at all
             error = OSError(str(exc))
         try:
@@ -140,7 +140,7 @@ class Gathering:
         if ":" in protocol.local_candidate.host:
             return  # nothing translates IPv6 addresses
         try:
-            address = (await _resolve(server.host, server.port), server.port)
+            address = (await _resolve(server.host, server.port, socket.AF_INET), server.port)
             candidate, _ = await server_reflexive_candidate(protocol, address)
         except Exception as exc:  # aioice raises what the transport does; a server that fails costs only itself
             log.info("= STUN server %s:%d: %s", server.host, server.port, exc or type(exc).__name__)

@@ -46,11 +46,18 @@ async def coturn(folder: Path, *options: str) -> AsyncIterator[Coturn]:
             probe.bind(("127.0.0.1", 0))
         port, tls_port = (probe.getsockname()[1] for probe in (one, two))
     log = folder / "turnserver.log"
+    # Without RFC 5780: it would take the next port too, and wait for it in silence where somebody has that.
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *("turnserver", "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"),
-            *(f"--tls-listening-port={tls_port}", f"--realm={REALM}", "--no-dtls", "--no-cli", "--verbose"),
-            *("--allow-loopback-peers", f"--pidfile={folder}/pid", f"--userdb={folder}/db", "--log-file=stdout"),
+            *(f"--tls-listening-port={tls_port}", f"--realm={REALM}", "--no-dtls", "--no-rfc5780", "--no-cli"),
+            *(
+                "--verbose",
+                "--allow-loopback-peers",
+                f"--pidfile={folder}/pid",
+                f"--userdb={folder}/db",
+                "--log-file=stdout",
+            ),
             *([] if any(option.startswith("--cert") for option in options) else ["--no-tls"]),
             *options,
             stdout=output,

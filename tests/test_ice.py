@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,32 @@ async def test_servers_that_never_answer_hold_nothing_up(silent: str) -> None:
             async with a.call("b", timeout=10):
                 assert time.monotonic() - started < 1.0
             del b
+
+
+async def test_a_stun_server_with_addresses_of_both_kinds_is_asked_by_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first one is of IPv6 where the machine has that, and there is nothing to ask for."""
+    look_up = socket.getaddrinfo
+
+    def both(host: str, port: int, family: int = 0, *rest: int, **named: int) -> list[Any]:
+        if host != "stun.test":
+            return look_up(host, port, family, *rest, **named)
+        return [answer for ip in ("::1", "127.0.0.1") for answer in look_up(ip, port) if family in (0, answer[0])]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    asked = asyncio.get_running_loop().create_future()
+
+    class Stun(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            if not asked.done():
+                asked.set_result(data)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Stun, ("127.0.0.1", 0))
+    server = f"stun:stun.test:{transport.get_extra_info('sockname')[1]}"
+    async with relay_url() as url, Agent("a", server=url, ice_servers=[server]) as a, Agent("b", server=url):
+        await a.wait_for("b", timeout=5)
+        async with a.call("b", timeout=10):
+            assert (await asyncio.wait_for(asked, 5))[:2] == b"\x00\x01"  # a binding request
+    transport.close()
 
 
 @pytest.fixture

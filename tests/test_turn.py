@@ -63,6 +63,18 @@ async def test_two_peers_meet_at_the_turn_server_that_the_relay_told(
         await turn.allocated("a", "b")
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_two_peers_meet_at_a_turn_server_of_ipv6(tmp_path: Path, transport: str) -> None:
+    async with (
+        coturn_with_secret(tmp_path, HUSH, "--listening-ip=::1") as turn,
+        relay(tmp_path, f"turn:[::1]:{turn.port}?transport={transport}") as url,
+        Agent("a", server=url, relay_only=True) as a,
+        Agent("b", server=url, relay_only=True),
+    ):
+        await meets(a)
+        await turn.allocated("a", "b")
+
+
 async def test_two_peers_meet_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pem = certificate(tmp_path / "turn.pem")
     monkeypatch.setenv("SSL_CERT_FILE", pem)

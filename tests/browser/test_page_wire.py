@@ -177,18 +177,35 @@ async def test_offer_that_is_no_sdp_is_declined(browser: Browser, site: Site) ->
         await page.wait_state("b", "available")
 
 
-async def test_ice_servers_of_the_peer_list_are_used(browser: Browser, site: Site) -> None:
-    """One that never answers, on loopback: what counts is that Chromium was told."""
+def ice_servers(username: str) -> list[dict[str, Any]]:
+    """One that never answers, on loopback: what counts is that Chromium is told."""
+    return [{"urls": ["turn:127.0.0.1:9?transport=udp"], "username": username, "credential": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("later", "used"),
+    [
+        ([], "first"),
+        ([{"iceServers": ice_servers("second")}], "second"),
+        ([{"iceServers": ice_servers("second"), "from": "b"}], "first"),
+        ([{"iceServers": ice_servers("second"), "from": None}], "first"),
+        ([{"iceServers": ice_servers("second")}, {"iceServers": ice_servers("third")}], "third"),
+    ],
+)
+async def test_the_newest_ice_servers_of_the_relay_are_used(
+    browser: Browser, site: Site, later: list[dict[str, Any]], used: str
+) -> None:
     async with joined(browser, site, "b") as (page, hand):
-        servers = [{"urls": ["turn:127.0.0.1:9?transport=udp"], "username": "u", "credential": "c"}]
-        hand.send({"type": "peer-list", "peers": ["b"], "iceServers": servers})
+        hand.send({"type": "peer-list", "peers": ["b"], "iceServers": ice_servers("first")})
+        for message in later:
+            hand.send({"type": "ice-servers"} | message)
         await page.tab.evaluate(
             "() => { RTCPeerConnection = class extends RTCPeerConnection {"
             "constructor(configuration) { super(configuration); globalThis.seen = configuration } } }"
         )
         await page.call("b")
         await hand.next("offer")
-        assert await page.tab.evaluate("seen.iceServers") == servers
+        assert await page.tab.evaluate("seen.iceServers") == ice_servers(used)
 
 
 async def test_ice_servers_that_are_none_fail_the_call_and_not_the_page(browser: Browser, site: Site) -> None:

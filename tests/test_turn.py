@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,6 +111,16 @@ async def test_who_stays_calls_with_new_credentials_when_the_old_ones_have_ended
             await until(lambda: time.time() > joined + 6.1)
             await meets(a)
             await until(lambda: {user.rpartition(":")[2] for user in set(turn.allocations()) - first} == {"a", "b"})
+
+
+def test_the_configuration_that_is_shown_is_coturns() -> None:
+    """By the names of its options: what coturn does not know it passes over."""
+    page = (Path(__file__).parent.parent / "docs" / "turn.md").read_text()
+    (shown,) = re.findall(r"^```\n(realm=.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    told = subprocess.run(["turnserver", "--help"], capture_output=True, text=True, timeout=10)
+    keys = {line.partition("=")[0] for line in shown.splitlines() if line and not line.startswith("#")}
+    assert {"use-auth-secret", "static-auth-secret"} <= keys
+    assert not {key for key in keys if not re.search(rf"--{key}\b", told.stdout + told.stderr)}
 
 
 @asynccontextmanager

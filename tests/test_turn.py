@@ -124,9 +124,9 @@ def test_the_configuration_that_is_shown_is_coturns() -> None:
 
 
 @asynccontextmanager
-async def client(turn: Coturn, peer: str, ends: float) -> AsyncIterator[TurnClientUdpProtocol]:
+async def client(turn: Coturn, peer: str, ends: float, hush: str = HUSH) -> AsyncIterator[TurnClientUdpProtocol]:
     """The engine's TURN client with credentials that end at that time."""
-    (server,) = IceServers([turn.url], HUSH.encode(), 0).of(peer, ends)
+    (server,) = IceServers([turn.url], hush.encode(), 0).of(peer, ends)
     address = ("127.0.0.1", turn.port)
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: TurnClientUdpProtocol(address, server["username"], server["credential"], 600, 500),
@@ -142,6 +142,19 @@ async def test_credentials_that_have_ended_are_refused(turn: Coturn) -> None:
     async with client(turn, "late", time.time() - 10) as late:
         with pytest.raises(stun.TransactionFailed, match="401"):
             await late.connect()
+
+
+async def test_two_secrets_are_good_while_one_takes_the_others_place(tmp_path: Path) -> None:
+    south, soon = "south" * 8, time.time() + 60
+    async with coturn_with_secret(tmp_path, HUSH, f"--static-auth-secret={south}") as turn:
+        async with client(turn, "old", soon) as old, client(turn, "new", soon, south) as new:
+            await old.connect()
+            await new.connect()
+            async with client(turn, "none", soon, "east" * 8) as none:
+                with pytest.raises(stun.TransactionFailed, match="401"):
+                    await none.connect()
+            await old.delete()
+            await new.delete()
 
 
 async def test_a_call_outlives_its_credentials(turn: Coturn) -> None:

@@ -263,7 +263,7 @@ join_options = _together(
             multiple=True,
             metavar="URL",
             group=RELAY,
-            help="STUN or TURN server, repeatable: turn:user:pass@host:port?transport=tcp.  [default: none]",
+            help="STUN or TURN server, repeatable: turn:user:pass@host:port?transport=tcp.  [default: the relay's]",
         ),
         option("--relay-only", is_flag=True, group=RELAY, help="Media by way of the TURN server only."),
     ]

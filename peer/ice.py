@@ -15,6 +15,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -61,6 +62,23 @@ async def _resolve(host: str, port: int, family: socket.AddressFamily = socket.A
 
     threading.Thread(target=look_up, name=f"resolve-{host}", daemon=True).start()
     return await found
+
+
+class _TlsTo(ssl.SSLContext):
+    """Trusts whom the system trusts to be ``name``, whatever address the connection goes to: the engine knows but one
+    of the two, and would look the name up by itself."""
+
+    name: str
+
+    @classmethod
+    def named(cls, name: str) -> _TlsTo:
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificates and names
+        context.load_default_certs()
+        context.name = name
+        return context
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_hostname=self.name)
 
 
 def host_addresses() -> list[str]:
@@ -150,7 +168,8 @@ class Gathering:
     async def _ask_turn(self, server: IceServer) -> None:
         connection = self._connection
         try:
-            host = server.host if server.scheme == "turns" else await _resolve(server.host, server.port)
+            host = await _resolve(server.host, server.port)
+            tls: Any = _TlsTo.named(server.host) if server.scheme == "turns" else False  # passed on as it is
             candidate, protocol = await relayed_candidate(
                 component=1,
                 hide_related_address=self._relay_only,
@@ -158,7 +177,7 @@ class Gathering:
                 turn_server=(host, server.port),
                 turn_username=server.username,
                 turn_password=server.password,
-                turn_ssl=server.scheme == "turns",
+                turn_ssl=tls,
                 turn_transport=server.transport,
             )
         except Exception as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from peer.errors import CallFailed
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.coturn import coturn
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -74,6 +76,27 @@ async def test_a_stun_server_with_addresses_of_both_kinds_is_asked_by_ipv4(monke
         async with a.call("b", timeout=10):
             assert (await asyncio.wait_for(asked, 5))[:2] == b"\x00\x01"  # a binding request
     transport.close()
+
+
+@pytest.mark.parametrize("scheme", ["stun:", "turn:me:secret@", "turns:me:secret@"])
+async def test_names_are_not_looked_up_where_others_wait(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the default executor: a look-up may take as long as it likes, and the end of the process would wait."""
+    look_up = socket.getaddrinfo
+    threads: list[str] = []
+
+    def noted(host: str, *rest: Any, **named: Any) -> list[Any]:
+        if host != "server.test":
+            return look_up(host, *rest, **named)
+        threads.append(threading.current_thread().name)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    async with relay_url() as url:
+        async with Agent("a", server=url, ice_servers=[f"{scheme}server.test"]) as a, Agent("b", server=url):
+            await a.wait_for("b", timeout=5)
+            async with a.call("b", timeout=10):
+                await until(lambda: threads)
+    assert set(threads) == {"resolve-server.test"}
 
 
 @pytest.fixture

@@ -90,6 +90,24 @@ async def test_two_peers_meet_over_tls(tmp_path: Path, monkeypatch: pytest.Monke
         await turn.allocated("a", "b")
 
 
+@pytest.mark.parametrize(("host", "trusted"), [("127.0.0.1", True), ("localhost", False)])
+async def test_tls_to_who_is_not_trusted_by_that_name_is_no_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    """The certificate is localhost's."""
+    pem = certificate(tmp_path / "turn.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", pem if trusted else certificate(tmp_path / "other.pem"))
+    async with (
+        coturn_with_secret(tmp_path, HUSH, f"--cert={pem}", f"--pkey={pem}") as turn,
+        relay(tmp_path, f"turns:{host}:{turn.tls_port}") as url,
+        Agent("a", server=url, relay_only=True) as a,
+        Agent("b", server=url, relay_only=True),
+    ):
+        with pytest.raises(CallFailed, match="transport-failed"):
+            await meets(a)
+    assert not turn.allocations()
+
+
 async def test_a_turn_server_with_another_secret_lets_nobody_in(tmp_path: Path, turn: Coturn) -> None:
     async with relay(tmp_path, turn.url, hush="south" * 8) as url:
         async with Agent("a", server=url, relay_only=True) as a, Agent("b", server=url, relay_only=True):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from .auth import read_secret
 from .client import Client
 from .config import RelayConfig
+from .tally import Tally
 from .turn import SECRET, IceServers, Renewals
 
 _MOST: Final = 64  # clients a turn of the loop, about a millisecond; 10,000 take 4 s
@@ -24,16 +25,20 @@ class Handout:
     """Who was told of which ICE servers.
 
     Args:
+        tally: counts the credentials.
         tell: puts the servers on the wire to a client, in the place of those that it knew.
 
     Raises:
         ConfigError: a server, or the file with the secret, cannot be used.
     """
 
-    def __init__(self, config: RelayConfig, tell: Callable[[Client, tuple[Mapping[str, Any], ...]], None]) -> None:
+    def __init__(
+        self, config: RelayConfig, tally: Tally, tell: Callable[[Client, tuple[Mapping[str, Any], ...]], None]
+    ) -> None:
         self._file = config.turn_secret_file
         self._servers = IceServers(config.ice_servers, self._secret(), config.turn_lifetime)
         self._renewals: Renewals[Client] = Renewals(config.turn_lifetime / 2)
+        self._tally = tally
         self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
 
@@ -59,6 +64,7 @@ class Handout:
         """What ``client``, which joined as ``peer``, is told with its list; what follows, follows by itself."""
         if self._servers.ends:
             self._renewals.told(client, peer, asyncio.get_running_loop().time())
+            self._tally.credentials += 1
             self._arm()
         return self._servers.of(peer, time.time())
 
@@ -84,5 +90,6 @@ class Handout:
         self._timer = None
         now = time.time()
         for client, peer in self._renewals.due(asyncio.get_running_loop().time(), _MOST):
+            self._tally.credentials += 1
             self._tell(client, self._servers.of(peer, now))
         self._arm()

@@ -82,6 +82,7 @@ class Page(Collector):
             {str(k): v for k, v in tally.closed.items()},
         )
         yield CounterMetricFamily("relay_delivered", "Frames put into outboxes", tally.delivered)
+        yield CounterMetricFamily("relay_turn_credentials", "TURN credentials made", tally.credentials)
         yield CounterMetricFamily("relay_received_bytes", "Octets read from sockets", tally.octets_in)
         yield CounterMetricFamily("relay_sent_bytes", "Octets put into outboxes", tally.octets_out)
         high, tally.outbox_high = max(tally.outbox_high, now.outbox), 0

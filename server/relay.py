@@ -79,7 +79,7 @@ class Relay:
         if config.tls_key is not None and config.tls_cert is None:
             raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
-        self._ice = Handout(config, self._tell_ice)
+        self._ice = Handout(config, self.tally, self._tell_ice)
         self._pages = Pages.of_package()
         self._clients: set[Client] = set()
         self._touched: list[Outbox] = []

@@ -38,6 +38,7 @@ class Tally:
     __slots__ = (
         "accepted",
         "closed",
+        "credentials",
         "delivered",
         "join_seconds",
         "lag_seconds",
@@ -57,6 +58,8 @@ class Tally:
         """Frames that went nowhere, by the error code that was told."""
         self.closed: Counter[int] = Counter()
         """Connections that the relay closed, by close code."""
+        self.credentials = 0
+        """TURN credentials made, for joins and anew."""
         self.octets_in = 0
         """Read from sockets, all there is."""
         self.delivered = 0

@@ -77,7 +77,9 @@ async def test_who_stays_is_told_again_before_the_credentials_end(tmp_path: Path
         await peer.send({"type": "join", "peerId": "a"})
         first = checked((await peer.get())["iceServers"], "a")
         assert before + 1 <= first <= time.time() + 2
+        assert server.tally.credentials == 1
         ends = [first] + [await renewed(peer) for _ in range(3)]
+        assert server.tally.credentials >= 4
         assert ends == sorted(ends) and ends[-1] > first
 
 

@@ -35,6 +35,9 @@ BURST: Final = 16
 REPEATS: Final = 0.5
 """Packets that may be sent again for one that was sent: who asks for more does not mean to watch."""
 
+PADDING: Final = 0.1
+"""Seconds of padding at most that are sent at once, after a pause."""
+
 _CODECS: Final = {
     "vp8": "vp8",
     "h264": "h264",
@@ -89,6 +92,8 @@ class Sending:
         self._engine._send_keyframe = media.request_key_frame
         self._history: list[Kept | None] = [None] * HISTORY
         self._allowance = 0.0
+        self._padded_at = 0.0
+        self._size: tuple[int, int] | None = None
         self._sequence_number = random.getrandbits(15)  # in the lower half: SRTP's roll-over count starts at zero
         self._rtx_sequence_number = random.getrandbits(15)
         self._origin = random.getrandbits(32)
@@ -116,9 +121,15 @@ class Sending:
         self._engine._RTCRtpSender__rtp_started.set()
         try:
             profile = codec.parameters.get("profile-level-id")
-            self.media.start(_CODECS[codec.name.lower()], None if profile is None else str(profile))
+            self.media.start(
+                _CODECS[codec.name.lower()],
+                None if profile is None else str(profile),
+                can_probe=self._rtx_payload_type is not None,
+            )
             while True:
                 await self._send_frame(await self.media.get())
+                if padding := self.media.padding():
+                    await self._pad(padding)
         except (asyncio.CancelledError, ConnectionError, StopAsyncIteration):
             pass  # the connection is over, one way or another
         except Exception:
@@ -128,6 +139,9 @@ class Sending:
             self._engine._RTCRtpSender__rtp_exited.set()
 
     async def _send_frame(self, frame: OutgoingFrame) -> None:
+        if frame.size != self._size:  # another coding begins: it needs nothing of the one before
+            self._size = frame.size
+            self._history = [None] * HISTORY
         timestamp = (self._origin + frame.timestamp) & 0xFFFFFFFF
         count, ssrc = len(frame.payloads), self._engine._ssrc
         for begin in range(0, count, BURST):
@@ -175,11 +189,20 @@ class Sending:
     async def _retransmit(self, sequence_number: int) -> None:
         """Send a packet again that was reported lost, as RTX (RFC 4588) if that was negotiated."""
         kept = self._history[sequence_number % HISTORY]
-        if kept is None or kept[0] != sequence_number or self._allowance < 1:
+        if kept is None or kept[0] != sequence_number or not self.media.missed(sequence_number):
+            return
+        if self._allowance < 1:
             return
         self._allowance -= 1
         self.retransmitted += 1
-        _, timestamp, marker, payload = kept
+        try:
+            await self._send_again(kept)
+        except ConnectionError:
+            pass  # the engine's task that reads reports must live on
+
+    async def _send_again(self, kept: Kept) -> int:
+        """Returns the octets it took. Raises ``ConnectionError``."""
+        sequence_number, timestamp, marker, payload = kept
         payload_type, ssrc = self._payload_type, self._engine._ssrc
         if self._rtx_payload_type is not None:
             payload_type, ssrc = self._rtx_payload_type, self._engine._rtx_ssrc
@@ -188,11 +211,21 @@ class Sending:
             self._rtx_sequence_number = (sequence_number + 1) & 0xFFFF
         head = self._header.fixed(payload_type, marker, sequence_number, timestamp, ssrc)
         packet = head + self._header.extension(time.time()) + payload
-        try:
-            if (waiting := self._way()(packet)) is not None:
-                await waiting
-        except ConnectionError:
-            pass  # the engine's task that reads reports must live on
+        if (waiting := self._way()(packet)) is not None:
+            await waiting
+        return len(packet)
+
+    async def _pad(self, rate: int) -> None:
+        """Send packets once more that were sent already, ``rate`` bit/s of them, to see whether they get through. It
+        is what libwebrtc pads with: a receiver throws it away, and counts it into its estimate."""
+        now = time.monotonic()
+        due = rate / 8 * min(now - self._padded_at, PADDING)
+        self._padded_at = now
+        recent = (self._history[(self._sequence_number - back) % HISTORY] for back in range(1, BURST + 1))
+        for kept in recent:
+            if kept is None or due <= 0:
+                return
+            due -= await self._send_again(kept)
 
     async def _rtcp(self, packet: Any) -> None:
         await self._handle_rtcp(packet)

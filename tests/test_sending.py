@@ -16,7 +16,14 @@ from aiortc.rtp import RtcpPsfbPacket, RtpPacket
 
 from peer import engine
 from peer.media.fanout import Fanout
-from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, VIDEO_TIME_BASE, media_time
+from peer.media.frames import (
+    AUDIO_FRAME_SAMPLES,
+    AUDIO_RATE,
+    AUDIO_TIME_BASE,
+    VIDEO_TIME_BASE,
+    OutgoingFrame,
+    media_time,
+)
 from peer.media.pattern import Pattern, read_pattern
 from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.sending import Sending
@@ -190,6 +197,39 @@ async def test_who_asks_for_everything_again_and_again_gets_half_as_much_as_was_
             await made.sending._retransmit(number)
         assert 0 < made.sending.retransmitted <= sent
         await made.sending._retransmit(made.sending._sequence_number + 5)  # never sent
+
+
+async def test_padding_is_packets_that_were_sent_already_and_the_engine_throws_them_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with wire() as made:
+        await made.see(3)
+        sender = cast(Any, made.sending.sender)
+        padding: list[int] = []
+        made.lose = lambda packet: packet.ssrc == sender._rtx_ssrc and padding.append(len(packet.payload)) is not None
+        monkeypatch.setattr(OutgoingVideo, "padding", lambda self: 400_000)
+        begun, began = made.sending.retransmitted, time.monotonic()
+        await made.until(lambda: len(padding) > 30)
+        assert sum(padding) * 8 <= 400_000 * (time.monotonic() - began + 0.1) + 2 * 1200 * 8
+        assert made.sending.retransmitted == begun, "nobody asked for it"
+        shown = [read_pattern(frame.to_ndarray(format="gray")) for frame in await made.see(10)]
+        assert None not in shown
+
+
+async def test_without_retransmission_by_the_standard_there_is_no_padding() -> None:
+    async with wire(rtx=False) as made:
+        await made.see(1)
+        assert isinstance(made.media, OutgoingVideo) and made.media._chooser is not None
+        assert not made.media._chooser._can_probe
+
+
+async def test_a_coding_of_another_size_leaves_nothing_to_be_sent_again() -> None:
+    async with wire() as made:
+        await made.see(2)
+        number = made.sending._sequence_number
+        assert made.sending._history[(number - 1) % 1024] is not None
+        await made.sending._send_frame(OutgoingFrame((b"\x10" + bytes(20),), 10_000_000, True, (160, 120)))
+        assert [kept[0] for kept in made.sending._history if kept is not None] == [number]
 
 
 async def test_packets_of_a_relayed_connection_go_the_engines_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from dataclasses import replace
 import av
 import pytest
 
-from peer.media.fanout import Fanout
+from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame, OutgoingFrame, media_time
 from peer.media.pattern import Pattern
-from peer.media.sending import outgoing
+from peer.media.sending import outgoing, rungs
 from peer.media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.media.sending.relay import PassthroughRelay
 from peer.media.sending.rungs import ladder
@@ -155,6 +155,88 @@ async def test_a_slow_viewer_moves_to_a_smaller_picture_and_the_other_keeps_its_
         assert (figures.width, figures.height) == changes[0].size and figures.rung > 0 == other.rung
         smallest = ladder(*SIZE, 30)[-1]
         assert changes[0].size in {(rung.width, rung.height) for rung in ladder(*SIZE, 30)[1:]}, smallest
+
+
+class Lane:
+    """A coding whose frames the test makes: how far two encoders are apart is up to it."""
+
+    def __init__(self) -> None:
+        self.frames: Fanout[OutgoingFrame] = Fanout()
+        self.asked = 0
+
+    def read(self) -> Reader[OutgoingFrame]:
+        return self.frames.read(60)
+
+    def request_key_frame(self) -> None:
+        self.asked += 1
+
+    def put(self, timestamp: int, *, key: bool = False) -> None:
+        self.frames.put(OutgoingFrame((bytes(1000),) * 30, timestamp, key, SIZE))
+
+
+@asynccontextmanager
+async def lanes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[OutgoingVideo, list[Lane]]]:
+    """A viewer on the first of four lanes, one a rung."""
+    made = [Lane() for _ in range(4)]
+    async with asyncio.TaskGroup() as tasks:
+        shared = SharedVideo(tasks, Fanout(), size=(1280, 720))
+        monkeypatch.setattr(shared, "coding", lambda codec, profile, rung: made[rung])
+        viewer = OutgoingVideo(shared)
+        viewer.open()
+        viewer.start("vp8", can_probe=True)
+        yield viewer, made
+        viewer.stop()
+
+
+async def test_a_coding_that_lags_behind_takes_over_with_its_first_key_frame(
+    often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a larger picture is always slower: it has no key frame that was not sent already, small."""
+    monkeypatch.setattr(rungs, "_DOWN_AFTER", 0.05)
+    async with lanes(monkeypatch) as (viewer, [whole, less, *_]):
+        whole.put(0, key=True)
+        sent = [await viewer.get()]
+        while viewer.figures().rung == 0:  # type: ignore[union-attr]
+            viewer.report(0.5, 0.02)
+            whole.put(sent[-1].timestamp + 3000)
+            sent.append(await viewer.get())
+            await asyncio.sleep(0)
+        late = sent[-1].timestamp - 3000
+        less.put(late, key=True)
+        for behind in (1, 2, 3):
+            less.put(late + behind * 3000)
+        whole.put(sent[-1].timestamp + 3000)
+        sent += [await viewer.get() for _ in range(4)]
+        assert [frame.key for frame in sent[-4:]] == [True, False, False, False]
+        assert all(one.timestamp < other.timestamp for one, other in itertools.pairwise(sent))
+        assert sent[-1].timestamp == late + 3 * 3000, "it has caught up"
+        assert less.asked == 0
+
+
+async def test_who_gets_hardly_anything_is_sent_no_more_of_it(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "_DOWN_AFTER", 0.0)
+    async with lanes(monkeypatch) as (viewer, [whole, *_, least]):
+        whole.put(0, key=True)
+        await viewer.get()
+        waiting = asyncio.ensure_future(viewer.get())
+        async with asyncio.timeout(10):
+            for n in itertools.count(1):
+                viewer.estimate(10_000)
+                viewer.report(0.5, 0.02)
+                whole.put(n * 3000)
+                await asyncio.wait([waiting], timeout=0.01)
+                if viewer.figures().rung == 3:  # type: ignore[union-attr]
+                    break
+                if waiting.done():
+                    waiting = asyncio.ensure_future(viewer.get())
+        assert not viewer.missed(7), "what is lost of it stays so"
+        viewer.request_key_frame()
+        assert (whole.asked, least.asked) == (0, 1)
+        least.put(n * 3000, key=True)
+        while not (frame := await waiting).key:
+            waiting = asyncio.ensure_future(viewer.get())
+        assert frame.timestamp >= n * 3000
+        assert viewer.missed(8)
 
 
 async def test_nobody_on_a_rung_means_no_encoding_of_it(often: None) -> None:

@@ -48,13 +48,13 @@ Link = Callable[[float, int], tuple[int | None, float, float]]
 """Seconds and bit/s sent to the viewer's estimate, loss and round trip."""
 
 
-def climb(link: Link, seconds: int, bitrates: tuple[int, ...] = BITRATES) -> list[int]:
+def climb(link: Link, seconds: int, bitrates: tuple[int, ...] = BITRATES, *, can_probe: bool = True) -> list[int]:
     """The rung at each half second."""
-    chooser = Chooser(bitrates, 0.0)
+    chooser = Chooser(bitrates, 0.0, can_probe=can_probe)
     rungs = []
     for half in range(seconds * 2):
         now, sent = half / 2, bitrates[chooser.rung]
-        estimate, loss, rtt = link(now, sent)
+        estimate, loss, rtt = link(now, sent + chooser.probe(now))
         if estimate is not None:
             chooser.estimate(estimate, now)
         chooser.report(loss, rtt, now)
@@ -77,26 +77,103 @@ def test_a_wide_link_keeps_the_whole_picture() -> None:
     assert set(climb(pipe(10_000_000), 600)) == {0}
 
 
+def slow_estimate(link: Link) -> Link:
+    """As a receiver's estimate is: it falls at once, and rises by 8 % a second (draft-ietf-rmcat-gcc 5.5)."""
+    last = [0.0, 1e9]
+
+    def slowed(now: float, sent: int) -> tuple[int | None, float, float]:
+        estimate, loss, rtt = link(now, sent)
+        assert estimate is not None
+        last[:] = now, min(estimate, last[1] * 1.08 ** (now - last[0]))
+        return int(last[1]), loss, rtt
+
+    return slowed
+
+
 @pytest.mark.parametrize("queue", [0.0, 1.5])
-def test_a_link_of_300_kbits_gets_the_smallest_within_seconds_and_mostly_keeps_it(queue: float) -> None:
+def test_a_link_of_300_kbits_gets_the_smallest_within_seconds_and_keeps_it(queue: float) -> None:
     rungs = climb(pipe(300_000, queue=queue), 600)
     assert rungs.index(3) <= 2 * 6
+    assert set(rungs[2 * 6 :]) == {3}, "it is the probes that fail"
+
+
+def test_who_cannot_be_probed_is_tried_on_the_next_rung_now_and_then() -> None:
+    rungs = climb(pipe(300_000), 600, can_probe=False)
     settled = rungs[20:]
     assert settled.count(3) / len(settled) > 0.95
     assert set(settled) == {2, 3}, "it is tried again, one step at a time"
 
 
 def test_the_first_step_down_is_as_large_as_the_estimate_says() -> None:
-    rungs = climb(pipe(1_000_000), 5)
+    rungs = climb(pipe(1_500_000), 5)
     assert sorted(set(rungs)) == [0, 2]
 
 
-def test_a_link_that_widens_is_used_again() -> None:
+@pytest.mark.parametrize("can_probe", [True, False])
+def test_a_link_that_widens_is_used_again(can_probe: bool) -> None:
     def link(now: float, sent: int) -> tuple[int | None, float, float]:
         return pipe(300_000 if now < 30 else 10_000_000)(now, sent)
 
-    rungs = climb(link, 120)
-    assert rungs[59] >= 2 and rungs[-1] == 0
+    rungs = climb(slow_estimate(link), 120, can_probe=can_probe)
+    assert rungs[59] == 3 and rungs[-1] == 0
+
+
+def test_a_probe_grows_to_the_next_rung_and_ends_when_the_estimate_falls() -> None:
+    chooser = Chooser(BITRATES, 0.0)
+    now = 2.0
+    chooser.estimate(255_000, now)
+    assert chooser.look(2_764_800, now, missed=0.5) == 3
+    while not chooser.probe(now) and now < 20:
+        now += 0.5
+        chooser.estimate(255_000, now)
+        chooser.report(0.0, 0.02, now)
+        chooser.look(153_000, now)
+    rates = [chooser.probe(now + later) for later in (0.0, 0.5, 1.0, 1.5, 2.5)]
+    assert rates == sorted(rates) and rates[-1] == BITRATES[2] - BITRATES[3]
+    chooser.estimate(255_000, now + 1.0)
+    assert chooser.probe(now + 1.0), "as it was"
+    chooser.estimate(210_000, now + 1.1)
+    assert not chooser.probe(now + 1.1)
+    assert chooser.look(153_000, now + 1.1) == 3
+
+
+def test_who_gets_hardly_anything_goes_to_the_last_rung_at_once() -> None:
+    """Its estimate is still falling: half of it counts what came before."""
+    chooser = Chooser(BITRATES, 0.0)
+    chooser.estimate(1_000_000, 10.2)
+    assert chooser.look(2_764_800, 10.5, missed=0.8) == 3
+    assert chooser.choked
+
+
+def test_who_gets_the_better_part_goes_down_by_its_estimate_and_not_at_once() -> None:
+    chooser = Chooser(BITRATES, 0.0)
+    rungs = []
+    for half in range(21, 25):
+        chooser.estimate(1_500_000, half / 2)
+        rungs.append(chooser.look(2_764_800, half / 2, missed=0.3))
+    assert rungs == [0, 0, 1, 1]
+    assert not chooser.choked
+
+
+def test_reports_of_what_was_before_a_step_do_not_lead_to_the_next_one() -> None:
+    chooser = Chooser(BITRATES, 0.0)
+    for half in range(21, 24):
+        chooser.estimate(1_500_000, half / 2)
+        chooser.report(0.3, 0.02, half / 2)
+        chooser.look(2_764_800, half / 2)
+    assert chooser.rung == 1
+    chooser.report(0.3, 0.3, 11.9)
+    chooser.estimate(500_000, 11.9)
+    assert chooser.look(1_555_200, 12.0, missed=0.3) == 1
+
+
+def test_an_estimate_from_better_times_brings_the_next_probe_sooner() -> None:
+    def link(now: float, sent: int) -> tuple[int | None, float, float]:
+        return (200_000, 0.8, 0.02) if 5 <= now < 6 else (5_000_000, 0.0, 0.02)
+
+    rungs = climb(link, 30)
+    assert rungs[2 * 6] == 3
+    assert rungs.index(0, 2 * 6) <= 2 * (6 + 3 + 3 * 4.5)
 
 
 def test_an_estimate_alone_moves_nobody() -> None:
@@ -116,7 +193,7 @@ def test_a_receiver_without_estimates_is_moved_by_heavy_loss() -> None:
 
 
 def test_trials_that_fail_come_further_apart() -> None:
-    rungs = climb(pipe(300_000), 900)
+    rungs = climb(pipe(300_000), 900, can_probe=False)
     trials = [at / 2 for at, (one, two) in enumerate(itertools.pairwise(rungs)) if two < one]
     apart = [after - before for before, after in itertools.pairwise(trials)]
     assert apart == sorted(apart) and apart[0] > 15 and apart[-1] > 150

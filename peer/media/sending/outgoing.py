@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import av
@@ -27,6 +27,13 @@ from .sound import AudioEncoding
 
 LOOK: Final = 0.5
 """Seconds between two looks at what a viewer has room for."""
+
+LAG: Final = 45_000
+"""Half a second in 1/90000 s. The encoder of a larger picture takes longer: its key frame is of a picture that was
+sent already, small. It goes out a tick after what was sent last, and so does what follows, until it has caught up."""
+
+_FEW: Final = 20
+"""Packets from which a part of them says something."""
 
 FPS: Final = 30.0
 """Pictures a second that bitrates are reckoned with when nobody said another figure."""
@@ -193,7 +200,7 @@ class OutgoingAudio:
             self._held = True
             self._shared.hold()
 
-    def start(self, codec: str, profile_level_id: str | None = None) -> None:
+    def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
         """``codec`` was negotiated (FFmpeg's name)."""
         self._reader = self._shared.encoding(codec).read()
 
@@ -224,6 +231,14 @@ class OutgoingAudio:
     def report(self, loss: float, rtt: float | None) -> None:
         """As for estimates."""
 
+    def missed(self, number: int) -> bool:
+        """It may have it again."""
+        return True
+
+    def padding(self) -> int:
+        """Nothing is tried with sound."""
+        return 0
+
 
 class OutgoingVideo:
     """The pictures that one call sends. Not reusable."""
@@ -241,6 +256,8 @@ class OutgoingVideo:
         self._chooser: Chooser | None = None
         self._looked = 0.0
         self._looked_octets = 0
+        self._packets = 0
+        self._missed: set[int] = set()
         self._whole = False
         self._lost = 0
         self._last: OutgoingFrame | None = None
@@ -257,11 +274,11 @@ class OutgoingVideo:
             self._held = True
             self._shared.hold()
 
-    def start(self, codec: str, profile_level_id: str | None = None) -> None:
-        """``codec`` was negotiated (FFmpeg's name), with that profile of H.264."""
+    def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
+        """``codec`` was negotiated (FFmpeg's name), with that profile of H.264. ``can_probe``: as for ``Chooser``."""
         now = asyncio.get_running_loop().time()
         self._codec, self._profile = codec, profile_level_id
-        self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now)
+        self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
         self._looked = now
         self._current = self._shared.coding(codec, profile_level_id, 0)
         self._reader = self._current.read()
@@ -284,9 +301,12 @@ class OutgoingVideo:
                 pass
             frame = self._changed_over() or frame
             if frame is not None and self._fits(frame):
+                if self._last is not None and frame.timestamp <= self._last.timestamp:
+                    frame = replace(frame, timestamp=self._last.timestamp + 1)
                 self._last = frame
                 self._frames += 1
                 self._octets += frame.octets
+                self._packets += len(frame.payloads)
                 return frame
 
     def stop(self) -> None:
@@ -322,8 +342,9 @@ class OutgoingVideo:
 
     def request_key_frame(self) -> None:
         """It lost a picture."""
-        if self._current is not None:
-            self._current.request_key_frame()
+        coding = self._coming[0] if self._coming is not None else self._current
+        if coding is not None:
+            coding.request_key_frame()
 
     def estimate(self, bitrate: int) -> None:
         """What it believes to have room for, in bit/s (REMB)."""
@@ -335,6 +356,16 @@ class OutgoingVideo:
         if self._chooser is not None:
             self._chooser.report(loss, rtt, asyncio.get_running_loop().time())
 
+    def missed(self, number: int) -> bool:
+        """It asked again for the packet of this number. Whether it should have it: not while what it was sent was
+        far too much, and what fits is on its way."""
+        self._missed.add(number)
+        return not self._choked
+
+    def padding(self) -> int:
+        """Bit/s that it is to get beside the pictures, for a moment: of packets that it has, to see what fits."""
+        return 0 if self._chooser is None else self._chooser.probe(asyncio.get_running_loop().time())
+
     # --- which coding ---
 
     def _look(self) -> None:
@@ -344,9 +375,11 @@ class OutgoingVideo:
         if now - self._looked < LOOK:
             return
         sent = round((self._octets - self._looked_octets) * 8 / (now - self._looked))
-        self._looked, self._looked_octets = now, self._octets
+        missed = min(1.0, len(self._missed) / max(self._packets, _FEW))
+        self._looked, self._looked_octets, self._packets = now, self._octets, 0
+        self._missed.clear()
         self._chooser.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
-        wanted = self._shared.coding(self._codec, self._profile, self._chooser.look(sent, now))
+        wanted = self._shared.coding(self._codec, self._profile, self._chooser.look(sent, now, missed))
         if wanted is (self._coming[0] if self._coming is not None else self._current):
             return
         if self._coming is not None:
@@ -363,9 +396,6 @@ class OutgoingVideo:
         while (frame := reader.get_nowait()) is not None:
             if not frame.key:
                 continue
-            if self._last is not None and frame.timestamp <= self._last.timestamp:
-                coding.request_key_frame()  # of a picture that was sent already
-                continue
             assert self._reader is not None
             self._reader.close()
             self._current, self._reader, self._coming = coding, reader, None
@@ -373,16 +403,25 @@ class OutgoingVideo:
             return frame
         return None
 
+    @property
+    def _choked(self) -> bool:
+        """Whether more of what is sent would only keep away what comes in its place."""
+        return self._coming is not None and self._chooser is not None and self._chooser.choked
+
     def _fits(self, frame: OutgoingFrame) -> bool:
-        """Whether ``frame`` can be sent: nothing that it refers to is missing, and time does not run back."""
+        """Whether ``frame`` can be sent: nothing that it refers to is missing, and time does not run back, but for
+        what another encoder may lie behind."""
         assert self._reader is not None
+        if self._choked:
+            self._skipped += 1
+            return False
         if self._reader.dropped > self._lost:
             self._lost, self._whole = self._reader.dropped, False
         if frame.key:
             self._whole = True
         elif not self._whole:
             self.request_key_frame()
-        if self._whole and (self._last is None or frame.timestamp > self._last.timestamp):
+        if self._whole and (self._last is None or frame.timestamp > self._last.timestamp - LAG):
             return True
         self._skipped += 1
         return False

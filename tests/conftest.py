@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
 
     items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that runs in this process configures logging, for those that come after it too."""
+    known = {name: logging.getLogger(name) for name in (None, "peer", "server")}
+    levels = {name: logger.level for name, logger in known.items()}
+    handlers = known[None].handlers[:]
+    yield
+    for name, logger in known.items():
+        logger.setLevel(levels[name])
+    known[None].handlers[:] = handlers
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -159,21 +159,21 @@ async def test_a_flood_delays_the_others_only_a_little() -> None:
         await sink.end()
 
 
-@pytest.mark.parametrize(
-    "octets",
-    [
-        b"\x81\x05hello",  # not masked
-        b"\x83\x80\0\0\0\0",  # an opcode there is not
-        b"\xf1\x80\0\0\0\0",  # reserved bits
-        b"\x80\x80\0\0\0\0",  # the end of nothing
-        b"\x09\x80\0\0\0\0",  # a ping in fragments
-        b"\x89\xfe\x00\xff\0\0\0\0",  # a long ping
-        b"\x88\x81\0\0\0\0x",  # half a close code
-        b"\x88\x82\0\0\0\0\x03\xed",  # a close code that nobody may send
-        frame(1, b"a", fin=False) + frame(1, b"b"),
-        bytes(40),
-    ],
-)
+BREAKING = {
+    "not masked": b"\x81\x05hello",
+    "an opcode there is not": b"\x83\x80\0\0\0\0",
+    "reserved bits": b"\xf1\x80\0\0\0\0",
+    "the end of nothing": b"\x80\x80\0\0\0\0",
+    "a ping in fragments": b"\x09\x80\0\0\0\0",
+    "a long ping": b"\x89\xfe\x00\xff\0\0\0\0",
+    "half a close code": b"\x88\x81\0\0\0\0x",
+    "a close code that nobody may send": b"\x88\x82\0\0\0\0\x03\xed",
+    "a message within another": frame(1, b"a", fin=False) + frame(1, b"b"),
+    "nothing but zeros": bytes(40),
+}
+
+
+@pytest.mark.parametrize("octets", BREAKING.values(), ids=BREAKING)
 async def test_what_breaks_rfc_6455_ends_that_connection_only(octets: bytes) -> None:
     async with relay() as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "attacker")

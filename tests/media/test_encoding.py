@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import av
+import numpy as np
 import pytest
 from aiortc.codecs.h264 import h264_depayload
 from aiortc.codecs.vpx import vp8_depayload
@@ -14,6 +15,7 @@ from aiortc.codecs.vpx import vp8_depayload
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
 from peer.media.pattern import Pattern, read_pattern
+from peer.media.picture import stamp
 from peer.media.sending import encoding
 from peer.media.sending.encoder import VideoEncoder
 from peer.media.sending.encoding import VideoEncoding
@@ -273,3 +275,21 @@ async def test_the_first_reader_opens_and_the_last_one_closes_the_source() -> No
         again = Viewer(made.read())
         await again.see()
         assert again.frames[0].key
+
+
+async def test_a_source_with_more_pictures_than_was_thought_gets_no_more_bitrate() -> None:
+    source: Fanout[av.VideoFrame] = Fanout()
+    rough = np.random.default_rng(1).integers(0, 255, (22, 40), np.uint8).repeat(8, 0).repeat(8, 1)
+    begin = media_time()
+    async with encoder(source, "h264", lambda width, height: Rung(width, height, 30, 200_000)) as made:
+        reader, octets = made.read(), 0
+        for number in range(300):
+            image = np.ascontiguousarray(np.roll(rough, number * 7, axis=1))
+            frame = av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p")
+            source.put(stamp(frame, begin + number / 60))
+            async with asyncio.timeout(10):
+                coded = await reader.get()
+            if number >= 180:
+                octets += coded.octets
+        assert 100_000 < octets * 8 / 2 < 240_000
+        reader.close()

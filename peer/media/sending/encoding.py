@@ -27,6 +27,7 @@ from ..fanout import Fanout, Reader
 from ..frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
 from ..sources.wish import Thinner
 from .encoder import Coded, VideoEncoder
+from .pace import Pace
 from .payload import payloads
 from .rungs import Rung
 
@@ -85,6 +86,7 @@ class VideoEncoding:
         self._rung = rung
         self._newest = newest
         self._hardware = hardware
+        self._pace = Pace()
         self._frames: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
         self._reader: Reader[av.VideoFrame] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -128,7 +130,7 @@ class VideoEncoding:
         self._task.cancel()
 
     async def _run(self, reader: Reader[av.VideoFrame]) -> None:
-        loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung, self._hardware)
+        loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung, self._hardware, self._pace)
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
         fresh, patience = self._newest(), FIRST_PICTURE
         try:
@@ -143,7 +145,7 @@ class VideoEncoding:
                 except Exception as exc:  # the encoder's, or a bug: it must not end the calls
                     log.warning("the %s encoder failed (%r); it is made anew", self._codec, exc)
                     log.debug("the encoder's trace", exc_info=True)
-                    coder = _Coder(self._codec, self._rung, self._hardware)
+                    coder = _Coder(self._codec, self._rung, self._hardware, self._pace)
                     await asyncio.sleep(RETRY)
                     continue
                 finally:
@@ -198,15 +200,17 @@ class VideoEncoding:
 
 
 class _Coder:
-    """What the encoding's thread has: the encoder, made anew for another size, and a scaler."""
+    """What the encoding's thread has: the encoder, made anew for another size or rate, and a scaler."""
 
-    def __init__(self, codec: str, rung: Callable[[int, int], Rung], hardware: bool) -> None:
+    def __init__(self, codec: str, rung: Callable[[int, int], Rung], hardware: bool, pace: Pace) -> None:
         self._codec = codec
         self._choose = rung
+        self._pace = pace
         self._hardware = hardware
         self._reformatter = VideoReformatter()
         self._encoder: VideoEncoder | None = None
         self._rung: Rung | None = None
+        self._fps = 0.0
         self._thinner: tuple[float, Thinner] | None = None
 
     def takes(self, frame: av.VideoFrame) -> bool:
@@ -222,9 +226,10 @@ class _Coder:
         """In the thread. ``frame`` is everybody's: what is written to is made of it."""
         rung = self._choose(frame.width, frame.height)
         size = (rung.width, rung.height)
-        if self._encoder is None or rung != self._rung:
-            self._encoder = VideoEncoder(self._codec, *size, rung.fps, rung.bitrate, hardware=self._hardware)
-            self._rung = rung
+        fps = self._pace.count(float(pts * VIDEO_TIME_BASE), rung.fps) if self._codec == "h264" else rung.fps
+        if self._encoder is None or (rung, fps) != (self._rung, self._fps):
+            self._encoder = VideoEncoder(self._codec, *size, fps, rung.bitrate, hardware=self._hardware)
+            self._rung, self._fps = rung, fps
         if (frame.width, frame.height) != size:
             frame = self._reformatter.reformat(frame, *size, "yuv420p", threads=1)
             frame.pts, frame.time_base = pts, VIDEO_TIME_BASE

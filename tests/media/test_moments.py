@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 
 from peer.media.frames import media_time
+from peer.media.sources import moments
 from peer.media.sources.moments import LiveClock, from_age, from_monotonic, from_wall
 
 
@@ -45,3 +47,31 @@ def test_a_stream_that_starts_anew_is_now() -> None:
     clock.moment(5000.0)
     assert clock.moment(0.0) == pytest.approx(media_time(), abs=0.02)
     assert clock.moment(None) == pytest.approx(media_time(), abs=0.02)
+
+
+@pytest.mark.parametrize("drift", [-100e-6, 100e-6])
+def test_a_stream_whose_clock_runs_off_is_followed(drift: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(moments, "media_time", lambda: now[0])
+    clock, late = LiveClock(), random.Random(1)
+    before = 0.0
+    for n in range(2 * 3600 * 10):
+        captured = n / 10
+        now[0] = captured + 0.03 + late.random() * 0.05
+        moment = clock.moment(captured * (1 + drift))
+        assert before <= moment <= now[0]
+        assert captured - 0.01 < moment < captured + 0.09
+        before = moment
+
+
+def test_a_stream_that_comes_late_for_a_moment_keeps_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(moments, "media_time", lambda: now[0])
+    clock = LiveClock()
+    for n in range(6000):
+        captured = n / 10
+        now[0] = captured + (0.8 if n % 300 < 40 else 0.02)
+        if n >= 200:
+            assert clock.moment(captured) == pytest.approx(captured + 0.02)
+        elif n >= 50:
+            clock.moment(captured)

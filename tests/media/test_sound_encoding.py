@@ -87,6 +87,60 @@ async def test_a_source_with_an_unexpected_latency_is_heard_all_the_same() -> No
     assert loud > 10
 
 
+class Clock:
+    """Sound of a source on a clock of its own: 20 ms a step, and what is sent meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sound_encoding, "media_time", lambda: self.now)
+        self.now = 1000.0
+        self.source: Fanout[av.AudioFrame] = Fanout()
+        self.stream = Continuous(self.source.read(100))
+        self.ahead: list[float] = []
+        """Seconds by which sound, with its end, was stamped later than the time at which it was sent."""
+
+    async def run(self, seconds: float, age: float | None) -> None:
+        """Sound comes ``age`` seconds after it was spoken; ``None``: it does not come."""
+        for _ in range(round(seconds * 50)):
+            self.now += 0.02
+            if age is not None:
+                self.put(self.now - age)
+            await self.send()
+
+    def put(self, spoken: float) -> None:
+        self.source.put(sound(round(spoken * 50) * 960 - 960))
+
+    async def send(self) -> None:
+        try:
+            async with asyncio.timeout(0.03):
+                self.ahead.append(((await self.stream.get()).pts or 0) / AUDIO_RATE + 0.02 - self.now)
+        except TimeoutError:
+            pass
+
+
+async def test_sound_that_was_held_up_and_comes_in_one_rush_leaves_the_rest_in_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    await clock.run(1, age=0.0)
+    held_up = clock.now
+    await clock.run(0.8, age=None)
+    for n in range(40):
+        clock.put(held_up + 0.02 * n)
+    await clock.run(1, age=0.0)
+    assert max(clock.ahead) < 0.03
+    assert -0.1 < clock.ahead[-1]
+
+
+async def test_sound_that_comes_early_again_is_in_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    await clock.run(1, age=0.0)
+    await clock.run(2, age=0.6)
+    await clock.run(2, age=0.0)
+    assert clock.ahead[-1] > 0.3
+    await clock.run(9, age=0.0)
+    assert clock.ahead[-1] == pytest.approx(0, abs=0.06)
+
+
 async def test_after_a_long_stall_silence_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = _continuous(Fanout())
     first = await stream.get()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -24,6 +25,12 @@ log = logging.getLogger(__name__)
 SILENCE_AFTER: Final = 0.1
 """Seconds of sound that may be late before silence fills the gap: captured sound comes in pieces."""
 
+LATE_FOR: Final = 0.2
+"""Seconds for which all sound must be late before its time is moved: what was held up comes in one rush."""
+
+SETTLE: Final = 5.0
+"""Seconds for which all sound must come early before its time is moved back, nearer to that of the pictures."""
+
 QUEUE: Final = 10
 """Sound frames that wait for a busy encoder or sender, 200 ms; older ones are dropped."""
 
@@ -36,6 +43,8 @@ class Continuous:
         self._next_pts: int | None = None
         self._lag = 0
         self._late = 0
+        self._late_since = self._watched_since = 0.0
+        self._spare = math.inf
 
     async def get(self) -> av.AudioFrame:
         """The next 20 ms of sound."""
@@ -67,19 +76,35 @@ class Continuous:
     def _moment(self, frame: av.AudioFrame) -> int | None:
         """The pts at which ``frame`` is sent, or ``None``: it is late, silence was sent for it, it is dropped.
 
-        A source that stays late has a latency that we did not expect: from then on all its sound moves by that much.
+        A source that stays late has a latency that we did not expect: from then on all its sound moves by that much,
+        until it comes earlier again.
         """
+        now = media_time()
+        self._settle((frame.pts or 0) + self._lag, now)
         pts = (frame.pts or 0) + self._lag
         if self._next_pts is None:
             return pts
         if pts > self._next_pts - AUDIO_FRAME_SAMPLES:
             self._late = 0
             return max(pts, self._next_pts)
+        if self._next_pts > now * AUDIO_RATE:
+            return None  # its time was moved back, and what was sent is ahead
+        if self._late == 0:
+            self._late_since = now
         self._late += 1
-        if self._late <= QUEUE:
+        if self._late <= QUEUE or now - self._late_since < LATE_FOR:
             return None
         self._lag += self._next_pts - pts
+        self._watched_since, self._spare = now, math.inf
         return self._next_pts
+
+    def _settle(self, pts: int, now: float) -> None:
+        """Take back what is too much of ``_lag``: with it, even the slowest frame came with time to spare."""
+        self._spare = min(self._spare, (pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + SILENCE_AFTER - now)
+        if now - self._watched_since >= SETTLE:
+            if self._spare > SILENCE_AFTER:  # it was to be heard before it was spoken
+                self._lag = max(0, self._lag - round((self._spare - SILENCE_AFTER / 2) * AUDIO_RATE))
+            self._watched_since, self._spare = now, math.inf
 
     def _silence(self) -> av.AudioFrame:
         oldest = round((media_time() - SILENCE_AFTER) * AUDIO_RATE) - AUDIO_FRAME_SAMPLES

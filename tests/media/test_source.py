@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from peer.errors import MediaError
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.pattern import Pattern, read_pattern
-from peer.media.sources import devices, input
+from peer.media.sources import capture, devices, input
 from peer.media.sources.input import Input, Source, SourceBack, SourceLost
-from peer.media.sources.mailbox import Media
+from peer.media.sources.mailbox import Captured, Media
+from peer.media.sources.passthrough import Facts, Fitness
 from peer.media.sources.source import LocalMedia, open_sources
 from peer.media.sources.spec import parse_audio, parse_video
 from tests.media.clips import write_clip, write_h264
@@ -270,6 +272,29 @@ async def test_readers_live_through_an_unplugged_device_and_failures_tell() -> N
         while reader.get_nowait():
             pass
         await asyncio.wait_for(reader.get(), DEADLINE)
+    await source.close()
+
+
+async def test_h264_of_a_camera_that_was_opened_again_begins_with_a_key_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay has the pictures from before, and would send those that refer to others after them."""
+    monkeypatch.setattr(capture, "_BACKOFF", (0.01, 0.04))
+    opened = []
+
+    def read(stop: threading.Event) -> Generator[Captured, None, None]:
+        opened.append(stop)
+        yield Facts("h264")
+        for number in range(8):
+            yield EncodedFrame("video", "h264", b"", number, 90_000, number in (0, 5), time.monotonic(), None)
+        if len(opened) > 1:
+            stop.wait(DEADLINE)
+
+    source = Source(Input(name="cam", read=read, video=True, audio=False, fitness=Fitness()), linger=60)
+    assert source.encoded is not None
+    with source.encoded.read(100) as reader:
+        seen = [(await asyncio.wait_for(reader.get(), DEADLINE)).timestamp for _ in range(11)]
+    assert seen == [*range(8), 5, 6, 7]
     await source.close()
 
 

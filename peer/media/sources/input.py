@@ -83,6 +83,8 @@ class Source:
         self._linger = linger
         self._leaving: asyncio.TimerHandle | None = None
         self._first: asyncio.Future[MediaError | None] | None = None
+        self._headless = True
+        """Whether no key frame came yet of what was opened last."""
         self._closed = False
         self._capture = Capture(
             input.name,
@@ -184,13 +186,16 @@ class Source:
         self._settle(None)
 
     def _learn(self, facts: Facts) -> None:
+        self._headless = True
         if self.fitness is not None:
             self.fitness.learn(facts)
 
     def _pass_on(self, frame: EncodedFrame) -> None:
         if self.fitness is not None and self.encoded is not None:
             self.fitness.observe(frame)
-            self.encoded.put(frame)
+            self._headless = self._headless and not frame.key
+            if not self._headless:  # else it refers to pictures that nobody has
+                self.encoded.put(frame)
 
     def _report(self, error: MediaError | None) -> None:
         self._settle(error)

@@ -1,4 +1,5 @@
-"""RTP headers of one outgoing stream (RFC 3550 5.1), its extensions in the one-byte form (RFC 8285 4.2). PURE."""
+"""RTP headers of one outgoing stream (RFC 3550 5.1), its extensions in the one-byte form (RFC 8285 4.2), or in the
+two-byte form (4.3) where their numbers or lengths need it. PURE."""
 
 from __future__ import annotations
 
@@ -12,21 +13,33 @@ NTP_EPOCH: Final = 2_208_988_800
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
+_ONE_OCTET, _TWO_OCTETS = 0xBEDE, 0x1000
+
 
 class Header:
-    """``extensions``: negotiated ids (1 to 14) by URI; ``mid`` of the media section (RFC 9143)."""
+    """``extensions``: negotiated ids by URI; ``mid`` of the media section (RFC 9143). Both are the remote's choice:
+    what no form has room for is left out."""
 
     def __init__(self, extensions: Mapping[str, int], mid: str) -> None:
-        fixed = b""
-        if MID in extensions and mid:
-            value = mid.encode()
-            fixed += bytes([extensions[MID] << 4 | len(value) - 1]) + value
-        self._timed = SEND_TIME in extensions
+        values = {MID: mid.encode(), SEND_TIME: bytes(3)}
+        taken = {
+            uri: (number, values[uri])
+            for uri, number in extensions.items()
+            if uri in values and 0 < number < 256 and 0 < len(values[uri]) < 256
+        }
+        narrow = all(number < 15 and len(value) <= 16 for number, value in taken.values())
+
+        def element(number: int, value: bytes) -> bytes:
+            return bytes([number << 4 | len(value) - 1] if narrow else [number, len(value)]) + value
+
+        fixed = element(*taken[MID]) if MID in taken else b""
+        self._timed = SEND_TIME in taken
         if self._timed:
-            fixed += bytes([extensions[SEND_TIME] << 4 | 2])
+            fixed += element(*taken[SEND_TIME])[:-3]
         length = len(fixed) + (3 if self._timed else 0)
         self._padding = bytes(-length % 4)
-        self._fixed = struct.pack("!HH", 0xBEDE, (length + 3) // 4) + fixed if length else b""
+        profile = _ONE_OCTET if narrow else _TWO_OCTETS
+        self._fixed = struct.pack("!HH", profile, (length + 3) // 4) + fixed if length else b""
         self._first = 0x90 if self._fixed else 0x80
 
     def extension(self, now: float) -> bytes:

@@ -22,8 +22,10 @@ def read(packet: bytes, extensions: dict[str, int]) -> RtpPacket:
     return RtpPacket.parse(packet, known)
 
 
-@pytest.mark.parametrize("mid", ["0", "12", "video", "a-mid-16-octets!"])
-@pytest.mark.parametrize("extensions", [{}, {MID: 1}, {SEND_TIME: 3}, {MID: 14, SEND_TIME: 3}])
+@pytest.mark.parametrize("mid", ["0", "12", "video", "a-mid-16-octets!", "one-of-17-octets!", "long" * 60])
+@pytest.mark.parametrize(
+    "extensions", [{}, {MID: 1}, {SEND_TIME: 3}, {MID: 14, SEND_TIME: 3}, {MID: 15, SEND_TIME: 3}, {SEND_TIME: 255}]
+)
 def test_what_is_written_is_read(mid: str, extensions: dict[str, int]) -> None:
     header = Header(extensions, mid)
     now, ntp = time.time(), current_ntp_time()
@@ -37,3 +39,13 @@ def test_what_is_written_is_read(mid: str, extensions: dict[str, int]) -> None:
         assert (((ntp >> 14) - told) & 0xFFFFFF) in range(-1000, 1000) or abs(((ntp >> 14) & 0xFFFFFF) - told) < 1000
     else:
         assert told is None
+
+
+@pytest.mark.parametrize(
+    ("mid", "extensions"), [("m" * 256, {MID: 1}), ("", {MID: 1}), ("0", {MID: 256}), ("0", {SEND_TIME: 0})]
+)
+def test_what_no_form_has_room_for_is_left_out(mid: str, extensions: dict[str, int]) -> None:
+    header = Header(extensions, mid)
+    packet = read(header.fixed(96, False, 1, 2, 3) + header.extension(1.0) + b"media", {MID: 1, SEND_TIME: 2})
+    assert packet.payload == b"media"
+    assert (packet.extensions.mid, packet.extensions.abs_send_time) == (None, None)

@@ -141,9 +141,11 @@ def ice_connection(connection: RTCPeerConnection) -> Any:
 
 
 class Liveness:
-    """Counts what arrives on the transport, media and ICE checks alike.
+    """Counts what arrives on the transport, media and ICE checks alike, and keeps from it what would break it.
 
     Hook: the engine notices a peer that vanished after 29 to 33 s; the counters tell within seconds.
+
+    Hook: whatever the engine raises over a report ends the transport.
     """
 
     def __init__(self, connection: RTCPeerConnection) -> None:
@@ -164,6 +166,16 @@ class Liveness:
                 data_received(data, component)
 
         ice.data_received = guard
+        dtls = cast(Any, self._dtls)
+        handle_rtcp = dtls._handle_rtcp_data
+
+        async def guard_rtcp(data: bytes) -> None:
+            try:
+                await handle_rtcp(data)
+            except Exception as exc:  # an estimate that says it is for more streams than it names, and its like
+                log.debug("< RTCP that cannot be read: %s", exc)
+
+        dtls._handle_rtcp_data = guard_rtcp
         self.closed_by_remote = False
         """Whether DTLS ended with the other side's close_notify (RFC 8446 6.1), and by nothing else."""
         self._dtls.on("statechange", self._dtls_changed)

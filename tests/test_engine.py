@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiortc import RTCSessionDescription
 from aiortc.codecs import CODECS
-from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
+from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES, RtcpPsfbPacket
 
 from peer import engine
 from tests.line import line
@@ -49,6 +49,18 @@ async def test_an_empty_datagram_from_a_stranger_ends_nothing() -> None:
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as stranger:
                 stranger.sendto(b"", address)
+        seen = live.datagrams
+        await made.until(lambda: live.datagrams > seen + 5)
+        assert made.near.connectionState == "connected"
+
+
+async def test_a_report_that_is_cut_short_ends_nothing() -> None:
+    """Without the hook: an estimate for five streams that names none ends the transport."""
+    async with line() as made:
+        live = engine.Liveness(made.near)
+        await made.until(lambda: made.firsts)
+        remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")
+        await cast(Any, made.sender.transport)._send_rtp(bytes(remb))
         seen = live.datagrams
         await made.until(lambda: live.datagrams > seen + 5)
         assert made.near.connectionState == "connected"

@@ -32,6 +32,9 @@ round trip."""
 BURST: Final = 16
 """Packets after which others have their turn: a key frame for 16 viewers would hold the event loop for 50 ms."""
 
+FULL_POLL: Final = 0.01
+"""Seconds between two looks whether the system takes packets again."""
+
 REPEATS: Final = 0.5
 """Packets that may be sent again for one that was sent: who asks for more does not mean to watch."""
 
@@ -127,6 +130,9 @@ class Sending:
                 can_probe=self._rtx_payload_type is not None,
             )
             while True:
+                if self._waiting():
+                    await asyncio.sleep(FULL_POLL)
+                    continue
                 await self._send_frame(await self.media.get())
                 if padding := self.media.padding():
                     await self._pad(padding)
@@ -137,6 +143,16 @@ class Sending:
         finally:
             self.media.stop()
             self._engine._RTCRtpSender__rtp_exited.set()
+
+    def _waiting(self) -> int:
+        """Octets that the system did not take yet: the network of this machine is slower than what we send.
+
+        asyncio keeps them, as many as there are. Where they wait for nothing but their turn they are late; what comes
+        next waits in ``media``, which drops the oldest.
+        """
+        pair = self._engine.transport.transport._connection._nominated.get(1)
+        size = getattr(pair and pair.protocol.transport, "get_write_buffer_size", None)  # a relay's has none
+        return size() if size is not None else 0
 
     async def _send_frame(self, frame: OutgoingFrame) -> None:
         if frame.size != self._size:  # another coding begins: it needs nothing of the one before

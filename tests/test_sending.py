@@ -256,6 +256,38 @@ class _NoSocket:
         self.sendto, self.close = transport.sendto, transport.close
 
 
+class _Full:
+    """A socket whose network stands still; it is asked how much waits for it."""
+
+    def __init__(self, transport: Any) -> None:
+        self.sendto, self.close, self.max_size = transport.sendto, transport.close, transport.max_size
+        self.waits = 1200
+        self.asked = 0
+
+    def get_write_buffer_size(self) -> int:
+        self.asked += 1
+        return self.waits
+
+
+async def test_a_network_that_stands_still_gets_nothing_more_and_then_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with wire() as made:
+        await made.see(3)
+        full = _Full(engine.ice_connection(made.far)._nominated[1].protocol.transport)
+        monkeypatch.setattr(engine.ice_connection(made.far)._nominated[1].protocol, "transport", full)
+        await made.until(lambda: full.asked > 5)
+        sent = made.sending._engine._RTCRtpSender__packet_count
+        drawn = made._number
+        await made.until(lambda: made._number > drawn + 70)
+        assert made.sending._engine._RTCRtpSender__packet_count <= sent + 16
+        full.waits = 0
+        number = 0
+        while number <= drawn + 70:
+            shown = read_pattern((await made.see(1))[0].to_ndarray(format="gray"))
+            number = shown.frame if shown is not None else number
+
+
 async def test_a_request_for_a_key_frame_is_met() -> None:
     async with wire() as made:
         await made.see(3)

@@ -26,6 +26,7 @@ from peer.media.frames import (
 )
 from peer.media.pattern import Pattern, read_pattern
 from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.rtp.header import MID, SEND_TIME, Header
 from peer.sending import Sending
 from tests.waiting import until
 
@@ -259,14 +260,43 @@ class _NoSocket:
 class _Full:
     """A socket whose network stands still; it is asked how much waits for it."""
 
+    waits = 1200
+
     def __init__(self, transport: Any) -> None:
-        self.sendto, self.close, self.max_size = transport.sendto, transport.close, transport.max_size
-        self.waits = 1200
+        self._transport = transport
+        self.close, self.max_size = transport.close, transport.max_size
         self.asked = 0
+
+    def sendto(self, data: bytes, address: Any) -> None:
+        self._transport.sendto(data, address)
 
     def get_write_buffer_size(self) -> int:
         self.asked += 1
         return self.waits
+
+
+async def test_no_packet_is_too_large_for_the_least_mtu_of_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With IPv6 and UDP (48 octets) and a TURN channel (4) around it, those too that are sent again."""
+    async with wire() as made:
+        await made.see(1)
+        protocol = engine.ice_connection(made.far)._nominated[1].protocol
+        sizes: list[int] = []
+        send = protocol.transport.sendto
+
+        class Measured(_Full):
+            waits = 0
+
+            def sendto(self, data: bytes, address: Any) -> None:
+                sizes.append(len(data))
+                send(data, address)
+
+        monkeypatch.setattr(protocol, "transport", Measured(protocol.transport))
+        made.sending._header = Header({MID: 1, SEND_TIME: 2}, "a-mid-16-octets!")
+        await made.until(lambda: max(sizes, default=0) > 1170)
+        for kept in made.sending._history:
+            if kept is not None:
+                await made.sending._retransmit(kept[0])
+        assert 1170 < max(sizes) <= 1280 - 48 - 4
 
 
 async def test_a_network_that_stands_still_gets_nothing_more_and_then_what_is_new(

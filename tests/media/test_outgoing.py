@@ -115,6 +115,24 @@ async def test_a_picture_that_came_while_it_rang_is_sent_at_once() -> None:
         viewer.stop()
 
 
+async def test_a_picture_from_before_the_source_fell_silent_is_not_shown_to_who_comes_much_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "HOLD", 0.1)
+    async with studio() as made:
+        viewer = OutgoingVideo(made.shared)
+        viewer.open()
+        frame = Pattern(*SIZE, 30).picture(0)
+        now = media_time()
+        frame.pts = round((now - 0.5) / VIDEO_TIME_BASE)
+        made.pictures.put(frame)
+        viewer.start("vp8")
+        async with asyncio.timeout(5):
+            card = await viewer.get()
+        assert card.timestamp * VIDEO_TIME_BASE >= now
+        viewer.stop()
+
+
 async def test_stop_ends_a_get_that_waits() -> None:
     async with studio() as made:
         for viewer in (made.viewer(), OutgoingAudio(SharedAudio(asyncio.TaskGroup(), Fanout()))):

@@ -19,8 +19,8 @@ from typing import Final, Protocol
 import av
 
 from ..fanout import Fanout, Reader
-from ..frames import OutgoingFrame
-from .encoding import EncoderCounters, VideoEncoding
+from ..frames import OutgoingFrame, media_time
+from .encoding import HOLD, EncoderCounters, VideoEncoding
 from .relay import PassthroughRelay
 from .rungs import Chooser, Rung, ladder
 from .sound import AudioEncoding
@@ -152,7 +152,10 @@ class SharedVideo:
         return self._ladders[width, height]
 
     def _newest(self) -> av.VideoFrame | None:
-        return self._warm.get_nowait() if self._warm is not None else None
+        """What came while it rang, unless the source has been silent since for so long that it gets a card."""
+        newest = self._warm.get_nowait() if self._warm is not None else None
+        old = newest is not None and newest.time is not None and media_time() - newest.time > HOLD
+        return None if old else newest
 
 
 class SharedAudio:

@@ -146,6 +146,16 @@ def test_a_key_frame_too_seldom_is_refused_once_it_shows() -> None:
     assert said[35] == "a key frame only each 3.0 s"
 
 
+def test_a_pause_of_the_stream_is_forgotten() -> None:
+    frames = _stream(seconds=4.0, fps=10, gop=10)
+    fitness = _seen(*frames, *_moved(frames[:20], 8.0))
+    assert fitness.refusal("42e01f") == "a key frame only each 5.0 s"
+    for n in range(1, 31):
+        assert fitness.refusal("42e01f") == "a key frame only each 5.0 s"
+        _seen(*_moved(frames[:20], 8.0 + 2 * n), fitness=fitness)
+    assert fitness.refusal("42e01f") is None
+
+
 def test_an_index_tells_of_it_before() -> None:
     fitness = Fitness()
     fitness.learn(Facts("h264", key_interval=8.3))

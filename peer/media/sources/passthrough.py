@@ -24,6 +24,9 @@ KEY_INTERVAL: Final = 2.5
 DEFAULT_PROFILE: Final = "42e01f"
 """profile-level-id of Constrained Baseline, which every WebRTC endpoint takes (RFC 7742 6.2)."""
 
+_REMEMBERED: Final = 60.0
+"""Seconds for which a long interval between key frames counts: a network stands still once in a while."""
+
 _RATE_AFTER: Final = 1.0
 """Seconds of a stream after which its rate is known."""
 
@@ -100,7 +103,7 @@ class Fitness:
         self._sps: Sps | None = None
         self._sps_unit = b""
         self._read(parameter_sets(facts.extradata))
-        self._longest = facts.key_interval or 0.0
+        self._longest = self._longest_at = 0.0
         self._seen = False
         self._first = self._key = self._last = 0.0
         self._frames = 0
@@ -131,7 +134,8 @@ class Fitness:
             if not self._seen:
                 self._seen = True
                 self._first = self._last = self._key = now
-            self._longest = max(self._longest, now - self._key)
+            if now - self._key >= self._longest or now - self._longest_at > _REMEMBERED:
+                self._longest, self._longest_at = now - self._key, now
             self._key = now
         if self._seen:
             self._frames += 1
@@ -168,7 +172,7 @@ class Fitness:
         return None
 
     def _keyless(self) -> str | None:
-        interval = max(self._longest, self._last - self._key)
+        interval = max(self._facts.key_interval or 0.0, self._longest, self._last - self._key)
         return f"a key frame only each {interval:.1f} s" if interval > KEY_INTERVAL else None
 
     def _read(self, sets: list[bytes]) -> None:

@@ -15,6 +15,7 @@ from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame, OutgoingFrame, media_time
 from peer.media.pattern import Pattern
 from peer.media.sending import outgoing, rungs
+from peer.media.sending.encoding import EncoderCounters
 from peer.media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
 from peer.media.sending.relay import PassthroughRelay
 from peer.media.sending.rungs import ladder
@@ -131,6 +132,21 @@ async def test_a_picture_from_before_the_source_fell_silent_is_not_shown_to_who_
             card = await viewer.get()
         assert card.timestamp * VIDEO_TIME_BASE >= now
         viewer.stop()
+
+
+async def test_a_viewer_is_told_of_what_was_encoded_for_it_and_not_before() -> None:
+    async with studio() as made:
+        first = made.viewer()
+        for _ in range(5):
+            await made.show(first)
+        made.shared.encoding("vp8", 0).counters.dropped = 1000
+        second = made.viewer()
+        figures = second.figures()
+        assert figures is not None and figures.encoder == EncoderCounters()
+        while figures is None or not figures.encoder.frames:
+            await made.show(second)
+            figures = second.figures()
+        assert figures.encoder.frames < 5 and figures.encoder.dropped < 100
 
 
 async def test_stop_ends_a_get_that_waits() -> None:

@@ -80,6 +80,7 @@ class VideoEncoding:
         hardware: bool = True,
     ) -> None:
         self.counters = EncoderCounters()
+        self._dropped = 0
         self._tasks = tasks
         self._pictures = pictures
         self._codec = codec
@@ -120,7 +121,7 @@ class VideoEncoding:
     # --- running ---
 
     def _start(self) -> None:
-        self._key_at, self._since_key = float("-inf"), None
+        self._key_at, self._since_key, self._dropped = float("-inf"), None, 0
         self._reader = reader = self._pictures.read(1)
         self._task = self._tasks.create_task(self._run(reader), name=f"encode {self._codec}")
 
@@ -152,7 +153,8 @@ class VideoEncoding:
                     fresh, patience = None, REPEAT
                 self.counters.frames += 1
                 self.counters.seconds += media_time() - began
-                self.counters.dropped = reader.dropped
+                self.counters.dropped += reader.dropped - self._dropped
+                self._dropped = reader.dropped
                 for frame in coded:
                     self._put(frame, size)
         finally:

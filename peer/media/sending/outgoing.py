@@ -265,6 +265,8 @@ class OutgoingVideo:
         self._lost = 0
         self._last: OutgoingFrame | None = None
         self._frames = self._octets = self._skipped = 0
+        self._encoder = self._encoder_then = EncoderCounters()
+        """What encoders did for this viewer before the current one, and what that one had done when it came."""
 
     @property
     def profile_level_id(self) -> str | None:
@@ -284,6 +286,7 @@ class OutgoingVideo:
         self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
         self._looked = now
         self._current = self._shared.coding(codec, profile_level_id, 0)
+        self._encoder_then = _counters(self._current)
         self._reader = self._current.read()
 
     async def get(self) -> OutgoingFrame:
@@ -327,7 +330,6 @@ class OutgoingVideo:
         """What was sent so far; ``None`` before the start."""
         if self._chooser is None:
             return None
-        encoding = self._current if isinstance(self._current, VideoEncoding) else None
         size = self._last.size if self._last is not None else None
         return SendingFigures(
             codec=self._codec,
@@ -336,9 +338,18 @@ class OutgoingVideo:
             frames=self._frames,
             octets=self._octets,
             rung=self._chooser.rung,
-            passthrough=self._current is not None and encoding is None,
+            passthrough=self._current is not None and self._current is self._shared.relay,
             skipped=self._skipped,
-            encoder=encoding.counters if encoding is not None else EncoderCounters(),
+            encoder=self._encoded(),
+        )
+
+    def _encoded(self) -> EncoderCounters:
+        """What encoders did for this viewer; for others they may have worked for days."""
+        before, then, now = self._encoder, self._encoder_then, _counters(self._current)
+        return EncoderCounters(
+            before.frames + now.frames - then.frames,
+            before.seconds + now.seconds - then.seconds,
+            before.dropped + now.dropped - then.dropped,
         )
 
     # --- what the viewer says ---
@@ -401,6 +412,7 @@ class OutgoingVideo:
                 continue
             assert self._reader is not None
             self._reader.close()
+            self._encoder, self._encoder_then = self._encoded(), _counters(coding)
             self._current, self._reader, self._coming = coding, reader, None
             self._lost = reader.dropped
             return frame
@@ -428,6 +440,11 @@ class OutgoingVideo:
             return True
         self._skipped += 1
         return False
+
+
+def _counters(coding: _Coding | None) -> EncoderCounters:
+    """Those of an encoding, as they are now; a relay encodes nothing."""
+    return replace(coding.counters) if isinstance(coding, VideoEncoding) else EncoderCounters()
 
 
 Outgoing = OutgoingVideo | OutgoingAudio

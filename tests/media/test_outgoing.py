@@ -411,6 +411,48 @@ async def test_more_bitrate_than_was_allowed_is_not_passed_on(monkeypatch: pytes
         camera.relay.release()
 
 
+async def test_a_bitrate_that_swings_around_what_is_allowed_changes_nothing_to_and_fro(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("peer.media.sending.relay.media_time", lambda: now[0])
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks, max_bitrate=1_000_000)
+        camera.relay.hold()
+        [frame] = stream(1)
+        said = []
+        for step in range(100):
+            now[0] += 0.5
+            size = 80_000 if step < 50 and step // 10 % 2 else 50_000
+            coded = replace(
+                frame, data=frame.data + bytes([1]) * size, arrival=now[0], timestamp=round(now[0] * 90_000)
+            )
+            camera.fitness.observe(coded)
+            camera.encoded.put(coded)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            said.append(camera.relay.refusal("42e01f") is None)
+        assert [fits for fits, _ in itertools.groupby(said)] == [True, False]
+        now[0] += 30
+        camera.relay._at = now[0]
+        assert camera.relay.refusal("42e01f") is None
+        camera.relay.release()
+
+
+async def test_what_becomes_of_it_is_said_once_a_profile_whatever_the_figures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with asyncio.TaskGroup() as tasks:
+        relay = Camera(tasks).relay
+        for n in range(100):
+            relay.tell("64001f", None)
+            relay.tell("42e01f", f"a key frame only each {n / 10:.1f} s")
+        assert len(caplog.records) == 2
+        relay.tell("42e01f", "it has B-frames")
+        assert caplog.messages[-1] == "H.264 of the source is encoded anew: it has B-frames"
+
+
 async def test_a_silent_source_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asyncio.TaskGroup() as tasks:
         camera = Camera(tasks)

@@ -119,7 +119,7 @@ class SharedVideo:
         """What a viewer on ``rung`` reads."""
         if rung == 0 and codec == "h264" and self.relay is not None and profile_level_id is not None:
             why = self.relay.refusal(profile_level_id)
-            self.relay.tell(why)
+            self.relay.tell(profile_level_id, why)
             if why is None:
                 return self.relay
         return self.encoding(codec, rung)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Final
 
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
-from ..sources.passthrough import KEY_INTERVAL, Fitness
+from ..sources.passthrough import KEY_INTERVAL, Fitness, profile
 from .payload import payloads
 
 log = logging.getLogger(__name__)
 
 SILENT: Final = 1.0
 """Seconds without a packet after which the source's pictures are encoded again: they have something to show."""
+
+EXCESS: Final = 30.0
+"""Seconds for which a bitrate that was too high counts."""
+
+_FIGURES: Final = re.compile(r"\d+(\.\d+)?")
 
 QUEUE: Final = 300
 """Frames that wait for a busy sender, and with which a new one begins: ``KEY_INTERVAL`` of any source."""
@@ -44,7 +50,8 @@ class PassthroughRelay:
         self._since_key: list[OutgoingFrame] = []
         self._at = float("-inf")
         self._rate = _Rate()
-        self._told: str | None = "nothing yet"
+        self._excess, self._excess_at = 0, float("-inf")
+        self._told: dict[str, str | None] = {}
 
     @property
     def bitrate(self) -> int:
@@ -64,15 +71,27 @@ class PassthroughRelay:
         why = self._fitness.refusal(own or profile_level_id) or self._fitness.refusal(profile_level_id)
         if why is None and media_time() - self._at > SILENT:
             why = "it is silent"
-        if why is None and self._max_bitrate is not None and self._rate.bitrate > self._max_bitrate * 1.1:
-            why = f"it has {self._rate.bitrate // 1000} kbit/s, at most {self._max_bitrate // 1000} are wanted"
-        return why
+        return why or self._too_much()
 
-    def tell(self, why: str | None) -> None:
-        """Say once what becomes of the source's H.264, and again when that changes."""
-        quiet = why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264")
-        if why != self._told and not quiet:
-            self._told = why
+    def _too_much(self) -> str | None:
+        """That it has more than was allowed, and for a while that it had: cameras swing, and each change of what a
+        viewer gets costs a key frame."""
+        if self._max_bitrate is None:
+            return None
+        if self._rate.bitrate > self._max_bitrate * 1.1:
+            self._excess, self._excess_at = self._rate.bitrate, media_time()
+        if media_time() - self._excess_at >= EXCESS:
+            return None
+        return f"it has {self._excess // 1000} kbit/s, at most {self._max_bitrate // 1000} are wanted"
+
+    def tell(self, profile_level_id: str, why: str | None) -> None:
+        """Say once what becomes of the source's H.264 for who takes that profile, and again when the reason is
+        another one; not when it has other figures."""
+        if why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264"):
+            return
+        taken, reason = profile(profile_level_id), why and _FIGURES.sub("", why)
+        if self._told.get(taken, "nothing yet") != reason:
+            self._told[taken] = reason
             log.info("H.264 of the source is %s", "sent as it is" if why is None else f"encoded anew: {why}")
 
     def read(self) -> Reader[OutgoingFrame]:

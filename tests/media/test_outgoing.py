@@ -369,6 +369,29 @@ async def test_h264_of_the_source_is_sent_as_it_came_and_who_comes_later_begins_
         assert camera.encoded.readers == 0
 
 
+async def test_pictures_that_refer_to_one_that_came_too_late_to_be_sent_are_not_sent_either() -> None:
+    """A camera that sets its clock back by more than half a second."""
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        made = Studio(tasks, camera.relay)
+        viewer = OutgoingVideo(made.shared)
+        viewer.open()
+        begin = media_time() / VIDEO_TIME_BASE
+        await camera.deliver(1)
+        viewer.start("h264", "42e01f")
+        for n, frame in enumerate(stream(13)[1:], 1):
+            moment = begin + n * 3000 + 90_000 - (50_000 if n > 5 else 0)
+            camera.encoded.put(replace(frame, timestamp=round(moment)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        got = []
+        async with asyncio.timeout(10):
+            while len(got) < 9:
+                got.append(await viewer.get())
+        assert [frame.key for frame in got] == [True] + [False] * 5 + [True] + [False] * 2
+        viewer.stop()
+
+
 async def test_who_cannot_take_it_gets_it_encoded_anew(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with asyncio.TaskGroup() as tasks:

@@ -428,6 +428,7 @@ class OutgoingVideo:
         what another encoder may lie behind."""
         assert self._reader is not None
         if self._choked:
+            self._whole = False
             self._skipped += 1
             return False
         if self._reader.dropped > self._lost:
@@ -436,10 +437,9 @@ class OutgoingVideo:
             self._whole = True
         elif not self._whole:
             self.request_key_frame()
-        if self._whole and (self._last is None or frame.timestamp > self._last.timestamp - LAG):
-            return True
-        self._skipped += 1
-        return False
+        self._whole = self._whole and (self._last is None or frame.timestamp > self._last.timestamp - LAG)
+        self._skipped += not self._whole
+        return self._whole
 
 
 def _counters(coding: _Coding | None) -> EncoderCounters:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from peer.media.sending.rungs import LOSS, MIN_BITRATE, Chooser, Rung, ladder
@@ -199,6 +199,7 @@ def test_trials_that_fail_come_further_apart() -> None:
     assert apart == sorted(apart) and apart[0] > 15 and apart[-1] > 150
 
 
+@settings(deadline=None)
 @given(st.integers(200_000, 5_000_000))
 def test_on_any_link_the_viewer_ends_where_it_fits(capacity: int) -> None:
     assume(not any(0 < 1 - capacity / bitrate <= LOSS for bitrate in BITRATES))  # fits nearly: either may be right
@@ -213,3 +214,18 @@ def test_an_old_report_is_not_believed() -> None:
     chooser.report(0.5, 1.0, 0.0)
     assert chooser.look(2_700_000, 0.0) == 0
     assert [chooser.look(2_700_000, now) for now in (4.0, 5.0, 6.0, 60.0)] == [0, 0, 0, 0]
+
+
+def test_a_source_that_becomes_small_has_fewer_rungs_and_who_stood_below_them_goes_on() -> None:
+    chooser = Chooser(BITRATES, 0.0)
+    for step in range(1, 20):
+        chooser.estimate(150_000, step / 2)
+        chooser.report(0.2, 0.05, step / 2)
+        chooser.look(2_800_000, step / 2)
+    assert chooser.rung == len(BITRATES) - 1
+    chooser.bitrates = (100_000,)
+    for step in range(20, 200):
+        chooser.estimate(3_000_000, step / 2)
+        chooser.report(0.0, 0.05, step / 2)
+        assert chooser.look(100_000, step / 2) == 0
+        assert chooser.probe(step / 2) == 0

@@ -163,6 +163,8 @@ class Chooser:
     def look(self, sent: int, now: float, missed: float = 0.0) -> int:
         """The rung from now on. ``sent``: bit/s of pictures that this viewer was sent since the last look;
         ``missed``: part of their packets that it asked for again, which is known sooner than what it reports."""
+        if self.rung >= len(self.bitrates):  # the source has become smaller
+            self._move(len(self.bitrates) - 1, now)
         estimate = self._believed(self._estimate, now)
         loss = self._believed(self._loss, now) or 0.0
         rtt = self._believed(self._rtt, now)

@@ -422,6 +422,31 @@ async def test_what_was_not_seen_yet_is_taken_over_at_its_next_key_frame(often: 
         made.close()
 
 
+async def test_who_comes_to_a_stream_long_after_its_key_frame_sees_the_encoded_picture_until_the_next(
+    often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "LAG", 4500)
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        made = Studio(tasks, camera.relay)
+        camera.relay.hold()
+        await camera.deliver(4)
+        with monkeypatch.context() as patch:
+            patch.setattr(camera.relay, "refusal", lambda profile: "it is silent")
+            viewer = made.viewer("h264", "42e01f")
+            await made.show(viewer)
+            await asyncio.sleep(0.1)
+            await made.show(viewer)
+        came: list[OutgoingFrame] = []
+        while not ((figures := viewer.figures()) and figures.passthrough):
+            await camera.deliver()
+            came += await made.show(viewer)
+        assert came[-1].key and came[-1].payloads == camera.relay._since_key[0].payloads
+        assert figures.skipped == 0
+        camera.relay.release()
+        made.close()
+
+
 async def test_more_bitrate_than_was_allowed_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asyncio.TaskGroup() as tasks:
         camera = Camera(tasks, max_bitrate=10_000)

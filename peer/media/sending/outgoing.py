@@ -410,6 +410,9 @@ class OutgoingVideo:
         while (frame := reader.get_nowait()) is not None:
             if not frame.key:
                 continue
+            if self._last is not None and frame.timestamp <= self._last.timestamp - LAG:
+                coding.request_key_frame()  # a relay begins with the last one, however long ago that was
+                continue
             assert self._reader is not None
             self._reader.close()
             self._encoder, self._encoder_then = self._encoded(), _counters(coding)

@@ -439,6 +439,10 @@ async def test_who_comes_to_a_stream_long_after_its_key_frame_sees_the_encoded_p
             await made.show(viewer)
         came: list[OutgoingFrame] = []
         while not ((figures := viewer.figures()) and figures.passthrough):
+            encoding = made.shared.encoding("h264", 0)
+            encoding._key_wanted = False
+            viewer.request_key_frame()
+            assert encoding._key_wanted, "it may lose a picture meanwhile"
             await camera.deliver()
             came += await made.show(viewer)
         assert came[-1].key and came[-1].payloads == camera.relay._since_key[0].payloads

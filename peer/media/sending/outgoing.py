@@ -356,7 +356,8 @@ class OutgoingVideo:
 
     def request_key_frame(self) -> None:
         """It lost a picture."""
-        coding = self._coming[0] if self._coming is not None else self._current
+        comes = self._coming is not None and self._coming[0] is not self._shared.relay  # which makes none
+        coding = self._coming[0] if self._coming is not None and comes else self._current
         if coding is not None:
             coding.request_key_frame()
 

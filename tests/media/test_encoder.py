@@ -55,6 +55,16 @@ def test_the_bitrate_is_kept(codec: str, moving: np.ndarray[Any, Any]) -> None:
     assert 400_000 < bitrate < 850_000
 
 
+def test_vp8_keeps_a_bitrate_that_its_worst_picture_is_too_large_for_by_fewer_pictures() -> None:
+    chance = np.random.default_rng(2)
+    made, late = VideoEncoder("vp8", *SIZE, 30, 300_000), []
+    for n in range(240):
+        coded = made.encode(scene(n, chance.integers(0, 255, SIZE[::-1], np.uint8)), key=False)
+        late += [frame for frame in coded if n >= 90]
+    assert sum(len(frame.data) for frame in late) * 8 / 5 < 345_000
+    assert late, "it goes on"
+
+
 def test_h264_is_constrained_baseline_that_can_be_joined_at_each_key_frame(moving: np.ndarray[Any, Any]) -> None:
     coded = code(VideoEncoder("h264", *SIZE, 30, 700_000), moving, 10, keys=frozenset({5}))
     for frame in coded:

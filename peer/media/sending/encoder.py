@@ -56,6 +56,7 @@ _VP8: Final = (
             "static-thresh": "1",
             "overshoot-pct": "15",
             "undershoot-pct": "100",
+            "drop-threshold": "20",  # percent of its buffer below which a picture is left out; else 300k makes 430k
             "max-intra-rate": "900",  # percent of a picture's share: what libwebrtc allows a key frame at 30 fps
         },
     ),

@@ -71,8 +71,16 @@ class _Stream:
 
     def begin(self) -> None:
         """Somebody looks from now on: what came before is over."""
-        self.losses, self.pictures, self.sounds = Losses(), Pictures(), Sounds()
+        self._forget()
         self.looked_at, self.timestamp = True, None
+
+    def rest(self) -> None:
+        """Nobody looks any more: what is missing is not asked for again."""
+        self._forget()
+        self.looked_at = False
+
+    def _forget(self) -> None:
+        self.losses, self.pictures, self.sounds = Losses(), Pictures(), Sounds()
 
 
 class _Queue:
@@ -163,8 +171,10 @@ class Receiving:
 
     def _media(self, stream: _Stream, codec: _Codec, number: int, packet: Packet, data: bytes, now: float) -> None:
         if not self._track.wanted:
+            if stream.looked_at:
+                stream.rest()
             new = packet.timestamp != stream.timestamp
-            stream.looked_at, stream.timestamp = False, packet.timestamp
+            stream.timestamp = packet.timestamp
             self._track.pass_by(codec.name, len(data), new=new)
             self._track.counters.jitter = stream.statistics.jitter_seconds
             return

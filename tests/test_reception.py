@@ -200,6 +200,36 @@ async def test_nothing_is_asked_for_again_that_nobody_wants() -> None:
         assert made.receiving.lost > 0
 
 
+async def test_what_is_missing_is_not_asked_for_when_the_last_reader_has_gone() -> None:
+    async with line() as made:
+        await made.until(lambda: made.firsts)
+        gone: list[int] = []
+        asked: list[float] = []
+        engine: Any = made.receiving.receiver
+        send = engine._send_rtcp_nack
+
+        async def nack(ssrc: int, numbers: list[int]) -> None:
+            asked.append(time.monotonic())
+            await send(ssrc, numbers)
+
+        engine._send_rtcp_nack = nack
+
+        def lose(ssrc: int, number: int) -> bool:
+            if ssrc == made.sender._ssrc and not gone:
+                gone.append(number)
+                return True
+            return ssrc == made.sender._rtx_ssrc
+
+        with made.media.encoded.read(10):
+            await made.pictures(3)
+            with losing(made, lose):
+                await made.until(lambda: asked)
+        await made.pictures(1)
+        before = len(asked)
+        await made.pictures(25)
+        assert len(asked) == before
+
+
 async def test_a_bye_ends_nothing() -> None:
     """Without the hook: the engine stops decoding for good, and the connection stays."""
     async with line() as made:

@@ -24,6 +24,10 @@ STILL: Final = 0.25
 """Seconds without any packet that count for patience; of a longer silence no more. Where nothing comes at all, a key
 frame would not either, and the answers come first when it is over."""
 
+QUIET: Final = 2.0
+"""Seconds without any packet after which nothing is asked for until one comes: the sender has stopped, or goes on
+under another SSRC, and would be asked as long as the call lasts."""
+
 _LEAST_WAIT: Final = 0.005
 
 MOST: Final = 120
@@ -95,8 +99,8 @@ class Losses:
         return again, False
 
     def wait(self, now: float) -> float | None:
-        """Seconds until ``due`` should be asked; ``None`` while nothing is missing."""
-        if not self._missing:
+        """Seconds until ``due`` should be asked; ``None`` while nothing is missing, or nothing comes."""
+        if not self._missing or self._heard is None or now - self._heard > QUIET:
             return None
         if len(self._missing) > MOST:
             return 0.0

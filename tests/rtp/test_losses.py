@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.rtp.losses import FIRST_RTT, MOST, PATIENCE, RETRY, Losses
+from peer.rtp.losses import FIRST_RTT, MOST, PATIENCE, QUIET, RETRY, Losses
 
 
 def arrived(losses: Losses, *numbers: int, now: float = 0.0) -> list[int]:
@@ -82,6 +82,19 @@ def test_a_silence_of_the_whole_network_is_no_reason_to_give_up() -> None:
     assert losses.due(5.01)[1] is False, "the answers are on their way"
     arrived(losses, 5, now=5.2)
     assert losses.due(5.3) == ([], True)
+
+
+def test_a_sender_that_has_stopped_is_not_asked_for_ever() -> None:
+    losses = Losses()
+    arrived(losses, 1, 3)
+    requests, now = 0, 0.0
+    while (wait := losses.wait(now)) is not None and now < 60:
+        now += wait
+        requests += len(losses.due(now)[0])
+    assert now < QUIET + RETRY[1]
+    assert requests <= QUIET / losses.retry + 1
+    arrived(losses, 4, now=60)
+    assert losses.wait(60) is not None, "it has begun again"
 
 
 def test_answers_to_many_requests_tell_no_round_trip() -> None:

@@ -18,6 +18,10 @@ AUDIO_TIME_BASE: Final = Fraction(1, AUDIO_RATE)
 AUDIO_FRAME_SAMPLES: Final = 960
 """20 ms, what one Opus packet carries."""
 
+MAX_PIXELS: Final = 139_264 * 16 * 16
+"""Of a picture that is decoded: the most that any level of H.264 has (6.2, Table A-1), 8192x4352. One packet can say
+16000x16000, which takes 400 MB each time."""
+
 _ORIGIN = time.monotonic()
 
 

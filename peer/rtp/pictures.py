@@ -22,6 +22,9 @@ from .payload import Piece
 CAPACITY: Final = 1024
 """Packets, one of which is missing: 1.5 s at 6 Mbit/s. Far more than any answer to a request takes."""
 
+MAX_OCTETS: Final = 8 << 20
+"""Of one picture; a key frame of 4K has one or two million. A sender that ends none would fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -43,6 +46,7 @@ class Pictures:
         self._waiting: dict[int, tuple[int, bool, Piece]] = {}  # number -> timestamp, marker, piece
         self._next: int | None = None  # the number that is looked at next: all before it is done with
         self._parts: list[bytes] = []
+        self._octets = 0
         self._timestamp = 0
         self._key = False
         self._gap = True  # we did not see what was before
@@ -94,8 +98,13 @@ class Pictures:
     def _leave_to(self, number: int, packet: tuple[int, bool, Piece] | None = None) -> None:
         """Go on at ``number``, which is there. Its picture is torn if we cannot be sure that it begins with it."""
         timestamp, _, piece = packet or self._waiting[number]
-        self._next, self._parts, self._key = number, [], False
-        self._gap, self._torn = True, None if piece.starts else timestamp
+        self._next = number
+        self._tear(None if piece.starts else timestamp)
+
+    def _tear(self, timestamp: int | None) -> None:
+        """Nothing comes out of the picture that was put together, nor of the one of ``timestamp``."""
+        self._parts, self._octets, self._key = [], 0, False
+        self._gap, self._torn = True, timestamp
         self.torn += 1
 
     def _advance(self, done: list[Picture]) -> None:
@@ -116,6 +125,10 @@ class Pictures:
         if self._parts and timestamp != self._timestamp:
             self._finish(done)
         if piece.data:
+            self._octets += len(piece.data)
+            if self._octets > MAX_OCTETS:
+                self._tear(timestamp)
+                return
             self._parts.append(piece.data)
             self._timestamp = timestamp
             self._key = self._key or piece.key
@@ -124,7 +137,7 @@ class Pictures:
 
     def _finish(self, done: list[Picture]) -> None:
         done.append(Picture(b"".join(self._parts), self._timestamp, self._key, self._gap))
-        self._parts, self._key, self._gap = [], False, False
+        self._parts, self._octets, self._key, self._gap = [], 0, False, False
 
     def _jump_to_key(self, number: int, timestamp: int) -> None:
         """If ``number`` completes a key frame, leave all that is missing before it."""

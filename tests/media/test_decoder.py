@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from peer.media.frames import EncodedFrame
 from peer.media.receiving.decoder import BACKLOG, Decoder, open_decoder
+from peer.media.recording.head import read_head
 from tests.media import coded
 from tests.waiting import until
 
@@ -98,6 +101,19 @@ async def test_what_cannot_be_decoded_is_told_and_ends_nothing(bench: Bench, dat
     frames = coded.pictures("vp8", 1)
     bench.decoder.decode(frames[0])
     await until(lambda: bench.frames)
+
+
+async def test_a_small_packet_cannot_ask_for_much_memory(bench: Bench) -> None:
+    """RFC 6386 9.1: width and height are in the first ten octets of a key frame."""
+    (frame,) = coded.pictures("vp8", 1)
+    huge = frame.data[:6] + (16_000).to_bytes(2, "little") * 2 + frame.data[10:]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bench.decoder.decode(replace(frame, data=huge))
+    await until(lambda: bench.errors == 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kB"
+    assert read_head(replace(frame, data=huge)) is None
+    bench.decoder.decode(frame)
+    await until(lambda: len(bench.frames) == 1)
 
 
 async def test_nothing_comes_after_stop_and_the_thread_ends(bench: Bench) -> None:

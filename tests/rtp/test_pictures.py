@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.rtp.payload import Piece
-from peer.rtp.pictures import Picture, Pictures
+from peer.rtp.pictures import MAX_OCTETS, Picture, Pictures
 
 Packet = tuple[int, int, bool, Piece]
 """Extended number, timestamp, marker, piece."""
@@ -125,6 +125,16 @@ def test_what_waits_is_bounded() -> None:
     del packets[1::70]
     run(pictures, packets)
     assert len(pictures._waiting) <= 64
+
+
+def test_a_picture_without_end_is_given_up() -> None:
+    pictures, part = Pictures(), bytes(1 << 20)
+    for number in range(100):
+        assert pictures.add(number, 0, False, piece(part, starts=number == 0, key=True)) == []
+        assert sum(map(len, pictures._parts)) <= MAX_OCTETS
+    assert pictures.torn == 1
+    after = pictures.add(100, 3000, True, piece(b"x", starts=True))
+    assert after == [Picture(b"x", 3000, False, True)]
 
 
 SIZES = st.lists(st.integers(1, 6), min_size=2, max_size=30)

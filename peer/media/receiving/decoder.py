@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import av
 
-from ..frames import EncodedFrame
+from ..frames import MAX_PIXELS, EncodedFrame
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,7 @@ def open_decoder(codec: str) -> Any:
     context: Any = av.CodecContext.create(_LIBRARIES.get(codec, codec), "r")
     if context.type == "video":
         context.thread_count = 1  # frame threads cost a frame of latency each; slices there is one of
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         context.flags |= av.codec.context.Flags.low_delay  # else H.264 may hold frames back to reorder them
     else:
         context.format = "s16"

@@ -10,7 +10,7 @@ from typing import Final
 import av
 from av.video.codeccontext import VideoCodecContext
 
-from ..frames import EncodedFrame
+from ..frames import MAX_PIXELS, EncodedFrame
 
 _NAL_UNIT: Final = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 _SLICES: Final = frozenset({1, 2, 3, 4, 5})
@@ -40,6 +40,7 @@ def read_head(frame: EncodedFrame) -> VideoHead | None:
     decoder = av.CodecContext.create(frame.codec, "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
     try:
         pictures = [*decoder.decode(av.Packet(frame.data)), *decoder.decode(None)]
     except av.FFmpegError:

@@ -32,7 +32,8 @@ PATIENCE: Final = 0.5
 """Seconds of one track that wait for the other: with the half second of a cluster, what ``kill -9`` costs."""
 
 _WAITING: Final = 1000
-"""Frames kept while a recording waits to begin."""
+"""Frames kept while a recording waits to begin, and of one track while it waits for the other, whatever their
+timestamps say."""
 
 
 class Placed(NamedTuple):
@@ -127,10 +128,15 @@ class Lineup:
             first = min(heads, key=_order)
             other: Kind = "audio" if first.frame.kind == "video" else "video"
             passed = bool(self._lines[other]) or self._latest[other] > first.at
-            if not passed and self._latest[first.frame.kind] - first.at < PATIENCE and other in self._kinds:
+            if not passed and other in self._kinds and not self._is_late(first):
                 return
             self.codecs[first.frame.kind] = first.frame.codec
             yield self._lines[first.frame.kind].popleft()
+
+    def _is_late(self, first: Placed) -> bool:
+        """Whether ``first`` of its line has waited for the other track for long enough."""
+        kind = first.frame.kind
+        return self._latest[kind] - first.at >= PATIENCE or len(self._lines[kind]) > _WAITING
 
 
 def _order(placed: Placed) -> tuple[float, bool]:

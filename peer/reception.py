@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 MAX_SSRCS: Final = 8
 """Streams that one receiver listens to; we keep packets and figures of each, and a report has room for 31."""
+
+SILENT: Final = 5.0
+"""Seconds without a packet after which a stream makes room for a new one: behind a gateway that transfers calls, each
+leg has an SSRC of its own."""
 
 NTP_EPOCH: Final = 2_208_988_800
 """Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
@@ -65,6 +69,7 @@ class _Stream:
         self.losses = Losses()
         self.pictures = Pictures()
         self.sounds = Sounds()
+        self.heard = 0.0
         self.looked_at = False
         self.timestamp: int | None = None  # of the last packet that nobody looked at
         self.timer: asyncio.TimerHandle | None = None
@@ -149,16 +154,18 @@ class Receiving:
         now = time.monotonic()
         if self._bandwidth is not None and (estimate := self._bandwidth.add(packet, now)) is not None:
             self._tell_bandwidth(*estimate)
-        stream = self._streams.get(packet.ssrc) or self._new_stream(packet.ssrc, codec)
+        stream = self._streams.get(packet.ssrc) or self._new_stream(packet.ssrc, codec, now)
         if stream is None:
             return
+        stream.heard = now
         number = stream.statistics.add(packet.sequence_number, packet.timestamp, now)
         if number is None:
             return
         if codec.repairs is not None:
             self._repaired(packet, codec.repairs, now)
             return
-        self._ssrc = packet.ssrc
+        if packet.ssrc != self._ssrc:
+            self._ssrc, self._report = packet.ssrc, None  # a stream's timestamps begin anywhere
         self._media(stream, codec, number, packet, packet.payload, now)
 
     def _repaired(self, packet: Packet, payload_type: int, now: float) -> None:
@@ -170,11 +177,16 @@ class Receiving:
             self._media(stream, codec, number, packet, packet.payload[2:], now)
 
     def _media(self, stream: _Stream, codec: _Codec, number: int, packet: Packet, data: bytes, now: float) -> None:
+        newest = number >= stream.statistics.sequence.last
+        if codec is not stream.codec and codec != stream.codec:
+            if not newest:
+                return  # from before the sender changed to another codec
+            stream.codec, stream.looked_at = codec, False
         if not self._track.wanted:
             if stream.looked_at:
                 stream.rest()
-            new = packet.timestamp != stream.timestamp
-            stream.timestamp = packet.timestamp
+            new = newest and packet.timestamp != stream.timestamp
+            stream.timestamp = packet.timestamp if newest else stream.timestamp
             self._track.pass_by(codec.name, len(data), new=new)
             self._track.counters.jitter = stream.statistics.jitter_seconds
             return
@@ -186,12 +198,12 @@ class Receiving:
             log.debug("< %s", exc)
             return
         if self.kind == "audio":
-            self._feed(stream, codec, stream.sounds.add(number, packet.timestamp, piece.data, now))
+            self._feed(stream, stream.sounds.add(number, packet.timestamp, piece.data, now))
             return
         lost = stream.losses.arrived(number, now)
         if lost:
             self._ask_again(stream, lost)
-        self._feed(stream, codec, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
+        self._feed(stream, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
         if stream.losses.missing:
             self._watch(stream)
 
@@ -213,7 +225,7 @@ class Receiving:
         if again:
             self._ask_again(stream, again)
         if hopeless:
-            self._feed(stream, stream.codec, stream.pictures.skip())
+            self._feed(stream, stream.pictures.skip())
         self._watch(stream)
 
     def _ask_again(self, stream: _Stream, numbers: Iterable[int]) -> None:
@@ -253,12 +265,21 @@ class Receiving:
         self._codecs[payload_type] = codec
         return codec
 
-    def _new_stream(self, ssrc: int, codec: _Codec) -> _Stream | None:
+    def _new_stream(self, ssrc: int, codec: _Codec, now: float) -> _Stream | None:
         if len(self._streams) >= MAX_SSRCS:
-            return None
+            oldest = min(self._streams.values(), key=lambda stream: stream.heard)
+            if now - oldest.heard < SILENT:
+                return None
+            self._forget(oldest)
         stream = self._streams[ssrc] = _Stream(ssrc, codec)
         self._engine._RTCRtpReceiver__remote_streams[ssrc] = stream.statistics  # the engine reports it
         return stream
+
+    def _forget(self, stream: _Stream) -> None:
+        if stream.timer is not None:
+            stream.timer.cancel()
+        del self._streams[stream.ssrc]
+        del self._engine._RTCRtpReceiver__remote_streams[stream.ssrc]
 
     async def _engines_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         """Stands in for the engine's ``_handle_rtp_packet``: what did not come by ``TransportPath``."""
@@ -285,10 +306,11 @@ class Receiving:
                 self._report = (seconds, timestamp)
         await self._handle_rtcp(packet)
 
-    def _feed(self, stream: _Stream, codec: _Codec, frames: Iterable[Picture | Sound]) -> None:
+    def _feed(self, stream: _Stream, frames: Sequence[Picture | Sound]) -> None:
+        codec = stream.codec
         if lost := stream.pictures.torn + stream.sounds.lost:
             stream.pictures.torn = stream.sounds.lost = 0
-            self._track.lost(lost)
+            self._track.lost(lost, key_is_here=bool(frames) and frames[0].key)
         for frame in frames:
             timestamp = self._timestamps.map(frame.timestamp)
             ntp = None

@@ -24,7 +24,7 @@ from .rtp.packet import Packet, parse
 log = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 32
-"""SSRCs that are listened to on one transport; beyond, new ones are dropped."""
+"""Streams whose receivers are known on one transport; beyond, the oldest has to be looked up again."""
 
 MAX_DATAGRAM: Final = 65_535
 """Octets of the largest UDP datagram there can be."""
@@ -44,11 +44,13 @@ class TransportPath:
             (self._dtls, "_RTCDtlsTransport__rx_bytes"),
             (self._dtls._rtp_header_extensions_map, "_HeaderExtensionsMap__ids"),
             (self._dtls._rtp_router, "route_rtp"),
+            (self._dtls._rtp_router, "ssrc_table"),
             (ice, "data_received"),
         ):
             assert hasattr(owner, name), f"the engine has no {name} any more"
         self._receivers: dict[RTCRtpReceiver, Take] = {}
         self._streams: dict[tuple[int, int], Take] = {}  # SSRC and payload type
+        self._learnt: set[int] = set()  # SSRCs that no description named
         self._extensions = self._dtls._rtp_header_extensions_map._HeaderExtensionsMap__ids
         self._engines_way = ice.data_received
         ice.data_received = self._received
@@ -93,14 +95,26 @@ class TransportPath:
                 log.exception("a packet could not be taken")
 
     def _route(self, packet: Packet) -> Take | None:
-        if len(self._streams) >= MAX_STREAMS:
-            return None
-        take = self._receivers.get(self._dtls._rtp_router.route_rtp(packet))
+        router = self._dtls._rtp_router
+        named = packet.ssrc in router.ssrc_table
+        take = self._receivers.get(router.route_rtp(packet))
         if take is not None:
+            if len(self._streams) >= MAX_STREAMS:
+                self._forget(next(iter(self._streams)))
+            if not named:
+                self._learnt.add(packet.ssrc)
             self._streams[packet.ssrc, packet.payload_type] = take
             for protocol in self._dtls.transport._connection._protocols:
                 self._shorten(protocol)
         return take
+
+    def _forget(self, stream: tuple[int, int]) -> None:
+        """Hook: the engine keeps each SSRC that it ever met."""
+        del self._streams[stream]
+        ssrc = stream[0]
+        if ssrc in self._learnt and not any(ssrc == other for other, _ in self._streams):
+            self._learnt.discard(ssrc)
+            self._dtls._rtp_router.ssrc_table.pop(ssrc, None)
 
     def _shorten(self, protocol: Any) -> None:
         """Hooks: ICE takes each datagram for STUN until an exception says that it is none; asyncio makes room for

@@ -71,14 +71,16 @@ class Line:
 
 
 @asynccontextmanager
-async def line(codec: str = "vp8") -> AsyncIterator[Line]:
+async def line(*codecs: str) -> AsyncIterator[Line]:
+    """``codecs`` are negotiated, VP8 if none is named; the first one is sent."""
     near, far = engine.open_peer_connection(), engine.open_peer_connection()
     firsts: list[FirstPicture] = []
     made = Line(near, far, IncomingMedia(firsts.append))
     made.firsts = firsts
     transceiver = far.addTransceiver(made.track, direction="sendonly")
-    known = [c for c in RTCRtpSender.getCapabilities("video").codecs if c.name.lower() in (codec, "rtx")]
-    transceiver.setCodecPreferences(known)
+    known = RTCRtpSender.getCapabilities("video").codecs
+    wanted = (*(codecs or ("vp8",)), "rtx")
+    transceiver.setCodecPreferences([c for name in wanted for c in known if c.name.lower() == name])
     await far.setLocalDescription(await far.createOffer())
     await near.setRemoteDescription(far.localDescription)
     receiver = near.getTransceivers()[0].receiver

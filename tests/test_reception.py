@@ -20,7 +20,10 @@ from aiortc.rtp import RtcpByePacket, RtpPacket
 from peer import reception
 from peer.media.frames import EncodedFrame
 from peer.media.receiving.incoming import FirstPicture
+from peer.rtp.packet import Packet
+from peer.transport_path import MAX_STREAMS
 from tests.line import Line, line
+from tests.media import coded
 from tests.waiting import until
 
 Lose = Callable[[int, int], bool]
@@ -251,6 +254,94 @@ async def test_more_streams_than_a_report_has_room_for_are_not_listened_to() -> 
             await made.sender.transport._send_rtp(stray.serialize(extensions))
         await made.pictures(3)
         assert len(receiver._RTCRtpReceiver__remote_streams) <= reception.MAX_SSRCS
+
+
+def payload_type(made: Line, codec: str) -> int:
+    codecs = made.receiving.receiver._RTCRtpReceiver__codecs.values()  # type: ignore[attr-defined]
+    return next(known.payloadType for known in codecs if known.name.lower() == codec)
+
+
+async def test_a_sender_may_change_its_ssrc_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reception, "SILENT", 0.0)
+    async with line() as made:
+        await made.until(lambda: made.firsts)
+        router = made.receiving.receiver.transport._rtp_router
+        for ssrc in range(1, MAX_STREAMS + 10):
+            made.sender._ssrc = ssrc
+            made.sender.transport._rtp_router.senders = {ssrc: made.sender}
+            await made.until(lambda ssrc=ssrc: ssrc in made.receiving._streams)
+        assert len(made.receiving._streams) <= reception.MAX_SSRCS
+        assert len(router.ssrc_table) <= MAX_STREAMS + 2, "those that the description names"
+        with made.media.video.frames.read() as reader:
+            await made.until(reader.get_nowait)
+
+
+async def test_reports_of_one_stream_say_nothing_of_the_next() -> None:
+    async with line() as made:
+        async with asyncio.timeout(20):
+            while (await read(made, 1))[-1].ntp is None:
+                pass
+        with made.media.encoded.read(100) as reader:
+            made.sender._ssrc = 77
+            await made.until(lambda: made.receiving._ssrc == 77)
+            await made.pictures(1)
+            frames = [frame for frame in iter(reader.get_nowait, None) if frame.gap]
+        assert [frame.ntp for frame in frames] == [None]
+
+
+async def test_another_payload_type_is_another_codec_with_its_losses() -> None:
+    async with line("vp8", "h264") as made:
+        await made.until(lambda: made.firsts)
+        vp8, h264 = payload_type(made, "vp8"), payload_type(made, "h264")
+        picture = coded.pictures("h264", 1)[0].data
+        with made.media.encoded.read(100) as reader:
+            numbers = itertools.count(1)
+
+            def take(kind: int, data: bytes) -> None:
+                number = next(numbers)
+                made.receiving.take(Packet(kind, number, 3000 * number, 77, data, marker=True))
+
+            take(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
+            slices = b"\x65" + picture[picture.rindex(b"\x00\x00\x01") + 4 :]
+            take(h264, b"\x67" + slices)
+            next(numbers)  # is lost
+            async with asyncio.timeout(10):
+                while made.media.video.counters.torn == 0:
+                    take(h264, b"\x41\x80")
+                    await asyncio.sleep(0.01)
+            take(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
+            frames = list(iter(reader.get_nowait, None))
+        assert [frame.codec for frame in frames if frame.data.startswith(b"\0\0\0\1")] == ["h264"] * (len(frames) - 2)
+        assert [frame.codec for frame in (frames[0], frames[-1])] == ["vp8", "vp8"]
+
+
+async def test_a_key_frame_behind_a_loss_is_not_asked_for_again() -> None:
+    async with line() as made:
+        await made.until(lambda: made.firsts)
+        asked: list[int] = []
+        engine: Any = made.receiving.receiver
+
+        async def pli(ssrc: int) -> None:
+            asked.append(ssrc)
+
+        engine._send_rtcp_pli = pli
+        key, kind = b"\x10" + coded.pictures("vp8", 1)[0].data, payload_type(made, "vp8")
+        with made.media.encoded.read(100) as reader:
+            made.receiving.take(Packet(kind, 1, 0, 77, key, marker=True))
+            made.receiving.take(Packet(kind, 3, 6000, 77, key, marker=True))
+            assert [frame.gap for frame in iter(reader.get_nowait, None)] == [True, True]
+        await asyncio.sleep(0)
+        assert made.media.video.counters.torn == 1
+        assert asked == []
+
+
+async def test_pictures_that_nobody_wants_are_counted_once_in_whatever_order_they_come() -> None:
+    async with line() as made:
+        await made.until(lambda: made.firsts and not made.media.video.wanted)
+        before, kind = made.media.video.counters.frames, payload_type(made, "vp8")
+        for number in (1, 3, 2, 4, 5, 6, 4):  # two packets a picture
+            made.receiving.take(Packet(kind, number, (number + 1) // 2 * 3000, 77, b"\x10\x00", marker=False))
+        assert made.media.video.counters.frames == before + 3
 
 
 async def test_the_engine_reports_our_statistics() -> None:

@@ -10,6 +10,9 @@ MAX_DROPOUT: Final = 3_000
 MAX_MISORDER: Final = 1_000
 """Packets by which one may be late. RFC 3550 A.1 says 100; a retransmission or a burst at 6 Mbit/s is later."""
 
+NEW_BEGINNING: Final = 0x10000
+"""Extended numbers that are further apart than this lie on both sides of a new beginning."""
+
 
 class Sequence:
     """Extends sequence numbers, so that they only grow, and tells a sender that started anew (RFC 3550 A.1)."""
@@ -37,7 +40,7 @@ class Sequence:
             self._suspect = (number + 1) & 0xFFFF
             return None
         self._suspect = None  # two in a row: the sender has started anew
-        self.last += 0x20000 + ((number - self.last) & 0xFFFF)
+        self.last += 2 * NEW_BEGINNING + ((number - self.last) & 0xFFFF)
         self.first = self.last
         return self.last
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from .sequence import NEW_BEGINNING
+
 PATIENCE: Final = 0.06
 """Seconds that packets wait for one they overtook: nothing is asked for again, so it is under way or lost."""
 
@@ -48,7 +50,8 @@ class Sounds:
             len(self._waiting) > MOST or now - min(since for _, since in self._waiting.values()) >= PATIENCE
         ):
             first = min(self._waiting)
-            self.lost += first - self._next
+            if first - self._next < NEW_BEGINNING:  # else nothing was sent that was lost
+                self.lost += first - self._next
             self._next = first
             sound, since = self._waiting[self._next]
             self._waiting[self._next] = (Sound(sound.data, sound.timestamp, True), since)

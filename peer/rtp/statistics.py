@@ -5,10 +5,15 @@ It stands in for the engine's own (``aiortc.rtcrtpreceiver.StreamStatistics``), 
 
 from __future__ import annotations
 
+from typing import Final
+
 from .sequence import Sequence
 
-LOST_LIMIT = 1 << 23
+LOST_LIMIT: Final = 1 << 23
 """The cumulative number of packets lost is a signed number of 24 bits."""
+
+LEAP: Final = 5.0
+"""Seconds of lateness that are no jitter: the sender's clock was set, or the network stood still. As in libwebrtc."""
 
 
 class StreamStatistics:
@@ -44,7 +49,8 @@ class StreamStatistics:
             if self._transit is not None:
                 # Modulo 2**32, as timestamps are; the packets of one picture share a timestamp and are counted once.
                 late = abs(((transit - self._transit + (1 << 31)) % (1 << 32)) - (1 << 31))
-                self._jitter += (late - self._jitter) / 16
+                if late < LEAP * self.clock_rate:
+                    self._jitter += (late - self._jitter) / 16
             self._transit, self._timestamp = transit, timestamp
         return number
 

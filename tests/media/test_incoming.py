@@ -96,6 +96,16 @@ async def test_a_reader_begins_at_a_key_frame_that_is_asked_for(remote: Remote, 
             assert (await reader.get()).width == 160
 
 
+async def test_a_reader_asks_for_a_key_frame_when_it_comes_if_anything_ever_came(
+    remote: Remote, frames: list[EncodedFrame]
+) -> None:
+    with remote.media.video.frames.read():
+        assert remote.asked == 0, "a stream begins with one"
+    await first_picture(remote, frames)
+    with remote.media.video.frames.read():
+        assert remote.asked == 1, "a picture that stands still comes once a second at most"
+
+
 async def test_after_a_gap_nothing_is_decoded_until_the_next_key_frame(
     remote: Remote, frames: list[EncodedFrame]
 ) -> None:

@@ -8,6 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.rtp.sequence import Sequence
 from peer.rtp.sounds import MOST, PATIENCE, Sound, Sounds
 
 
@@ -44,6 +45,15 @@ def test_too_late_twice_and_padding_are_no_sound() -> None:
     assert [number for number, _ in came] == [1, 2, 3]
     assert sounds.add(4, 9, b"", 1.0) == []
     assert [sound.timestamp for sound in sounds.add(5, 10, b"x", 1.0)] == [10]
+
+
+def test_a_sender_that_starts_anew_has_lost_nothing() -> None:
+    sequence = Sequence()
+    numbers = [sequence.extend(number) for number in (1, 2, 3, 40_000, 40_001, 40_002, 40_003, 40_004, 40_005)]
+    came, sounds = run([number for number in numbers if number is not None])
+    assert len(came) == 8
+    assert [gap for _, gap in came].count(True) == 1
+    assert sounds.lost == 0
 
 
 @given(st.integers(0, 2**32), st.integers(2, 400))

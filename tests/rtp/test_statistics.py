@@ -68,3 +68,11 @@ def test_jitter_survives_the_end_of_the_timestamps_and_packets_of_one_picture() 
         timestamp = (2**32 - 30 * 3000 + 3000 * picture) % 2**32
         statistics.add(number, timestamp, picture / 30 + (number % 4) * 0.001)
     assert statistics.jitter_seconds < 0.0001
+
+
+def test_a_clock_that_is_set_is_no_jitter() -> None:
+    statistics = StreamStatistics(90_000)
+    for number in range(60):
+        leap = 0 if number < 30 else 2**31
+        statistics.add(number, (3000 * number + leap) % 2**32, number / 30)
+    assert statistics.jitter_seconds < 0.001

@@ -68,7 +68,7 @@ class IncomingTrack:
     ) -> None:
         self.kind: Literal["video", "audio"] = kind
         self._encoded = encoded
-        self.frames: Fanout[Any] = Fanout(on_last=self._rest)
+        self.frames: Fanout[Any] = Fanout(self._begin, self._rest)
         self.counters = Counters()
         self.freezes = Freezes()
         self.codec: str | None = None
@@ -127,10 +127,12 @@ class IncomingTrack:
         if not self._decoder.decode(frame):
             self._failed()
 
-    def lost(self, count: int) -> None:
-        """So many did not come whole; no picture can be decoded before the next key frame."""
+    def lost(self, count: int, *, key_is_here: bool = False) -> None:
+        """So many did not come whole; no picture can be decoded before the next key frame, unless that
+        ``key_is_here``, to be fed next."""
         self.counters.torn += count
-        self._restart()
+        if not key_is_here:
+            self._restart()
 
     def close(self) -> None:
         """The call is over."""
@@ -147,6 +149,11 @@ class IncomingTrack:
         """Go on at a key frame, which a recording needs as well."""
         if self.kind == "video":
             self._needs_key = True
+            self.request_key_frame()
+
+    def _begin(self) -> None:
+        """Somebody looks, and need not wait for a picture that cannot be decoded to ask for one that can."""
+        if self._needs_key and self.codec is not None:
             self.request_key_frame()
 
     def _rest(self) -> None:

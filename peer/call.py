@@ -158,7 +158,7 @@ class Call:
             MediaError: the file, or a segment, could not be written, or there was nothing to record.
             CallFailed: the call is over.
         """
-        await self.connected()
+        await self._live()
         recorder = Recorder(
             self._tasks,
             SinglePath(Path(path)) if segment is None else SegmentPaths(str(path), self.peer),
@@ -187,11 +187,17 @@ class Call:
             MediaError: no picture came within ``timeout`` seconds, or it cannot be written.
             CallFailed: the call is over.
         """
-        await self.connected()
+        await self._live()
         await take_snapshot(Path(path), self.media.video.frames, timeout)
         taken = events.Snapshot(peer=self.peer, path=str(path))
         self._publish(taken)
         return taken
+
+    async def _live(self) -> None:
+        """Wait until it is connected; one that was, and is over, has nothing to keep any more."""
+        await self.connected()
+        if self.reason is not None:
+            raise CallFailed(self.peer, self.reason)
 
     def _recorded(self, file: Recorded) -> events.Recorded:
         return events.Recorded(peer=self.peer, path=str(file.path), seconds=file.seconds, dropped=file.dropped)

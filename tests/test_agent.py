@@ -391,6 +391,17 @@ async def test_a_recording_that_is_cancelled_is_told_once_it_is_closed(relay: Re
     assert len(told.of(ev.Recorded)) == 1
 
 
+async def test_of_a_call_that_is_over_nothing_is_kept(relay: Relay, tmp_path: Path) -> None:
+    async with Agent("a", server=url(relay)) as a, Agent("b", server=url(relay), **SMALL):
+        await a.wait_for("b", 5)
+        async with a.call("b") as call:
+            pass
+        for keep in (call.record(tmp_path / "b.mkv"), call.snapshot(tmp_path / "b.png")):
+            with pytest.raises(CallFailed, match="b"):
+                await keep
+    assert not os.listdir(tmp_path)
+
+
 async def test_h264_first_when_asked_for(relay: Relay) -> None:
     async with agents(relay, "a", "b", video_codec=("h264", "vp8"), **SMALL) as (a, _):
         assert (await a.call("b").first_frame(10)).codec == "h264"

@@ -165,6 +165,7 @@ class Call:
             self.media.encoded,
             kinds=self._kinds,
             request_key_frame=self.request_key_frame,
+            lost=self.media.lost,
             on_recorded=lambda recorded: self._publish(self._recorded(recorded)),
             on_failed=self._tell_failed,
             seconds=seconds,

@@ -391,6 +391,19 @@ async def test_a_recording_that_is_cancelled_is_told_once_it_is_closed(relay: Re
     assert len(told.of(ev.Recorded)) == 1
 
 
+async def test_what_the_network_lost_is_missing_in_a_recording(relay: Relay, tmp_path: Path) -> None:
+    async with agents(relay, "a", "b", audio="test", **SMALL) as (a, _):
+        async with a.call("b") as call:
+            await call.first_frame(10)
+            call.media.audio.lost(7)
+            recording = asyncio.create_task(call.record(tmp_path / "b.mkv"))
+            await until(lambda: call.media.encoded.readers)
+            call.media.audio.lost(3)
+            await until(lambda: os.path.getsize(tmp_path / "b.mkv") > 0)
+        recorded = await recording
+    assert recorded.dropped == 3
+
+
 async def test_of_a_call_that_is_over_nothing_is_kept(relay: Relay, tmp_path: Path) -> None:
     async with Agent("a", server=url(relay)) as a, Agent("b", server=url(relay), **SMALL):
         await a.wait_for("b", 5)

@@ -185,6 +185,10 @@ class IncomingMedia:
         self.video = IncomingTrack("video", self.encoded, on_first_picture)
         self.audio = IncomingTrack("audio", self.encoded)
 
+    def lost(self) -> int:
+        """Pictures and packets of sound that did not come whole, since the call began."""
+        return self.video.counters.torn + self.audio.counters.torn
+
     def track(self, kind: str) -> IncomingTrack:
         return self.video if kind == "video" else self.audio
 

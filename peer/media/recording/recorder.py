@@ -51,8 +51,9 @@ _CLOSE_TIMEOUT: Final = 20.0
 class Recorder:
     """One recording of ``encoded`` into new files (.mkv, .webm, .mp4) called ``names``.
 
-    ``kinds`` is what the call negotiated. With ``seconds`` it ends by itself; else by ``stop``, or when ``encoded``
-    closes. With ``segment`` seconds a new file begins each time. Its task lives in ``tasks``.
+    ``kinds`` is what the call negotiated, ``lost`` counts the frames that the network has lost so far. With
+    ``seconds`` it ends by itself; else by ``stop``, or when ``encoded`` closes. With ``segment`` seconds a new file
+    begins each time. Its task lives in ``tasks``.
 
     All callbacks are made in the event loop: ``request_key_frame``, ``on_recorded`` for each file, ``on_failed``
     for what went wrong without ending the recording.
@@ -66,6 +67,7 @@ class Recorder:
         *,
         kinds: Collection[Kind],
         request_key_frame: Callable[[], None],
+        lost: Callable[[], int] = lambda: 0,
         on_recorded: Callable[[Recorded], None] = lambda _: None,
         on_failed: Callable[[MediaError], None] = lambda _: None,
         seconds: float | None = None,
@@ -82,12 +84,14 @@ class Recorder:
         self._on_failed = on_failed
         self._seconds = seconds
         self._gate = Gate()
+        self._lost = lost
+        self._lost_before = 0
         self._tape = Tape(
             names,
             frozenset(kinds),
             seconds=seconds,
             segment=segment,
-            dropped=lambda: self._gate.dropped,
+            dropped=lambda: self._gate.dropped + self._lost() - self._lost_before,
             on_recorded=lambda recorded: self._tell(on_recorded, recorded),
             on_failed=lambda failure: self._tell(on_failed, failure),
         )
@@ -118,6 +122,7 @@ class Recorder:
         if error is not None:
             self._thread.join()
             raise error
+        self._lost_before = self._lost()
         reader = self._reader = self._encoded.read(_READER)
         self._result.add_done_callback(lambda _: reader.close())
         pump = self._tasks.create_task(self._pump(reader), name=f"record {self._name}")

@@ -34,8 +34,8 @@ _SILENCE_DB: Final = -120.0
 class Meter(Protocol):
     """Takes frames as they come, and tells their quantities over the last ``window`` seconds."""
 
-    def add(self, frame: Any, now: float) -> None:
-        """One more decoded frame, at ``now`` seconds."""
+    def add(self, frame: Any, now: float, dropped: int = 0) -> None:
+        """One more decoded frame, at ``now`` seconds; ``dropped`` were missed so far: we were not fast enough."""
 
     def read(self, window: float, now: float) -> Mapping[str, float]:
         """The quantities over ``window`` seconds until ``now``, without those that nothing came to measure on."""
@@ -45,12 +45,15 @@ class VideoMeter:
     """fps, width and height in pixels, brightness as mean luma, 0 to 255."""
 
     def __init__(self, *, brightness: bool = True) -> None:
-        self._frames: deque[tuple[float, int, int, float]] = deque()
+        self._frames: deque[tuple[float, int, int, float, int]] = deque()  # the last: it, and those before we missed
         self._brightness = brightness
+        self._dropped = 0
 
-    def add(self, frame: av.VideoFrame, now: float) -> None:
+    def add(self, frame: av.VideoFrame, now: float, dropped: int = 0) -> None:
         """See ``Meter``. Brightness is looked at only where it was asked for: it costs a pass over the picture."""
-        self._frames.append((now, frame.width, frame.height, _luma(frame) if self._brightness else 0.0))
+        luma = _luma(frame) if self._brightness else 0.0
+        self._frames.append((now, frame.width, frame.height, luma, 1 + dropped - self._dropped))
+        self._dropped = dropped
 
     def read(self, window: float, now: float) -> Mapping[str, float]:
         """See ``Meter``. Without a frame in the window there is no more to say than that fps is 0."""
@@ -58,9 +61,14 @@ class VideoMeter:
             self._frames.popleft()
         if not self._frames:
             return {"fps": 0.0}
-        _, width, height, _ = self._frames[-1]
+        _, width, height, _, _ = self._frames[-1]
         mean = sum(item[3] for item in self._frames) / len(self._frames)
-        return {"fps": len(self._frames) / window, "width": width, "height": height, "brightness": mean}
+        return {
+            "fps": sum(item[4] for item in self._frames) / window,
+            "width": width,
+            "height": height,
+            "brightness": mean,
+        }
 
 
 class AudioMeter:
@@ -69,7 +77,7 @@ class AudioMeter:
     def __init__(self) -> None:
         self._blocks: deque[tuple[float, float, int]] = deque()
 
-    def add(self, frame: av.AudioFrame, now: float) -> None:
+    def add(self, frame: av.AudioFrame, now: float, dropped: int = 0) -> None:
         """See ``Meter``."""
         samples = frame.to_ndarray()
         scale = 1.0 if samples.dtype.kind == "f" else float(1 << (8 * samples.dtype.itemsize - 1))
@@ -150,5 +158,5 @@ async def _take(reader: Reader[Any], meter: Meter, until: float) -> bool:
             frame = await reader.get()
     except (TimeoutError, StopAsyncIteration):
         return False
-    meter.add(frame, asyncio.get_running_loop().time())
+    meter.add(frame, asyncio.get_running_loop().time(), reader.dropped)
     return True

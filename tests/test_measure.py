@@ -103,6 +103,22 @@ async def test_conditions_hold_over_the_window(pictures: Fanout[Any]) -> None:
     assert await told(line, pictures) is None
 
 
+async def test_pictures_that_are_decoded_in_a_burst_count_all_the_same() -> None:
+    """After a loss is repaired many come out at once; the reader keeps the newest."""
+    fanout: Fanout[Any] = Fanout()
+
+    async def feed() -> None:
+        for _ in range(12):
+            for _ in range(10):
+                fanout.put(picture())
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(feed())
+        assert await told("expect video door fps>50 for 500ms within 1s", fanout) is None
+        task.cancel()
+
+
 async def test_what_does_not_hold_is_told_with_what_was_measured(pictures: Fanout[Any]) -> None:
     why = await told("expect video door fps>10 width>=640 for 300ms", pictures)
     assert why == "width was 64 over 0.3 s, expected width>=640"

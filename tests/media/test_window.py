@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -206,6 +207,21 @@ async def test_no_window_stays_black_when_qt_reads_its_events_late(display: obje
             await _until(lambda camera=camera: _share(_screenshot(), camera.colour) > 10_000)
             camera.frames.close()
             await _until(lambda camera=camera: _share(_screenshot(), camera.colour) == 0)
+
+
+async def test_without_a_descriptor_there_is_no_window_and_nothing_else_is_lost(display: object) -> None:
+    red, green = Camera(RED), Camera(GREEN)
+    async with desk(red, green) as it:
+        await it.windows.start()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            it.show("door", "door", red)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert await it.notices.get() == "no window of door: Too many open files"
+        it.show("gate", "gate", green)
+        assert await _window("gate")
 
 
 async def test_windows_come_back_when_their_process_is_killed(display: object) -> None:

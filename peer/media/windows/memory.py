@@ -52,7 +52,11 @@ def _slot_octets(max_pixels: int) -> int:
 
 
 class PictureWriter:
-    """The peer's end: owns the memory. ``max_pixels`` bounds width x height of a picture."""
+    """The peer's end: owns the memory. ``max_pixels`` bounds width x height of a picture.
+
+    Raises:
+        OSError: there is no memory, or no descriptor for it.
+    """
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
@@ -62,8 +66,12 @@ class PictureWriter:
         else:
             with tempfile.TemporaryFile(prefix="peer-window-") as file:
                 self._fd = os.dup(file.fileno())
-        os.ftruncate(self._fd, octets)  # sparse: what is never written costs nothing
-        self._map = mmap.mmap(self._fd, octets)
+        try:
+            os.ftruncate(self._fd, octets)  # sparse: what is never written costs nothing
+            self._map = mmap.mmap(self._fd, octets)
+        except OSError:
+            os.close(self._fd)
+            raise
         self._number = 0
 
     def fileno(self) -> int:

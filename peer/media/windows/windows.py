@@ -210,7 +210,11 @@ class Windows:
     def _open(self, key: str) -> None:
         window = self._windows[key]
         assert self._child is not None and self._child.screen is not None
-        memory = PictureWriter(self._child.screen[0] * self._child.screen[1])
+        try:
+            memory = PictureWriter(self._child.screen[0] * self._child.screen[1])
+        except OSError as exc:
+            self._on_notice(f"no window of {window.title}: {exc.strerror}")
+            return
         self._child.send({"op": "show", "id": key, "title": window.title}, memory.fileno())
         window.reader = window.frames.read(1)
         self._tasks.create_task(self._pump(key, window, window.reader, memory), name=f"window {key}")

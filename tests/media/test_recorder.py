@@ -232,6 +232,13 @@ async def test_pictures_that_the_network_broke_are_left_out_until_a_key_frame(tm
     assert remote.asked
 
 
+async def test_what_came_before_the_first_key_frame_is_not_missing(tmp_path: Path) -> None:
+    remote, frames = Remote(), list(pictures("vp8", 2))[10:]
+    frames[0] = replace(frames[0], gap=True)  # nobody looked before
+    await remote.record(tmp_path / "call.mkv", frames, sound(2))
+    assert [file.dropped for file in remote.files] == [0]
+
+
 async def test_after_a_gap_the_picture_goes_on_at_a_key_frame(tmp_path: Path) -> None:
     remote, path = Remote(), tmp_path / "call.mkv"
     frames = sorted([*repeated(pictures("vp8", 3), 10), *repeated(sound(3), 10)], key=lambda frame: frame.arrival)

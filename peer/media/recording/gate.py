@@ -10,6 +10,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._whole = True
+        self._began = False  # before its first key frame a recording misses nothing
         self.dropped = 0
         """Frames that were left out, on the way to us or here."""
 
@@ -29,6 +30,6 @@ class Gate:
         if frame.kind != "video":
             return True
         self._whole = frame.key or (self._whole and not frame.gap)
-        if not self._whole:
-            self.dropped += 1
+        self._began = self._began or frame.key
+        self.dropped += self._began and not self._whole
         return self._whole

@@ -164,7 +164,7 @@ class Call:
             SinglePath(Path(path)) if segment is None else SegmentPaths(str(path), self.peer),
             self.media.encoded,
             kinds=self._kinds,
-            request_key_frame=self.request_key_frame,
+            request_key_frame=self.media.video.request_key_frame,
             lost=self.media.lost,
             on_recorded=lambda recorded: self._publish(self._recorded(recorded)),
             on_failed=self._tell_failed,

@@ -42,12 +42,15 @@ class Remote:
         self.files: list[Recorded] = []
         self.failures: list[MediaError] = []
         self.asked = 0
+        self.deaf = 0
+        """Requests that are not passed on: somebody else has just asked."""
         self.ago = 0.0
         """Seconds since the first of it came."""
         self._since: float | None = None
 
-    def ask(self) -> None:
+    def ask(self) -> bool:
         self.asked += 1
+        return self.asked > self.deaf
 
     async def send(self, *streams: Iterable[EncodedFrame]) -> None:
         frames = sorted((frame for stream in streams for frame in stream), key=lambda frame: frame.arrival)
@@ -125,6 +128,16 @@ async def test_a_recording_begins_with_a_key_frame_it_asked_for(tmp_path: Path, 
     assert remote.asked >= 1
     assert len(seen.pictures) == 2 * FPS and seen.pictures[0] == 0
     assert seen.beeps == pytest.approx([0, 1], abs=0.03)  # an Opus decoder needs a packet to come in
+
+
+async def test_a_request_that_came_too_soon_after_another_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_ASK_EVERY", 3600.0)
+    remote = Remote()
+    remote.deaf = 3
+    await remote.record(tmp_path / "call.mkv", pictures("vp8", 2)[1:], sound(2))
+    assert remote.asked == 4
 
 
 async def test_sound_that_never_comes_costs_two_seconds_of_waiting_and_no_picture(tmp_path: Path) -> None:

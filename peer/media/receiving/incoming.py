@@ -96,12 +96,14 @@ class IncomingTrack:
         """Whether anybody would miss a frame that is lost."""
         return bool(self._first or self.frames.readers or (self._encoded is not None and self._encoded.readers))
 
-    def request_key_frame(self) -> None:
-        """Ask the sender for a key frame, at most every ``KEY_FRAME_INTERVAL``."""
+    def request_key_frame(self) -> bool:
+        """Ask the sender for a key frame, at most every ``KEY_FRAME_INTERVAL``. False: not now, so try again."""
         now = time.monotonic()
-        if self._ask is not None and now - self._asked >= KEY_FRAME_INTERVAL:
-            self._asked = now
-            self._ask()
+        if self._ask is None or now - self._asked < KEY_FRAME_INTERVAL:
+            return False
+        self._asked = now
+        self._ask()
+        return True
 
     def pass_by(self, codec: str, octets: int, *, new: bool) -> None:
         """Part of a frame came that nobody wants; ``new``: the first of it."""

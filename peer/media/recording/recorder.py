@@ -55,8 +55,8 @@ class Recorder:
     ``seconds`` it ends by itself; else by ``stop``, or when ``encoded`` closes. With ``segment`` seconds a new file
     begins each time. Its task lives in ``tasks``.
 
-    All callbacks are made in the event loop: ``request_key_frame``, ``on_recorded`` for each file, ``on_failed``
-    for what went wrong without ending the recording.
+    All callbacks are made in the event loop: ``request_key_frame`` (false: it asked for none, and is to be called
+    again soon), ``on_recorded`` for each file, ``on_failed`` for what went wrong without ending the recording.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Recorder:
         encoded: Fanout[EncodedFrame],
         *,
         kinds: Collection[Kind],
-        request_key_frame: Callable[[], None],
+        request_key_frame: Callable[[], bool],
         lost: Callable[[], int] = lambda: 0,
         on_recorded: Callable[[Recorded], None] = lambda _: None,
         on_failed: Callable[[MediaError], None] = lambda _: None,
@@ -163,8 +163,7 @@ class Recorder:
             ends = time.monotonic() + self._seconds + START_WAIT + _PATIENCE
         try:
             while (now := time.monotonic()) < ends:
-                if self._key_frame_wanted and now - asked >= _ASK_EVERY:
-                    self._request_key_frame()
+                if self._key_frame_wanted and now - asked >= _ASK_EVERY and self._request_key_frame():
                     asked = now
                 try:
                     async with asyncio.timeout(_ASK_EVERY / 4):

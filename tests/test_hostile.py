@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcconfiguration import RTCBundlePolicy
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, unpack_remb_fci
 from websockets.asyncio.client import ClientConnection, connect
 
 from peer import Agent, CallFailed, protocol
@@ -120,6 +122,23 @@ async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger
     reply = await answer(stranger)
     assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
     assert threading.active_count() <= threads + 1
+
+
+async def test_a_report_that_the_engine_stumbles_over_ends_no_call(agent: Agent, relay: str) -> None:
+    """Without the hook: an exception in the engine's task, and the connection is closed."""
+    cut_short = bytes(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0"))
+    with pytest.raises(struct.error):
+        unpack_remb_fci(RtcpPsfbPacket.parse(cut_short[4:], RTCP_PSFB_APP).fci)
+    async with Agent("viewer", server=relay) as viewer:
+        await viewer.wait_for("agent", 5)
+        async with viewer.call("agent") as call:
+            await call.first_frame(10)
+            (connection,) = viewer._exchange.remotes["agent"].connections.values()
+            assert connection._pc is not None
+            await connection._pc.getTransceivers()[0].receiver.transport._send_rtp(cut_short)
+            frames = call.media.video.counters.frames
+            await until(lambda: call.media.video.counters.frames > frames + 60)
+            assert call.reason is None and "viewer" in agent.calls
 
 
 async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientConnection) -> None:

@@ -299,7 +299,8 @@ class Receiving:
     async def _rtcp(self, packet: Any) -> None:
         if isinstance(packet, RtcpByePacket):
             return  # Hook: at a BYE the engine stops for good, and the call stays as it is
-        if isinstance(packet, RtcpSrPacket) and packet.ssrc == self._ssrc:
+        # A sender that has no wall clock says zero (RFC 3550 6.4.1): nothing that two streams could be compared by.
+        if isinstance(packet, RtcpSrPacket) and packet.ssrc == self._ssrc and packet.sender_info.ntp_timestamp:
             seconds = packet.sender_info.ntp_timestamp / (1 << 32) - NTP_EPOCH
             timestamp = self._timestamps.relative(packet.sender_info.rtp_timestamp)
             if timestamp is not None:

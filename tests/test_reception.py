@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from aiortc.rtp import RtcpByePacket, RtpPacket
+from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
 from peer import reception
 from peer.media.frames import EncodedFrame
@@ -274,6 +274,17 @@ async def test_a_sender_may_change_its_ssrc_as_often_as_it_likes(monkeypatch: py
         assert len(router.ssrc_table) <= MAX_STREAMS + 2, "those that the description names"
         with made.media.video.frames.read() as reader:
             await made.until(reader.get_nowait)
+
+
+async def test_a_sender_without_a_clock_says_nothing_of_the_time() -> None:
+    async with line() as made:
+        await made.until(lambda: made.firsts)
+        made.receiving._report = None
+        for ntp, report in ((0, None), (reception.NTP_EPOCH << 32, 0.0)):
+            info = RtcpSenderInfo(ntp_timestamp=ntp, rtp_timestamp=0, packet_count=1, octet_count=1)
+            await made.receiving._rtcp(RtcpSrPacket(ssrc=made.sender._ssrc, sender_info=info))
+            told = made.receiving._report
+            assert (told and told[0]) == report
 
 
 async def test_reports_of_one_stream_say_nothing_of_the_next() -> None:

@@ -35,6 +35,9 @@ _FORMATS: Final = {
 }
 """FFmpeg's names and options by suffix; milliseconds and microseconds."""
 
+_SHOWN: Final = 0.1
+"""Seconds, most, that the last frame is taken to last: as long as the one before, if that was no pause."""
+
 _TELEPHONE: Final = {"pcm_mulaw": 8000, "pcm_alaw": 8000, "g722": 16_000}
 """Sound that PyAV lets into no container of ours, with its rate: unpacked to plain PCM, which Matroska has."""
 
@@ -176,18 +179,19 @@ class _Track:
 
     def packet(self, frame: EncodedFrame, seconds: float) -> av.Packet[Any]:
         """``frame`` as FFmpeg wants it: strictly later than the one before, whatever the network did."""
-        pts = round(seconds / self.time_base)
+        pts, shown = round(seconds / self.time_base), 0
         if self.last is not None:
             step = max(pts - self.last, 1)
             pts = self.last + step
-            self.end = float((pts + step) * self.time_base)
-        self.end = max(self.end, float(pts * self.time_base))
+            shown = min(step, round(_SHOWN / self.time_base))
+        self.end = float((pts + shown) * self.time_base)
         self.last = pts
         data = frame.data
         if self.decoder is not None:
             data = b"".join(part.to_ndarray().tobytes() for part in self.decoder.decode(av.Packet(data)))
         packet: av.Packet[Any] = av.Packet(data)
         packet.pts = packet.dts = pts
+        packet.duration = shown
         packet.time_base = self.time_base
         packet.is_keyframe = frame.key
         packet.stream = self.stream

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from http import HTTPStatus
+from time import monotonic
 from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
@@ -21,10 +22,13 @@ from websockets.server import ServerProtocol
 
 from peer.protocol import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
 
+from .buffers import Buffers
 from .config import MAX_HEAD, RelayConfig
 from .frames import FrameReader, Kind, text_frame
+from .guard import Visit
+from .limits import BURST
 from .outbox import Outbox
-from .pages import FOREIGN, Request, read_request, response
+from .pages import Request, read_request, response
 from .proxies import Hop
 from .tally import Tally
 
@@ -57,13 +61,15 @@ class Hub(Protocol):
     buffer: memoryview
     """Where all clients read to, one after the other."""
     tally: Tally
+    buffers: Buffers[Client]
 
     def opened(self, client: Client) -> None: ...
     def ended(self, client: Client) -> None: ...
     def asked(self, client: Client, request: Request) -> bytes: ...
-    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bool: ...
+    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None: ...
     def text(self, client: Client, octets: bytes) -> None: ...
     def refuse(self, client: Client, code: str, message: str) -> None: ...
+    def too_fast(self, client: Client, ahead: float) -> None: ...
     def pong(self, client: Client) -> None: ...
     def lost(self, client: Client, *, clean: bool) -> None: ...
     def touched(self, outbox: Outbox) -> None: ...
@@ -83,6 +89,7 @@ class Client(asyncio.BufferedProtocol):
         "_message",
         "_opcode",
         "_outbox",
+        "_partial",
         "_timer",
         "_transport",
         "_ws",
@@ -91,10 +98,13 @@ class Client(asyncio.BufferedProtocol):
         "host",
         "phase",
         "secure",
+        "told_at",
+        "visit",
     )
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, visit: Visit) -> None:
         self._hub = hub
+        self.visit = visit
         self.phase = Phase.HEAD
         self.address = "?"
         self.asked_at = 0.0  # when its join came, by the loop's clock
@@ -105,6 +115,8 @@ class Client(asyncio.BufferedProtocol):
         self._message = bytearray()  # of the fragmented message under way
         self._opcode = Opcode.TEXT
         self._huge = False
+        self._partial = 0  # octets here of what has come in part
+        self.told_at = 0.0  # when it was last told that it is too fast
         self._heard = True  # since the last ping
         self._deaf = False  # what still comes is thrown away
         self._timer: asyncio.TimerHandle | None = None
@@ -116,7 +128,7 @@ class Client(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._outbox = Outbox(self._transport, self._hub.config.outbox, self._hub.touched)
+        self._outbox = Outbox(self._transport, self._hub.config.outbox, self._hub.touched, self._hold)
         # paused means: it holds something. Not high=0, which an empty TLS transport takes for full; not before there
         # is an outbox, because one that holds its session tickets still says so at once
         self._transport.set_write_buffer_limits(high=1, low=0)
@@ -124,8 +136,11 @@ class Client(asyncio.BufferedProtocol):
         if host:
             self.host, self.address = host[0], f"{host[0]}:{host[1]}"
         self.secure = transport.get_extra_info("sslcontext") is not None
-        self._timer = asyncio.get_running_loop().call_later(self._hub.config.join_timeout, self._not_joined)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(self.visit.since + self._hub.config.join_timeout, self._not_joined)
         self._hub.opened(self)
+        if self.visit.refusal is not None:
+            self._respond(self.visit.refusal)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._hub.buffer
@@ -135,12 +150,15 @@ class Client(asyncio.BufferedProtocol):
             return
         self._heard = True
         self._hub.tally.octets_in += nbytes
+        self.visit.meter.read(nbytes, monotonic())
         data = bytes(self._hub.buffer[:nbytes])
         if self.phase is Phase.HEAD:
             self._read_head(data)
         else:
             self._frames.feed(data)
             self._read_frames()
+        if self._partial or self._frames.held or self._message or self._head:
+            self._note_partial()
         self._hub.flush()
 
     def eof_received(self) -> bool:
@@ -150,6 +168,7 @@ class Client(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._lost(clean=False)
+        self._hub.buffers.hold(self, 0)
         self._hub.ended(self)
         self._hub.flush()
 
@@ -216,9 +235,24 @@ class Client(asyncio.BufferedProtocol):
             self._ws.send_close(code, reason)
             self._goodbye(b"".join(self._ws.data_to_send()))
 
+    def expel(self, code: int, reason: str) -> None:
+        """Close it, read no more of it, and forget what waits for it here: it has taken too much already."""
+        if self.phase in (Phase.HEAD, Phase.CLOSING):
+            self.abort()
+            return
+        self._outbox.flush()
+        self._outbox.drop()
+        self.close(code, reason)
+        self._forget_partial()
+        self._hold()
+        self._transport.pause_reading()
+        self._end()
+
     def abort(self) -> None:
         """Drop the connection now."""
         self._transport.abort()
+        self._forget_partial()
+        self._hub.buffers.hold(self, 0)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -252,8 +286,9 @@ class Client(asyncio.BufferedProtocol):
         if not isinstance(opening, Opening):
             self._respond(response(HTTPStatus.BAD_REQUEST))
             return
-        if not self._hub.welcomes(self, opening.headers.get_all):
-            self._respond(response(HTTPStatus.FORBIDDEN, FOREIGN))
+        unwelcome = self._hub.welcomes(self, opening.headers.get_all)
+        if unwelcome is not None:
+            self._respond(unwelcome)
             return
         self._ws.send_response(self._ws.accept(opening))
         if self._ws.state is not OPEN:
@@ -271,12 +306,17 @@ class Client(asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         self._read_frames()
+        self._note_partial()
         self._hub.flush()
 
     def _read_frames(self) -> None:
-        pull = self._frames.pull
+        pull, meter, now = self._frames.pull, self.visit.meter, monotonic()
         while self.phase is not Phase.CLAIMING and not self._deaf and (found := pull()) is not None:
             kind, octets = found
+            if (ahead := meter.frame(now)) > BURST:
+                self._hub.too_fast(self, ahead)
+                if kind is Kind.TEXT or self._deaf:
+                    continue
             if kind is not Kind.TEXT:
                 self._through_websockets(octets, huge=kind is Kind.HUGE)
             elif self.phase is not Phase.CLOSING:
@@ -308,12 +348,27 @@ class Client(asyncio.BufferedProtocol):
             return
         message = bytes(self._message)
         self._message.clear()
+        if self.visit.meter.ahead(monotonic()) > BURST:
+            return  # it was told when its last fragment came
         if self._huge:
             self._hub.refuse(self, "too-large", f"a frame is at most {self._frames.limit} octets here")
         elif self._opcode is Opcode.BINARY:
             self._hub.refuse(self, "bad-message", "frames are text, not binary")
         else:
             self._hub.text(self, message)
+
+    def _note_partial(self) -> None:
+        self._partial = self._frames.held + len(self._message) + len(self._head)
+        self._hold()
+
+    def _hold(self) -> None:
+        self._hub.buffers.hold(self, self._partial + self._outbox.stuck)
+
+    def _forget_partial(self) -> None:
+        self._frames = FrameReader(self._frames.limit)
+        self._message.clear()
+        self._head.clear()
+        self._partial = 0
 
     # --- writing and ending -----------------------------------------------------------------------------------
 

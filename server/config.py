@@ -11,6 +11,26 @@ MAX_HEAD: Final = 16 * 1024
 """Octets of one HTTP request head."""
 
 
+MOST_CONNECTIONS: Final = 20_000
+"""Unless the configuration says otherwise."""
+
+_NOT_NEGATIVE: Final = (
+    "message_rate",
+    "octet_rate",
+    "copy_rate",
+    "address_sockets",
+    "address_connect_rate",
+    "address_join_rate",
+    "address_message_rate",
+    "address_octet_rate",
+    "address_copy_rate",
+    "max_connections",
+    "max_rooms",
+    "max_room_peers",
+    "max_buffers",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayConfig:
     """Where to listen, how long to wait, how much to hold.
@@ -71,6 +91,35 @@ class RelayConfig:
     queue: int = MAX_FRAME
     """What may wait for one seat in grace (rule 6)."""
 
+    # what follows is in docs/limits.md; 0 is no limit
+
+    message_rate: float = 500
+    """Messages a second of one connection; ten seconds' worth at once, as for all rates a second."""
+    octet_rate: float = 1024 * 1024
+    """Octets a second that one connection sends."""
+    copy_rate: float = 5000
+    """Copies a second that its frames to all become."""
+    address_sockets: int = 500
+    """Connections of one address at once."""
+    address_connect_rate: float = 1200
+    """Its new connections a minute; a minute's worth at once."""
+    address_join_rate: float = 600
+    """Its joins a minute, those that fail too; a minute's worth at once."""
+    address_message_rate: float = 2000
+    address_octet_rate: float = 4 * 1024 * 1024
+    address_copy_rate: float = 20_000
+    """All its connections together, a second."""
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    """Networks whose addresses have no limits of their own."""
+    max_connections: int = 0
+    """At once; 0: ``MOST_CONNECTIONS``, or fewer where the descriptors do not suffice."""
+    max_rooms: int = 0
+    """0: as many as there are peers."""
+    max_room_peers: int = 2000
+    """Of one room, those in grace too."""
+    max_buffers: int = 256 * 1024 * 1024
+    """What may wait for and of all clients together; a quarter of it is for seats in grace."""
+
     def __post_init__(self) -> None:
         for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout"):
             if not getattr(self, name) > 0:
@@ -79,6 +128,11 @@ class RelayConfig:
             raise ValueError("turn_lifetime must be at least 1 s")
         if not self.grace >= 0:
             raise ValueError("grace must not be negative; 0 turns it off")
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative; 0 is no limit")
+        if 0 < self.max_buffers < self.max_frame:
+            raise ValueError("max_buffers must hold a frame at least")
         for name in ("max_frame", "max_frame_before_join", "outbox"):
             if getattr(self, name) < 1024:
                 raise ValueError(f"{name} must be at least 1024 octets")

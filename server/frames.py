@@ -50,6 +50,11 @@ class FrameReader:
         self._skip = 0  # octets of a huge payload that are still to come
         self._fragments = False  # a message in fragments is under way
 
+    @property
+    def held(self) -> int:
+        """Octets that it holds: of a frame that is not all here, or that nobody has pulled yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Add what was read from the socket; then ``pull`` until it returns None."""
         if self._pos == len(self._buffer):

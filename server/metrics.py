@@ -31,6 +31,8 @@ class Now:
     ready: bool
     outbox: int
     """Octets in the fullest outbox."""
+    buffers: int
+    """Octets in all that waits."""
 
 
 class Page(Collector):
@@ -81,6 +83,8 @@ class Page(Collector):
             "code",
             {str(k): v for k, v in tally.closed.items()},
         )
+        yield _labelled("relay_limited", "Times that a limit was exceeded, by its name", "limit", tally.limited)
+        yield GaugeMetricFamily("relay_buffers_bytes", "Octets that wait for all clients and of them", now.buffers)
         yield CounterMetricFamily("relay_delivered", "Frames put into outboxes", tally.delivered)
         yield CounterMetricFamily("relay_turn_credentials", "TURN credentials made", tally.credentials)
         yield CounterMetricFamily("relay_received_bytes", "Octets read from sockets", tally.octets_in)

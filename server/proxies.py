@@ -27,23 +27,40 @@ class Hop(NamedTuple):
     """``None``: ask the request's own ``Host``."""
 
 
+class Networks:
+    """Some networks: ``10.0.0.0/8``, or an address alone.
+
+    Raises:
+        ConfigError: one that is no network; ``where`` is the option.
+    """
+
+    def __init__(self, networks: Iterable[str], where: str) -> None:
+        try:
+            self._networks = [ip_network(network) for network in networks]
+        except ValueError as exc:
+            raise ConfigError(f"{exc}; write a network like 10.0.0.0/8, or an address", where=where) from None
+
+    def has(self, address: str) -> bool:
+        """Whether ``address`` is in one of them."""
+        return bool(self._networks) and (found := read_address(address)) is not None and found in self
+
+    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
 class Proxies:
-    """Our proxies, as networks: ``10.0.0.0/8``, or an address alone.
+    """Our proxies, by their networks.
 
     Raises:
         ConfigError: one that is no network.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        try:
-            self._networks = [ip_network(network) for network in networks]
-        except ValueError as exc:
-            hint = "write a network like 10.0.0.0/8, or an address"
-            raise ConfigError(f"{exc}; {hint}", where="--trust-proxy") from None
+        self._networks = Networks(networks, "--trust-proxy")
 
     def trust(self, address: str) -> bool:
         """Whether who connects from ``address`` is one of them."""
-        return bool(self._networks) and (found := read_address(address)) is not None and self._are(found)
+        return self._networks.has(address)
 
     def hop(self, address: str, header: Callable[[str], Sequence[str]]) -> Hop:
         """What the proxy at ``address``, which is trusted, says; ``header`` gives all values of a name."""
@@ -53,13 +70,10 @@ class Proxies:
             if found is None:  # nothing, or "unknown": whoever wrote it is the last one we know
                 break
             client = str(found)
-            if not self._are(found):
+            if found not in self._networks:
                 break
         proto = _last(header("X-Forwarded-Proto"))
         return Hop(client, "https" if proto in ("https", "wss") else "http", _last(header("X-Forwarded-Host")))
-
-    def _are(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in network for network in self._networks)
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:

@@ -10,19 +10,22 @@ import asyncio
 import ipaddress
 import json
 import logging
-import resource
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from http import HTTPStatus
+from time import monotonic
 from typing import Any, Final
 
 from peer.errors import ConfigError
 from peer.protocol import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
+    CLOSE_RATE_LIMITED,
+    CLOSE_TOO_SLOW,
     CLOSE_UNAUTHORIZED,
+    Envelope,
     Error,
     IceServers,
     PeerList,
@@ -33,16 +36,20 @@ from peer.protocol import (
 )
 
 from .auth import OpenGate, gate_of
+from .buffers import Buffers
 from .client import Client, Phase
 from .config import RelayConfig
 from .errors import CannotListen, NotOpen
 from .frames import text_frame
+from .guard import Guard, Visit, refusal
 from .ice import Handout
-from .journal import facts
+from .journal import Seldom, facts
+from .limits import BURST
+from .listener import Listener, most_connections
 from .ops import Ops
 from .origins import Origins
 from .outbox import Outbox
-from .pages import Pages, Request
+from .pages import FOREIGN, Pages, Request, response
 from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
 from .tally import Tally
@@ -53,10 +60,12 @@ __all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
 logger = logging.getLogger("server")
 
 _GOING_AWAY: Final = 1001
-_CLOSE: Final = {"unauthorized": CLOSE_UNAUTHORIZED}
+_CLOSE: Final = {"unauthorized": CLOSE_UNAUTHORIZED, "rate-limited": CLOSE_RATE_LIMITED}
 """What ends a connection that did not join, by the error it was told; else it is CLOSE_BAD_JOIN."""
 _READ: Final = 32 * 1024  # octets a turn: a flood costs the others about a millisecond
-_BACKLOG: Final = 1024  # a thousand peers come back at once when a relay was restarted
+_REFUSED: Final = {CLOSE_ID_TAKEN: "id-taken", CLOSE_BAD_JOIN: "room-full"}
+"""What the rooms told whom they close with this."""
+TELL_EVERY: Final = 1.0  # seconds between two `rate-limited` to who goes on
 _SLOTS: Final = 16  # of the ping wheel
 
 
@@ -71,11 +80,21 @@ class Relay:
         self.config = config
         self.buffer = memoryview(bytearray(_READ))
         self.tally = Tally()
-        self._rooms: Rooms[Client] = Rooms(grace=config.grace, takeover_ping=config.takeover_ping, queue=config.queue)
+        self._rooms: Rooms[Client] = Rooms(
+            grace=config.grace,
+            takeover_ping=config.takeover_ping,
+            queue=config.queue,
+            queues=config.max_buffers // 4,
+            most_rooms=config.max_rooms,
+            most_peers=config.max_room_peers,
+        )
         self._gate = gate_of(config)
         self._origins = Origins(config.allow_origins)
         self._here_only = False
         self._proxies = Proxies(config.trust_proxies)
+        self._guard = Guard(config, self.tally, self._proxies)
+        self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.max_buffers // 4, self._relieve)
+        self._seldom = Seldom(logger)
         if config.tls_key is not None and config.tls_cert is None:
             raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
@@ -92,7 +111,7 @@ class Relay:
         self._slot = 0
         self._ping_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener[Visit] | None = None
         self._ops: Ops | None = None
         self._port = config.port
         self._loop: asyncio.AbstractEventLoop
@@ -134,26 +153,28 @@ class Relay:
         """
         self._loop = asyncio.get_running_loop()
         config = self.config
-        _allow_many_sockets()
+        self._guard.most = most_connections(config.max_connections)
+        self._rooms.most_seats = self._guard.most
+        tls = self._certificate
+        listener = Listener(
+            lambda host: self._guard.admit(host, monotonic()),
+            lambda visit: Client(self, visit),
+            lambda visit: self._guard.leave(visit, monotonic()),
+            lambda: self._guard.exceeded("descriptors", "somebody", monotonic()),
+            tls=None if tls is None else tls.context,
+            deadline=config.join_timeout,
+            shutdown=config.close_timeout,
+        )
         try:
             self._here_only = await _is_loopback(config.host)
             if not (self._here_only or config.open) and isinstance(self._gate, OpenGate):
                 raise NotOpen(config.host)
-            tls = self._certificate
-            self._server = await self._loop.create_server(
-                lambda: Client(self),
-                config.host,
-                config.port,
-                backlog=_BACKLOG,
-                ssl=None if tls is None else tls.context,
-                ssl_handshake_timeout=None if tls is None else config.join_timeout,
-                ssl_shutdown_timeout=None if tls is None else config.close_timeout,
-            )
+            await listener.start(config.host, config.port)
         except OSError as exc:
             raise CannotListen(config.host, config.port, exc) from None
         except UnicodeError as exc:  # no name of a host can be spelled like this
             raise CannotListen(config.host, config.port, OSError(str(exc))) from None
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listener, self._port = listener, listener.port
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
         logger.info("= listening on %s", self.url, extra=facts("listening", url=self.url))
         if self._ice.urls:
@@ -188,10 +209,10 @@ class Relay:
 
         Returns when all are gone, after ``close_timeout`` seconds at the latest.
         """
-        if self._stopping or self._server is None:
+        if self._stopping or self._listener is None:
             return
         self._stopping = True
-        self._server.close()
+        self._listener.close()
         for timer in (self._ping_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
@@ -207,7 +228,7 @@ class Relay:
         except TimeoutError:
             for client in list(self._clients):
                 client.abort()
-        await self._server.wait_closed()
+        await self._listener.wait_closed()
         if self._ops is not None:
             await self._ops.stop()
 
@@ -217,7 +238,8 @@ class Relay:
         def now() -> metrics.Now:
             fullest = max((client.waiting for client in self._clients), default=0)
             rooms, sockets = self._rooms, len(self._clients)
-            return metrics.Now(len(rooms), len(rooms.rooms()), sockets, self.why_not_ready() is None, fullest)
+            ready, held = self.why_not_ready() is None, self.buffers.used + rooms.queued
+            return metrics.Now(len(rooms), len(rooms.rooms()), sockets, ready, fullest, held)
 
         page = metrics.Page(self.tally, now)
         ops = Ops(lambda: (page.render(), metrics.CONTENT_TYPE), self.why_not_ready, self.tally.lag_seconds.add)
@@ -235,6 +257,7 @@ class Relay:
 
     def ended(self, client: Client) -> None:
         self._clients.discard(client)
+        self._guard.leave(client.visit, monotonic())
         self._empty.set()
 
     def asked(self, client: Client, request: Request) -> bytes:
@@ -242,13 +265,18 @@ class Relay:
         health = {"status": "ok", "peers": len(self._rooms), "rooms": len(self._rooms.rooms())}
         return self._pages.answer(request, health)
 
-    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bool:
-        """Whether the website that the request tells of may connect; ``header`` gives all values of a name."""
+    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None:
+        """Why the website or the address that the request tells of may not connect; None: it may. ``header`` gives
+        all values of a name."""
         asked, hosts = header("Origin"), header("Host")
         any_host = not (self._here_only and isinstance(self._gate, OpenGate))
         if self._proxies.trust(client.host):
             hop = self._proxies.hop(client.host, header)
             client.came_by(hop)
+            now = monotonic()
+            if (limit := self._guard.locate(client.visit, client.host, now)) is not None:
+                self._guard.exceeded(limit, client.host, now)
+                return refusal(limit)
             any_host, hosts = True, hosts if hop.host is None else [hop.host]
         welcome = len(asked) <= 1 and self._origins.allow(
             asked[0] if asked else None,
@@ -257,11 +285,11 @@ class Relay:
             any_host=any_host,
         )
         if not welcome:
-            logger.info("! %s comes from %.80r; --allow-origin would let it in", client.address, asked[0])
-        return welcome
+            line = f"! {client.address} comes from {asked[0][:80]!r}; --allow-origin would let it in"
+            self._seldom.info("origin", monotonic(), line, "foreign", address=client.address)
+        return None if welcome else response(HTTPStatus.FORBIDDEN, FOREIGN)
 
     def text(self, client: Client, octets: bytes) -> None:
-        # the place for a rate limit: here every message of a client passes, before anything is done for it
         try:
             text = octets.decode()
         except UnicodeDecodeError:
@@ -274,10 +302,14 @@ class Relay:
                 if logger.isEnabledFor(logging.DEBUG):
                     to = "all" if envelope.to is None else envelope.to[:64]
                     logger.debug("< %s %r to %r, %d octets", self._name(client), envelope.type[:64], to, len(octets))
-                commands = self._rooms.route(client, envelope, octets)
+                if envelope.to is None:
+                    commands = self._to_all(client, envelope, octets)
+                else:
+                    commands = self._rooms.route(client, envelope, octets)
             else:
                 client.asked_at = self._loop.time()
                 self.tally.came("join")
+                self._guard.join(client.visit, client.asked_at)
                 join = read_join(text)
                 self._gate.check(join)
                 commands = self._rooms.join(client, join, self._loop.time())
@@ -298,19 +330,31 @@ class Relay:
         joined = client.phase is Phase.JOINED
         if not joined and code == "bad-message":
             code = "bad-join"
-        level = logging.INFO if code == "unauthorized" else logging.DEBUG
         self.tally.refused[code] += 1
-        logger.log(
-            level,
-            "! %s %s: %s",
-            self._name(client),
-            code,
-            message,
-            extra=facts("refused", peer=self._rooms.name(client), address=client.address, code=code),
-        )
+        name, found = self._name(client), {"peer": self._rooms.name(client), "address": client.address, "code": code}
+        if code == "unauthorized":
+            now = monotonic()
+            self._guard.guessed(client.visit, now)
+            self._seldom.info(code, now, f"! {name} {code}: {message}", "refused", **found)
+        else:
+            logger.debug("! %s %s: %s", name, code, message, extra=facts("refused", **found))
         self._send((client,), dump(Error(code, message)).encode())
         if not joined:
             client.close(_CLOSE.get(code, CLOSE_BAD_JOIN), message[:120])
+
+    def too_fast(self, client: Client, ahead: float) -> None:
+        """``client`` is ``ahead`` seconds beyond what it may send: it is told, once a second, or closed."""
+        now = monotonic()
+        meter, phase = client.visit.meter, client.phase
+        if ahead <= 2 * BURST and (phase is Phase.CLOSING or now - client.told_at < TELL_EVERY):
+            return
+        client.told_at = now
+        limit = meter.exceeded(now)
+        self._guard.exceeded(limit, client.address, now)
+        if phase is not Phase.CLOSING:
+            self.refuse(client, "rate-limited", self._guard.why(limit))
+        if ahead > 2 * BURST:
+            client.expel(CLOSE_RATE_LIMITED, self._guard.why(limit))
 
     def pong(self, client: Client) -> None:
         self._run(self._rooms.pong(client))
@@ -325,6 +369,27 @@ class Relay:
             logger.info("- %s %s", name, "left" if clean else "was lost", extra=facts("left", peer=name, clean=clean))
         now = self._loop.time()
         self._run(self._rooms.leave(client, now) if clean else self._rooms.drop(client, now))
+
+    def _to_all(self, client: Client, envelope: Envelope, text: bytes) -> Sequence[Command[Client]]:
+        now = monotonic()
+        self._guard.to_all(client.visit, now)
+        commands = self._rooms.route(client, envelope, text)
+        for command in commands:
+            if isinstance(command, Send):
+                client.visit.meter.copy(len(text), len(command.to), now)
+        return commands
+
+    def _relieve(self) -> None:
+        """The buffers are full: who fills them most is closed, until there is room again (docs/limits.md)."""
+        for client in self.buffers.fullest():
+            if not self.buffers.excess:
+                return
+            self._guard.exceeded("buffers", client.address, monotonic())
+            client.expel(CLOSE_TOO_SLOW, "too slow: the relay needs the memory")
+        for client in self.buffers.fullest():  # what their sockets still hold
+            if not self.buffers.excess:
+                return
+            client.abort()
 
     def touched(self, outbox: Outbox) -> None:
         self._touched.append(outbox)
@@ -355,8 +420,8 @@ class Relay:
                     case Close(client, code, reason):
                         found = facts("closed", peer=self._rooms.name(client), address=client.address, code=code)
                         logger.info("> %s closed, %d %s", client.address, code, reason, extra=found)
-                        if code == CLOSE_ID_TAKEN:
-                            self.tally.refused["id-taken"] += 1
+                        if code in _REFUSED:
+                            self.tally.refused[_REFUSED[code]] += 1
                         client.close(code, reason)
         finally:
             self._running = False
@@ -470,10 +535,3 @@ async def _is_loopback(host: str) -> bool:
         host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     return all(ipaddress.ip_address(str(where[4][0]).partition("%")[0]).is_loopback for where in found)
-
-
-def _allow_many_sockets() -> None:
-    """A peer is a descriptor, and the usual soft limit of 1,024 is too few; the hard one is the administrator's."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

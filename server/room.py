@@ -35,6 +35,7 @@ from hmac import compare_digest
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from peer.protocol import (
+    CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
     CLOSE_REPLACED,
     DEFAULT_ROOM,
@@ -119,12 +120,31 @@ class Rooms(Generic[C]):
         grace: seconds a seat with a key outlives its socket; 0 turns that off.
         takeover_ping: seconds the holder of an id has to answer.
         queue: octets that may wait for one seat in grace.
+        queues: for all of them together; 0: any number.
+        most_rooms, most_peers: at once, and in one room; 0: any number.
     """
 
-    def __init__(self, *, grace: float, takeover_ping: float, queue: int) -> None:
+    def __init__(
+        self,
+        *,
+        grace: float,
+        takeover_ping: float,
+        queue: int,
+        queues: int = 0,
+        most_rooms: int = 0,
+        most_peers: int = 0,
+    ) -> None:
         self._grace = grace
         self._takeover_ping = takeover_ping
         self._queue = queue
+        self._queues = queues
+        self._most_rooms = most_rooms
+        self._most_peers = most_peers
+        self.most_seats = 0
+        """In all rooms together, those in grace too; 0: any number."""
+        self.queued = 0
+        """Octets that wait for seats in grace."""
+        self._taken = 0
         self._rooms: dict[str, dict[str, _Seat[C]]] = {}
         self._seats: dict[C, _Seat[C]] = {}
         self._claims: dict[C, _Seat[C]] = {}
@@ -155,7 +175,7 @@ class Rooms(Generic[C]):
         return seat.room if seat else None
 
     def __len__(self) -> int:
-        return sum(map(len, self._rooms.values()))
+        return self._taken
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -165,7 +185,8 @@ class Rooms(Generic[C]):
         room = join.room or DEFAULT_ROOM
         seat = self._rooms.get(room, {}).get(join.peer_id)
         if seat is None:
-            return self._sit(conn, join, room)
+            full = self._full(room)
+            return room_full(conn, full) if full else self._sit(conn, join, room)
         if seat.key is not None and join.key is not None and compare_digest(seat.key.encode(), join.key.encode()):
             return self._return(conn, seat, now)
         if len(seat.claims) >= MAX_CLAIMS:
@@ -243,11 +264,22 @@ class Rooms(Generic[C]):
         heapq.heappush(self._deadlines, (deadline, self._count, seat))
         return deadline
 
+    def _full(self, room: str) -> str | None:
+        """Why nobody more may sit in ``room``."""
+        if self._most_peers and len(self._rooms.get(room, ())) >= self._most_peers:
+            return f"the room takes {self._most_peers} peers, and has them"
+        if self._most_rooms and room not in self._rooms and len(self._rooms) >= self._most_rooms:
+            return f"this relay takes {self._most_rooms} rooms, and has them"
+        if self.most_seats and self._taken >= self.most_seats:
+            return "this relay has as many peers as it takes"
+        return None
+
     def _sit(self, conn: C, join: Join, room: str) -> list[Command[C]]:
         seats = self._rooms.setdefault(room, {})
         others = [seat.conn for seat in seats.values() if seat.conn is not None]
         peers = tuple(seats)
         seats[join.peer_id] = self._seats[conn] = _Seat(join.peer_id, room, seats, join.key, conn)
+        self._taken += 1
         return [
             Admit(conn, peers),
             Send(others, octets(PeerJoined(join.peer_id))),
@@ -264,11 +296,13 @@ class Rooms(Generic[C]):
         peers = tuple(peer for peer in seat.others if peer != seat.id)
         commands.append(Admit(conn, peers))
         commands += [Send((conn,), text) for text in seat.queue]
-        seat.queue, seat.queued = [], 0
+        self._forget_queue(seat)
         return commands + self._judge(self._take_claims(seat), now)
 
     def _vacate(self, seat: _Seat[C], now: float) -> list[Command[C]]:
         del seat.others[seat.id]
+        self._taken -= 1
+        self._forget_queue(seat)
         if seat.conn is not None:
             del self._seats[seat.conn]
         if not seat.others:
@@ -289,11 +323,16 @@ class Rooms(Generic[C]):
         return [Send(present, text)]
 
     def _enqueue(self, seat: _Seat[C], text: bytes) -> bool:
-        if seat.queued + len(text) > self._queue:
+        if seat.queued + len(text) > self._queue or (self._queues and self.queued + len(text) > self._queues):
             return False
         seat.queue.append(text)
         seat.queued += len(text)
+        self.queued += len(text)
         return True
+
+    def _forget_queue(self, seat: _Seat[C]) -> None:
+        self.queued -= seat.queued
+        seat.queue, seat.queued = [], 0
 
     def _take_claims(self, seat: _Seat[C]) -> list[tuple[C, Join]]:
         claims, seat.claims, seat.asked_until = seat.claims, [], None
@@ -323,3 +362,7 @@ def error_to(conn: C, code: str, message: str, to: str | None = None) -> Send[C]
 
 def id_taken(conn: C, peer_id: str) -> list[Command[C]]:
     return [error_to(conn, "id-taken", f"{peer_id} is in the room already"), Close(conn, CLOSE_ID_TAKEN, "id taken")]
+
+
+def room_full(conn: C, why: str) -> list[Command[C]]:
+    return [error_to(conn, "room-full", why), Close(conn, CLOSE_BAD_JOIN, why)]

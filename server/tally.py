@@ -42,6 +42,7 @@ class Tally:
         "delivered",
         "join_seconds",
         "lag_seconds",
+        "limited",
         "messages",
         "octets_in",
         "octets_out",
@@ -58,6 +59,8 @@ class Tally:
         """Frames that went nowhere, by the error code that was told."""
         self.closed: Counter[int] = Counter()
         """Connections that the relay closed, by close code."""
+        self.limited: Counter[str] = Counter()
+        """How often a limit was exceeded, by its name."""
         self.credentials = 0
         """TURN credentials made, for joins and anew."""
         self.octets_in = 0

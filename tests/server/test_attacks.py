@@ -48,7 +48,7 @@ async def warm(server: Process) -> int:
 
 
 async def test_huge_frames_after_the_join_cost_no_memory_and_not_the_connection() -> None:
-    with process() as server:
+    with process(octet_rate=0) as server:
         before = await warm(server)
         raw = await Raw.join(server.port, "attacker")
         await push(raw, huge_head(1, 32 * MEGABYTE), 32 * MEGABYTE)
@@ -70,7 +70,7 @@ async def test_huge_frames_after_the_join_cost_no_memory_and_not_the_connection(
 
 
 async def test_huge_frames_before_the_join_cost_no_memory() -> None:
-    with process() as server:
+    with process(octet_rate=0) as server:
         before = await warm(server)
         for opcode, fin in ((1, True), (2, True), (1, False)):
             raw = await Raw.open(server.port)
@@ -135,7 +135,7 @@ async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
 
 
 async def test_a_flood_delays_the_others_only_a_little() -> None:
-    with process() as server:
+    with process(message_rate=0, octet_rate=0) as server:  # the worst case: nothing stops it
         flooder, sink = await Raw.join(server.port, "flooder"), await Raw.join(server.port, "sink")
         frames = text({"type": "offer", "from": "flooder", "to": "nobody", "sdp": "x" * 150}) * 200
         flooding = True

@@ -24,7 +24,7 @@ Samples = dict[tuple[str, str], float]
 
 @pytest.fixture
 async def server() -> AsyncIterator[Relay]:
-    async with relay(metrics_port=0, outbox=400_000, max_frame=200_000) as running:
+    async with relay(metrics_port=0, outbox=400_000, max_frame=200_000, octet_rate=0) as running:
         yield running
 
 
@@ -89,6 +89,7 @@ async def test_every_metric_stands_in_its_page_and_no_other(server: Relay) -> No
         "relay_join_seconds",
         "relay_loop_lag_seconds",
         "relay_closes_total",  # none yet
+        "relay_limited_total",  # the same
     } == written
 
 

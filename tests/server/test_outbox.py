@@ -46,7 +46,7 @@ class Socket(asyncio.Transport):
 def outbox(limit: int = 100) -> tuple[Outbox, Socket, list[Outbox]]:
     touched: list[Outbox] = []
     socket = Socket()
-    socket.outbox = Outbox(socket, limit, touched.append)
+    socket.outbox = Outbox(socket, limit, touched.append, lambda: None)
     return socket.outbox, socket, touched
 
 

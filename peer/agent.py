@@ -128,6 +128,7 @@ class Agent:
         self._joined = self._was_joined = False
         self._lost: str | None = None
         self._refused: Refused | None = None
+        self._put_off: tuple[str, str] | None = None
         self._leaving = False
 
     # --- life ---
@@ -212,6 +213,8 @@ class Agent:
                     self._raise_refusal()
                     await self._changed.wait()
         except TimeoutError:
+            if self._put_off is not None:
+                raise JoinRefused(self._server, *self._put_off) from None
             raise ServerUnreachable(self._server, self._lost or "no answer") from None
 
     async def _leave(self) -> None:
@@ -302,8 +305,8 @@ class Agent:
         match event:
             case Up(peers):
                 self._up(peers)
-            case Down(why):
-                self._lost = why
+            case Down(why, refused):
+                self._lost, self._put_off = why, refused
                 if self._joined:
                     self._joined = False
                     self._publish(ev.ServerLost())

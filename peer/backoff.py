@@ -2,7 +2,8 @@
 
 A relay that restarts leaves a host that answers at once: connection refused, or a proxy's 502. Asking such a host
 costs one packet each way, so it is asked every ``QUICK`` seconds for the first ``PATIENCE`` seconds, and every peer
-is back within 2 s of the relay. A host that does not answer is asked ever less often, up to ``BACKOFF_MAX``. Each
+is back within 2 s of the relay. A host that does not answer is asked ever less often, up to ``BACKOFF_MAX``. A relay
+that is there and says that we are too many or too fast (docs/limits.md) is left alone for half of that at least. Each
 delay is drawn anew: the peers of a relay that comes back knock spread over a second and not all at once.
 docs/decisions/0011-restart-without-a-ripple.md has the price.
 """
@@ -41,10 +42,13 @@ class Backoff:
         self._tries = 0
         self._away_since = None
 
-    def delay(self, now: float, *, answered: bool) -> float:
-        """Seconds to wait after a failure. ``answered``: the host did answer, only the relay is not there."""
+    def delay(self, now: float, *, answered: bool, asked_to_wait: bool = False) -> float:
+        """Seconds to wait after a failure. ``answered``: the host did answer, only the relay is not there.
+        ``asked_to_wait``: the relay is there and wants us later."""
         if self._away_since is None:
             self._away_since = now
+        if asked_to_wait:
+            return self._draw(BACKOFF_MAX / 2, BACKOFF_MAX)
         if answered and now - self._away_since < PATIENCE:
             return self._draw(BACKOFF_MIN, QUICK)
         self._tries += 1

@@ -70,6 +70,9 @@ class ServerUnreachable(ServerError):
         return f"no relay at {self.url} ({self.why}); is `peer serve` running there?"
 
 
+_LATER: Final = {"room-full": "; try later, or another --room", "rate-limited": "; try later"}
+
+
 class JoinRefused(ServerError):
     """The relay at ``url`` refused the join with ``code`` (protocol.ERROR_CODES) and ``message``."""
 
@@ -81,7 +84,8 @@ class JoinRefused(ServerError):
         self.message = message
 
     def __str__(self) -> str:
-        return f"the relay at {self.url} refused to let us in: {self.message} ({self.code})"
+        hint = _LATER.get(self.code, "")
+        return f"the relay at {self.url} refused to let us in: {self.message} ({self.code}){hint}"
 
 
 class CallFailed(PeerError):

@@ -17,6 +17,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -58,6 +59,10 @@ _FATAL: Final = {
 }
 
 
+_FOR_NOW: Final = frozenset({"room-full", "rate-limited"})
+"""Codes of a refusal that may be another one the next time, whatever the close code says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Up:
     """We are in the room. ``peers`` is who else is."""
@@ -70,6 +75,8 @@ class Down:
     """The relay is out of reach; the next attempt comes by itself. ``why`` is for people."""
 
     why: str
+    refused: tuple[str, str] | None = None
+    """Code and message, when it is there and does not want us now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,7 @@ class Signaling:
         while True:
             why = "the relay closed the connection"
             answered = False
+            refused: tuple[str, str] | None = None
             try:
                 async with self._connect() as socket:
                     await self._enter(socket)
@@ -180,21 +188,29 @@ class Signaling:
                     await self._serve(socket)
             except ConnectionClosed as exc:
                 if exc.rcvd is not None:
-                    code, text = _FATAL.get(exc.rcvd.code, ("", ""))
-                    if code:
-                        refused = self._refusal or (code, exc.rcvd.reason or text)
+                    refused = self._refused_by(exc.rcvd.code, exc.rcvd.reason)
+                    if refused is not None and refused[0] not in _FOR_NOW:
                         self._deliver(Refused(*refused))
                         return
-                    why = exc.rcvd.reason or f"closed with {exc.rcvd.code}"
+                    why = refused[1] if refused else exc.rcvd.reason or f"closed with {exc.rcvd.code}"
             except TimeoutError:
                 why = "no answer"
             except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
                 why = _why(exc)
                 answered = _is_refusal(exc)
-            delay = backoff.delay(asyncio.get_running_loop().time(), answered=answered)
+                refused = _too_many(exc)
+            now = asyncio.get_running_loop().time()
+            delay = backoff.delay(now, answered=answered, asked_to_wait=refused is not None)
             log.info("= relay away (%s), next try in %.1f s", why, delay)
-            self._deliver(Down(why))
+            self._deliver(Down(why, refused))
             await asyncio.sleep(delay)
+
+    def _refused_by(self, close: int, reason: str) -> tuple[str, str] | None:
+        """Code and message of a refusal that ended with this close code; None: it is none."""
+        if close != protocol.CLOSE_RATE_LIMITED and close not in _FATAL:
+            return None
+        code, text = _FATAL.get(close, ("rate-limited", "we sent too much too fast"))
+        return self._refusal or (code, reason or text)
 
     def _connect(self) -> connect:
         return connect(
@@ -272,6 +288,13 @@ def _is_refusal(exc: Exception) -> bool:
         case OSError(errno=None):  # asyncio, when a name has several addresses: only the text says why
             return f"[Errno {errno.ECONNREFUSED}]" in str(exc)
     return False
+
+
+def _too_many(exc: Exception) -> tuple[str, str] | None:
+    match exc:
+        case InvalidStatus(response=response) if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            return "rate-limited", "too many connections from this address"
+    return None
 
 
 def _why(exc: Exception) -> str:

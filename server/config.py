@@ -12,7 +12,6 @@ MAX_HEAD: Final = 16 * 1024
 
 
 MOST_CONNECTIONS: Final = 20_000
-"""Unless the configuration says otherwise."""
 
 _NOT_NEGATIVE: Final = (
     "message_rate",
@@ -111,8 +110,8 @@ class RelayConfig:
     """All its connections together, a second."""
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
     """Networks whose addresses have no limits of their own."""
-    max_connections: int = 0
-    """At once; 0: ``MOST_CONNECTIONS``, or fewer where the descriptors do not suffice."""
+    max_connections: int = MOST_CONNECTIONS
+    """At once; 0: as many as the descriptors suffice for, which it is never more than."""
     max_rooms: int = 0
     """0: as many as there are peers."""
     max_room_peers: int = 2000

@@ -197,15 +197,13 @@ class Listener(Generic[V]):
 
 
 def most_connections(wanted: int) -> int:
-    """``wanted``, or where the descriptors do not suffice as many as they do; 0: ``MOST_CONNECTIONS``. A peer is a
-    descriptor, and the usual soft limit of 1,024 is too few, so that is raised as far as the administrator allows."""
+    """``wanted``, or as many as the descriptors suffice for, which is also what 0 means. A peer is a descriptor, and
+    the usual soft limit of 1,024 is too few, so that is raised as far as the administrator allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    most = wanted or MOST_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and most > soft - SPARE:
-        most = max(1, soft - SPARE)
-        if wanted:
-            logger.warning("! %d descriptors suffice for %d connections (ulimit -n, LimitNOFILE=)", soft, most)
-    return most
+    suffice = 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - SPARE)
+    if wanted not in (0, MOST_CONNECTIONS) and wanted > suffice:
+        logger.warning("! %d descriptors suffice for %d connections; see ulimit -n, LimitNOFILE=", soft, suffice)
+    return min(wanted or suffice, suffice)

@@ -54,6 +54,12 @@ def test_who_was_in_the_room_begins_anew() -> None:
     assert backoff.delay(2 * PATIENCE, answered=False) == 1.0
 
 
+def test_a_relay_that_wants_us_later_is_left_alone_for_a_while() -> None:
+    backoff = Backoff(lambda lower, _: lower)
+    assert [backoff.delay(0.0, answered=True, asked_to_wait=True) for _ in range(3)] == [BACKOFF_MAX / 2] * 3
+    assert backoff.delay(0.0, answered=False) == BACKOFF_MIN
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1000)), max_size=50), st.randoms(use_true_random=False))
 def test_every_delay_keeps_the_bounds(failures: list[tuple[bool, float]], chance: random.Random) -> None:
     backoff = Backoff(chance.uniform)

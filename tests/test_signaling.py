@@ -187,6 +187,33 @@ async def test_the_reason_given_before_the_close_is_the_one_that_is_told() -> No
         assert await client.next(Refused) == Refused("id-taken", "me is here already")
 
 
+@pytest.mark.parametrize(
+    ("close", "code", "joined"),
+    [(4400, "room-full", False), (4429, "rate-limited", False), (4429, "rate-limited", True)],
+)
+async def test_a_refusal_for_now_is_tried_again_later(close: int, code: str, joined: bool) -> None:
+    joins = 0
+
+    async def full(socket: ServerConnection) -> None:
+        nonlocal joins
+        joins += 1
+        await socket.recv()
+        if joins == 2:
+            await socket.send(EMPTY)
+            await socket.wait_closed()
+            return
+        if joined:
+            await socket.send(EMPTY)
+        await socket.send(json.dumps({"type": "error", "code": code, "message": "not now"}))
+        await socket.close(close, "not now")
+
+    async with server(full) as (_, url), Client(url) as client:
+        down = await client.next(Down)
+        assert down == Down("not now", (code, "not now"))
+        await client.next(Up)
+    assert joins == 2
+
+
 async def test_leaving_closes_in_good_order() -> None:
     code: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
@@ -315,12 +342,12 @@ def test_a_url_that_is_refused_keeps_its_password() -> None:
 
 
 async def test_a_proxy_without_its_relay_is_a_host_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[bool] = []
+    answers: list[tuple[bool, bool]] = []
     delay = backoff.Backoff.delay
 
-    def spy(self: backoff.Backoff, now: float, *, answered: bool) -> float:
-        answers.append(answered)
-        return delay(self, now, answered=answered)
+    def spy(self: backoff.Backoff, now: float, *, answered: bool, asked_to_wait: bool) -> float:
+        answers.append((answered, asked_to_wait))
+        return delay(self, now, answered=answered, asked_to_wait=asked_to_wait)
 
     monkeypatch.setattr(backoff.Backoff, "delay", spy)
 
@@ -329,12 +356,20 @@ async def test_a_proxy_without_its_relay_is_a_host_that_answers(monkeypatch: pyt
         writer.write(replies.pop(0).encode() + b"Content-Length: 0\r\n\r\n")
         writer.close()
 
-    replies = ["HTTP/1.1 502 Bad Gateway\r\n", "HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n", "HTTP/1.1 404 No\r\n"]
+    replies = [
+        "HTTP/1.1 502 Bad Gateway\r\n",
+        "HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n",
+        "HTTP/1.1 404 No\r\n",
+        "HTTP/1.1 429 Too Many\r\nRetry-After: 9\r\n",
+    ]
     made = await asyncio.start_server(proxy, "127.0.0.1", 0)
     async with made, Client(f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws") as client:
         for _ in range(3):
-            await client.next(Down)
-    assert answers[:3] == [True, False, False]
+            down = await client.next(Down)
+            assert isinstance(down, Down) and down.refused is None
+        down = await client.next(Down)
+        assert isinstance(down, Down) and down.refused == ("rate-limited", "too many connections from this address")
+    assert answers[:4] == [(True, False), (False, False), (False, False), (False, True)]
 
 
 async def test_a_refused_connection_is_a_host_that_answers_by_any_of_its_addresses() -> None:

@@ -49,6 +49,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
     join = protocol.Join(own_id, settings.room, settings.token)
     signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
     why, joined = "no answer", False
+    put_off: tuple[str, str] | None = None
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")
         try:
@@ -61,7 +62,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                                 out.object(events.ServerBack().to_json())
                             joined = True
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
-                        case Down(why=why):
+                        case Down(why=why, refused=put_off):
                             if joined:
                                 out.event(events.ServerLost())
                         case Refused(code=code, message=message):
@@ -69,6 +70,8 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                         case Received(message=received):
                             _tell(received, own_id, signaling, out)
         except TimeoutError:
+            if put_off is not None:
+                raise JoinRefused(settings.server, *put_off) from None
             raise ServerUnreachable(settings.server, why) from None
         runner.cancel()
     return exits.DONE

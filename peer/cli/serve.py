@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ConfigError
 from . import exit as exits
 from .options import (
     RELAY,
@@ -23,6 +24,7 @@ from .options import (
     path,
     token_options,
 )
+from .serve_limits import limit_options, limits
 
 if TYPE_CHECKING:
     from .output import Output
@@ -132,6 +134,7 @@ def _lifetime(value: Any) -> float:
     group=RELAY,
     help="How long these are good for a new call; who stays gets others in time.",
 )
+@limit_options
 @output_options
 def command(**params: Any) -> int:
     """Run the relay server, with a page for browsers.
@@ -159,24 +162,29 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     from .shell import fail
 
     metrics_host, metrics_port = params["metrics"] or ("127.0.0.1", None)
-    config = RelayConfig(
-        host=params["host"],
-        port=params["port"],
-        grace=params["grace"],
-        token=params["token"],
-        jwt_secret_file=params["jwt_secret_file"],
-        jwt_key=params["jwt_key"],
-        open=params["open_"],
-        allow_origins=params["allow_origins"],
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
-        tls_cert=params["tls_cert"],
-        tls_key=params["tls_key"],
-        trust_proxies=params["trust_proxies"],
-        ice_servers=params["ice_servers"],
-        turn_secret_file=params["turn_secret_file"],
-        turn_lifetime=params["turn_lifetime"],
-    )
+    try:
+        config = RelayConfig(
+            host=params["host"],
+            port=params["port"],
+            grace=params["grace"],
+            token=params["token"],
+            jwt_secret_file=params["jwt_secret_file"],
+            jwt_key=params["jwt_key"],
+            open=params["open_"],
+            allow_origins=params["allow_origins"],
+            metrics_host=metrics_host,
+            metrics_port=metrics_port,
+            tls_cert=params["tls_cert"],
+            tls_key=params["tls_key"],
+            trust_proxies=params["trust_proxies"],
+            ice_servers=params["ice_servers"],
+            turn_secret_file=params["turn_secret_file"],
+            turn_lifetime=params["turn_lifetime"],
+            **limits(params),
+        )
+    except ValueError as error:
+        name, _, why = str(error).partition(" ")
+        raise ConfigError(why, where=f"--{name.replace('_', '-')}") from None
     relay = Relay(config)
     try:
         await relay.start()

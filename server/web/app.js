@@ -103,6 +103,7 @@ function receive(message) {
         present.delete(message.to);
         calls.peerGone(message.to);
       }
+      if (message.code === "rate-limited") view.log("The relay did not pass on all we sent: it was too much at once.");
       break;
     default:
       if (isOther(message.from)) calls.receive(message);
@@ -142,6 +143,7 @@ function showPeers() {
 function showNotice() {
   if (refusal === "id-taken") view.notice(`Somebody else is here as ${seat.id}. Trying again.`);
   else if (refusal === "room-full") view.notice("The room is full. Trying again.");
+  else if (refusal === "rate-limited") view.notice("The relay asks us to wait: too much at once. Trying again.");
   else if (refusal === "elsewhere") view.notice("This link leads to another relay.", `Join ${whereTo()}?`);
   else if (refusal === "unauthorized") view.notice(REFUSED.unauthorized, "Enter a token");
   else if (refusal === "replaced") view.notice(REFUSED.replaced, "Use it here");

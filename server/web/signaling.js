@@ -10,7 +10,8 @@ const BACKOFF = { first: 500, quick: 1_500, most: 10_000 }; // ms; jittered, so 
 const REFUSED = { within: 6_000, patience: 300_000 }; // ms
 const JOIN_DEADLINE = 10_000; // ms from dialing to `peer-list`
 const OUTBOX = { most: 64, age: 10_000 }; // frames, ms: what waits for the relay to come back
-const CLOSE = { REPLACED: 4001, BAD_JOIN: 4400, UNAUTHORIZED: 4401 };
+const CLOSE = { REPLACED: 4001, BAD_JOIN: 4400, UNAUTHORIZED: 4401, RATE_LIMITED: 4429 };
+const FOR_NOW = ["room-full", "rate-limited"]; // errors that may be over the next time, whatever the close code
 
 export class Signaling {
   #url;
@@ -110,15 +111,19 @@ export class Signaling {
     this.#online = false;
     socket.onclose = null;
     socket.close();
-    if (code === CLOSE.REPLACED || code === CLOSE.BAD_JOIN || code === CLOSE.UNAUTHORIZED) {
+    if (code === CLOSE.RATE_LIMITED) this.#code ??= "rate-limited";
+    const later = FOR_NOW.includes(this.#code); // the relay is there and wants us later
+    if (!later && [CLOSE.REPLACED, CLOSE.BAD_JOIN, CLOSE.UNAUTHORIZED].includes(code)) {
       this.#stopped = true;
       this.onState("refused", code === CLOSE.REPLACED ? "replaced" : (this.#code ?? "unauthorized"));
       return;
     }
     this.#awaySince ??= now;
-    const quick = answered && code === 1006 && now - this.#awaySince < REFUSED.patience;
-    const most = quick ? BACKOFF.quick : Math.min(BACKOFF.most, BACKOFF.first * 2 ** ++this.#failures);
-    this.#timer = setTimeout(() => this.connect(), BACKOFF.first + Math.random() * (most - BACKOFF.first));
+    const quick = !later && answered && code === 1006 && now - this.#awaySince < REFUSED.patience;
+    const least = later ? BACKOFF.most / 2 : BACKOFF.first;
+    const doubled = later ? BACKOFF.most : Math.min(BACKOFF.most, BACKOFF.first * 2 ** ++this.#failures);
+    const most = quick ? BACKOFF.quick : doubled;
+    this.#timer = setTimeout(() => this.connect(), least + Math.random() * (most - least));
     this.onState("offline", this.#code);
   }
 }

@@ -95,6 +95,7 @@ class Relay:
         self._guard = Guard(config, self.tally, self._proxies)
         self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.max_buffers // 4, self._relieve)
         self._seldom = Seldom(logger)
+        self._told_of_proxy = False
         if config.tls_key is not None and config.tls_cert is None:
             raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
@@ -278,6 +279,9 @@ class Relay:
                 self._guard.exceeded(limit, client.host, now)
                 return refusal(limit)
             any_host, hosts = True, hosts if hop.host is None else [hop.host]
+        elif client.visit.address is None and not self._told_of_proxy and header("X-Forwarded-For"):
+            self._told_of_proxy = True
+            logger.warning("! is %s a proxy? then all behind it are one; see --trust-proxy", client.host)
         welcome = len(asked) <= 1 and self._origins.allow(
             asked[0] if asked else None,
             scheme="https" if client.secure else "http",

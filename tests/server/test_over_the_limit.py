@@ -1,0 +1,497 @@
+"""Over a limit: who is told what, who is closed with which code, and that nobody else feels it.
+
+Addresses are those that a proxy tells of, so that a test can have as many as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server import guard
+from server.relay import Relay
+
+from .wire import DEADLINE, OPENING, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
+from .wire import Raw as Socket
+
+PROXIED: dict[str, Any] = {"trust_proxies": ("127.0.0.1",), "exempt": ()}
+
+
+async def come(server: Relay, address: str) -> tuple[Raw, bytes]:
+    """A connection from ``address``, and how its opening was answered."""
+    raw = await Raw.connect(server.port)
+    raw.writer.write(OPENING.replace(b"Host: localhost", b"Host: localhost\r\nX-Forwarded-For: " + address.encode()))
+    return raw, await raw.head()
+
+
+async def join(server: Relay, address: str, peer_id: str) -> Raw:
+    """A peer in the room, from ``address``."""
+    raw, head = await come(server, address)
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    raw.writer.write(text({"type": "join", "peerId": peer_id}))
+    assert (await raw.get())["type"] == "peer-list"
+    return raw
+
+
+async def refused(server: Relay, address: str, peer_id: str = "late") -> tuple[str, int]:
+    """The error code and the close code that a join from ``address`` gets."""
+    raw, head = await come(server, address)
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    raw.writer.write(text({"type": "join", "peerId": peer_id}))
+    answer = (await raw.get())["code"], await raw.closed()
+    await raw.end()
+    return answer
+
+
+# --- messages and octets --------------------------------------------------------------------------------------
+
+
+async def test_too_many_messages_are_told_once_dropped_and_end_in_4429() -> None:
+    async with relay(message_rate=2) as server, joined(server, "A") as a:
+        raw = await Raw.join(server.port, "flooder")
+        assert (await a.get())["type"] == "peer-joined"
+        for n in range(60):  # 20 are ten seconds' worth, the join was one of them
+            raw.writer.write(text({"type": "offer", "from": "flooder", "to": "A", "n": n}))
+        error = await raw.get()
+        assert error["code"] == "rate-limited" and "at most 2 a second" in error["message"]
+        assert [(await a.get())["n"] for _ in range(19)] == list(range(19))
+        assert await a.get() == {"type": "peer-left", "peerId": "flooder"}
+        assert await raw.closed() == 4429
+        assert server.tally.limited["messages"] == 2
+        await a.barrier()
+        await raw.end()
+
+
+async def test_who_was_too_fast_and_waits_is_heard_again() -> None:
+    async with relay(message_rate=50) as server, joined(server, "A") as a, joined(server, "B") as b:
+        assert (await a.get())["type"] == "peer-joined"
+        for n in range(505):
+            await b.say("offer", to="A", n=n)
+        assert (await b.get())["code"] == "rate-limited"
+        for _ in range(4):
+            await asyncio.sleep(0.1)  # five messages' worth each
+            await b.say("offer", to="A", n="again")
+        while (await a.get())["n"] != "again":
+            pass
+        assert server.tally.closed[4429] == 0
+
+
+async def test_too_many_octets_end_in_4429_whatever_they_are() -> None:
+    async with relay(octet_rate=1000, max_frame=1024) as server, joined(server, "A") as a:
+        for octets in (
+            frame(9, b"x" * 125) * 300,
+            text({"type": "offer", "from": "flooder", "to": "A", "sdp": "x" * 30_000}),
+            frame(1, b"x" * 500, fin=False) + frame(0, b"x" * 500, fin=False) * 60,
+        ):
+            raw = await Raw.join(server.port, "flooder")
+            assert (await a.get())["type"] == "peer-joined"
+            raw.writer.write(octets + text({"type": "offer", "from": "flooder", "to": "A"}))
+            assert await raw.closed() == 4429
+            assert await a.get() == {"type": "peer-left", "peerId": "flooder"}
+            await raw.end()
+        await a.barrier()
+
+
+async def test_a_message_in_fragments_is_dropped_too() -> None:
+    async with relay(message_rate=1) as server, joined(server, "A") as a:
+        raw = await Raw.join(server.port, "B")
+        assert (await a.get())["type"] == "peer-joined"
+        half = text({"type": "offer", "from": "B", "to": "A", "n": 1})
+        raw.writer.write(half * 9)
+        raw.writer.write(frame(1, b'{"type": "offer", "from": "B", ', fin=False) + frame(0, b'"to": "A", "n": 2}'))
+        assert (await raw.get())["code"] == "rate-limited"
+        raw.writer.write(frame(8, b"\x03\xe8"))
+        assert [await a.get() for _ in range(10)][-1] == {"type": "peer-left", "peerId": "B"}
+        assert await raw.closed() == 1000, "a close is heard, however fast it comes"
+        await raw.end()
+
+
+async def test_too_many_frames_before_the_join_end_in_4429() -> None:
+    async with relay(message_rate=1) as server:
+        raw = await Raw.open(server.port)
+        raw.writer.write(frame(9) * 11)
+        assert await raw.closed() == 4429
+        await raw.end()
+
+
+async def test_who_floods_on_after_the_close_is_dropped() -> None:
+    async with relay(message_rate=1) as server:
+        raw = await Raw.join(server.port, "flooder")
+        raw.writer.write(text({"type": "x", "from": "flooder"}) * 30)
+        assert await raw.closed() == 4429
+        assert await raw.rest() == b"", "it is half-closed, and not read any more"
+        await raw.end()
+
+
+async def test_addresses_have_their_own_rates_and_one_flood_is_not_anothers() -> None:
+    async with relay(message_rate=4, address_message_rate=6, **PROXIED) as server:
+        peers = [await join(server, "192.0.2.1", name) for name in "ab"]
+        elsewhere = await join(server, "192.0.2.2", "c")
+        for raw, name in zip(peers, "ab", strict=True):
+            raw.writer.write(text({"type": "offer", "from": name, "to": "nobody"}) * 35)
+        got = await peers[1].get()
+        while got.get("code") != "rate-limited":
+            got = await peers[1].get()
+        assert "from your address" in got["message"]
+        elsewhere.writer.write(text({"type": "offer", "from": "c", "to": "nobody"}))
+        assert (await elsewhere.get())["code"] == "peer-not-found"
+        assert server.tally.limited["address-messages"] == 1 and server.tally.limited["messages"] == 0
+        for raw in (*peers, elsewhere):
+            await raw.end()
+
+
+async def test_frames_to_all_are_stopped_and_those_to_one_are_not() -> None:
+    async with relay(copy_rate=0.2) as server, joined(server, "A") as a, joined(server, "B") as b:
+        assert (await a.get())["type"] == "peer-joined"
+        for _ in range(3):
+            await b.say("wave")
+        assert (await b.get())["code"] == "rate-limited"
+        await b.say("offer", to="A")
+        assert [(await a.get())["type"] for _ in range(3)] == ["wave", "wave", "offer"]
+
+
+async def test_thirty_browsers_of_one_address_that_all_call_one_another_hit_no_limit() -> None:
+    candidates = 12  # of each side of each call; a laptop with VPN and Docker has about that many
+    async with relay(**PROXIED) as server:
+        names = [f"peer-{n:02}" for n in range(30)]
+        peers = {name: await join(server, "192.0.2.1", name) for name in names}
+        got = dict.fromkeys(names, 0)
+
+        async def read(name: str, expected: int) -> None:
+            while got[name] < expected:
+                message = await peers[name].get()
+                assert message["type"] in ("peer-joined", "offer", "answer", "candidate"), message
+                got[name] += message["type"] != "peer-joined"
+
+        async with asyncio.TaskGroup() as tasks:
+            for name, raw in peers.items():
+                tasks.create_task(read(name, 29 * (1 + candidates)))
+                for other in names:
+                    if other == name:
+                        continue
+                    kind = "offer" if name < other else "answer"
+                    raw.writer.write(text({"type": kind, "from": name, "to": other, "sdp": "x" * 6000}))
+                    raw.writer.write(text({"type": "candidate", "from": name, "to": other}) * candidates)
+        assert not server.tally.limited
+        for raw in peers.values():
+            await raw.end()
+
+
+# --- connections ----------------------------------------------------------------------------------------------
+
+
+async def test_an_address_has_so_many_connections_and_others_are_not_concerned() -> None:
+    async with relay(address_sockets=2, **PROXIED) as server:
+        one, two = [await join(server, "2001:db8::1", name) for name in "ab"]
+        late, head = await come(server, "2001:db8::ffff:2")
+        assert head.startswith(b"HTTP/1.1 429 ") and b"\r\nRetry-After: 10\r\n" in head
+        assert b"too many connections" in await late.rest()
+        other = await join(server, "2001:db8:0:1::1", "c")
+        await one.end()
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                await late.end()
+                late, head = await come(server, "2001:db8::3")
+                if head.startswith(b"HTTP/1.1 101 "):
+                    break
+        for raw in (two, other, late):
+            await raw.end()
+
+
+async def test_without_a_proxy_the_address_is_known_before_anything_is_read() -> None:
+    async with relay(address_sockets=1, exempt=()) as server, joined(server, "A"):
+        late = await Raw.connect(server.port)
+        assert (await late.head()).startswith(b"HTTP/1.1 429 ")
+        await late.end()
+
+
+async def test_this_machines_own_address_has_no_limits_unless_told() -> None:
+    async with relay(address_sockets=1, address_join_rate=1, address_message_rate=0.1) as server:
+        async with joined(server, "A"), joined(server, "B"), joined(server, "C") as c:
+            for _ in range(5):
+                await c.barrier()
+
+
+async def test_a_proxy_that_nobody_trusts_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with relay() as server:
+        for _ in range(2):
+            raw, head = await come(server, "192.0.2.1")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            await raw.end()
+    assert caplog.text.count("see --trust-proxy") == 1
+
+
+async def test_new_connections_of_an_address_have_a_pace() -> None:
+    async with relay(address_connect_rate=3, **PROXIED) as server:
+        for _ in range(3):
+            raw, head = await come(server, "192.0.2.1")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            await raw.end()
+        raw, head = await come(server, "192.0.2.1")
+        assert head.startswith(b"HTTP/1.1 429 ")
+        await raw.end()
+
+
+async def test_joins_of_an_address_have_a_pace() -> None:
+    async with relay(address_join_rate=2, **PROXIED) as server:
+        peers = [await join(server, "192.0.2.1", name) for name in "ab"]
+        assert await refused(server, "192.0.2.1") == ("rate-limited", 4429)
+        peers.append(await join(server, "192.0.2.2", "c"))
+        for raw in peers:
+            await raw.end()
+
+
+async def test_a_wrong_token_counts_as_ten_joins() -> None:
+    async with relay(address_join_rate=20, token="right", **PROXIED) as server:
+        found = [await refused(server, "192.0.2.1") for _ in range(4)]
+        assert found == [("unauthorized", 4401)] * 2 + [("rate-limited", 4429)] * 2
+
+
+async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "COURTESY", 3)
+    async with relay(max_connections=2, close_timeout=DEADLINE) as server:
+        async with joined(server, "A") as a, joined(server, "B"):
+            assert (await a.get())["type"] == "peer-joined"
+            late = [await Raw.connect(server.port) for _ in range(3)]
+            for raw in late:
+                head = await raw.head()
+                assert head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 10\r\n" in head
+            silent = await Raw.connect(server.port)
+            assert await silent.rest() == b"", "it is only closed: three are being told already"
+            await a.barrier()
+            for raw in (*late, silent):
+                await raw.end()
+        await until(lambda: not server._clients)
+        async with joined(server, "C"):
+            pass
+
+
+async def test_a_relay_out_of_descriptors_turns_away_and_does_not_spin() -> None:
+    with process() as server:
+        a = await Raw.join(server.port, "a")
+        held = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (held + 10, held + 10))
+        crowd = [await Raw.connect(server.port) for _ in range(200)]
+        turned_away = [raw for raw in crowd if await is_closed(raw)]
+        assert len(turned_away) >= 185
+        before = cpu(server)
+        started = time.perf_counter()
+        for _ in range(20):
+            a.writer.write(text({"type": "offer", "from": "a", "to": "nobody"}))
+            assert (await a.get())["code"] == "peer-not-found"
+            await asyncio.sleep(0.02)
+        assert cpu(server) - before < 0.5 * (time.perf_counter() - started)
+        for raw in crowd:
+            await raw.end()
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                with suppress(OSError, asyncio.IncompleteReadError):
+                    b = await Raw.join(server.port, "b")
+                    break
+        assert (await a.get())["peerId"] == "b"
+        await a.end()
+        await b.end()
+
+
+async def is_closed(raw: Socket) -> bool:
+    """Whether it is closed at once."""
+    try:
+        return await asyncio.wait_for(raw.reader.read(), 0.2) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def cpu(server: Process) -> float:
+    """Seconds of CPU that the process has taken."""
+    return int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+# --- rooms ----------------------------------------------------------------------------------------------------
+
+
+async def turned_out(peer: Peer, **join: str) -> tuple[str, str, int]:
+    """Error, message and close code of a join that is refused."""
+    await peer.send({"type": "join"} | join)
+    error = await peer.get()
+    return error["code"], error["message"], await peer.closed()
+
+
+async def test_a_room_takes_so_many_peers() -> None:
+    async with relay(max_room_peers=2) as server, joined(server, "A"), joined(server, "B", key="k"):
+        async with opened(server) as late:
+            code, message, close = await turned_out(late, peerId="C")
+            assert (code, close) == ("room-full", 4400) and "2 peers" in message
+        async with joined(server, "C", room="attic"), joined(server, "B", key="k"):
+            pass  # another room, and one who was there
+        assert server.tally.refused["room-full"] == 1
+
+
+async def test_a_relay_takes_so_many_rooms() -> None:
+    async with relay(max_rooms=2) as server, joined(server, "A"), joined(server, "B", room="attic"):
+        async with opened(server) as late:
+            code, message, close = await turned_out(late, peerId="C", room="cellar")
+            assert (code, close) == ("room-full", 4400) and "2 rooms" in message
+        async with joined(server, "C", room="attic"):
+            pass
+
+
+async def test_seats_in_grace_count_so_that_nobody_can_leave_any_number_behind() -> None:
+    async with relay(max_connections=3, grace=DEADLINE) as server:
+        for name in "abc":
+            raw = await Raw.join(server.port, name, key="k")
+            raw.reset()
+            await until(lambda: not server._clients)
+        async with opened(server) as late:
+            code, message, close = await turned_out(late, peerId="d")
+            assert (code, close) == ("room-full", 4400) and "as many peers" in message
+        async with joined(server, "a", key="k"):
+            pass
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_fullest_are_closed_when_memory_runs_out_and_nobody_else_feels_it() -> None:
+    async with relay(max_buffers=2 << 20, octet_rate=0, close_timeout=2) as server, joined(server, "A") as a:
+        stalled = [await Raw.join(server.port, f"stalled-{n}", receive_buffer=4096) for n in range(8)]
+        for raw in stalled:
+            assert (await a.get())["type"] == "peer-joined"
+            raw.stall()
+        bystander = await Raw.join(server.port, "bystander")
+        most = 0
+        left: list[str] = []
+        while len(left) < 4:  # the kernels' buffers take some megabytes before ours have to
+            for n in range(8):
+                await a.say("offer", to=f"stalled-{n}", sdp="x" * (60_000 if n else 500))
+            while (body := await a_message(a)) is not None:
+                if body["type"] == "peer-left":
+                    left.append(body["peerId"])
+            most = max(most, server.buffers.used)
+        assert most <= 2 << 20
+        assert "stalled-0" not in left, "one that holds little stays"
+        bystander.writer.write(text({"type": "offer", "from": "bystander", "to": "A"}))
+        while (await a.get())["type"] != "offer":
+            pass
+        first = stalled[int(left[0].removeprefix("stalled-"))]
+        first.resume()
+        assert await first.closed() == 4408
+        for raw in (*stalled, bystander):
+            raw.reset()
+        await until(lambda: len(server._clients) == 1)
+        assert server.buffers.used == 0
+
+
+async def a_message(peer: Peer) -> dict[str, Any] | None:
+    """What has come by now."""
+    await peer.say("offer", to="nobody")
+    body = await peer.get()
+    return None if body.get("to") == "nobody" else body
+
+
+async def test_frames_that_never_end_count_and_are_given_up() -> None:
+    async with relay(max_buffers=1 << 20) as server, joined(server, "A") as a:
+        drips = [await Raw.join(server.port, f"drip-{n}") for n in range(8)]
+        for raw in drips:
+            assert (await a.get())["type"] == "peer-joined"
+            raw.writer.write(b"\x81\xff" + (250_000).to_bytes(8) + bytes(4 + 200_000))
+        for _ in range(8 - 3):  # three quarters of a megabyte hold three of them
+            assert (await a.get())["type"] == "peer-left"
+        assert 0 < server.buffers.used <= 1 << 20
+        await a.barrier()
+        for raw in drips:
+            raw.reset()
+        await until(lambda: len(server._clients) == 1)
+        assert server.buffers.used == 0
+
+
+async def test_heads_and_fragments_count_and_are_forgotten() -> None:
+    async with relay() as server:
+        head = await Raw.connect(server.port)
+        head.writer.write(b"GET /" + b"x" * 5000)
+        await until(lambda: server.buffers.used == 5005)
+        half = await Raw.join(server.port, "half")
+        half.writer.write(frame(1, b"x" * 3000, fin=False))
+        await until(lambda: server.buffers.used == 8005)
+        half.writer.write(frame(0, b"x"))
+        assert (await half.get())["code"] == "bad-message"
+        await until(lambda: server.buffers.used == 5005)
+        await head.end()
+        await until(lambda: server.buffers.used == 0)
+        await half.end()
+
+
+async def test_what_waits_for_seats_in_grace_is_bounded_for_all_of_them() -> None:
+    async with relay(max_buffers=1 << 20, grace=DEADLINE, queue=200_000) as server, joined(server, "A") as a:
+        for name in ("x", "y"):
+            raw = await Raw.join(server.port, name, key="k")
+            assert (await a.get())["type"] == "peer-joined"
+            raw.reset()
+            await until(lambda: len(server._clients) == 1)
+            await a.say("offer", to=name, sdp="x" * 150_000)
+        error = await a.get()
+        assert (error["code"], error["to"]) == ("peer-not-found", "y")
+        assert 150_000 < server._rooms.queued < 1 << 18
+        async with joined(server, "x", key="k") as x:
+            assert (await x.get())["type"] == "offer"
+            assert server._rooms.queued == 0
+
+
+# --- time -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_drips_its_head_is_given_up_in_time() -> None:
+    async with relay(join_timeout=0.5) as server, joined(server, "A") as a:
+        started = time.perf_counter()
+        raw = await Raw.connect(server.port)
+        answer = asyncio.ensure_future(raw.head())
+        while not answer.done():
+            raw.writer.write(b"G")
+            await asyncio.wait([answer], timeout=0.02)
+            assert time.perf_counter() - started < DEADLINE
+        assert (await answer).startswith(b"HTTP/1.1 408 ")
+        await a.barrier()
+        await raw.end()
+
+
+async def test_the_opening_and_the_join_share_one_deadline() -> None:
+    async with relay(join_timeout=1.0) as server:
+        raw = await Raw.connect(server.port)
+        half = len(OPENING) // 2
+        raw.writer.write(OPENING[:half])
+        await asyncio.sleep(0.7)  # more than half of it
+        started = time.perf_counter()
+        raw.writer.write(OPENING[half:])
+        await raw.head()
+        assert (await raw.get())["code"] == "bad-join"
+        assert await raw.closed() == 4400
+        assert time.perf_counter() - started < 0.9, "not another second"
+        await raw.end()
+
+
+async def test_a_log_line_of_a_kind_comes_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="server")
+    async with relay(token="right") as server:
+        for n in range(20):
+            async with opened(server) as guess:
+                await guess.send({"type": "join", "peerId": f"p{n}", "token": "wrong"})
+                assert await guess.closed() == 4401
+    assert 1 <= caplog.text.count("the token is wrong") <= 3
+
+
+async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() -> None:
+    async with relay(max_connections=5) as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)):
+                pass
+        await until(lambda: not server._clients and not server._guard._visits)

@@ -40,6 +40,7 @@ class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
         return level >= logging.WARNING and super().isEnabledFor(level)
 
 
+_UNCOUNTED: Final = 64 * 1024  # octets that may come between two frames before they are counted
 _TOO_SLOW: Final = "too slow: the outbox is full"
 _WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("server.websockets"), {})
 
@@ -92,6 +93,7 @@ class Client(asyncio.BufferedProtocol):
         "_partial",
         "_timer",
         "_transport",
+        "_uncounted",
         "_ws",
         "address",
         "asked_at",
@@ -116,6 +118,7 @@ class Client(asyncio.BufferedProtocol):
         self._opcode = Opcode.TEXT
         self._huge = False
         self._partial = 0  # octets here of what has come in part
+        self._uncounted = 0  # octets read since the last frame
         self.told_at = 0.0  # when it was last told that it is too fast
         self._heard = True  # since the last ping
         self._deaf = False  # what still comes is thrown away
@@ -150,15 +153,16 @@ class Client(asyncio.BufferedProtocol):
             return
         self._heard = True
         self._hub.tally.octets_in += nbytes
-        self.visit.meter.read(nbytes, monotonic())
+        self._uncounted += nbytes
         data = bytes(self._hub.buffer[:nbytes])
         if self.phase is Phase.HEAD:
             self._read_head(data)
+            self._note_partial()
         else:
             self._frames.feed(data)
             self._read_frames()
-        if self._partial or self._frames.held or self._message or self._head:
-            self._note_partial()
+            if self._frames.held or self._partial or self._message:
+                self._note_partial()
         self._hub.flush()
 
     def eof_received(self) -> bool:
@@ -313,7 +317,8 @@ class Client(asyncio.BufferedProtocol):
         pull, meter, now = self._frames.pull, self.visit.meter, monotonic()
         while self.phase is not Phase.CLAIMING and not self._deaf and (found := pull()) is not None:
             kind, octets = found
-            if (ahead := meter.frame(now)) > BURST:
+            octets_read, self._uncounted = self._uncounted, 0
+            if (ahead := meter.frame(octets_read, now)) > BURST:
                 self._hub.too_fast(self, ahead)
                 if kind is Kind.TEXT or self._deaf:
                     continue
@@ -321,6 +326,10 @@ class Client(asyncio.BufferedProtocol):
                 self._through_websockets(octets, huge=kind is Kind.HUGE)
             elif self.phase is not Phase.CLOSING:
                 self._hub.text(self, octets)
+        if self._uncounted > _UNCOUNTED:  # the payload of a huge frame, which is thrown away
+            octets_read, self._uncounted = self._uncounted, 0
+            if (ahead := meter.read(octets_read, now)) > BURST:
+                self._hub.too_fast(self, ahead)
 
     def _through_websockets(self, octets: bytes, *, huge: bool) -> None:
         self._ws.receive_data(octets)
@@ -358,7 +367,7 @@ class Client(asyncio.BufferedProtocol):
             self._hub.text(self, message)
 
     def _note_partial(self) -> None:
-        self._partial = self._frames.held + len(self._message) + len(self._head)
+        self._partial = len(self._frames.held) + len(self._message) + len(self._head)
         self._hold()
 
     def _hold(self) -> None:

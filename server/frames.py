@@ -39,36 +39,32 @@ class Kind(Enum):
 class FrameReader:
     """Cuts the octets of one client into frames. Holds at most one frame of ``limit`` octets and one read."""
 
-    __slots__ = ("_buffer", "_fragments", "_need", "_pos", "_skip", "limit")
+    __slots__ = ("_fragments", "_need", "_pos", "_skip", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """Octets of one frame's payload. May change between two calls of ``pull``."""
-        self._buffer: bytes | bytearray = b""
+        self.held: bytes | bytearray = b""
+        """A frame that is not all here, or that nobody has pulled yet; and what was before it."""
         self._pos = 0
         self._need = 2  # octets from _pos that the next step cannot do without
         self._skip = 0  # octets of a huge payload that are still to come
         self._fragments = False  # a message in fragments is under way
 
-    @property
-    def held(self) -> int:
-        """Octets that it holds: of a frame that is not all here, or that nobody has pulled yet."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> None:
         """Add what was read from the socket; then ``pull`` until it returns None."""
-        if self._pos == len(self._buffer):
-            self._buffer, self._pos = data, 0
+        if self._pos == len(self.held):
+            self.held, self._pos = data, 0
             return
-        if not isinstance(self._buffer, bytearray):
-            self._buffer = bytearray(self._buffer)
-        del self._buffer[: self._pos]
-        self._buffer += data
+        if not isinstance(self.held, bytearray):
+            self.held = bytearray(self.held)
+        del self.held[: self._pos]
+        self.held += data
         self._pos = 0
 
     def pull(self) -> tuple[Kind, bytes] | None:
         """The next frame, or None when it is not here yet."""
-        buffer, pos = self._buffer, self._pos
+        buffer, pos = self.held, self._pos
         have = len(buffer) - pos
         if self._skip:
             skipped = min(self._skip, have)
@@ -113,7 +109,7 @@ class FrameReader:
 
     def _reached(self, end: int) -> bool:
         """Whether the buffer goes to ``end``; if not, do not look again before it does."""
-        if len(self._buffer) >= end:
+        if len(self.held) >= end:
             return True
         self._need = end - self._pos
         return False
@@ -123,8 +119,8 @@ class FrameReader:
             self._fragments = not head & 0x80
 
     def _take(self, end: int) -> None:
-        if end == len(self._buffer):
-            self._buffer, end = b"", 0
+        if end == len(self.held):
+            self.held, end = b"", 0
         self._pos = end
         self._need = 2
 

@@ -77,7 +77,7 @@ class Pace:
 
 
 class Meter:
-    """What one connection, or all of one address, has sent. ``frame`` is called for every frame: 0.3 µs."""
+    """What one connection, or all of one address, has sent. ``frame`` is called for every frame."""
 
     __slots__ = ("_message_cost", "_message_due", "_octet_cost", "_octet_due", "address", "copies")
 
@@ -90,25 +90,30 @@ class Meter:
         self.address = address
         """That of all connections of its address; None: the address has no limits, or is one itself."""
 
-    def read(self, octets: int, now: float) -> None:
-        """Count what was read from the socket, whatever it is."""
-        due = self._octet_due
-        self._octet_due = due = (due if due > now else now) + octets * self._octet_cost
-        if self.address is not None and due - now <= BURST:
+    def read(self, octets: int, now: float) -> float:
+        """Count octets of which no frame has come yet; how many seconds ahead that is."""
+        self._octet_due = max(self._octet_due, now) + octets * self._octet_cost
+        if self.address is not None and self._octet_due - now <= BURST:
             self.address.read(octets, now)
+        return self.ahead(now)
 
-    def frame(self, now: float) -> float:
-        """Count a frame; how many seconds ahead of the nearer limit its sender is: see THE LAW."""
+    def frame(self, octets: int, now: float) -> float:
+        """Count a frame, and what was read since the last one; how many seconds ahead of the nearest limit its sender
+        is: see THE LAW. Flat, because it is asked for every frame."""
         due = self._message_due
         self._message_due = due = (due if due > now else now) + self._message_cost
-        if self._octet_due > due:
-            due = self._octet_due
-        ahead = due - now
-        if self.address is not None and ahead <= BURST:
-            of_address = self.address.frame(now)
-            if of_address > ahead:
-                return of_address
-        return ahead
+        octet_due = self._octet_due
+        self._octet_due = octet_due = (octet_due if octet_due > now else now) + octets * self._octet_cost
+        ahead = (due if due > octet_due else octet_due) - now
+        address = self.address
+        if address is None or ahead > BURST:
+            return ahead
+        due = address._message_due
+        address._message_due = due = (due if due > now else now) + address._message_cost
+        octet_due = address._octet_due
+        address._octet_due = octet_due = (octet_due if octet_due > now else now) + octets * address._octet_cost
+        of_address = (due if due > octet_due else octet_due) - now
+        return of_address if of_address > ahead else ahead
 
     def ahead(self, now: float) -> float:
         """The same without another frame."""

@@ -7,7 +7,10 @@ within a turn of the loop is not. A frame that waits for several clients counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+FRAME: Final = 64
+"""Octets that a frame which waits takes beside its own, so that many small ones count as what they are."""
 
 H = TypeVar("H", bound=Hashable)
 

@@ -28,6 +28,10 @@ SPARE: Final = 192
 """Descriptors that are not for connections: for those that are told that they cannot be (``guard.COURTESY``), for
 ``ops``, for files and the reserve."""
 
+KERNEL: Final = 128 * 1024
+"""Octets that the kernel may keep of a connection in each direction (Linux takes twice that, for its own needs). Left
+to itself it keeps 4 MB for who does not read, and more for who writes too fast."""
+
 _BACKLOG: Final = 1024  # a thousand peers come back at once when a relay was restarted
 _BATCH: Final = 256  # connections a turn of the loop
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -120,6 +124,8 @@ class Listener(Generic[V]):
             if exc.errno == errno.EAFNOSUPPORT:  # a kernel without IPv6 whose names have it
                 return
             raise
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # of all that it accepts
+            listening.setsockopt(socket.SOL_SOCKET, buffer, KERNEL)
         listening.setblocking(False)
         self._sockets.append(listening)
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from .buffers import FRAME
+
 WRITE: Final = 64 * 1024
 """Octets of a write, or one frame that is larger: the transport keeps what the socket does not take, and what it has
 cannot be taken back when memory is needed."""
@@ -31,8 +33,8 @@ class Outbox:
 
     @property
     def stuck(self) -> int:
-        """Of these, what waits because the socket is busy."""
-        return self._waiting if self._paused else 0
+        """What waits because the socket is busy, and what it takes to keep it."""
+        return self._waiting + FRAME * len(self._frames) if self._paused else 0
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ from .ice import Handout
 from .journal import Seldom, facts
 from .limits import BURST
 from .listener import Listener, most_connections
+from .memory import most_memory
 from .ops import Ops
 from .origins import Origins
 from .outbox import Outbox
@@ -177,7 +178,9 @@ class Relay:
             raise CannotListen(config.host, config.port, OSError(str(exc))) from None
         self._listener, self._port = listener, listener.port
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
-        logger.info("= listening on %s", self.url, extra=facts("listening", url=self.url))
+        most, memory = self._guard.most, most_memory(config, self._guard.most)
+        found = facts("listening", url=self.url, connections=most, memory=memory)
+        logger.info("= listening on %s, for %d connections in %d MB", self.url, most, memory >> 20, extra=found)
         if self._ice.urls:
             logger.info("= peers are told of %s", ", ".join(self._ice.urls), extra=facts("ice", urls=self._ice.urls))
         if config.metrics_port is not None:

@@ -49,6 +49,8 @@ from peer.protocol import (
     is_valid_id,
 )
 
+from .buffers import FRAME
+
 MAX_CLAIMS: Final = 8
 """How many may wait for one id while its holder is asked; the next one is told ``id-taken`` at once."""
 
@@ -143,7 +145,7 @@ class Rooms(Generic[C]):
         self.most_seats = 0
         """In all rooms together, those in grace too; 0: any number."""
         self.queued = 0
-        """Octets that wait for seats in grace."""
+        """Octets that wait for seats in grace, and what it takes to keep them."""
         self._taken = 0
         self._rooms: dict[str, dict[str, _Seat[C]]] = {}
         self._seats: dict[C, _Seat[C]] = {}
@@ -323,15 +325,16 @@ class Rooms(Generic[C]):
         return [Send(present, text)]
 
     def _enqueue(self, seat: _Seat[C], text: bytes) -> bool:
-        if seat.queued + len(text) > self._queue or (self._queues and self.queued + len(text) > self._queues):
+        size = len(text) + FRAME
+        if seat.queued + len(text) > self._queue or (self._queues and self.queued + size > self._queues):
             return False
         seat.queue.append(text)
         seat.queued += len(text)
-        self.queued += len(text)
+        self.queued += size
         return True
 
     def _forget_queue(self, seat: _Seat[C]) -> None:
-        self.queued -= seat.queued
+        self.queued -= seat.queued + FRAME * len(seat.queue)
         seat.queue, seat.queued = [], 0
 
     def _take_claims(self, seat: _Seat[C]) -> list[tuple[C, Join]]:

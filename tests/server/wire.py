@@ -133,9 +133,11 @@ class Raw:
         return raw
 
     @classmethod
-    async def join(cls, port: int, peer_id: str, *, key: str | None = None, **options: Any) -> Raw:
+    async def join(
+        cls, port: int, peer_id: str, *, key: str | None = None, room: str | None = None, **options: Any
+    ) -> Raw:
         raw = await cls.open(port, **options)
-        raw.writer.write(text({"type": "join", "peerId": peer_id, "key": key}))
+        raw.writer.write(text({"type": "join", "peerId": peer_id, "key": key, "room": room}))
         assert (await raw.get())["type"] == "peer-list"
         return raw
 

@@ -1,0 +1,29 @@
+"""How much memory a relay can come to need, whatever its clients do. PURE: docs/limits.md has it in words.
+
+Figures are measured, with room to spare; ``tests/server/test_memory.py`` drives relays to their limits and holds them
+to this. The kernel's own buffers of the sockets are not in it, and nor is what an operator's programs ask for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .config import RelayConfig
+from .limits import MAX_IDLE
+
+BASE: Final = 40 * 1024**2
+"""Python, this package and the page; 5 MB of it are for who asks for ``/metrics`` or signed tokens."""
+CONNECTION: Final = 12 * 1024
+"""A socket, a seat, and the longest names and keys."""
+TLS: Final = 64 * 1024
+"""More for a connection by TLS."""
+ADDRESS: Final = 1024
+"""What is remembered of an address."""
+BUFFERS: Final = 2
+"""Times what may wait: a buffer that grows is copied, and what was freed between others is not given back."""
+
+
+def most_memory(config: RelayConfig, connections: int) -> int:
+    """Octets that are resident at most, with this many connections; of ``max_buffers`` 0 nothing can be said."""
+    each = CONNECTION + ADDRESS + (0 if config.tls_cert is None else TLS)
+    return BASE + connections * each + MAX_IDLE * ADDRESS + config.max_buffers * BUFFERS

@@ -269,11 +269,11 @@ class Rooms(Generic[C]):
     def _full(self, room: str) -> str | None:
         """Why nobody more may sit in ``room``."""
         if self._most_peers and len(self._rooms.get(room, ())) >= self._most_peers:
-            return f"the room takes {self._most_peers} peers, and has them"
+            return f"the room is full, {self._most_peers} is the most that it takes"
         if self._most_rooms and room not in self._rooms and len(self._rooms) >= self._most_rooms:
-            return f"this relay takes {self._most_rooms} rooms, and has them"
+            return f"this relay takes no more rooms, {self._most_rooms} is the most"
         if self.most_seats and self._taken >= self.most_seats:
-            return "this relay has as many peers as it takes"
+            return "this relay takes no more peers"
         return None
 
     def _sit(self, conn: C, join: Join, room: str) -> list[Command[C]]:

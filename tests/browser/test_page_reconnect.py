@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import playwright.async_api as pw
 import pytest
 
+from peer.protocol import Join
+from peer.signaling import Signaling
 from tests.browser.rig import RELAXED, Browser
-from tests.browser.site import Site
+from tests.browser.site import Site, relay
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -31,3 +35,29 @@ async def test_a_refused_page_dials_each_second_and_a_half_however_often_it_fail
         await site.start()
         await page.tab.clock.run_for(1_500)
         await page.wait_server("online")
+
+
+@pytest.mark.parametrize(
+    ("limit", "notice"),
+    [
+        ({"max_room_peers": 1}, "The room is full. Trying again."),
+        ({"address_join_rate": 1, "exempt": ()}, "The relay asks us to wait: too much at once. Trying again."),
+    ],
+)
+async def test_a_page_that_is_refused_for_now_says_so_and_comes_back_later(
+    browser: Browser, limit: dict[str, Any], notice: str
+) -> None:
+    async def prepare(tab: pw.Page) -> None:
+        await tab.clock.install()
+
+    async with relay(**limit) as site:
+        holder = Signaling(site.ws, Join("holder"), lambda _: None)
+        joined = asyncio.ensure_future(holder.run())
+        await until(lambda: holder.up)
+        async with browser.page(site.page, "me", camera="none", online=False, prepare=prepare) as page:
+            await page.wait_notice(notice)
+            joined.cancel()
+            await asyncio.wait([joined])
+            site.relay._guard._addresses._known.clear()  # a minute later
+            await page.tab.clock.run_for(10_000)
+            await page.wait_server("online")

@@ -1,0 +1,54 @@
+"""What a relay's limits mean at a terminal: the options of ``serve``, and what the other commands make of a no."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from peer.cli.serve_limits import count, size
+from tests.cli.program import QUIET, Program
+
+
+@pytest.mark.parametrize(("given", "meant"), [("none", 0), ("0", 0), ("500", 500), (500, 500)])
+def test_a_count_is_a_number_or_none(given: object, meant: int) -> None:
+    assert count(given) == meant
+
+
+@pytest.mark.parametrize(("given", "meant"), [("none", 0), ("100", 100), ("8k", 8192), ("1M", 1 << 20), (7, 7)])
+def test_a_size_has_a_unit_of_1024(given: object, meant: int) -> None:
+    assert size(given) == meant
+
+
+@pytest.mark.parametrize("given", ["-1", "1.5", "", "1T", "k", True, "unlimited"])
+def test_what_is_neither_says_how_to_write_it(given: object) -> None:
+    for kind in (count, size):
+        with pytest.raises(click.BadParameter, match=r"write it like .* or none"):
+            kind(given)
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--max-buffers", "100k"], "--max-buffers: must hold a frame at least"),
+        (["--max-frame", "1k"], "8k is the least"),
+        (["--exempt", "here"], "--exempt: 'here' does not appear"),
+        (["--max-rooms", "many"], "'many' is no number; write it like 500, or none"),
+    ],
+)
+def test_a_limit_that_cannot_work_is_a_mistake_of_usage(args: list[str], complaint: str) -> None:
+    with Program("serve", "--port", "0", *args) as program:
+        assert program.wait() == 2
+        assert complaint in program.errors
+
+
+def test_who_is_refused_for_now_tries_until_the_time_is_over_and_ends_with_3() -> None:
+    with Program("serve", "--port", "0", "--json", "--max-room-peers", "1") as serve:
+        url = serve.expect("listening")["url"]
+        with Program("list", "--watch", "--server", url, "--json") as holder:
+            holder.expect("joined")
+            for command in (["call", "door", *QUIET], ["list"]):
+                with Program(*command, "--server", url, "--timeout", "1s", "--json") as program:
+                    assert program.wait() == 3
+                    assert program.events[-1]["code"] == "room-full"
+                    told = "the room is full, 1 is the most that it takes (room-full); try later"
+                    assert told in program.errors

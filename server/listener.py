@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from .config import MOST_CONNECTIONS
@@ -108,14 +109,18 @@ class Listener(Generic[V]):
         for listening in self._sockets:
             self._loop.remove_reader(listening)
             listening.close()
-        for task in self._opening:
-            task.cancel()
+        if self._opening:
+            self._loop.call_soon(self._drop)  # after each has begun: from then on its transport closes the socket
         self._spend()
 
     async def wait_closed(self) -> None:
         """Until those that were dropped are gone."""
         if self._opening:
             await asyncio.wait(self._opening)
+
+    def _drop(self) -> None:
+        for task in self._opening:
+            task.cancel()
 
     def _bind(self, family: int, address: tuple[object, ...]) -> None:
         try:
@@ -152,22 +157,24 @@ class Listener(Generic[V]):
             accepted.setblocking(False)
             task = self._loop.create_task(self._open(accepted, visit))
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(partial(self._opened, visit))
 
     async def _open(self, accepted: socket.socket, visit: V) -> None:
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: self._make(visit),
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._deadline,
-                ssl_shutdown_timeout=self._shutdown,
-            )
-        except OSError:  # no handshake, or none in time
+        await self._loop.connect_accepted_socket(
+            lambda: self._make(visit),
+            accepted,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._deadline,
+            ssl_shutdown_timeout=self._shutdown,
+        )
+
+    def _opened(self, visit: V, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if task.cancelled() or failure is not None:
             self._failed(visit)
-        except BaseException:
-            self._failed(visit)
-            raise
+        if failure is not None and not isinstance(failure, OSError):  # OSError: no handshake, or none in time
+            self._loop.call_exception_handler({"message": "a connection failed", "exception": failure})
 
     # --- out of descriptors -----------------------------------------------------------------------------------
 

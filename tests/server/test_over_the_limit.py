@@ -20,7 +20,7 @@ import pytest
 from server import guard
 from server.relay import Relay
 
-from .wire import DEADLINE, OPENING, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
+from .wire import DEADLINE, OPENING, ROOT, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
 
 PROXIED: dict[str, Any] = {"trust_proxies": ("127.0.0.1",), "exempt": ()}
 
@@ -491,3 +491,17 @@ async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() 
             with socket.create_connection(("127.0.0.1", server.port)):
                 pass
         await until(lambda: not server._clients and not server._guard._visits)
+
+
+def test_every_limit_has_its_name_in_the_docs() -> None:
+    page = (ROOT / "docs" / "limits.md").read_text()
+    for name in (*guard._FULL, *guard._TOO_FAST, "descriptors", "buffers"):
+        assert f"`{name}`" in page
+
+
+async def test_a_name_with_several_addresses_is_one_port_at_all_of_them() -> None:
+    async with relay(host="localhost") as server:
+        for host in {str(where[4][0]) for where in socket.getaddrinfo("localhost", 0)}:
+            _, writer = await asyncio.open_connection(host, server.port)
+            writer.close()
+            await writer.wait_closed()

@@ -6,6 +6,8 @@ import asyncio
 import signal
 import ssl
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from server.relay import Relay, RelayConfig
 from server.tls import Certificate
 
 from .keys import MAKERS, certificate, pair, serial, serial_of
-from .wire import DEADLINE, Peer, Raw, process, relay
+from .wire import DEADLINE, Peer, Raw, process, relay, until
 
 
 def trusting(path: str) -> ssl.SSLContext:
@@ -204,3 +206,39 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
                     number = shown(ws)
         server.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(server.process.wait, DEADLINE) == 0
+
+
+async def test_handshakes_that_never_end_are_counted_and_given_up_in_time(tmp_path: Path) -> None:
+    async with relay(tls_cert=certificate(tmp_path / "a.pem"), join_timeout=0.5, max_connections=3) as server:
+        silent = [await Raw.connect(server.port) for _ in range(3)]
+        silent[0].writer.write(b"\x16\x03\x01")  # a record that never ends
+        await until(lambda: server._guard._visits == 3)
+        assert await silent[0].rest() == b""
+        await until(lambda: server._guard._visits == 0)
+        for raw in silent:
+            await raw.end()
+
+
+async def test_a_relay_stops_in_the_middle_of_handshakes(tmp_path: Path) -> None:
+    async with relay(tls_cert=certificate(tmp_path / "a.pem")) as server:
+        silent = [await Raw.connect(server.port) for _ in range(3)]
+        await until(lambda: server._guard._visits == 3)
+        await server.stop()
+        assert server._guard._visits == 0
+        for raw in silent:
+            with suppress(ConnectionError):
+                assert await raw.rest() == b""
+            await raw.end()
+
+
+async def test_the_handshake_and_the_join_share_one_deadline(tmp_path: Path) -> None:
+    pem = certificate(tmp_path / "a.pem")
+    async with relay(tls_cert=pem, join_timeout=1.5) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.sleep(1.0)  # most of it
+        started = time.perf_counter()
+        await writer.start_tls(trusting(pem), server_hostname="localhost")
+        head = await asyncio.wait_for(reader.read(), DEADLINE)
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert time.perf_counter() - started < 1.2, "not another one and a half"
+        writer.close()

@@ -46,6 +46,7 @@ ERROR_CODES: Final = frozenset(
     }
 )
 
+CLOSE_TRY_AGAIN: Final = 1013
 CLOSE_REPLACED: Final = 4001
 CLOSE_BAD_JOIN: Final = 4400
 CLOSE_UNAUTHORIZED: Final = 4401

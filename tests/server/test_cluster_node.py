@@ -1,0 +1,435 @@
+"""The law of a cluster, by cases and by hypothesis: pure nodes on the real ledger, heard and answered in any order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.redis_server import RedisServer
+
+from .cluster_world import LEASE, Member, World
+
+
+@pytest.fixture
+def world(ledger_redis: RedisServer) -> World:
+    return World(ledger_redis.client())
+
+
+def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_on_every_node(world: World) -> None:
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
+    world.end(b, clean=True)
+    world.calm()
+    assert world.views == {a: {"c"}, c: {"a"}}
+    world.check()
+
+
+def test_frames_between_clients_of_one_node_need_no_ledger(world: World) -> None:
+    first = world.members[0]
+    a, b = world.join(first, "a"), world.join(first, "b")
+    world.calm()
+    world.say(a, "b")
+    world.say(a)
+    assert len(world.got[b]) == 2 and not first.node.outgoing
+
+
+def test_a_frame_to_another_node_arrives(world: World) -> None:
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    world.say(a, "b")
+    world.say(a)
+    world.calm()
+    assert [len(world.got[conn]) for conn in (a, b, c)] == [0, 2, 1]
+
+
+def test_the_owner_takes_its_seat_to_another_node_and_nobody_sees_it(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a", key="k"), world.join(three, "b")
+    world.calm()
+    moved = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone == {a: 4001} and world.views == {moved: {"b"}, b: {"a"}}
+    world.say(b, "a")
+    world.calm()
+    assert len(world.got[moved]) == 1
+    world.check()
+
+
+def test_what_waited_for_a_peer_is_handed_over_before_what_comes_later(world: World) -> None:
+    one, two, three = world.members
+    a, b, local = world.join(one, "a", key="k"), world.join(three, "b"), world.join(one, "l")
+    world.calm()
+    world.end(a, clean=False)
+    sent = [world.say(b, "a"), world.say(local, "a")]
+    world.calm()
+    back = world.join(two, "a", key="k")
+    while world.speak(two):
+        pass
+    sent += [world.say(b, "a"), world.say(local, "a")]
+    world.speak(three)
+    world.listen(two)
+    assert back not in world.views, "let in before the old node handed over"
+    world.calm()
+    assert sorted(body["n"] for body in world.got[back]) == sent  # each sender's order is checked as it comes
+    world.check()
+
+
+def test_a_peer_that_comes_to_its_callers_node_is_not_reached_by_a_shorter_way(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b", key="k")
+    world.calm()
+    world.say(a, "b")  # waits at node one
+    here = world.join(one, "b", key="k")
+    batch = one.node.take()
+    assert batch is not None and batch.operations == 2
+    world.calm()
+    world.say(a, "b")
+    assert len(world.got[here]) + len(world.got[b]) == 2
+    world.check()
+
+
+def test_a_live_holder_at_another_node_keeps_its_id(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a", key="k")
+    world.calm()
+    late = world.join(two, "a", key="other")
+    world.calm()
+    assert world.gone == {late: 4409} and (late, "id-taken") in world.answered and a in world.views
+
+
+def test_a_silent_holder_at_another_node_loses_it(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a"), world.join(three, "b")
+    world.calm()
+    new = world.join(two, "a")
+    for member in (two, one):
+        world.speak(member)
+        world.listen(member)
+    world.asked.clear()  # it is asked, and does not answer
+    world.advance(2.5)
+    world.calm()
+    assert world.gone == {a: 4001} and world.views == {new: {"b"}, b: {"a"}}
+
+
+def test_somebody_without_a_key_gets_the_id_from_a_node_that_died(world: World) -> None:
+    one, two, three = world.members
+    world.join(one, "a")
+    b = world.join(three, "b")
+    world.calm()
+    world.kill(one)
+    new = world.join(two, "a")
+    world.calm()
+    assert new not in world.views
+    world.advance(3.5)
+    world.calm()
+    assert world.views == {new: {"b"}, b: {"a"}}
+
+
+def test_a_killed_nodes_peers_leave_after_the_lease(world: World) -> None:
+    one, two, _ = world.members
+    world.join(one, "a", key="k")
+    b = world.join(two, "b")
+    world.calm()
+    world.kill(one)
+    world.advance(LEASE - 0.5)
+    world.calm()
+    assert world.views == {b: {"a"}}
+    world.advance(1.5)
+    world.calm()
+    assert world.views == {b: set()}
+    world.check()
+
+
+def test_a_killed_nodes_peer_that_is_back_elsewhere_never_left(world: World) -> None:
+    one, two, three = world.members
+    world.join(one, "a", key="k")
+    b = world.join(two, "b")
+    world.calm()
+    world.kill(one)
+    back = world.join(three, "a", key="k")
+    world.rest()
+    assert world.views == {b: {"a"}, back: {"b"}}
+    world.check()
+
+
+def test_nobodys_lease_is_over_when_the_ledger_was_away_for_all(world: World) -> None:
+    for member, id in zip(world.members, "abc", strict=True):
+        world.join(member, id)
+    world.calm()
+    views = {conn: set(view) for conn, view in world.views.items()}
+    world.now += 3600
+    for member in world.members:
+        world.speak(member, empty=True)
+    world.calm()
+    assert world.views == views
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_restarted_redis_is_filled_again_and_nobody_sees_a_flap(world: World, empty: bool) -> None:
+    one, two, three = world.members
+    a, b, c = (world.join(member, id, key=id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    heard = {conn: list(world.got[conn]) for conn in (a, b, c)}
+    world.say(a, "c")  # waits through it
+    world.restart(empty=empty)
+    views = {conn: set(view) for conn, view in world.views.items()}
+    for member in (one, two):
+        world.speak(member)
+        world.listen(member)
+    assert world.views == views
+    d = world.join(one, "d")
+    world.calm()
+    assert world.views == {a: {"b", "c", "d"}, b: {"a", "c", "d"}, c: {"a", "b", "d"}, d: {"a", "b", "c"}}
+    assert [body["by"] for body in world.got[c][len(heard[c]) :]] == [a]
+    world.check()
+
+
+def test_who_does_not_come_back_to_a_restarted_redis_is_gone_when_it_has_settled(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.join(three, "c")
+    world.calm()
+    world.kill(three)
+    world.restart()
+    world.calm()
+    world.advance(2.5)
+    world.calm()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}}
+    world.advance(2.5)
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_a_node_that_stood_still_finds_its_clients_seats_again_unless_they_are_taken(world: World) -> None:
+    one, two, three = world.members
+    a, taken = world.join(one, "a", key="k"), world.join(one, "t")
+    b = world.join(two, "b")
+    world.calm()
+    world.advance(LEASE + 2, frozen=[one])
+    world.calm_without(one)
+    assert world.views[b] == set()
+    t = world.join(two, "t")
+    world.calm_without(one)
+    world.advance(0.5)
+    world.calm()
+    assert world.gone == {taken: 4001}
+    assert world.views == {a: {"b", "t"}, b: {"a", "t"}, t: {"a", "b"}}
+    world.check()
+
+
+def test_a_node_that_reads_too_slowly_begins_anew(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.calm()
+    for _ in range(4):
+        for _ in range(450):
+            world.say(a, "b")
+        while world.speak(one):
+            pass
+    name = two.node.name
+    world.advance(0.5)
+    world.calm()
+    assert two.node.name != name and world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_an_answer_that_is_lost_does_nothing_twice(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.calm()
+    world.say(a, "b")
+    world.speak(one, lose=True)
+    world.calm()
+    assert len(world.got[b]) == 1  # and heard once: the world checks
+
+
+def test_frames_wait_a_while_for_the_ledger_then_their_sender_is_told(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a")
+    world.join(two, "b")
+    world.calm()
+    world.say(a, "b")
+    world.now += 4.9
+    world.see(one.node.expire(world.now))
+    assert world.answered == []
+    world.now += 0.2
+    world.see(one.node.expire(world.now))
+    assert world.answered == [(a, "peer-not-found")]
+
+
+def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a")
+    world.join(two, "b")
+    world.calm()
+    for _ in range(3000):
+        world.say(a, "b")
+    assert (a, "peer-not-found") in world.answered
+
+
+def test_a_join_without_a_ledger_is_given_up_after_a_while(world: World) -> None:
+    one = world.members[0]
+    a = world.join(one, "a")
+    for _ in range(40):
+        world.now += 0.25
+        world.see(one.node.expire(world.now))
+    assert world.gone == {a: 1013}
+    world.calm()
+    world.check()
+    assert world.ledger() == {}
+
+
+def test_the_owner_is_let_in_at_once_where_it_sat_though_the_ledger_is_away(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b")
+    world.calm()
+    world.end(a, clean=False)
+    back = world.join(one, "a", key="k")
+    assert world.views == {back: {"b"}, b: {"a"}}
+    world.calm()
+    world.check()
+
+
+def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world: World) -> None:
+    one, two, three = world.members
+    a, old, b = world.join(one, "a", key="k"), world.join(one, "old"), world.join(two, "b")
+    world.calm()
+    world.views.pop(a)
+    world.views.pop(old)
+    world.gone |= {a: 1001, old: 1001}
+    one.node.quit(world.now)
+    sent = [world.say(b, "a")]
+    world.calm()
+    assert one.node.is_quit and world.views == {b: {"a"}}
+    world.members.remove(one)
+    sent.append(world.say(b, "a"))
+    world.calm()
+    back = world.join(three, "a", key="k")
+    world.calm()
+    assert world.views == {b: {"a"}, back: {"b"}}
+    assert [body["n"] for body in world.got[back]] == sent
+
+
+def test_the_peers_of_a_room_are_limited_on_all_nodes_together(world: World) -> None:
+    world.limit = 2
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.answered
+    world.check()
+
+
+def test_nothing_is_left_when_everybody_has_gone(world: World) -> None:
+    conns = [world.join(member, id, room, key="k") for member, id in zip(world.members, "abc", strict=True)
+             for room in ("", "attic")]  # fmt: skip
+    world.calm()
+    for conn in conns:
+        world.end(conn, clean=False)
+    world.rest()
+    world.check()
+    assert world.leftovers() == set()
+
+
+class Cluster(RuleBasedStateMachine):
+    """Anything that can happen to three nodes, in any order. At rest the law holds."""
+
+    server: RedisServer
+
+    @initialize()
+    def start(self) -> None:
+        self.world = World(self.server.client())
+
+    def one_of(self, n: int) -> Member:
+        return self.world.members[n % len(self.world.members)]
+
+    def admitted(self, n: int) -> int | None:
+        """A client that is in its room, by its place among them."""
+        conns = sorted(self.world.views)
+        return conns[n % len(conns)] if conns else None
+
+    @rule(n=st.integers(0, 2), id=st.sampled_from("abc"), room=st.sampled_from(["", "", "attic"]),
+          key=st.sampled_from([None, "k", "k", "l"]))  # fmt: skip
+    def join(self, n: int, id: str, room: str, key: str | None) -> None:
+        self.world.join(self.one_of(n), id, room, key)
+
+    @rule(n=st.integers(0, 9), clean=st.booleans())
+    def end(self, n: int, clean: bool) -> None:
+        open_ = sorted(self.world.where.keys() - self.world.gone.keys())
+        if open_:
+            self.world.end(open_[n % len(open_)], clean=clean)
+
+    @rule(n=st.integers(0, 9), to=st.sampled_from(["a", "b", "c", None]))
+    def say(self, n: int, to: str | None) -> None:
+        conn = self.admitted(n)
+        if conn is not None:
+            self.world.say(conn, to)
+
+    @rule(n=st.integers(0, 2), lose=st.sampled_from([False, False, False, True]))
+    def speak(self, n: int, lose: bool) -> None:
+        self.world.speak(self.one_of(n), lose=lose)
+
+    @rule(n=st.integers(0, 2), most=st.integers(1, 5))
+    def listen(self, n: int, most: int) -> None:
+        self.world.listen(self.one_of(n), most)
+
+    @rule()
+    def calm(self) -> None:
+        self.world.calm()
+
+    @precondition(lambda self: self.world.asked)
+    @rule(n=st.integers(0, 9))
+    def pong(self, n: int) -> None:
+        asked = sorted(self.world.asked & self.world.views.keys())
+        self.world.asked.clear()
+        if asked:
+            self.world.pong(asked[n % len(asked)])
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 6.0]), frozen=st.sampled_from([None, None, None, 0, 1, 2]))
+    def wait(self, seconds: float, frozen: int | None) -> None:
+        self.world.advance(seconds, [] if frozen is None else [self.one_of(frozen)])
+
+    @rule(n=st.integers(0, 2))
+    def kill(self, n: int) -> None:
+        self.world.kill(self.one_of(n))
+        self.world.members.append(self.world.member())
+
+    @rule(n=st.integers(0, 2))
+    def stop(self, n: int) -> None:
+        member = self.one_of(n)
+        for conn, where in self.world.where.items():
+            if where is member:
+                self.world.views.pop(conn, None)
+                self.world.gone.setdefault(conn, 1001)
+        member.node.quit(self.world.now)
+        self.world.calm()
+        self.world.members.remove(member)
+        self.world.members.append(self.world.member())
+
+    @rule(empty=st.booleans())
+    def restart(self, empty: bool) -> None:
+        self.world.restart(empty=empty)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.rest()
+        world.check()
+        for conn in sorted(world.where.keys() - world.gone.keys()):
+            world.end(conn, clean=conn % 2 == 0)
+        world.rest()
+        world.check()
+        assert world.leftovers() == set()
+        world.redis.close()
+
+
+@pytest.fixture(autouse=True)
+def _server(ledger_redis: RedisServer) -> None:
+    Cluster.server = ledger_redis
+
+
+Cluster.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCluster = pytest.mark.usefixtures("_server")(Cluster.TestCase)

@@ -71,6 +71,11 @@ class RelayConfig:
     turn_lifetime: float = 3600.0
     """How long these are good for a new call; half of that later the peer gets others."""
 
+    cluster: str | None = field(default=None, repr=False)
+    """The Redis that makes this relay one of many (docs/cluster.md), as for ``--cluster``; None: it is alone."""
+    cluster_lease: float = 15.0
+    """How long the others wait for a relay that is silent before its peers leave; the same for all of them."""
+
     join_timeout: float = 10.0
     """From the TCP connection to the ``join``, the HTTP request included."""
     grace: float = 5.0
@@ -120,7 +125,7 @@ class RelayConfig:
     """What may wait for and of all clients together; a quarter of it is for seats in grace."""
 
     def __post_init__(self) -> None:
-        for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout"):
+        for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout", "cluster_lease"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0 s")
         if not self.turn_lifetime >= 1:

@@ -29,6 +29,18 @@ class CannotListen(PeerError):
                 return f"{where}: {self.cause.strerror or self.cause}; try another --host or --port"
 
 
+class NoLedger(PeerError):
+    """The Redis at ``url``, which has no password in it, cannot be used; ``why`` is its reason, or the network's."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(url, why)
+        self.url = url
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"cannot use the Redis at {self.url} ({self.why}); is it running there, for this user? see --cluster"
+
+
 class NotOpen(ConfigError):
     """The relay was to listen on ``host``, which others reach, and to ask nobody for a token."""
 

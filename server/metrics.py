@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from peer.protocol import ERROR_CODES
 
-from .tally import TYPES, Histogram, Tally
+from .tally import TYPES, Histogram, LedgerTally, Tally
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -91,10 +91,20 @@ class Page(Collector):
         yield CounterMetricFamily("relay_sent_bytes", "Octets put into outboxes", tally.octets_out)
         high, tally.outbox_high = max(tally.outbox_high, now.outbox), 0
         yield GaugeMetricFamily("relay_outbox_high_bytes", "Octets in the fullest outbox since the last look", high)
+        if tally.ledger is not None:
+            yield from _of_ledger(tally.ledger)
         yield _histogram("relay_join_seconds", "From the join to its answer", tally.join_seconds)
         yield _histogram(
             "relay_loop_lag_seconds", "How late the event loop is, asked twice a second", tally.lag_seconds
         )
+
+
+def _of_ledger(tally: LedgerTally) -> Iterator[Metric]:
+    yield GaugeMetricFamily("relay_cluster_nodes", "Relays in the cluster", tally.nodes)
+    yield GaugeMetricFamily("relay_cluster_waiting", "Operations on their way to Redis", tally.waiting)
+    yield CounterMetricFamily("relay_cluster_reconnects", "Times the link to Redis broke", tally.reconnects)
+    yield CounterMetricFamily("relay_cluster_resumptions", "Times the cluster had forgotten this relay", tally.lives)
+    yield _histogram("relay_cluster_round_trip_seconds", "From a batch to Redis' answer", tally.round_trip_seconds)
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:

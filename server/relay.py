@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peer.errors import ConfigError
 from peer.protocol import (
@@ -39,7 +39,7 @@ from .auth import OpenGate, gate_of
 from .buffers import Buffers
 from .client import Client, Phase
 from .config import RelayConfig
-from .errors import CannotListen, NotOpen
+from .errors import CannotListen, NoLedger, NotOpen
 from .frames import text_frame
 from .guard import Guard, Visit, refusal
 from .ice import Handout
@@ -53,10 +53,14 @@ from .outbox import Outbox
 from .pages import FOREIGN, Pages, Request, response
 from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
-from .tally import Tally
+from .seating import Seating
+from .tally import LedgerTally, Tally
 from .tls import Certificate
 
-__all__ = ["CannotListen", "Relay", "RelayConfig", "serve"]
+if TYPE_CHECKING:
+    from .cluster.link import Cluster
+
+__all__ = ["CannotListen", "NoLedger", "Relay", "RelayConfig", "serve"]
 
 logger = logging.getLogger("server")
 
@@ -81,14 +85,8 @@ class Relay:
         self.config = config
         self.buffer = memoryview(bytearray(_READ))
         self.tally = Tally()
-        self._rooms: Rooms[Client] = Rooms(
-            grace=config.grace,
-            takeover_ping=config.takeover_ping,
-            queue=config.queue,
-            queues=config.max_buffers // 4,
-            most_rooms=config.max_rooms,
-            most_peers=config.max_room_peers,
-        )
+        self._cluster = self._in_cluster(config) if config.cluster is not None else None
+        self._rooms: Seating[Client] = self._cluster if self._cluster is not None else self._alone(config)
         self._gate = gate_of(config)
         self._origins = Origins(config.allow_origins)
         self._here_only = False
@@ -142,7 +140,9 @@ class Relay:
 
     def why_not_ready(self) -> str | None:
         """What keeps new peers from joining here now; None when nothing does."""
-        return "stopping" if self._stopping else None
+        if self._stopping:
+            return "stopping"
+        return self._cluster.why_not_ready() if self._cluster is not None else None
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -152,6 +152,7 @@ class Relay:
         Raises:
             CannotListen: the address cannot be bound.
             NotOpen: others reach it, nobody is asked for a token, and ``config.open`` does not say so.
+            NoLedger: it was to join a cluster, and Redis cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         config = self.config
@@ -171,11 +172,14 @@ class Relay:
             self._here_only = await _is_loopback(config.host)
             if not (self._here_only or config.open) and isinstance(self._gate, OpenGate):
                 raise NotOpen(config.host)
+            if self._cluster is not None:
+                await self._cluster.start()
             await listener.start(config.host, config.port)
-        except OSError as exc:
-            raise CannotListen(config.host, config.port, exc) from None
-        except UnicodeError as exc:  # no name of a host can be spelled like this
-            raise CannotListen(config.host, config.port, OSError(str(exc))) from None
+        except (OSError, UnicodeError) as exc:  # UnicodeError: no name of a host can be spelled like this
+            if self._cluster is not None:
+                await self._cluster.stop()
+            why = exc if isinstance(exc, OSError) else OSError(str(exc))
+            raise CannotListen(config.host, config.port, why) from None
         self._listener, self._port = listener, listener.port
         self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
         most, memory = self._guard.most, most_memory(config, self._guard.most)
@@ -217,6 +221,8 @@ class Relay:
             return
         self._stopping = True
         self._listener.close()
+        if self._cluster is not None:
+            self._cluster.quit()
         for timer in (self._ping_timer, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
@@ -233,8 +239,31 @@ class Relay:
             for client in list(self._clients):
                 client.abort()
         await self._listener.wait_closed()
+        if self._cluster is not None:
+            await self._cluster.stop()
         if self._ops is not None:
             await self._ops.stop()
+
+    def _alone(self, config: RelayConfig) -> Rooms[Client]:
+        return Rooms(
+            grace=config.grace,
+            takeover_ping=config.takeover_ping,
+            queue=config.queue,
+            queues=config.max_buffers // 4,
+            most_rooms=config.max_rooms,
+            most_peers=config.max_room_peers,
+        )
+
+    def _in_cluster(self, config: RelayConfig) -> Cluster[Client]:
+        try:
+            from .cluster.link import Cluster  # redis takes 0.1 s and 20 MB; only who asked pays
+        except ModuleNotFoundError as exc:
+            if exc.name != "redis":
+                raise
+            hint = "pip install 'headless-webrtc-peer[cluster]'"
+            raise ConfigError(f"a cluster needs the library redis; {hint}", where="--cluster") from None
+        self.tally.ledger = LedgerTally()
+        return Cluster(config, self.tally.ledger, self._decided)
 
     async def _watch(self, host: str, port: int) -> None:
         from . import metrics  # prometheus_client takes 50 ms and 5 MB; only who asked pays
@@ -408,6 +437,12 @@ class Relay:
             self._flush()
 
     # --- what the rooms decide --------------------------------------------------------------------------------
+
+    def _decided(self, commands: Sequence[Command[Client]]) -> None:
+        """The other relays of a cluster did something."""
+        if not self._stopping:
+            self._run(commands)
+            self._flush_soon()
 
     def _run(self, commands: Iterable[Command[Client]]) -> None:
         """Run commands in the order in which they were decided, also those that running them leads to."""

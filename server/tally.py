@@ -32,6 +32,23 @@ class Histogram:
         self.total += seconds
 
 
+class LedgerTally:
+    """The same for the link to a cluster."""
+
+    __slots__ = ("lives", "nodes", "reconnects", "round_trip_seconds", "waiting")
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        """Relays in the cluster, this one too, when it was last asked."""
+        self.waiting = 0
+        """Operations on their way to Redis."""
+        self.reconnects = 0
+        """How often the link broke, or could not be made."""
+        self.lives = 0
+        """How often the cluster did not know this relay any more."""
+        self.round_trip_seconds = Histogram(0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 2.0)
+
+
 class Tally:
     """Counts since the start. All only grow, but for ``outbox_high``, which is since the last look."""
 
@@ -42,6 +59,7 @@ class Tally:
         "delivered",
         "join_seconds",
         "lag_seconds",
+        "ledger",
         "limited",
         "messages",
         "octets_in",
@@ -73,6 +91,8 @@ class Tally:
         """Octets in the fullest outbox."""
         self.join_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0)
         self.lag_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+        self.ledger: LedgerTally | None = None
+        """Of a relay in a cluster."""
 
     def came(self, kind: str) -> None:
         """A frame of this type came."""

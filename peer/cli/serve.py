@@ -98,6 +98,13 @@ def _lifetime(value: Any) -> float:
     group=RELAY,
     help="Serve /metrics, /healthz and /readyz there, on this machine without HOST.  [default: nowhere]",
 )
+@option(
+    "--cluster",
+    type=any_text,
+    metavar="URL",
+    group=RELAY,
+    help="Be one with all relays at this Redis, like redis://host:6379/0; with a password better PEER_CLUSTER.",
+)
 @option("--tls-cert", type=path, metavar="FILE", group=RELAY, help="Speak TLS, by this certificate, in PEM.")
 @option("--tls-key", type=path, metavar="FILE", group=RELAY, help="Its key.  [default: in the same file]")
 @option(
@@ -157,7 +164,7 @@ def command(**params: Any) -> int:
 
 
 async def _serve(params: dict[str, Any], out: Output) -> int:
-    from server.relay import CannotListen, Relay, RelayConfig
+    from server.relay import CannotListen, NoLedger, Relay, RelayConfig
 
     from .shell import fail
 
@@ -174,6 +181,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
             allow_origins=params["allow_origins"],
             metrics_host=metrics_host,
             metrics_port=metrics_port,
+            cluster=params["cluster"],
             tls_cert=params["tls_cert"],
             tls_key=params["tls_key"],
             trust_proxies=params["trust_proxies"],
@@ -188,7 +196,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     relay = Relay(config)
     try:
         await relay.start()
-    except CannotListen as error:
+    except (CannotListen, NoLedger) as error:
         fail(error, out)
         return exits.SERVER
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)

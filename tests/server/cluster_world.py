@@ -1,4 +1,4 @@
-"""A cluster without sockets: pure nodes, the real ledger in a real Redis, and a test that says who speaks and hears when.
+"""A cluster without sockets: pure nodes, the real ledger in a real Redis, and a test that says who does what when.
 
 Time is the test's, in Redis too. Clients are numbers; they believe what they are told, and check it.
 """
@@ -19,9 +19,7 @@ from server.cluster.seats import Terms
 from server.room import Admit, Ask, Close, Send
 
 LEASE = 5.0
-TERMS = Terms(
-    grace=5, takeover_ping=2, queue=1000, join_timeout=10, patience=5, room=100_000, settle=3, handover=1
-)
+TERMS = Terms(grace=5, takeover_ping=2, queue=1000, join_timeout=10, patience=5, room=100_000, settle=3, handover=1)
 _TIME = "call('TIME')"
 _LEDGER = (files("server.cluster") / "ledger.lua").read_text()
 assert _TIME in _LEDGER

@@ -1,4 +1,4 @@
-"""The law of a cluster, by cases and by hypothesis: pure nodes on the real ledger, heard and answered in any order."""
+"""The law of a cluster, by cases and by hypothesis: pure nodes, the real ledger, and any order of who hears what."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_nobodys_lease_is_over_when_the_ledger_was_away_for_all(world: World) ->
 
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_restarted_redis_is_filled_again_and_nobody_sees_a_flap(world: World, empty: bool) -> None:
-    one, two, three = world.members
+    one, two, _three = world.members
     a, b, c = (world.join(member, id, key=id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
     heard = {conn: list(world.got[conn]) for conn in (a, b, c)}
@@ -205,7 +205,7 @@ def test_who_does_not_come_back_to_a_restarted_redis_is_gone_when_it_has_settled
 
 
 def test_a_node_that_stood_still_finds_its_clients_seats_again_unless_they_are_taken(world: World) -> None:
-    one, two, three = world.members
+    one, two, _three = world.members
     a, taken = world.join(one, "a", key="k"), world.join(one, "t")
     b = world.join(two, "b")
     world.calm()

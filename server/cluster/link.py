@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.resources import files
 from typing import Any, Final, Generic
 
@@ -90,6 +90,7 @@ class Cluster(Generic[C]):
         self._prefix = f"{self._address.prefix}:{VERSION}:"
         self._work = asyncio.Event()
         self._moved = asyncio.Event()
+        self._over = False
         self._beat_at = 0.0
         self._answered_at = 0.0
         self._away = False
@@ -197,6 +198,7 @@ class Cluster(Generic[C]):
     async def _end(self) -> None:
         task, self._task = self._task, None
         if task is not None:
+            self._over = True
             task.cancel()
             await asyncio.wait([task])
 
@@ -208,14 +210,15 @@ class Cluster(Generic[C]):
 
     async def _stay(self, entered: asyncio.Future[None]) -> None:
         """Keep the link up for ever; a first failure is told to ``entered``."""
-        while True:
+        while self._task is not None:
             forgotten, broken = False, None
             try:
                 async with self._client() as client:
                     await self._prepare(client)
+                    self._over = self._task is None
                     async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._say(client, entered), name="cluster says")
-                        tasks.create_task(self._hear(client), name="cluster hears")
+                        tasks.create_task(self._until_over(self._say(client, entered)), name="cluster says")
+                        tasks.create_task(self._until_over(self._hear(client)), name="cluster hears")
             except* (_Forgotten, InboxBroken):
                 forgotten = True
             except* (RedisError, OSError, NoLedger) as group:
@@ -275,10 +278,18 @@ class Cluster(Generic[C]):
 
     # --- the two connections --------------------------------------------------------------------------------------
 
+    async def _until_over(self, half: Coroutine[Any, Any, None]) -> None:
+        """Python 3.11's ``wait_for``, with which the library sends, may swallow a cancellation: who did not notice
+        ends by ``_over``."""
+        try:
+            await half
+        finally:
+            self._over = True
+
     async def _say(self, client: redis.Redis, entered: asyncio.Future[None]) -> None:
         node, loop, tally = self._node, self._loop, self._tally
         beat = self._lease / 15
-        while True:
+        while not self._over:
             batch = node.take(empty=loop.time() >= self._beat_at)
             tally.waiting = len(node.outgoing)
             if batch is None:
@@ -321,7 +332,7 @@ class Cluster(Generic[C]):
     async def _hear(self, client: redis.Redis) -> None:
         node = self._node
         inbox = f"{self._prefix}in:{node.name}"
-        while True:
+        while not self._over:
             found: Any = await client.xread(
                 {inbox: f"{node.read}-0"}, count=_READ, block=max(1, int(self._patience * 500))
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import secrets
 import ssl
@@ -257,7 +258,7 @@ class Cluster(Generic[C]):
         if policy != "noeviction" and not self._run_id:
             logger.warning("! Redis may throw keys away (maxmemory-policy %s); set it to noeviction", policy)
         self._sha = await client.script_load(self._script)
-        if server["run_id"] != self._run_id or not self._node.outgoing.has_begun:
+        if server["run_id"] != self._run_id or self._node.outgoing.first_is_unanswered:
             self._run_id = server["run_id"]
             self._begin()
 
@@ -274,7 +275,7 @@ class Cluster(Generic[C]):
         if not self._away:
             self._away = True
             text = "Redis at %s is out of reach (%s); peers of this relay go on, others wait"
-            logger.warning("! " + text, self._address, why or type(why).__name__, extra=facts("ledger-lost"))
+            logger.warning("! " + text, self._address, _reason(why), extra=facts("ledger-lost"))
 
     # --- the two connections --------------------------------------------------------------------------------------
 
@@ -361,4 +362,12 @@ def _translated(found: BaseException, address: Address) -> Exception:
             return NoLedger(str(address), "it does not take this user and password")
         case ssl.SSLError() | FileNotFoundError() if address.cacert:
             return ConfigError(f"{address.cacert}: {found}", where=OPTION)
-    return NoLedger(str(address), str(found) or type(found).__name__)
+    return NoLedger(str(address), _reason(found))
+
+
+def _reason(found: BaseException) -> str:
+    """The system's words where it has some: the library's repeat the address."""
+    cause = found if isinstance(found, OSError) else found.__cause__ or found.__context__
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(found) or type(found).__name__

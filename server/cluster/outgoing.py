@@ -63,9 +63,9 @@ class Outgoing:
         return len(self._items) + len(self._held) + len(self._under_way)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether a batch of this life of the node was answered."""
-        return self._number > 1 or (self._number == 1 and self._batch is None)
+    def first_is_unanswered(self) -> bool:
+        """Whether batch 1 was said, and nobody knows whether the ledger got it."""
+        return self._number == 1 and self._batch is not None
 
     @property
     def deadline(self) -> float | None:

@@ -183,7 +183,7 @@ class World:
     def reconnect(self, member: Member) -> None:
         """As the shell does: another run, or a first batch that was not answered, begins another life."""
         member.broken = False
-        if member.run != self.run or not member.node.outgoing.has_begun:
+        if member.run != self.run or member.node.outgoing.first_is_unanswered:
             self.begin(member)
 
     def kill(self, member: Member) -> None:

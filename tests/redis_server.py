@@ -57,7 +57,8 @@ class RedisServer:
             )
         deadline = time.monotonic() + _DEADLINE
         while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, "redis-server did not start"
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError((self._folder / "redis.log").read_text())
             time.sleep(0.01)
 
     def _answers(self) -> bool:

@@ -28,6 +28,7 @@ HOMES = {
     "websockets": {"peer.signaling", "server.client", "server.frames"},
     "jwt": {"server.signed"},
     "prometheus_client": {"server.metrics"},
+    "redis": {"server.cluster.link"},
     "cv2": {"peer.media.windows.child"},
 }
 """The only users of a library whose interface we do not want to meet everywhere."""
@@ -108,6 +109,15 @@ def test_what_decides_has_no_clock_and_no_loop(graph: grimp.ImportGraph, module:
     assert not direct & {"asyncio", "time", "socket", "threading", "os", "logging"}
 
 
+@pytest.mark.parametrize("module", ["address", "words", "outgoing", "seats", "node"])
+def test_what_decides_in_a_cluster_has_no_library_no_clock_and_no_loop(graph: grimp.ImportGraph, module: str) -> None:
+    name = f"server.cluster.{module}"
+    reached = {found.partition(".")[0] for found in graph.find_upstream_modules(name)} - {"peer", "server"}
+    assert reached <= sys.stdlib_module_names
+    direct = graph.find_modules_directly_imported_by(name)
+    assert not direct & {"asyncio", "time", "socket", "threading", "os", "logging", "random"}
+
+
 def _loaded(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -116,7 +126,7 @@ def _loaded(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("statement", ["import server.relay", "import peer", "import peer.protocol"])
 def test_the_relay_loads_no_media_engine(statement: str) -> None:
-    assert not _loaded(statement) & {"aiortc", "aioice", "av", "cv2", "numpy"}
+    assert not _loaded(statement) & {"aiortc", "aioice", "av", "cv2", "numpy", "redis"}
 
 
 def test_the_process_that_shows_windows_loads_no_media_engine() -> None:

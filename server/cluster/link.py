@@ -42,6 +42,7 @@ VERSION: Final = "v1"
 _START: Final = 5.0  # seconds that Redis has to answer when the relay starts
 _GOODBYE: Final = 2.0  # and when it stops
 _BACK: Final = (0.1, 0.5)  # seconds until it is tried again
+_BLOCK: Final = 500  # milliseconds of one wait for the inbox
 _READ: Final = 500  # entries a turn of the loop: some milliseconds
 _HANDOVER: Final = 1.0
 _BUFFER: Final = 8 * 1024 * 1024  # octets of frames that wait for Redis
@@ -333,10 +334,9 @@ class Cluster(Generic[C]):
     async def _hear(self, client: redis.Redis) -> None:
         node = self._node
         inbox = f"{self._prefix}in:{node.name}"
+        block = max(1, min(_BLOCK, int(self._patience * 500)))
         while not self._over:
-            found: Any = await client.xread(
-                {inbox: f"{node.read}-0"}, count=_READ, block=max(1, int(self._patience * 500))
-            )
+            found: Any = await client.xread({inbox: f"{node.read}-0"}, count=_READ, block=block)
             commands: list[Command[C]] = []
             now = self._loop.time()
             try:
@@ -368,6 +368,8 @@ def _translated(found: BaseException, address: Address) -> Exception:
 def _reason(found: BaseException) -> str:
     """The system's words where it has some: the library's repeat the address."""
     cause = found if isinstance(found, OSError) else found.__cause__ or found.__context__
+    if isinstance(cause, ssl.SSLError):
+        return str(cause)
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)
     return str(found) or type(found).__name__

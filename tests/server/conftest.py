@@ -8,7 +8,14 @@ from tests.redis_server import RedisServer, redis_server
 
 
 @pytest.fixture(scope="session")
-def ledger_redis() -> Iterator[RedisServer]:
-    """A Redis for tests that only need one, and may empty it."""
+def one_redis() -> Iterator[RedisServer]:
     with redis_server() as server:
         yield server
+
+
+@pytest.fixture
+def ledger_redis(one_redis: RedisServer) -> RedisServer:
+    """An empty Redis, for tests that leave it running."""
+    with one_redis.client() as client:
+        client.flushall()
+    return one_redis

@@ -6,19 +6,23 @@ import asyncio
 import json
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from server.relay import Relay
+from server.errors import NoLedger
+from server.relay import Relay, RelayConfig
 from tests.redis_server import RedisServer, redis_server
 
-from .wire import DEADLINE, Peer, Raw, joined, opened, relay, text, until
+from .keys import certificate
+from .wire import DEADLINE, ROOT, Peer, Raw, joined, opened, relay, text, until
 
 LEASE = 3.0
 """So a silent relay is noticed after 0.6 s, and what Redis forgot is settled after 1 s."""
@@ -390,3 +394,26 @@ def test_passwords_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     said = [record.getMessage() for record in caplog.records if record.name.startswith("server")]
     assert any(f"redis://127.0.0.1:{server.port}/3" in line for line in said)
     assert not any("hunter2" in line for line in said)
+
+
+async def test_the_user_that_the_documentation_shows_is_enough_and_tls_works(tmp_path: Path) -> None:
+    (user,) = re.findall(r"^user relay .*$", (ROOT / "docs" / "cluster.md").read_text(), re.MULTILINE)
+    (tmp_path / "users.acl").write_text(f"{user}\nuser default on nopass ~* +@all\n")
+    pem = certificate(tmp_path / "a.pem")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tls = ("--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem)
+    with redis_server("--aclfile", str(tmp_path / "users.acl"), *tls, "--tls-auth-clients", "no") as server:
+        secure = f"rediss://relay:secret@localhost:{port}/0?cacert={pem}"
+        plain = f"redis://relay:secret@127.0.0.1:{server.port}/0"
+        async with relay(cluster=secure, cluster_lease=30.0) as one, relay(cluster=plain, cluster_lease=30.0) as two:
+            async with joined(one, "A", key="k") as a, joined(two, "B", peers=["A"]) as b:
+                assert (await a.get())["peerId"] == "B"
+                await b.say("offer", to="A")
+                assert (await a.get())["type"] == "offer"
+                again = await back(two, "A", "k")
+                await silence(again, b)
+                await again.ws.close()
+        with pytest.raises(NoLedger, match="certificate"):
+            await Relay(RelayConfig(port=0, cluster=f"rediss://relay:secret@localhost:{port}/0")).start()

@@ -67,13 +67,14 @@ end
 
 local function emit(node, header, text)
   if not alive[node] then return end
-  local seq = call('HINCRBY', key('node', node), 'seq', 1)
+  local entry = {'h', header}
   if text then
     call('HINCRBY', key('node', node), 'octets', #text)
-    call('XADD', key('in', node), seq .. '-0', 'h', header, 't', text)
-  else
-    call('XADD', key('in', node), seq .. '-0', 'h', header)
+    entry = {'h', header, 't', text}
   end
+  local seq = call('HINCRBY', key('node', node), 'seq', 1)
+  local added = redis.pcall('XADD', key('in', node), seq .. '-0', unpack(entry))
+  if type(added) == 'table' and added.err then forget(node) end -- somebody else wrote there; it begins anew
 end
 
 local mine = key('node', me)

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from peer.errors import ConfigError
 from peer.protocol import Envelope, Join
@@ -120,8 +120,8 @@ class Cluster(Generic[C]):
     def __len__(self) -> int:
         return len(self._node)
 
-    def join(self, conn: C, join: Join, now: float) -> Sequence[Command[C]]:
-        commands = self._node.join(conn, join, now)
+    def join(self, conn: C, join: Join, now: float, limit: int = 0) -> Sequence[Command[C]]:
+        commands = self._node.join(conn, join, now, limit)
         self._work.set()
         return commands
 
@@ -167,6 +167,7 @@ class Cluster(Generic[C]):
         self._answered_at = self._loop.time()
         entered: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._stay(entered), name="cluster")
+        self._task.add_done_callback(_tell_bug)
         try:
             async with asyncio.timeout(_START):
                 await entered
@@ -231,7 +232,8 @@ class Cluster(Generic[C]):
             if broken is not None:
                 self._lost(broken)
                 await asyncio.sleep(random.uniform(*_BACK))
-            elif forgotten:
+            # an error of the script itself: a part of the batch may have been done, and it is not known which
+            if forgotten or type(broken) is ResponseError:
                 self._begin()
 
     def _client(self) -> redis.Redis:
@@ -347,6 +349,11 @@ class Cluster(Generic[C]):
                     self._decided(commands)
                     self._moved.set()
                     self._work.set()
+
+
+def _tell_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (bug := task.exception()) is not None:
+        logger.error("! the link to the cluster has ended; this relay is not ready any more", exc_info=bug)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

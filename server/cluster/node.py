@@ -34,6 +34,7 @@ from math import inf
 from typing import Any, Final, Generic
 
 from peer.protocol import (
+    CLOSE_BAD_JOIN,
     CLOSE_REPLACED,
     CLOSE_TRY_AGAIN,
     DEFAULT_ROOM,
@@ -57,7 +58,7 @@ _TOO_LATE: Final = "the relay that has this peer is out of reach"
 
 
 class InboxBroken(Exception):
-    """An entry of the inbox is missing: what this node knows may be wrong, and it has to begin anew."""
+    """An entry of the inbox is missing, or is none: what this node knows may be wrong, and it has to begin anew."""
 
 
 class Node(Generic[C]):
@@ -277,14 +278,17 @@ class Node(Generic[C]):
         """The next entry of the inbox.
 
         Raises:
-            InboxBroken: it is not the next one.
+            InboxBroken: it is not the next one, or the ledger did not write it.
         """
         if number != self.read + 1:
             raise InboxBroken(f"entry {number} of the inbox came after {self.read}")
         self.read = number
         if text is not None:
             self.heard += len(text)
-        event = words.read(line, text)
+        try:
+            event = words.read(line, text)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise InboxBroken(f"entry {number} of the inbox is none: {line[:80]!r}") from None
         return self._steps[type(event)](event, now)
 
     def take(self, *, empty: bool = False) -> Batch | None:
@@ -406,8 +410,8 @@ class Node(Generic[C]):
         if claim is None:
             return ()
         del self._claims[claim.conn]
-        error = error_to(claim.conn, "room-full", "the room takes no more peers")
-        return error, Close(claim.conn, CLOSE_TRY_AGAIN, "the room is full")
+        why = f"the room is full, {claim.join.limit} is the most that it takes"
+        return error_to(claim.conn, "room-full", why), Close(claim.conn, CLOSE_BAD_JOIN, why)
 
     def _nobody(self, event: words.Nobody, now: float) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(event.ticket)

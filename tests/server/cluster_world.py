@@ -224,7 +224,7 @@ class World:
                 moving = True
             self.asked.clear()
 
-    def rest(self, seconds: float = 30.0) -> None:
+    def rest(self, seconds: float = 20.0) -> None:
         """Until every time limit is over."""
         for _ in range(int(seconds)):
             self.advance(1.0)

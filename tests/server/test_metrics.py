@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from peer.cli.logs import _Json
 from server.errors import CannotListen
 from server.relay import Relay, RelayConfig
+from tests.redis_server import RedisServer
 
 from .wire import DEADLINE, ROOT, Raw, joined, opened, relay, text, until
 
@@ -81,13 +82,16 @@ async def test_peers_rooms_sockets_and_messages_are_counted(server: Relay) -> No
     assert seen["relay_ready", ""] == 1
 
 
-async def test_every_metric_stands_in_its_page_and_no_other(server: Relay) -> None:
+async def test_every_metric_stands_in_its_page_and_no_other(ledger_redis: RedisServer) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     written = set(re.findall(r"^\| `(relay_\w+)", page, re.MULTILINE))
     suffixes = ("_bucket", "_count", "_sum", "_created")
-    assert {name for name, _ in await look(server) if name.startswith("relay_") and not name.endswith(suffixes)} | {
+    async with relay(metrics_port=0, cluster=ledger_redis.url) as server:
+        seen = await look(server)
+    assert {name for name, _ in seen if name.startswith("relay_") and not name.endswith(suffixes)} | {
         "relay_join_seconds",
         "relay_loop_lag_seconds",
+        "relay_cluster_round_trip_seconds",
         "relay_closes_total",  # none yet
         "relay_limited_total",  # the same
     } == written

@@ -79,6 +79,9 @@ class Cluster(Generic[C]):
             grace=config.grace,
             takeover_ping=config.takeover_ping,
             queue=config.queue,
+            queues=config.max_buffers // 4,
+            most_rooms=config.max_rooms,
+            most_peers=config.max_room_peers,
             join_timeout=config.join_timeout,
             patience=config.cluster_lease / 3,
             room=_BUFFER,
@@ -102,6 +105,18 @@ class Cluster(Generic[C]):
     # --- as room.Rooms --------------------------------------------------------------------------------------------
 
     @property
+    def most_seats(self) -> int:
+        return self._node.most_seats
+
+    @most_seats.setter
+    def most_seats(self, most: int) -> None:
+        self._node.most_seats = most
+
+    @property
+    def queued(self) -> int:
+        return self._node.queued
+
+    @property
     def deadline(self) -> float | None:
         return self._node.deadline
 
@@ -120,8 +135,8 @@ class Cluster(Generic[C]):
     def __len__(self) -> int:
         return len(self._node)
 
-    def join(self, conn: C, join: Join, now: float, limit: int = 0) -> Sequence[Command[C]]:
-        commands = self._node.join(conn, join, now, limit)
+    def join(self, conn: C, join: Join, now: float) -> Sequence[Command[C]]:
+        commands = self._node.join(conn, join, now)
         self._work.set()
         return commands
 

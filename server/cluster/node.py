@@ -34,7 +34,6 @@ from math import inf
 from typing import Any, Final, Generic
 
 from peer.protocol import (
-    CLOSE_BAD_JOIN,
     CLOSE_REPLACED,
     CLOSE_TRY_AGAIN,
     DEFAULT_ROOM,
@@ -44,7 +43,8 @@ from peer.protocol import (
     PeerLeft,
 )
 
-from ..room import MAX_CLAIMS, Admit, Ask, Close, Command, Send, error_to, id_taken, octets
+from ..buffers import FRAME
+from ..room import MAX_CLAIMS, Admit, Ask, Close, Command, Send, error_to, id_taken, octets, room_full
 from . import words
 from .outgoing import Batch, Outgoing
 from .seats import C, Claim, Room, Seat, Terms
@@ -81,6 +81,10 @@ class Node(Generic[C]):
         self._settled_at = inf
         self._deadlines: list[tuple[float, int, Seat[C] | Claim[C] | None]] = []  # heap; as in room.Rooms
         self._count = 0
+        self.most_seats = 0
+        """Of this node, those in grace too; 0: any number."""
+        self.queued = 0
+        """Octets that wait for seats, and what it takes to keep them."""
         self.read = 0
         """Entries of the inbox that were heard."""
         self.heard = 0
@@ -137,18 +141,19 @@ class Node(Generic[C]):
 
     # --- clients --------------------------------------------------------------------------------------------------
 
-    def join(self, conn: C, join: Join, now: float, limit: int = 0) -> list[Command[C]]:
-        """``conn`` asks for a seat. The answer comes later, unless it is back where it sat. ``limit``: the peers that
-        its room takes, on all nodes together; 0 any number."""
+    def join(self, conn: C, join: Join, now: float) -> list[Command[C]]:
+        """``conn`` asks for a seat. The answer comes later, unless it is back where it sat."""
         assert conn not in self._seats and conn not in self._claims, "a connection joins once"
         room, key, ticket = room_word(join.room or DEFAULT_ROOM), key_word(join.key), self._ticket()
         here = self._rooms[room].seats.get(join.peer_id) if room in self._rooms else None
-        said = words.Join(room, join.peer_id, ticket, key, limit=limit)
+        said = words.Join(room, join.peer_id, ticket, key, limit=self._terms.most_peers)
         if here is not None and key != NONE and compare_digest(here.key, key):
             self.outgoing.say(said)
             commands = self._return(here, conn, ticket)
             here.ask_again_at = self._at(now + self._terms.takeover_ping + _AGAIN, here)
             return commands
+        if (why := self._no_room(room)) is not None:
+            return room_full(conn, why)
         again_at = self._terms.takeover_ping + _AGAIN
         claim = Claim(conn, said, now + again_at, now + self._terms.join_timeout)
         self._pending[ticket] = self._claims[conn] = claim
@@ -361,7 +366,7 @@ class Node(Generic[C]):
         commands: list[Command[C]] = []
         seat = room.seats.get(event.id) if room is not None else None
         if seat is not None and seat.ticket == event.ticket:
-            for text in seat.take():
+            for text in self._take(seat):
                 say(words.Hand(*where, text))
             commands += self._close(seat, _REPLACED)
         say(words.Settle(*where))
@@ -410,8 +415,7 @@ class Node(Generic[C]):
         if claim is None:
             return ()
         del self._claims[claim.conn]
-        why = f"the room is full, {claim.join.limit} is the most that it takes"
-        return error_to(claim.conn, "room-full", why), Close(claim.conn, CLOSE_BAD_JOIN, why)
+        return room_full(claim.conn, f"the room is full, {claim.join.limit} is the most that it takes")
 
     def _nobody(self, event: words.Nobody, now: float) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(event.ticket)
@@ -437,7 +441,7 @@ class Node(Generic[C]):
             if (line := seat.line) is not None and seat.id != event.sender:
                 lines.append(line)
             elif seat.id != event.sender:
-                seat.keep(seat.queue, event.text, self._terms.queue)
+                self._hold(seat, seat.queue, event.text)
         return (Send(lines, event.text),)
 
     def _mail(self, event: words.Mail, now: float) -> Sequence[Command[C]]:
@@ -509,6 +513,17 @@ class Node(Generic[C]):
         self._count += 1
         return str(self._count)
 
+    def _no_room(self, room: str) -> str | None:
+        """Why nobody more may ask for a seat here. That its room is full the ledger says."""
+        most = self._terms.most_rooms
+        if most and room not in self._rooms:
+            asked = self._rooms.keys() | {claim.join.room for claim in self._pending.values()}
+            if room not in asked and len(asked) >= most:
+                return f"this relay takes no more rooms, {most} is the most"
+        if self.most_seats and len(self._by_ticket) + len(self._pending) >= self.most_seats:
+            return "this relay takes no more peers"
+        return None
+
     def _return(self, seat: Seat[C], conn: C, ticket: str) -> list[Command[C]]:
         """The owner is back: the seat changes its socket, and nobody sees a peer leave or join."""
         commands: list[Command[C]] = []
@@ -525,7 +540,7 @@ class Node(Generic[C]):
         assert seat.conn is not None
         seat.admitted = True
         peers = tuple(peer for peer in seat.room.peers if peer != seat.id)
-        return [Admit(seat.conn, peers), *(Send((seat.conn,), text) for text in seat.take())]
+        return [Admit(seat.conn, peers), *(Send((seat.conn,), text) for text in self._take(seat))]
 
     def _await(self, seat: Seat[C], now: float) -> None:
         seat.awaits, seat.echo = {"handed", "echo"}, seat.ticket
@@ -546,7 +561,7 @@ class Node(Generic[C]):
             return []
         if not seat.admitted:
             return self._admit(seat)
-        return [Send((seat.conn,), text) for text in seat.take()]
+        return [Send((seat.conn,), text) for text in self._take(seat)]
 
     def _vacate(self, seat: Seat[C]) -> None:
         self._end(seat)
@@ -560,6 +575,7 @@ class Node(Generic[C]):
         return [] if seat.conn is None else [Close(seat.conn, CLOSE_REPLACED, reason)]
 
     def _end(self, seat: Seat[C]) -> None:
+        self._take(seat)
         del seat.room.seats[seat.id], self._by_ticket[seat.ticket]
         if seat.conn is not None:
             del self._seats[seat.conn]
@@ -647,7 +663,21 @@ class Node(Generic[C]):
         return [Send(lines, text)]
 
     def _keep(self, seat: Seat[C], text: bytes) -> bool:
-        return seat.keep(seat.local if seat.awaits else seat.queue, text, self._terms.queue)
+        return self._hold(seat, seat.local if seat.awaits else seat.queue, text)
+
+    def _hold(self, seat: Seat[C], lane: list[bytes], text: bytes) -> bool:
+        """Let ``text`` wait in ``lane``, one of the three of ``seat``. False: it does not fit."""
+        size, queues = len(text) + FRAME, self._terms.queues
+        if seat.queued + len(text) > self._terms.queue or (queues and self.queued + size > queues):
+            return False
+        lane.append(text)
+        seat.queued += len(text)
+        self.queued += size
+        return True
+
+    def _take(self, seat: Seat[C]) -> list[bytes]:
+        self.queued -= seat.held
+        return seat.take()
 
     def _to(self, seat: Seat[C], lane: list[bytes], text: bytes) -> Sequence[Command[C]] | None:
         """Send, or keep in ``lane``; None: it does not fit."""
@@ -655,7 +685,7 @@ class Node(Generic[C]):
             return (Send((line,), text),)
         if not seat.awaits:
             lane = seat.queue
-        return () if seat.keep(lane, text, self._terms.queue) else None
+        return () if self._hold(seat, lane, text) else None
 
     def _undelivered(self, frame: words.Deliver | words.Cast) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(frame.ticket)

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ..buffers import FRAME
 from . import words
 
 C = TypeVar("C", bound=Hashable)
@@ -21,6 +22,12 @@ class Terms:
     """How long the holder of an id has to answer (rule 3)."""
     queue: int
     """What may wait for one seat."""
+    queues: int = 0
+    """For all of them together, with what it takes to keep it; 0: any number."""
+    most_rooms: int = 0
+    """Of this node's peers; 0: any number."""
+    most_peers: int = 0
+    """Of one room, on all nodes together; 0: any number."""
     join_timeout: float
     """How long a join waits for the ledger."""
     patience: float
@@ -72,13 +79,10 @@ class Seat(Generic[C]):
         """Whom a frame can be sent to at once."""
         return self.conn if self.admitted and not self.awaits else None
 
-    def keep(self, lane: list[bytes], text: bytes, most: int) -> bool:
-        """Let ``text`` wait in ``lane``, one of the three. False: it does not fit."""
-        if self.queued + len(text) > most:
-            return False
-        lane.append(text)
-        self.queued += len(text)
-        return True
+    @property
+    def held(self) -> int:
+        """Octets that wait, and what it takes to keep them."""
+        return self.queued + FRAME * (len(self.mail) + len(self.queue) + len(self.local))
 
     def take(self) -> list[bytes]:
         """All that waited, of each sender in its order."""

@@ -29,16 +29,17 @@ LEDGER = _LEDGER.replace(_TIME, "{call('GET', 'now'), 0}")
 class Member:
     """A node as its process has it."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, terms: Terms) -> None:
         self.token = token
         self.life = 1
         self.run = ""
         self.broken = False
-        self.node: Node[int] = Node(f"{token}.1", TERMS)
+        self.node: Node[int] = Node(f"{token}.1", terms)
 
 
 class World:
-    def __init__(self, client: redis.Redis, nodes: int = 3) -> None:
+    def __init__(self, client: redis.Redis, terms: Terms = TERMS, nodes: int = 3) -> None:
+        self.terms = terms
         client.flushall()
         self.redis = client
         self.script = client.register_script(LEDGER)
@@ -54,11 +55,10 @@ class World:
         self.answered: list[tuple[int, str]] = []
         self.got: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.newest: dict[tuple[Any, Any], int] = {}
-        self.limit = 0
 
     def member(self) -> Member:
         self.count += 1
-        member = Member(f"n{self.count}")
+        member = Member(f"n{self.count}", self.terms)
         member.run = self.run
         return member
 
@@ -67,7 +67,7 @@ class World:
     def join(self, member: Member, id: str, room: str = "", key: str | None = None) -> int:
         self.count += 1
         self.where[self.count], self.who[self.count] = member, (room, id, key)
-        self.see(member.node.join(self.count, Join(id, room, key=key), self.now, self.limit))
+        self.see(member.node.join(self.count, Join(id, room, key=key), self.now))
         return self.count
 
     def end(self, conn: int, *, clean: bool) -> None:
@@ -256,7 +256,7 @@ class World:
             assert view == {other for where, other in seats if where == room} - {id}
             assert set(member.node.peers(room)) == view | {id}
         for member in self.members:
-            assert not member.node.outgoing
+            assert not member.node.outgoing and not member.node.queued
             assert {room for room in member.node.rooms()} == {
                 self.who[conn][0] for conn in self.views if self.where[conn] is member
             }

@@ -31,7 +31,7 @@ Trio = tuple[Relay, Relay, Relay]
 
 @pytest.fixture
 async def trio(ledger_redis: RedisServer) -> AsyncIterator[Trio]:
-    async with three_relays(ledger_redis.url, cluster_lease=30.0) as relays:
+    async with three_relays(ledger_redis.url, cluster_lease=30.0, message_rate=0) as relays:
         yield relays
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.redis_server import RedisServer
 
-from .cluster_world import LEASE, Member, World
+from .cluster_world import LEASE, TERMS, Member, World
 
 
 @pytest.fixture
@@ -356,11 +358,39 @@ def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world:
     assert [body["n"] for body in world.got[back]] == sent
 
 
-def test_the_peers_of_a_room_are_limited_on_all_nodes_together(world: World) -> None:
-    world.limit = 2
+def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_peers=2))
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
     assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.answered
+    world.check()
+
+
+def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    one, two, _ = world.members
+    one.node.most_seats = 2
+    a, attic = world.join(one, "a"), world.join(one, "a", "attic")
+    b, c = world.join(one, "b"), world.join(one, "c")
+    d = world.join(two, "a", "attic")
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}, d: set()}
+    assert world.answered == [(attic, "room-full"), (c, "room-full")] and world.gone == {attic: 4400, c: 4400}
+
+
+def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, queues=400))
+    one, two, _ = world.members
+    b = world.join(two, "b")
+    for id in "ac":
+        conn = world.join(one, id, key="k")
+        world.calm()
+        world.end(conn, clean=False)
+    for n in range(8):
+        world.say(b, "ac"[n % 2])
+    world.calm()
+    assert 0 < one.node.queued <= 400 and (b, "peer-not-found") in world.answered
+    world.rest()
     world.check()
 
 

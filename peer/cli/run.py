@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft
+from ..events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft, ServerLost
 from . import exit as exits
+from . import notify
 from .options import (
     RELAY,
     Command,
@@ -81,8 +82,13 @@ async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
 
     def on_event(event: Event) -> None:
         out.event(event)
+        if isinstance(event, Joined):
+            notify.status(f"in the room as {event.id}")
+        elif isinstance(event, ServerLost):
+            notify.status("the relay is away; calls go on")
         inbox.put_nowait(event)  # _answer takes each at once and never waits for a call, so it stays short
 
+    notify.ready("looking for the relay")  # which may be away for days: whoever starts us need not wait for it
     try:
         async with asyncio.timeout(settings.duration) as limit:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:

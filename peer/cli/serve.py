@@ -12,6 +12,7 @@ import click
 
 from ..errors import ConfigError
 from . import exit as exits
+from . import notify
 from .options import (
     RELAY,
     Command,
@@ -199,7 +200,15 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     except (CannotListen, NoLedger) as error:
         fail(error, out)
         return exits.SERVER
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reload)
+
+    def reload() -> None:
+        notify.reloading()
+        relay.reload()
+        notify.ready(status)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    status = f"listening at {relay.url}"
+    notify.ready(status)
     try:
         said = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
         out.object(said | ({"metrics": relay.metrics} if relay.metrics else {}))

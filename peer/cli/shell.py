@@ -21,6 +21,7 @@ import click
 
 from ..errors import PeerError
 from . import exit as exits
+from . import notify
 from .group import cli
 from .output import Output, ReaderGone
 
@@ -96,6 +97,7 @@ async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
             sys.stderr.flush()
             os._exit(exits.INTERRUPTED)
         received.append(number)
+        notify.stopping()
         task.cancel()
 
     def stop() -> None:
@@ -110,6 +112,7 @@ async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
     out.when_gone(on_gone)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
+    notify.keep_alive(loop)
     try:
         return await body()
     except (asyncio.CancelledError, PeerError, BaseExceptionGroup) as error:

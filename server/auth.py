@@ -17,6 +17,7 @@ from peer.errors import ConfigError
 from peer.protocol import Join, ProtocolError
 
 from .config import RelayConfig
+from .errors import NotOpen
 
 MAX_SECRET: Final = 16 * 1024
 """Octets of a file with a token, a secret or a key; an RSA key of 4096 bits is 3 kB."""
@@ -62,6 +63,7 @@ def gate_of(config: RelayConfig) -> Gate:
 
     Raises:
         ConfigError: a file cannot be read, or holds no usable key; or there is more than one way in.
+        NotOpen: there is none, behind a proxy, and ``config.open`` does not say so.
     """
     ways = {"--token": config.token, "--jwt-secret-file": config.jwt_secret_file, "--jwt-key": config.jwt_key}
     given = [name for name, value in ways.items() if value is not None]
@@ -72,6 +74,8 @@ def gate_of(config: RelayConfig) -> Gate:
             raise ConfigError("the token is empty", where="--token")
         return SharedToken(config.token)
     if not given:
+        if config.trust_proxies and not config.open:  # others come by way of it, wherever the relay listens
+            raise NotOpen("the proxy in front", "--trust-proxy")
         return OpenGate()
     from .signed import Key, SignedTokens
 

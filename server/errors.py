@@ -42,12 +42,13 @@ class NoLedger(PeerError):
 
 
 class NotOpen(ConfigError):
-    """The relay was to listen on ``host``, which others reach, and to ask nobody for a token."""
+    """Others reach ``host``, where the relay was to listen, or what is in front of it, and nobody would be asked for
+    a token. ``where`` is the option that says so."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, where: str = "--host") -> None:
         super().__init__(
             f"others reach {host}, and nobody would be asked for a token; give one (--token-file, --jwt-secret-file, "
             "--jwt-key), or say --open",
-            where="--host",
+            where=where,
         )
         self.host = host

@@ -66,6 +66,14 @@ async def test_beyond_this_machine_a_token_is_asked_for(host: str) -> None:
         await Relay(RelayConfig(host=host, port=0)).start()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_behind_a_proxy_a_token_is_asked_for_too(host: str) -> None:
+    with pytest.raises(NotOpen, match=r"--trust-proxy: others reach the proxy in front.*--token-file.*--open"):
+        await Relay(RelayConfig(host=host, port=0, trust_proxies=("127.0.0.1",))).start()
+    async with relay(trust_proxies=("127.0.0.1",), open=True):
+        pass
+
+
 @pytest.mark.parametrize("options", [{"token": "secret"}, {"open": True}])
 async def test_with_a_token_or_when_told_it_listens_to_all(options: dict[str, object]) -> None:
     server = Relay(RelayConfig(host="0.0.0.0", port=0, **options))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from server.relay import Relay
 
 from .wire import DEADLINE, OPENING, ROOT, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
 
-PROXIED: dict[str, Any] = {"trust_proxies": ("127.0.0.1",), "exempt": ()}
+PROXIED: dict[str, Any] = {"trust_proxies": ("127.0.0.1",), "exempt": (), "open": True}
 
 
 async def come(server: Relay, address: str) -> tuple[Raw, bytes]:

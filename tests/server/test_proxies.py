@@ -88,7 +88,7 @@ FORWARDED = OPENING.replace(
     ],
 )
 async def test_the_origin_of_a_page_behind_a_proxy(trusted: tuple[str, ...], origin: bytes, status: int) -> None:
-    async with relay(trust_proxies=trusted) as server:
+    async with relay(trust_proxies=trusted, open=True) as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(FORWARDED.replace(b"Upgrade: websocket", b"Upgrade: websocket\r\nOrigin: " + origin))
         assert (await raw.head()).startswith(b"HTTP/1.1 %d " % status)
@@ -100,7 +100,7 @@ async def test_the_log_names_who_is_behind_a_trusted_proxy_only(
     trusted: tuple[str, ...], seen: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with relay(trust_proxies=trusted) as server, joined(server, "watch") as watch:
+    async with relay(trust_proxies=trusted, open=True) as server, joined(server, "watch") as watch:
         raw = await Raw.connect(server.port)
         raw.writer.write(FORWARDED)
         await raw.head()

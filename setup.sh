@@ -15,9 +15,10 @@ cd "$(dirname "$0")"
 # For the windows of opencv-python, and only there.
 WINDOW_LIBRARIES="libgl1 libglib2.0-0"
 # What tests drive: a browser; a display; sound without a card; a TURN server; FFmpeg as the other end of RTSP; Redis for
-# a cluster of relays; the page's modules (libatomic1 is for the node inside of playwright); the old page and server.
+# a cluster of relays; the page's modules (libatomic1 is for the node inside of playwright); the old page and server;
+# proxies before the relay, and what understands its unit.
 TEST_PACKAGES="chromium libatomic1 xvfb xdotool pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg redis-server
-    nodejs npm golang-go golang-github-gorilla-websocket-dev"
+    nodejs npm golang-go golang-github-gorilla-websocket-dev nginx-light caddy systemd"
 
 say() { printf '%s\n' "setup: $*" >&2; }
 die() { say "$*"; exit 1; }

@@ -39,10 +39,10 @@ def secret(folder: Path, text: str = SECRET) -> str:
     return str(path)
 
 
-def certificate(path: Path) -> str:
-    """A certificate of ``localhost`` that signed itself, and its key, in one file."""
+def certificate(path: Path, host: str = "localhost") -> str:
+    """A certificate of ``host`` that signed itself, and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder()
@@ -52,7 +52,7 @@ def certificate(path: Path) -> str:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
     encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()

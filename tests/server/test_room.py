@@ -83,6 +83,14 @@ def test_the_same_key_takes_the_seat_at_once_and_nobody_sees_it() -> None:
     assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
 
 
+@pytest.mark.parametrize("key", ["\ud800", "é"])
+def test_a_key_may_be_any_text_that_json_can_bring(key: str) -> None:
+    room = rooms()
+    room.join("1", Join("a", key=key), 0)
+    assert read(room.join("2", Join("a", key="k"), 1)) == [("ask", "1")]
+    assert read(room.join("3", Join("a", key=key), 1))[0] == ("close", "1", 4001)
+
+
 @pytest.mark.parametrize("key", [None, "other"])
 def test_another_key_asks_the_holder_and_its_pong_keeps_the_seat(key: str | None) -> None:
     room = rooms()

@@ -14,15 +14,19 @@ takes a ``Host`` for its own only if that is an address or localhost (``any_host
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from peer.errors import ConfigError
 
 ANY: Final = "*"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_ORIGIN: Final = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]+)(?::(\d{0,5}))?", re.ASCII | re.IGNORECASE
+)
+"""RFC 6454, 6.2, by the alphabets of RFC 3986. ``urlsplit`` overlooks tabs and control characters."""
 
 
 class Origins:
@@ -68,20 +72,20 @@ def _read(text: str) -> str:
 
 def _normal(origin: str) -> str | None:
     """``scheme://host:port`` in small letters and always with its port; ``None`` for what is no origin."""
-    try:
-        parts = urlsplit(origin)
-        host, port = parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
         return None
-    if not parts.scheme or not host or not origin.isascii() or " " in origin:
-        return None
-    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        return None
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port or ''}"
+    scheme, host = match[1].lower(), match[2].lower()
+    port = int(match[3]) if match[3] else _DEFAULT_PORTS.get(scheme, 0)
+    return f"{scheme}://{host}:{port}" if port < 65536 else None
+
+
+def _host(normal: str) -> str:
+    return normal.partition("://")[2].rpartition(":")[0].strip("[]")
 
 
 def _is_here(normal: str) -> bool:
-    host = urlsplit(normal).hostname or ""
+    host = _host(normal)
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -92,7 +96,7 @@ def _is_here(normal: str) -> bool:
 
 def _is_address(normal: str) -> bool:
     try:
-        ip_address(urlsplit(normal).hostname or "")
+        ip_address(_host(normal))
     except ValueError:
         return False
     return True

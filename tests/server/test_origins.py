@@ -76,6 +76,9 @@ def test_pages_of_this_machine_may(origin: str) -> None:
         "https://[::1",
         "https://relay.example:99999",
         "file://",
+        "http://[::1]\0:80",
+        "http://local\thost",
+        "http://[localhost]",
     ],
 )
 def test_others_may_not(origin: str) -> None:

@@ -248,7 +248,7 @@ class AccessUnits:
             return b"", False
         if IDR in kinds and not {SPS, PPS} <= kinds:
             kept = [*self._sets.values(), *(unit for unit in kept if unit[0] & 31 not in _SETS)]
-            kinds |= {kind for kind, _ in self._sets}
+            kinds = {unit[0] & 31 for unit in kept}  # a broken set is not among them any more
         return b"".join(START_CODE + unit for unit in kept), {IDR, SPS, PPS} <= kinds
 
     def _keep(self, unit: bytes) -> None:

@@ -115,6 +115,13 @@ def test_a_key_frame_without_parameter_sets_is_none_and_sets_alone_are_no_pictur
     assert units.convert(picture) == (sets + picture, True)
 
 
+def test_a_parameter_set_that_is_cut_short_is_none() -> None:
+    units = AccessUnits(b"")
+    units.convert(b"\0\0\1\x68\xce\x3c\x80\0\0\1\x41\x9a")
+    data, key = units.convert(b"\0\0\1\x67\x42\0\0\1\x65\x88\x84")
+    assert (_kinds(data), key) == ([8, 5], False)
+
+
 _SPS = bytes.fromhex("6764001eacd940a02ff9610000030001000003003c0f162d96")
 
 

@@ -43,7 +43,7 @@ def load(path: Path, options: Options) -> dict[str, dict[str, Any]]:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(exc.strerror or str(exc), where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:  # a number too long for Python, brackets too deep; else tomllib's own
         raise ConfigError(f"not TOML: {exc}", where=str(path)) from None
     return arrange(body, options, where=str(path))
 
@@ -75,4 +75,5 @@ def arrange(body: Mapping[str, Any], options: Options, *, where: str) -> dict[st
 def _refuse(key: str, known: Collection[str], where: str) -> None:
     close = difflib.get_close_matches(key.replace("_", "-"), sorted(known), n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(known))}"
-    raise ConfigError(f'unknown key "{key}"{hint}', where=where)
+    shown = f'"{key}"' if key.isprintable() else repr(key)  # a quoted key may hold line breaks
+    raise ConfigError(f"unknown key {shown}{hint}", where=where)

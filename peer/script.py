@@ -164,8 +164,10 @@ def _words(line: str, file: str, number: int) -> list[str]:
 
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_LONGEST: Final = 1000 * 3600.0
+"""Seconds: above, it is a typing error."""
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)", re.ASCII)
-_CONDITION = re.compile(r"([A-Za-z]+)(>=|<=|==|>|<)([+-]?\d+(?:\.\d+)?)(dB|dBFS)?", re.ASCII | re.IGNORECASE)
+_CONDITION = re.compile(r"([A-Za-z]+)(>=|<=|==|>|<)([+-]?\d{1,12}(?:\.\d+)?)(dB|dBFS)?", re.ASCII | re.IGNORECASE)
 _OPERATOR = re.compile(r"[<>=]+|.*[<>=]")
 
 
@@ -288,6 +290,8 @@ class _Line:
         if match is None:
             self._fail(f'"{word}" is no time; write it with its unit: 500ms, 10s, 2m')
         seconds = float(match[1]) * _UNITS[match[2]]
+        if seconds > _LONGEST:
+            self._fail(f'"{word[:40]}" is too long; {_LONGEST / 3600:g}h is the most')
         if some and seconds == 0:
             self._fail(f'"{word}" is too short for anything to come; write a time like 500ms or 5s')
         return seconds

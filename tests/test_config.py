@@ -67,12 +67,16 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     assert "line 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\x00b = 1"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\x00b = 1", b"a = " + b"[" * 5000, b"a = " + b"9" * 5000])
 def test_a_file_of_other_bytes_is_a_configuration_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "peer.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="not TOML"):
         config.load(path, OPTIONS)
+
+
+def test_a_key_with_a_line_break_is_told_in_one_line() -> None:
+    assert "unknown key 'a\\nb'" in refusal({"a\nb": 1})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

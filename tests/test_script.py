@@ -187,6 +187,9 @@ def test_expect_ended_takes_any_reason_and_a_time() -> None:
         ("expect audio door within 0ms", '"0ms" is too short'),
         ("snapshot door door.png within 0s", '"0s" is too short'),
         ("call door within 0.0s", '"0.0s" is too short'),
+        ("sleep 2000h", '"2000h" is too long; 1000h is the most'),
+        (f"wait door {'9' * 400}h", "is too long; 1000h is the most"),
+        (f"expect video door fps>{'9' * 400}", "is no condition on video"),
     ],
 )
 def test_a_mistake_is_told_what_to_try(line: str, told: str) -> None:

@@ -6,6 +6,7 @@ below and read them as ``Settings``.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -70,7 +71,9 @@ def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:
 
 def duration(value: Any) -> float:
     """The type of a time that is more than 0."""
-    return value if isinstance(value, float) else float(parsed("parse_duration")(value))
+    if isinstance(value, float) and 0 < value < math.inf:  # TOML has negative ones, inf and nan
+        return value
+    return float(parsed("parse_duration")(value))
 
 
 def duration_or_zero(value: Any) -> float:
@@ -113,7 +116,7 @@ def _rate(value: Any) -> float:
     """The type of ``--fps``."""
     try:
         rate = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else float("nan")
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: TOML's whole numbers have no end
         rate = float("nan")
     if not 1 <= rate <= 240:  # nor nan
         raise click.BadParameter(f"{value!r} is not a number of pictures a second, 1 to 240")

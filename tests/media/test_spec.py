@@ -34,6 +34,7 @@ def test_video_words(kind: str) -> None:
         ("/dev/video0?h264", VideoSpec("device", "/dev/video0", h264=True)),
         ("2?h264", VideoSpec("device", "/dev/video2", h264=True)),
         ("clip.mp4", VideoSpec("file", "clip.mp4")),
+        ("9" * 5000, VideoSpec("file", "9" * 5000)),  # more digits than Python makes a number of
         ("clip.mp4?loop", VideoSpec("file", "clip.mp4", loop=True)),
         ("rtsp://camera/1", VideoSpec("rtsp", "rtsp://camera/1")),
         ("screen:1.0", VideoSpec("screen", ":1.0")),
@@ -104,7 +105,7 @@ def test_bitrates(text: str, bits: int) -> None:
     assert parse_bitrate(text) == bits
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-1k", "1", "999M", "1e6"])
+@pytest.mark.parametrize("text", ["", "fast", "-1k", "1", "999M", "1e6", "9" * 400])
 def test_bad_bitrates(text: str) -> None:
     with pytest.raises(ConfigError, match="2500k"):
         parse_bitrate(text)

@@ -15,6 +15,7 @@ Kind = Literal["auto", "none", "test", "screen", "device", "file", "rtsp"]
 _LOOP: Final = "?loop"
 _H264: Final = "?h264"
 
+_DEVICE: Final = re.compile(r"\d{1,4}", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
 _SIDES: Final = (64, 7_680)
 """Pixels a side: what VP8 and H.264 encoders take, up to 8K."""
@@ -66,7 +67,7 @@ def parse_video(text: str) -> VideoSpec:
     if text.startswith("/dev/"):
         return VideoSpec("device", text.removesuffix(_H264), h264=text.endswith(_H264))
     number = text.removesuffix(_H264)
-    if number.isdecimal() and not os.path.exists(text):
+    if _DEVICE.fullmatch(number) and not os.path.exists(text):
         return VideoSpec("device", f"/dev/video{int(number)}", h264=number != text)
     if not text.strip():
         raise ConfigError(
@@ -110,10 +111,10 @@ def parse_size(text: str) -> tuple[int, int]:
         raise ConfigError(f"{text!r} is not a size; try 1280x720", where="--size")
     width, height = int(match[1]), int(match[2])
     if width % 2 or height % 2:
-        raise ConfigError(f"{text} has an odd side; try {width // 2 * 2}x{height // 2 * 2}", where="--size")
+        raise ConfigError(f"{text!r} has an odd side; try {width // 2 * 2}x{height // 2 * 2}", where="--size")
     if not all(_SIDES[0] <= side <= _SIDES[1] for side in (width, height)):
         raise ConfigError(
-            f"{text} is outside of {_SIDES[0]} to {_SIDES[1]} pixels a side; try 1280x720", where="--size"
+            f"{text!r} is outside of {_SIDES[0]} to {_SIDES[1]} pixels a side; try 1280x720", where="--size"
         )
     return width, height
 
@@ -127,10 +128,12 @@ def parse_bitrate(text: str) -> int:
     match = _BITRATE.fullmatch(text.strip())
     if match is None:
         raise ConfigError(f"{text!r} is not a bitrate; try 2500k or 2.5M", where="--max-bitrate")
-    bitrate = round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
-    if not _BITRATES[0] <= bitrate <= _BITRATES[1]:
-        raise ConfigError(f"{text} is {bitrate} bit/s, not between 30k and 100M; try 2500k", where="--max-bitrate")
-    return bitrate
+    bitrate = float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
+    if not _BITRATES[0] <= bitrate <= _BITRATES[1]:  # nor inf
+        raise ConfigError(
+            f"{text!r} is {bitrate:g} bit/s, not between 30k and 100M; try 2500k", where="--max-bitrate"
+        )
+    return round(bitrate)
 
 
 def parse_duration(text: str) -> float:

@@ -1,0 +1,77 @@
+"""H.264 of a camera, a file or an RTSP server that is broken.
+
+    python -m fuzz h264 --seconds 60
+
+``ValueError`` or nothing from what is broken; sizes that can be; and an access unit that is passed on has its
+pictures as they came, in order, with parameter sets in front of an IDR picture.
+"""
+
+from __future__ import annotations
+
+from peer.media import h264
+from peer.media.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
+
+from .octets import Octets
+
+SPS = bytes.fromhex("6742c01fda014016e840000003004000000f23c60ca8")
+HIGH = bytes.fromhex("6764001facd9405005bb016a02020280000003008000001e478c18cb")
+PPS = bytes.fromhex("68ce3c80")
+SETS = b"\0\0\0\1" + SPS + b"\0\0\1" + PPS
+AVCC = b"\1\x42\xc0\x1f\xff\xe1" + len(SPS).to_bytes(2) + SPS + b"\1" + len(PPS).to_bytes(2) + PPS
+SEEDS = [
+    b"\0" + SPS,
+    b"\0" + HIGH,
+    b"\1\0" + SETS + b"\0\0\0\1\x65\x88\x84",
+    b"\1\1\0\0\0\3\x65\x88\x84\0\0\0\2\x41\x9a",
+    b"\2" + AVCC,
+    b"\3" + PPS + b"\x41\x9a\x02\x04",
+]
+
+
+def test_one(data: bytes) -> None:
+    octets = Octets(data)
+    match octets.number() % 4:
+        case 0:
+            _sps(octets.rest())
+        case 1:
+            prefixed = octets.number() % 2 == 1
+            units = AccessUnits(AVCC if prefixed else b"")
+            for packet in octets.rest().split(b"\xee\xee"):
+                _convert(units, packet, prefixed=prefixed)
+        case 2:
+            extradata = octets.rest()
+            assert all(unit[0] & 31 in (h264.SPS, h264.PPS) for unit in parameter_sets(extradata))
+            units = AccessUnits(extradata)
+            for packet in (b"\0\0\1\x65\x88", b"\0\0\0\2\x65\x88", b"\0\2\x65\x88"):
+                units.convert(packet)
+        case _:
+            unit = octets.rest()
+            assert h264.is_b_slice(unit) in (True, False)
+
+
+def _sps(unit: bytes) -> None:
+    try:
+        found = parse_sps(unit)
+    except ValueError:
+        return
+    assert 0 < found.width <= 16_384 and 0 < found.height <= 16_384
+    assert found.reorder is None or found.reorder >= 0
+    assert len(found.profile_level_id) == 6 and int(found.profile_level_id, 16) == int.from_bytes(unit[1:4])
+
+
+def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
+    out, key = units.convert(packet)
+    assert len(units._sets) <= 32 + 256
+    if not out:
+        assert not key
+        return
+    found = list(nal_units(out))
+    kinds = [unit[0] & 31 for unit in found]
+    assert any(1 <= kind <= 5 for kind in kinds) or prefixed
+    assert 9 not in kinds or prefixed
+    if prefixed:  # a unit may hold what looks like a start code; it goes on as it came
+        return
+    slices = [unit for unit in nal_units(packet) if 1 <= unit[0] & 31 <= 5]
+    assert [unit for unit in found if 1 <= unit[0] & 31 <= 5] == slices
+    assert not key or {h264.IDR, h264.SPS, h264.PPS} <= set(kinds)
+    assert units.convert(out)[0] == out, "what is right already stays as it is"

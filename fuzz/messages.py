@@ -1,0 +1,132 @@
+"""JSON of a stranger, by the relay's two readers and the peer's one.
+
+    python -m fuzz messages --seconds 60
+
+Whatever the text: ``ProtocolError`` with a code of the protocol and one short line, or a result that can be used. A
+message that is written again reads the same, a join cannot break the rooms, and of ICE servers no more than
+``MAX_SERVERS`` come out, each of which can be read again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from peer.ice_server import MAX_SERVERS, merged, parse_ice_server, read_ice_servers
+from peer.protocol import (
+    ERROR_CODES,
+    SERVER_TYPES,
+    TARGETED_TYPES,
+    Answer,
+    Candidate,
+    Envelope,
+    HangUp,
+    IceServers,
+    Join,
+    Offer,
+    Other,
+    PeerList,
+    ProtocolError,
+    dump,
+    is_valid_id,
+    parse,
+    read_envelope,
+    read_join,
+)
+from server.room import Rooms
+
+from .octets import Octets
+
+T = TypeVar("T")
+
+TYPES = ("join", *sorted(SERVER_TYPES | TARGETED_TYPES), "ice-servers", "wave", "")
+KEYS = (
+    *("type", "peerId", "room", "token", "key", "from", "to", "sdp", "candidate", "reason", "code", "message"),
+    *("peers", "iceServers", "urls", "username", "credential", "sdpMid", "sdpMLineIndex", "usernameFragment"),
+)
+WORDS = (
+    *TYPES,
+    *("a", "b", "", "\ud800", "é", "\0", "x" * 70, "stun:a", "turn:a:1?transport=tcp", "turn:u:p@[::1]:0", "hush"),
+)
+SEEDS = [
+    b'\0{"type":"join","peerId":"a","room":"attic","token":"t","key":"k"}',
+    b'\0{"type":"peer-list","peers":["a"],"iceServers":[{"urls":["stun:a:1"],"username":"u","credential":"c"}]}',
+    b'\0{"type":"candidate","from":"a","to":"b","candidate":{"candidate":"x","sdpMid":"0","sdpMLineIndex":0}}',
+    b'\0{"type":"error","code":"too-large","message":"m","to":"a"}',
+    b'\0{"type":"wave","from":"a","n":[1e5,-0.5,true,null,"\\u0041\\ud800"]}',
+    b"\1\2\0\5\1\3\2\4\5",
+]
+
+
+def test_one(data: bytes) -> None:
+    octets = Octets(data)
+    if octets.number() % 2:
+        text = json.dumps({octets.pick(KEYS): _value(octets, 5) for _ in range(octets.number() % 12)})
+    else:
+        try:
+            text = octets.rest().decode()
+        except UnicodeDecodeError:
+            return
+    envelope, join, message = _read(read_envelope, text), _read(read_join, text), _read(parse, text)
+    if envelope is not None:
+        _check_envelope(envelope, text)
+    if join is not None:
+        assert message == join
+        _check_join(join)
+    if message is not None and not isinstance(message, Other):
+        again = dump(message)
+        assert again.isascii() and dump(parse(again)) == again
+    if isinstance(message, Offer | Answer | Candidate | HangUp) and envelope is not None:
+        assert (message.from_, message.to) == (envelope.from_, envelope.to)
+    if isinstance(message, PeerList | IceServers):
+        found, left_out = read_ice_servers(message.ice_servers)
+        assert len(found) + len(left_out) <= MAX_SERVERS + 1 and len(merged(found, found)) <= MAX_SERVERS
+        for server in found:
+            assert parse_ice_server(server.url, bare=True).url == server.url
+        assert not any("\n" in why for why in left_out)
+
+
+def _value(octets: Octets, depth: int) -> Any:
+    kind = octets.number() % (9 if depth else 6)
+    match kind:
+        case 0 | 1:
+            return octets.pick(WORDS)
+        case 2:
+            return octets.text()
+        case 3:
+            return octets.pick((None, True, False, 0, -1, 1.5, 1e308, 2**70))
+        case 4:
+            return octets.number(2)
+        case 5:
+            return octets.pick(TYPES)
+        case 6 | 7:
+            return {octets.pick(KEYS): _value(octets, depth - 1) for _ in range(octets.number() % 6)}
+        case _:
+            return [_value(octets, depth - 1) for _ in range(octets.number() % 6)]
+
+
+def _read(read: Callable[[str], T], text: str) -> T | None:
+    try:
+        return read(text)
+    except ProtocolError as exc:
+        assert exc.code in ERROR_CODES
+        assert len(exc.message) < 200 and exc.message.isprintable(), "one short line"
+        return None
+
+
+def _check_envelope(envelope: Envelope, text: str) -> None:
+    body = json.loads(text)
+    assert isinstance(body, dict) and body["type"] == envelope.type and body.get("from") == envelope.from_
+    assert envelope.type not in SERVER_TYPES and envelope.type != "join"
+    assert envelope.to or envelope.type not in TARGETED_TYPES
+
+
+def _check_join(join: Join) -> None:
+    """Two that ask for one seat: each is told something."""
+    assert is_valid_id(join.peer_id) and (not join.room or is_valid_id(join.room))
+    rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, queue=100)
+    assert rooms.join(1, join, 0)
+    assert rooms.join(2, join, 0)
+    assert rooms.join(3, Join(join.peer_id, join.room, key="k"), 0) or rooms.deadline is not None
+    assert rooms.peers(join.room or "") == [join.peer_id]

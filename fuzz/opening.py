@@ -1,0 +1,123 @@
+"""The first octets of a connection: HTTP, the page, the opening handshake, origins, proxies.
+
+    python -m fuzz opening --seconds 60
+
+Whatever comes: nothing at all yet, or one whole response and the end, or a WebSocket, and then websockets' own
+``ServerProtocol`` takes the same request. What is held is one head and one read. A website that is let in is one of
+this machine, or the one that the request itself is for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from websockets.http11 import Request as Opening
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from server.client import Client, Phase
+from server.config import MAX_HEAD, RelayConfig
+
+from .frames import OPENING, READ, Stage
+from .octets import Octets
+from .wire import END
+
+CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush")
+LINES: Final = (
+    b"Host: localhost",
+    b"Upgrade: websocket",
+    b"Connection: Upgrade",
+    b"Connection: keep-alive, Upgrade",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    b"Sec-WebSocket-Key: short",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Version: 8",
+    b"Sec-WebSocket-Protocol: a, b",
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+    b"Origin: http://localhost",
+    b"Origin: https://evil.example",
+    b"Origin: null",
+    b"X-Forwarded-For: 203.0.113.9, 198.51.100.2",
+    b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Host: evil.example",
+    b"Content-Length: 5",
+    b"Transfer-Encoding: chunked",
+)
+TARGETS: Final = (b"/ws", b"/", b"/healthz", b"/nope", b"http://h/ws?x=/y", b"*", b"/ws?room=a", b"//ws", b"/%77s")
+METHODS: Final = (b"GET", b"HEAD", b"POST", b"OPTIONS", b"get", b"CONNECT")
+SEEDS = [
+    b"\0\0" + OPENING,
+    b"\1\1GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\2\0\0\0\5\0\1\2\4\6\0",
+    b"\3\1\0\0\7\0\1\2\4\6\x0b\x0d\x0e\x0f\0",
+    b"\4\0\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+]
+
+_stage: Stage | None = None
+
+
+def test_one(data: bytes) -> None:
+    global _stage
+    if _stage is None:
+        _stage = Stage(CONFIG)
+        _stage.relay.said = {}
+    try:
+        _play(_stage, Octets(data))
+    except BaseException:
+        _stage = None
+        raise
+
+
+def _play(stage: Stage, octets: Octets) -> None:
+    how, trusted = octets.number(), octets.number() % 2 == 1
+    head = _request(octets) if how & 2 else octets.rest()
+    client, wire = stage.connect("198.51.100.7" if trusted else "192.0.2.1")
+    size = 1 + how // 4 if how & 1 else len(head)
+    for at in range(0, len(head), max(size, 1)):
+        stage.run(wire.feed, head[at : at + size])
+        assert len(client._head) <= MAX_HEAD + READ
+    response = bytes(wire.written)
+    if response.startswith(b"HTTP/1.1 101 "):
+        _check_welcome(client, head, trusted=trusted)
+    elif response:
+        assert wire.half_closed and client._deaf, "nothing more is read"
+        assert response.startswith(b"HTTP/1.1 ") and response.endswith(_body(response))
+    else:
+        assert client.phase is Phase.HEAD and b"\r\n\r\n" not in head and len(head) <= MAX_HEAD
+        stage.run(wire.feed, END)
+        stage.turn()
+        assert wire.lost
+    stage.clear()
+
+
+def _request(octets: Octets) -> bytes:
+    line = b" ".join((octets.pick(METHODS), octets.pick(TARGETS), octets.pick((b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2"))))
+    lines = [octets.chunk() if octets.number() % 8 == 7 else octets.pick(LINES) for _ in range(octets.number() % 16)]
+    return b"\r\n".join([line, *lines, b"", octets.rest()])
+
+
+def _body(response: bytes) -> bytes:
+    head, _, body = response.partition(b"\r\n\r\n")
+    (length,) = (line[16:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
+    assert len(body) in (int(length), 0), "as long as it says, or the answer to HEAD"
+    return body
+
+
+def _check_welcome(client: Client, head: bytes, *, trusted: bool) -> None:
+    head = head[: head.index(b"\r\n\r\n") + 4]
+    reference = ServerProtocol(max_size=None, extensions=None)
+    reference.receive_data(head)
+    (opening,) = reference.events_received()
+    assert isinstance(opening, Opening)
+    reference.send_response(reference.accept(opening))
+    assert reference.state is OPEN, "websockets would not have taken it"
+    headers = opening.headers
+    if not trusted:
+        assert client.host == "192.0.2.1" and not client.secure, "it said who it is"
+    origins = headers.get_all("Origin")
+    assert len(origins) <= 1
+    for origin in origins:
+        here = origin.lower().partition("://")[2].rstrip("0123456789").rstrip(":")
+        hosts = [host.lower() for name in ("Host", "X-Forwarded-Host") for host in headers.get_all(name)]
+        local = here in ("localhost", "[::1]") or here.endswith(".localhost") or here.startswith("127.")
+        assert local or any(here in host for host in hosts), "a foreign website"

@@ -1,0 +1,120 @@
+"""What a user types or writes into a file: scripts, configuration, sizes, times, sources.
+
+    python -m fuzz typed --seconds 60
+
+A mistake is a ``PeerError`` of one line; what is understood is finite and reads the same when it is read again.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from peer import config, script
+from peer.cli import options
+from peer.errors import ConfigError, PeerError, ScriptError
+from peer.media.sources import spec
+from peer.protocol import is_valid_id
+
+from .octets import Octets
+
+OPTIONS = {
+    "call": {"server", "id", "video", "timeout", "ice-server"},
+    "run": {"server", "id", "call"},
+    "serve": {"host", "port"},
+}
+_SCRIPTS = (
+    b"wait door 30s\ncall door within 15s\nexpect video door fps>=20 for 5s\nexpect audio door level > -50dB",
+    b"snapshot door 'a b.png' within 1m\nrecord door door.mkv for 10s # done\nhang-up a\nexpect ended a hang-up",
+    b"expect connected door within 500ms\nsleep 0.5h\n",
+)
+_FILES = (
+    b'server = "wss://r/ws"\nice-server = ["stun:a"]\n[run]\nid = "door"\ncall = [\'x\']\n',
+    b"video = 1979-05-27T07:32:00Z\ntimeout = 1e3\n[serve]\nport = 0x1f\n",
+)
+_WORDS = (b"1280x720", b"2.5M", b"10s", b"/dev/video0?h264", b"hw:1,0", b"30")
+SEEDS = [
+    *(b"\0" + text for text in _SCRIPTS),
+    *(b"\1" + text for text in _FILES),
+    *(bytes([2, n]) + text for n, text in enumerate(_WORDS)),
+]
+_FILE = Path(tempfile.mkdtemp(prefix="fuzz-")) / "peer.toml"
+
+
+def test_one(data: bytes) -> None:
+    kind, rest = Octets(data[:1]).number() % 3, data[1:]
+    try:
+        if kind == 0:
+            _script(rest.decode("utf-8", "surrogateescape"))
+        elif kind == 1:
+            _config(rest)
+        else:
+            _word(Octets(rest))
+    except PeerError as exc:
+        assert len(str(exc).splitlines()) == 1, "an error is one line"
+
+
+def _script(text: str) -> None:
+    try:
+        steps = script.parse(text, "ring.peer")
+    except ScriptError as exc:
+        assert 1 <= exc.line <= len(text.splitlines())
+        raise
+    for step in steps:
+        again = script.parse(step.text)
+        assert again == (replace(step, line=1),), "a line means the same wherever it stands"
+        if not isinstance(step, script.Sleep):
+            assert is_valid_id(step.peer)  # type: ignore[attr-defined]
+        for name in ("timeout", "window", "seconds"):
+            seconds = getattr(step, name, None)
+            assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
+        for condition in getattr(step, "conditions", ()):
+            assert math.isfinite(condition.value)
+
+
+def _config(octets: bytes) -> None:
+    _FILE.write_bytes(octets)
+    values = config.load(_FILE, OPTIONS)
+    assert set(values) == set(OPTIONS)
+    for command, found in values.items():
+        assert set(found) <= OPTIONS[command]
+        for value in found.values():
+            _typed(value)
+
+
+def _typed(value: object) -> None:
+    """A value of the file is read as one from the command line."""
+    for read in (options.duration, options.duration_or_zero, options._rate, options.peer_id, options.any_text):
+        try:
+            result = read(value)
+        except click.BadParameter as exc:
+            assert exc.message
+            continue
+        assert not isinstance(result, float) or (math.isfinite(result) and result >= 0)
+
+
+def _word(octets: Octets) -> None:
+    read = octets.pick(
+        (
+            spec.parse_size,
+            spec.parse_bitrate,
+            spec.parse_duration,
+            spec.parse_video,
+            spec.parse_audio,
+            options._rate,
+        )
+    )
+    text = octets.rest().decode("utf-8", "surrogateescape")
+    try:
+        found = read(text)
+    except click.BadParameter:
+        return
+    except ConfigError as exc:
+        assert exc.message
+        raise
+    if isinstance(found, float):
+        assert math.isfinite(found) and found > 0

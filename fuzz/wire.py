@@ -1,0 +1,124 @@
+"""A socket in memory: what asyncio promises of a transport, without a system call, so that a thousand fit a second.
+
+It stands in for a real one in ``frames`` and ``opening`` only; tests/server has the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+RESET: Final = "reset"
+END: Final = "end"
+
+
+class Wire(asyncio.Transport):
+    """The relay's end of one connection. What it wrote is in ``written``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BufferedProtocol, address: str) -> None:
+        super().__init__({"peername": (address, 40_000)})
+        self._loop = loop
+        self._protocol = protocol
+        self.written = bytearray()
+        self.fed = bytearray()
+        """What its protocol was given."""
+        self.lost = False
+        """Whether its protocol was told of the end."""
+        self.half_closed = False
+        self._inbox: deque[bytes | str] = deque()
+        self._reading = True
+        self._closing = False
+        self._stalled = False
+        self._held = 0
+        self._high = 65_536
+        self._paused = False
+        protocol.connection_made(self)
+
+    # --- what the other side does -------------------------------------------------------------------------------
+
+    def feed(self, data: bytes | str) -> None:
+        """Octets, ``END`` or ``RESET``; they wait while the protocol does not read."""
+        self._inbox.append(data)
+        self._deliver()
+
+    def stall(self) -> None:
+        """The other side reads nothing any more."""
+        self._stalled = True
+
+    def resume(self) -> None:
+        """It has read everything."""
+        self._stalled, self._held = False, 0
+        if self._paused:
+            self._paused = False
+            self._protocol.resume_writing()
+        if self._closing:
+            self._lose(None)
+
+    def _deliver(self) -> None:
+        while self._inbox and self._reading and not self._closing:
+            data = self._inbox.popleft()
+            if data == RESET:
+                self._closing = True
+                self._lose(ConnectionResetError())
+            elif data == END:
+                if not self._protocol.eof_received():
+                    self.close()
+            else:
+                assert isinstance(data, bytes)
+                buffer = self._protocol.get_buffer(-1)
+                count = min(len(buffer), len(data))
+                buffer[:count] = data[:count]
+                if count < len(data):
+                    self._inbox.appendleft(data[count:])
+                self.fed += data[:count]
+                self._protocol.buffer_updated(count)
+
+    def _lose(self, exc: Exception | None) -> None:
+        if not self.lost:
+            self.lost = True
+            self._loop.call_soon(self._protocol.connection_lost, exc)
+
+    # --- asyncio.Transport --------------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        assert not self.half_closed, "asyncio: Cannot call write() after write_eof()"
+        assert data, "nothing is written"
+        if self.lost:
+            return
+        self.written += data
+        if self._stalled:
+            self._held += len(data)
+            if self._held > self._high and not self._paused:
+                self._paused = True
+                self._protocol.pause_writing()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self._high = high
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        if not self._closing and not self._reading:
+            self._reading = True
+            self._loop.call_soon(self._deliver)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+        if not self._held:
+            self._lose(None)
+
+    def abort(self) -> None:
+        self._closing, self._held = True, 0
+        self._lose(None)

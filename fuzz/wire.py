@@ -66,7 +66,7 @@ class Wire(asyncio.Transport):
                     self.close()
             else:
                 assert isinstance(data, bytes)
-                buffer = self._protocol.get_buffer(-1)
+                buffer = memoryview(self._protocol.get_buffer(-1))
                 count = min(len(buffer), len(data))
                 buffer[:count] = data[:count]
                 if count < len(data):

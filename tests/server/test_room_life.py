@@ -135,6 +135,17 @@ class Life(RuleBasedStateMachine):
         room, peer = homes[which % len(homes)]
         self.join(peer, room, self.away[room, peer].key)
 
+    @precondition(lambda self: any(self.joins[conn].key for conn in self.views))
+    @rule(which=WHICH, frames=st.integers(0, 4))
+    def blink(self, which: int, frames: int) -> None:
+        """A connection is lost, and back a moment later."""
+        keyed = [conn for conn in self.views if self.joins[conn].key]
+        conn = keyed[which % len(keyed)]
+        self.lose(conn, clean=False)
+        for _ in range(frames if self.views else 0):
+            self.say_to(which, self.homes[conn][1])
+        self.join(self.homes[conn][1], self.homes[conn][0], self.joins[conn].key)
+
     @precondition(lambda self: self.views or self.unanswered)
     @rule(which=WHICH, clean=st.booleans())
     def end(self, which: int, clean: bool) -> None:
@@ -161,6 +172,9 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.views)
     @rule(which=WHICH, to=st.sampled_from(["a", "b", "a", "b", "nobody", None]), forged=FORGED)
     def say(self, which: int, to: str | None, forged: bool) -> None:
+        self.say_to(which, to, forged=forged)
+
+    def say_to(self, which: int, to: str | None, *, forged: bool = False) -> None:
         conn = sorted(self.views)[which % len(self.views)]
         self.sent += 1
         room, own = self.homes[conn]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import TARGETS
 
-INSTRUMENTED = ["peer", "server", "websockets"]
+INSTRUMENTED = ["peer", "server", "websockets", "jwt", "tomllib"]
 """The packages whose branches steer the search."""
 
 
@@ -41,7 +41,10 @@ def main() -> None:
     for seed in target.SEEDS:
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
     flags = [f"-max_total_time={asked.seconds}", f"-artifact_prefix={finds}/", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *flags, "-timeout=10", "-rss_limit_mb=2048", str(corpus)], target.test_one)
+    atheris.Setup(
+        [sys.argv[0], *flags, "-timeout=10", "-max_len=1024", "-len_control=20", "-rss_limit_mb=2048", str(corpus)],
+        target.test_one,
+    )
     atheris.Fuzz()
 
 

@@ -38,7 +38,7 @@ CONFIG = RelayConfig(
     port=0,
     max_frame_before_join=BEFORE,
     max_frame=LIMIT,
-    outbox=4096,
+    outbox=1024,
     queue=300,
     ping_interval=16.0,
 )
@@ -58,6 +58,7 @@ SEEDS = [
     b"\x08\0\0\0\x10\x81\7\xff\x10\x81\x09\x10",
     b"\x08\0\0\0\x09\1\0\0\x19\0\x0c\4\0\1\x0c\4\0\1\x19\1",
     b"\x08\0\2\0\x09\0\3\0\x20\x03\xe8\x24\0",
+    b"\x08\0\0\0\x19\0" + (b"\x25\0\x7d" + bytes(125)) * 8 + b"\x09\1\0\0",
 ]
 
 

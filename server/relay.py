@@ -480,11 +480,12 @@ class Relay:
     def _admit(self, client: Client, peers: tuple[str, ...]) -> None:
         client.admit()
         name = self._name(client)
-        self._send((client,), dump(PeerList(peers, self._ice.welcome(client, name))).encode())
         self._wheel[self._slot - 1].add(client)  # the slot that was visited last: it comes after a whole interval
         self.tally.join_seconds.add(self._loop.time() - client.asked_at)
         found = facts("joined", peer=name, room=self._rooms.room(client), address=client.address)
         logger.info("+ %s joined from %s", name, client.address, extra=found)
+        # last: who has no room for it any more is lost at once, and must be known by then to be forgotten
+        self._send((client,), dump(PeerList(peers, self._ice.welcome(client, name))).encode())
 
     def _tell_ice(self, client: Client, servers: tuple[Mapping[str, Any], ...]) -> None:
         logger.debug("> %s new TURN credentials", self._name(client))

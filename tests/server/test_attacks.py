@@ -134,6 +134,20 @@ async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
         await raw.end()
 
 
+async def test_who_has_no_room_for_the_list_is_closed_and_forgotten() -> None:
+    async with relay(outbox=1024) as server:
+        raws: list[Raw] = []
+        while True:
+            raws.append(await Raw.open(server.port))
+            raws[-1].writer.write(text({"type": "join", "peerId": f"{len(raws):064}"}))
+            if (found := await raws[-1].frame())[0] == 8:
+                break
+        assert int.from_bytes(found[1][:2]) == 4408
+        assert sum(map(len, server._wheel)) == len(server._rooms.peers()) == len(raws) - 1
+        for raw in raws:
+            raw.reset()
+
+
 async def test_a_flood_delays_the_others_only_a_little() -> None:
     with process(message_rate=0, octet_rate=0) as server:  # the worst case: nothing stops it
         flooder, sink = await Raw.join(server.port, "flooder"), await Raw.join(server.port, "sink")

@@ -58,6 +58,8 @@ SEEDS = [
     b"\x08\0\0\0\x10\x81\7\xff\x10\x81\x09\x10",
     b"\x08\0\0\0\x09\1\0\0\x19\0\x0c\4\0\1\x0c\4\0\1\x19\1",
     b"\x08\0\2\0\x09\0\3\0\x20\x03\xe8\x24\0",
+    b"\x08\0\0\0\x10\1\x09\xff\x04\x80\3abc\0\0",
+    b"\x08\0\0\0\x10\1\7\xff\x10\0\7\xff\x10\0\7\xff\x04\x80\3abc\0\0",
     b"\x08\0\0\0\x19\0" + (b"\x25\0\x7d" + bytes(125)) * 8 + b"\x09\1\0\0",
 ]
 
@@ -206,7 +208,7 @@ def _step(stage: Stage, octets: Octets, seat: int, what: int, client: Client, wi
             stage.run(wire.feed, text({key: value for key, value in body.items() if value is not None}))
         case 4:  # a head that promises much
             head, size = octets.number(), octets.pick(SIZES)
-            stage.run(wire.feed, masked_head(head, size) + bytes(octets.number() * 8))
+            stage.run(wire.feed, masked_head(head, size) + bytes(min(size, octets.number() * 8)))
         case 5:
             stage.wait(octets.pick((0.001, 1.0, 2.0, 5.0, 10.0, 16.0)))
         case 6:

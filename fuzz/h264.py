@@ -3,13 +3,15 @@
     python -m fuzz h264 --seconds 60
 
 ``ValueError`` or nothing from what is broken; sizes that can be; and an access unit that is passed on has its
-pictures as they came, in order, with parameter sets in front of an IDR picture.
+pictures as they came, in order, with parameter sets in front of an IDR picture, also for who puts it together from RTP.
 """
 
 from __future__ import annotations
 
 from peer.media import h264
 from peer.media.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
+from peer.media.sending.payload import MAX_PAYLOAD, payloads
+from peer.rtp import payload
 
 from .octets import Octets
 
@@ -65,6 +67,7 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
     if not out:
         assert not key
         return
+    _check_payloads(out)
     found = list(nal_units(out))
     kinds = [unit[0] & 31 for unit in found]
     assert any(1 <= kind <= 5 for kind in kinds) or prefixed
@@ -75,3 +78,10 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
     assert [unit for unit in found if 1 <= unit[0] & 31 <= 5] == slices
     assert not key or {h264.IDR, h264.SPS, h264.PPS} <= set(kinds)
     assert units.convert(out)[0] == out, "what is right already stays as it is"
+
+
+def _check_payloads(data: bytes) -> None:
+    packets = payloads("h264", data)
+    assert all(len(packet) <= MAX_PAYLOAD for packet in packets)
+    arrived = b"".join(payload.read("h264", packet).data for packet in packets)
+    assert arrived == b"".join(h264.START_CODE + unit for unit in nal_units(data))

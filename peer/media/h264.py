@@ -14,6 +14,9 @@ SLICE, IDR, SPS, PPS = 1, 5, 7, 8
 _DELIMITER, _FILLER = 9, 12
 """NAL unit types (table 7-1)."""
 
+_LEFT_OUT: Final = frozenset((_DELIMITER, _FILLER, 0, *range(24, 32)))
+"""Of no use in RTP, or, where ITU-T H.264 leaves the type to others, RTP's own (RFC 6184 5.2)."""
+
 START_CODE: Final = b"\0\0\0\1"
 
 _SETS: Final = {SPS: 32, PPS: 256}
@@ -222,7 +225,7 @@ class AccessUnits:
     """The packets of one stream as Annex B, parameter sets in front of each IDR picture: who joins there can decode.
 
     What FFmpeg's ``h264_mp4toannexb`` and ``dump_extra`` do, but that parameter sets which change on the way are the
-    ones that are repeated. Delimiters and filler are left out: they are of no use in RTP.
+    ones that are repeated. Delimiters, filler and units of no type of H.264's are left out.
 
     Args:
         extradata: that of the container: an avcC box (ISO 14496-15 5.3.3.1), Annex B, or nothing.
@@ -240,7 +243,7 @@ class AccessUnits:
     def convert(self, packet: bytes) -> tuple[bytes, bool]:
         """The access unit of ``packet``, and whether decoding can start with it. Empty: there is no picture in it."""
         found = _prefixed(packet, self._prefix) if self._prefix else nal_units(packet)
-        kept = [unit for unit in found if unit[0] & 31 not in (_DELIMITER, _FILLER)]
+        kept = [unit for unit in found if unit[0] & 31 not in _LEFT_OUT]
         kinds = {unit[0] & 31 for unit in kept}
         for unit in kept:
             self._keep(unit)

@@ -122,6 +122,12 @@ def test_a_parameter_set_that_is_cut_short_is_none() -> None:
     assert (_kinds(data), key) == ([8, 5], False)
 
 
+@pytest.mark.parametrize("kind", [0, 24, 28, 31])
+def test_a_unit_that_rtp_would_take_for_its_own_is_left_out(kind: int) -> None:
+    slice_ = b"\0\0\0\1\x41\x9a" + b"x" * 1300
+    assert AccessUnits(b"").convert(slice_ + b"\0\0\0\1" + bytes([0x60 | kind]) + b"\x85\x88") == (slice_, False)
+
+
 _SPS = bytes.fromhex("6764001eacd940a02ff9610000030001000003003c0f162d96")
 
 

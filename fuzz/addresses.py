@@ -23,6 +23,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+(%[^\]\s]*)?\]|[^\s/?#@
 
 SCHEMES = ("stun:", "turn:", "turns:", "stuns:", "turn://", "TURN:", "", "http://", "https://")
 HOSTS = ("a.example", "[::1]", "192.0.2.1", "localhost", "127.0.0.1", "x.localhost", "[::ffff:192.0.2.1%1]", "")
+ADDRESSES = ("192.0.2.7", "203.0.113.9", "198.51.100.2:80, 192.0.2.8", "[::1]:80", "::ffff:192.0.2.3", "unknown", "")
 TAILS = ("", ":3478", ":0", ":65536", ":80", ":443", "?transport=tcp", "?transport=udp", ":1?transport=tcp", "/", "@")
 SEEDS = [bytes([kind, *range(12)]) for kind in range(4)] + [
     b"\4turn:u:p@[2001:db8::1]:443?transport=tcp",
@@ -99,7 +100,7 @@ def _hop(octets: Octets) -> None:
     here = octets.pick(("192.0.2.1", "::1", "::ffff:192.0.2.9", "192.0.2.1%eth0"))
     assert proxies.trust(here)
     said = {
-        "X-Forwarded-For": [octets.text() for _ in range(octets.number() % 3)],
+        "X-Forwarded-For": [_piece(octets, ADDRESSES) for _ in range(octets.number() % 5)],
         "X-Forwarded-Proto": [octets.pick(("https", "http", "wss", " HTTPS ", octets.text()))],
         "X-Forwarded-Host": [octets.text() for _ in range(octets.number() % 2)],
     }

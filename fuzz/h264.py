@@ -3,7 +3,7 @@
     python -m fuzz h264 --seconds 60
 
 ``ValueError`` or nothing from what is broken; sizes that can be; and an access unit that is passed on has its
-pictures as they came, in order, with parameter sets in front of an IDR picture, also for who puts it together from RTP.
+pictures as they came, in order, with parameter sets in front of an IDR picture, also for who has it by RTP.
 """
 
 from __future__ import annotations

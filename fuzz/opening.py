@@ -45,12 +45,21 @@ LINES: Final = (
 )
 TARGETS: Final = (b"/ws", b"/", b"/healthz", b"/nope", b"http://h/ws?x=/y", b"*", b"/ws?room=a", b"//ws", b"/%77s")
 METHODS: Final = (b"GET", b"HEAD", b"POST", b"OPTIONS", b"get", b"CONNECT")
+
+
+def _seed(how: int, trusted: int, *lines: int) -> bytes:
+    return bytes((how, trusted, 0, 0, 0, len(lines), *(octet for line in lines for octet in (0, line))))
+
+
 SEEDS = [
     b"\0\0" + OPENING,
     b"\1\1GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"\2\0\0\0\5\0\1\2\4\6\0",
-    b"\3\1\0\0\7\0\1\2\4\6\x0b\x0d\x0e\x0f\0",
     b"\4\0\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    _seed(2, 0, 0, 1, 2, 4, 6),
+    _seed(3, 0, 0, 1, 3, 4, 6, 9, 10),
+    _seed(2, 0, 0, 1, 2, 4, 6, 11),
+    _seed(2, 1, 0, 1, 2, 4, 6, 11, 13, 14, 15),
+    _seed(7, 1, 0, 1, 2, 4, 6, 8, 12, 13),
 ]
 
 _stage: Stage | None = None

@@ -199,6 +199,14 @@ async def test_what_breaks_rfc_6455_ends_that_connection_only(octets: bytes) -> 
         await raw.end()
 
 
+async def test_a_goodbye_that_is_no_text_is_told() -> None:
+    async with relay() as server:
+        raw = await Raw.join(server.port, "attacker")
+        raw.writer.write(frame(8, b"\x03\xe8\xff"))
+        assert await raw.closed() == 1007
+        await raw.end()
+
+
 async def test_connections_that_are_aborted_anywhere_leave_nothing_behind() -> None:
     join = text({"type": "join", "peerId": "ghost"})
     whole = OPENING + join + text({"type": "wave", "from": "ghost"})

@@ -58,6 +58,7 @@ SEEDS = [
     b"\x08\0\0\0\x10\x81\7\xff\x10\x81\x09\x10",
     b"\x08\0\0\0\x09\1\0\0\x19\0\x0c\4\0\1\x0c\4\0\1\x19\1",
     b"\x08\0\2\0\x09\0\3\0\x20\x03\xe8\x24\0",
+    b"\x08\0\0\0\x29\x09\0\0\0\x0d\0\1\1\2\x29\x0d\0\1\1\2\x20\x03\xe8\0",
     b"\x08\0\0\0\x10\1\x09\xff\x04\x80\3abc\0\0",
     b"\x08\0\0\0\x10\1\7\xff\x10\0\7\xff\x10\0\7\xff\x04\x80\3abc\0\0",
     b"\x08\0\0\0\x19\0" + (b"\x25\0\x7d" + bytes(125)) * 8 + b"\x09\1\0\0",
@@ -125,9 +126,10 @@ class Stage:
             asyncio._set_running_loop(None)
 
     def run(self, what: Any, *args: Any) -> None:
-        """Call it as the loop would."""
+        """Call it as the loop would, and let happen what follows from it."""
         self.loop.call_soon(what, *args)
-        self.turn()
+        for _ in range(2):
+            self.turn()
 
     def clear(self) -> None:
         """All connections are cut, and the longest wait is over: nothing may be left."""
@@ -166,7 +168,7 @@ def _play(stage: Stage, octets: Octets) -> None:
         if not octets.left:
             break
         what = octets.number()
-        seat, what = what % 4, what // 4 % 10
+        seat, what = what % 4, what // 4 % 11
         if seat not in seats or seats[seat][1].lost:
             seats[seat] = stage.connect()
             everybody.append(seats[seat])
@@ -217,6 +219,8 @@ def _step(stage: Stage, octets: Octets, seat: int, what: int, client: Client, wi
             stage.run(wire.feed, RESET if octets.number() % 2 else END)
         case 8:
             stage.run(wire.feed, masked(0x88, octets.take(2) + octets.chunk()))
+        case 10:
+            stage.run(wire.cork)
         case _:
             stage.run(wire.feed, masked(octets.pick((0x89, 0x8A)), octets.chunk()[:125]))
 
@@ -325,6 +329,7 @@ def _check_reading(said: list[tuple[str, bytes]], client: Client, wire: Wire) ->
     elif client.phase is not Phase.CLAIMING:
         assert failure is None, "websockets would have ended it"
         assert len(said) >= len(expected), "websockets reads more"
+        assert not wire.unread, "it does not read any more"
 
 
 def _frames(wire: Wire) -> bytes:

@@ -27,6 +27,7 @@ class Wire(asyncio.Transport):
         """Whether its protocol was told of the end."""
         self.half_closed = False
         self._inbox: deque[bytes | str] = deque()
+        self._corked: bytearray | None = None
         self._reading = True
         self._closing = False
         self._stalled = False
@@ -39,8 +40,24 @@ class Wire(asyncio.Transport):
 
     def feed(self, data: bytes | str) -> None:
         """Octets, ``END`` or ``RESET``; they wait while the protocol does not read."""
+        if self._corked is not None:
+            if isinstance(data, bytes):
+                self._corked += data
+                return
+            self.cork()
         self._inbox.append(data)
         self._deliver()
+
+    def cork(self) -> None:
+        """What is fed from now on arrives at once, when this is called again."""
+        corked, self._corked = self._corked, bytearray() if self._corked is None else None
+        if corked:
+            self.feed(bytes(corked))
+
+    @property
+    def unread(self) -> bool:
+        """Whether octets wait because the protocol does not read."""
+        return bool(self._inbox)
 
     def stall(self) -> None:
         """The other side reads nothing any more."""

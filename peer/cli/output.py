@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from .. import events
 from .writer import Writer, write_all
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Control characters, line breaks, marks without a width and those that turn the direction of writing."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +67,7 @@ class Output:
             return
         line = text_of(event)
         if line is not None and (self._detail or not isinstance(event, events.Stats)):
-            self._write(line, expendable=isinstance(event, events.Stats))
+            self._write(_plain(line), expendable=isinstance(event, events.Stats))
 
     def object(self, body: dict[str, Any]) -> None:
         """Write one JSON object, only with ``--json``."""
@@ -73,7 +77,7 @@ class Output:
     def text(self, line: str) -> None:
         """Write one line for people, only without ``--json``."""
         if not self.as_json:
-            self._write(line)
+            self._write(_plain(line))
 
     def _write(self, line: str, *, expendable: bool = False) -> None:
         if self._writer is not None:
@@ -91,6 +95,11 @@ class Output:
 
 def _as_json(body: dict[str, Any]) -> str:
     return json.dumps(body, separators=(", ", ": "))
+
+
+def _plain(line: str) -> str:
+    """``line`` without what moves a cursor, breaks a line or hides: an old relay lets anybody have any id."""
+    return line if line.isprintable() else _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
 def _encoded(line: str) -> bytes:

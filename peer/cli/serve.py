@@ -212,7 +212,8 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     try:
         said = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
         out.object(said | ({"metrics": relay.metrics} if relay.metrics else {}))
-        out.text(f"relay at {relay.url}\npage at {relay.page}")
+        out.text(f"relay at {relay.url}")
+        out.text(f"page at {relay.page}")
         if relay.metrics:
             out.text(f"metrics at {relay.metrics}")
         await asyncio.Event().wait()

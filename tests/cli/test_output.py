@@ -59,6 +59,20 @@ def test_every_event_can_be_said_in_one_line(event: events.Event) -> None:
     assert "{" not in line
 
 
+@pytest.mark.parametrize("peer", ["a\nb", "\x1b[2J", "\x9b31m", "\u202eexe", "\r"])
+def test_an_id_that_is_none_leaves_terminal_and_lines_alone(peer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An old relay lets anybody have any id."""
+    out = Output(as_json=False)
+    out.text(peer)
+    out.event(events.PeerJoined(peer=peer))
+    assert all(line.isascii() and line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
+def test_what_people_write_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False).text("Küche 🛋")
+    assert capsys.readouterr().out == "Küche 🛋\n"
+
+
 def test_statistics_are_said_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=False).event(STATS)
     assert capsys.readouterr().out == ""

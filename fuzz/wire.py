@@ -57,7 +57,7 @@ class Wire(asyncio.Transport):
     @property
     def unread(self) -> bool:
         """Whether octets wait because the protocol does not read."""
-        return bool(self._inbox)
+        return bool(self._inbox) and not self._closing
 
     def stall(self) -> None:
         """The other side reads nothing any more."""

@@ -101,8 +101,15 @@ class Stage:
         )
         self.relay = _Watched(config)
         self.loop.run_until_complete(self.relay.start())
-        logging.getLogger("server").addHandler(_NoErrors(logging.ERROR))
-        logging.getLogger("server").propagate = False
+        self._no_errors = _NoErrors(logging.ERROR)
+        logging.getLogger("server").addHandler(self._no_errors)
+
+    def close(self) -> None:
+        """The relay is stopped, and logging as it was."""
+        logging.getLogger("server").removeHandler(self._no_errors)
+        self.loop.run_until_complete(self.relay.stop())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
 
     def turn(self) -> None:
         """Let happen what is due."""
@@ -154,11 +161,15 @@ def test_one(data: bytes) -> None:
     if _stage is None:
         _stage = Stage(CONFIG)
         _stage.relay.said = {}
-    try:
-        _play(_stage, Octets(data))
-    except BaseException:
+    _play(_stage, Octets(data))
+
+
+def close() -> None:
+    """Done with it."""
+    global _stage
+    if _stage is not None:
+        _stage.close()
         _stage = None
-        raise
 
 
 def _play(stage: Stage, octets: Octets) -> None:

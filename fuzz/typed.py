@@ -42,7 +42,6 @@ SEEDS = [
     *(b"\1" + text for text in _FILES),
     *(bytes([2, n]) + text for n, text in enumerate(_WORDS)),
 ]
-_FILE = Path(tempfile.mkdtemp(prefix="fuzz-")) / "peer.toml"
 
 
 def test_one(data: bytes) -> None:
@@ -77,8 +76,10 @@ def _script(text: str) -> None:
 
 
 def _config(octets: bytes) -> None:
-    _FILE.write_bytes(octets)
-    values = config.load(_FILE, OPTIONS)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        path = Path(folder, "peer.toml")
+        path.write_bytes(octets)
+        values = config.load(path, OPTIONS)
     assert set(values) == set(OPTIONS)
     for command, found in values.items():
         assert set(found) <= OPTIONS[command]

@@ -5,8 +5,8 @@
     python -m fuzz frames --seconds 60             one; what it learnt is in .cache/fuzz/frames
     python -m fuzz frames --once FILE              one input again, a find for example
 
-A target is a module with ``SEEDS``, inputs to begin with, and ``test_one``, which raises what should not be; some have
-a ``close``. It needs no atheris itself: ``tests/test_fuzz.py`` drives each one for a moment, so that none rots.
+A target is a module with ``SEEDS``, inputs to begin with, and ``test_one``, which raises what should not be; some
+have a ``close``. It needs no atheris itself: ``tests/test_fuzz.py`` drives each one for a moment, so that none rots.
 """
 
 from __future__ import annotations

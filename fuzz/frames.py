@@ -15,9 +15,7 @@ What must hold:
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,13 +25,12 @@ from websockets.server import ServerProtocol
 
 from server.client import Client, Phase
 from server.config import RelayConfig
-from server.relay import Relay
 
-from .clock import Clock
 from .octets import Octets
+from .stage import OPENING, READ, Stage
 from .wire import END, RESET, Wire
 
-BEFORE, LIMIT, READ = 1024, 1500, 32 * 1024
+BEFORE, LIMIT = 1024, 1500
 CONFIG = RelayConfig(
     port=0,
     max_frame_before_join=BEFORE,
@@ -41,10 +38,6 @@ CONFIG = RelayConfig(
     outbox=1024,
     queue=300,
     ping_interval=16.0,
-)
-OPENING: Final = (
-    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 CLOSE_CODES: Final = frozenset({1001, 1002, 1007, 4001, 4400, 4401, 4408, 4409, 4429})
 """Those of docs/protocol.md."""
@@ -65,111 +58,19 @@ SEEDS = [
 ]
 
 
-class _Watched(Relay):
-    """A relay that is looked at: what its clients said, as it was told."""
-
-    said: dict[Client, list[tuple[str, bytes]]]
-    _telling = False
-
-    def text(self, client: Client, octets: bytes) -> None:
-        self.said.setdefault(client, []).append(("text", octets))
-        self._telling = True
-        try:
-            super().text(client, octets)
-        finally:
-            self._telling = False
-
-    def refuse(self, client: Client, code: str, message: str) -> None:
-        if not self._telling:
-            self.said.setdefault(client, []).append((code, b""))
-        super().refuse(client, code, message)
-
-
-class _NoErrors(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        raise AssertionError(f"logged as an error: {record.getMessage()}") from (record.exc_info or (None, None))[1]
-
-
-class Stage:
-    """One relay in a loop whose time stands still; made once, because it must be as new after every input."""
-
-    def __init__(self, config: RelayConfig) -> None:
-        self.loop = Clock()
-        self.failures: list[BaseException | str] = []
-        self.loop.set_exception_handler(
-            lambda _, context: self.failures.append(context.get("exception") or context["message"])
-        )
-        self.relay = _Watched(config)
-        self.loop.run_until_complete(self.relay.start())
-        self._no_errors = _NoErrors(logging.ERROR)
-        logging.getLogger("server").addHandler(self._no_errors)
-
-    def close(self) -> None:
-        """The relay is stopped, and logging as it was."""
-        logging.getLogger("server").removeHandler(self._no_errors)
-        self.loop.run_until_complete(self.relay.stop())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        self.loop.close()
-
-    def turn(self) -> None:
-        """Let happen what is due."""
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-        if self.failures:
-            failure = self.failures.pop()
-            raise failure if isinstance(failure, BaseException) else AssertionError(failure)
-
-    def wait(self, seconds: float) -> None:
-        self.loop.advance(seconds)
-        for _ in range(3):
-            self.turn()
-
-    def connect(self, address: str = "192.0.2.1") -> tuple[Client, Wire]:
-        client = Client(self.relay)
-        asyncio._set_running_loop(self.loop)  # what a callback would find
-        try:
-            return client, Wire(self.loop, client, address)
-        finally:
-            asyncio._set_running_loop(None)
-
-    def run(self, what: Any, *args: Any) -> None:
-        """Call it as the loop would, and let happen what follows from it."""
-        self.loop.call_soon(what, *args)
-        for _ in range(2):
-            self.turn()
-
-    def clear(self) -> None:
-        """All connections are cut, and the longest wait is over: nothing may be left."""
-        relay = self.relay
-        for client in list(relay._clients):
-            client.abort()
-        for _ in range(8):
-            self.wait(CONFIG.grace)
-        assert not relay._clients, "a connection that is over is still known"
-        assert len(relay._rooms) == 0 and not relay._rooms.rooms(), "somebody sits in a room for ever"
-        assert not relay._rooms._seats and not relay._rooms._claims, "a claim or a seat of a connection that is over"
-        assert not any(relay._wheel), "who is gone is still pinged"
-        assert not relay._touched and not relay._commands
-        relay.said = {}
-
-
-_stage: Stage | None = None
+_stages: list[Stage] = []
 
 
 def test_one(data: bytes) -> None:
-    global _stage
-    if _stage is None:
-        _stage = Stage(CONFIG)
-        _stage.relay.said = {}
-    _play(_stage, Octets(data))
+    if not _stages:
+        _stages.append(Stage(CONFIG))
+    _play(_stages[0], Octets(data))
 
 
 def close() -> None:
     """Done with it."""
-    global _stage
-    if _stage is not None:
-        _stage.close()
-        _stage = None
+    while _stages:
+        _stages.pop().close()
 
 
 def _play(stage: Stage, octets: Octets) -> None:

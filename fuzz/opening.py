@@ -18,8 +18,8 @@ from websockets.server import ServerProtocol
 from server.client import Client, Phase
 from server.config import MAX_HEAD, RelayConfig
 
-from .frames import OPENING, READ, Stage
 from .octets import Octets
+from .stage import OPENING, READ, Stage
 from .wire import END
 
 CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush")
@@ -62,23 +62,19 @@ SEEDS = [
     _seed(7, 1, 0, 1, 2, 4, 6, 8, 12, 13),
 ]
 
-_stage: Stage | None = None
+_stages: list[Stage] = []
 
 
 def test_one(data: bytes) -> None:
-    global _stage
-    if _stage is None:
-        _stage = Stage(CONFIG)
-        _stage.relay.said = {}
-    _play(_stage, Octets(data))
+    if not _stages:
+        _stages.append(Stage(CONFIG))
+    _play(_stages[0], Octets(data))
 
 
 def close() -> None:
     """Done with it."""
-    global _stage
-    if _stage is not None:
-        _stage.close()
-        _stage = None
+    while _stages:
+        _stages.pop().close()
 
 
 def _play(stage: Stage, octets: Octets) -> None:

@@ -1,0 +1,113 @@
+"""A whole relay that plays before wires in memory, in a time of its own, for as many inputs as there are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from server.client import Client
+from server.config import RelayConfig
+from server.relay import Relay
+
+from .clock import Clock
+from .wire import Wire
+
+READ: Final = 32 * 1024
+"""Octets that the relay reads at once."""
+
+OPENING: Final = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class _Watched(Relay):
+    """A relay that is looked at: what its clients said, as it was told."""
+
+    def __init__(self, config: RelayConfig) -> None:
+        super().__init__(config)
+        self.said: dict[Client, list[tuple[str, bytes]]] = {}
+        """By client: ``text`` with what it said, or the code of what was refused before anybody read it."""
+        self._telling = False
+
+    def text(self, client: Client, octets: bytes) -> None:
+        self.said.setdefault(client, []).append(("text", octets))
+        self._telling = True
+        try:
+            super().text(client, octets)
+        finally:
+            self._telling = False
+
+    def refuse(self, client: Client, code: str, message: str) -> None:
+        if not self._telling:
+            self.said.setdefault(client, []).append((code, b""))
+        super().refuse(client, code, message)
+
+
+class _NoErrors(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise AssertionError(f"logged as an error: {record.getMessage()}") from (record.exc_info or (None, None))[1]
+
+
+class Stage:
+    """One relay in a loop whose time stands still; made once, because it must be as new after every input."""
+
+    def __init__(self, config: RelayConfig) -> None:
+        self.loop = Clock()
+        self.failures: list[BaseException | str] = []
+        self.loop.set_exception_handler(
+            lambda _, context: self.failures.append(context.get("exception") or context["message"])
+        )
+        self.relay = _Watched(config)
+        self.loop.run_until_complete(self.relay.start())
+        self._no_errors = _NoErrors(logging.ERROR)
+        logging.getLogger("server").addHandler(self._no_errors)
+
+    def close(self) -> None:
+        """The relay is stopped, and logging as it was."""
+        logging.getLogger("server").removeHandler(self._no_errors)
+        self.loop.run_until_complete(self.relay.stop())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+    def turn(self) -> None:
+        """Let happen what is due."""
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        if self.failures:
+            failure = self.failures.pop()
+            raise failure if isinstance(failure, BaseException) else AssertionError(failure)
+
+    def wait(self, seconds: float) -> None:
+        self.loop.advance(seconds)
+        for _ in range(3):
+            self.turn()
+
+    def connect(self, address: str = "192.0.2.1") -> tuple[Client, Wire]:
+        client = Client(self.relay)
+        asyncio._set_running_loop(self.loop)  # what a callback would find
+        try:
+            return client, Wire(self.loop, client, address)
+        finally:
+            asyncio._set_running_loop(None)
+
+    def run(self, what: Any, *args: Any) -> None:
+        """Call it as the loop would, and let happen what follows from it."""
+        self.loop.call_soon(what, *args)
+        for _ in range(2):
+            self.turn()
+
+    def clear(self) -> None:
+        """All connections are cut, and the longest wait is over: nothing may be left."""
+        relay = self.relay
+        for client in list(relay._clients):
+            client.abort()
+        for _ in range(8):
+            self.wait(relay.config.grace)
+        assert not relay._clients, "a connection that is over is still known"
+        assert len(relay._rooms) == 0 and not relay._rooms.rooms(), "somebody sits in a room for ever"
+        assert not relay._rooms._seats and not relay._rooms._claims, "a claim or a seat of a connection that is over"
+        assert not any(relay._wheel), "who is gone is still pinged"
+        assert not relay._touched and not relay._commands
+        relay.said = {}

@@ -52,6 +52,7 @@ WORDS = (
 SEEDS = [
     b'\0{"type":"join","peerId":"a","room":"attic","token":"t","key":"k"}',
     b'\0{"type":"peer-list","peers":["a"],"iceServers":[{"urls":["stun:a:1"],"username":"u","credential":"c"}]}',
+    b'\0{"type":"ice-servers","iceServers":[{"urls":["turn:a","stuns:b","x"]},{"urls":"turn:a:9","username":"u","credential":"c"}]}',
     b'\0{"type":"candidate","from":"a","to":"b","candidate":{"candidate":"x","sdpMid":"0","sdpMLineIndex":0}}',
     b'\0{"type":"error","code":"too-large","message":"m","to":"a"}',
     b'\0{"type":"wave","from":"a","n":[1e5,-0.5,true,null,"\\u0041\\ud800"]}',

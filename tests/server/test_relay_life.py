@@ -107,6 +107,7 @@ class Life(RuleBasedStateMachine):
     async def settle(self) -> None:
         """Until nothing is under way: everybody has heard all that the relay had for him, and said what follows."""
         for _ in range(3):  # a ping of the relay's, its pong, and what follows from that
+            await self.forgotten()
             for caller in list(self.callers):
                 if caller.view is not None:
                     self.sent += 1
@@ -124,7 +125,11 @@ class Life(RuleBasedStateMachine):
         else:
             await caller.raw.end()
         self.callers.remove(caller)
-        while caller.client in self.relay._clients and caller.client.phase is not Phase.CLAIMING:
+        await self.forgotten()
+
+    async def forgotten(self) -> None:
+        """Until the relay knows of everybody who has gone, but for those whose claim waits: it does not read them."""
+        while {c for c in self.relay._clients if c.phase is not Phase.CLAIMING} - {c.client for c in self.callers}:
             await asyncio.sleep(0)
 
     def one(self, which: int) -> Caller:

@@ -309,6 +309,8 @@ class Client(asyncio.BufferedProtocol):
         self._end()
 
     def _resume(self) -> None:
+        if self._transport.is_closing():
+            return  # it was aborted in the turn that admitted it, and is not counted any more
         self._read_frames()
         self._note_partial()
         self._hub.flush()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from server import guard
+from server.client import Phase
 from server.relay import Relay
 
 from .wire import DEADLINE, OPENING, ROOT, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
@@ -491,6 +492,25 @@ async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() 
             with socket.create_connection(("127.0.0.1", server.port)):
                 pass
         await until(lambda: not server._clients and not server._guard._visits)
+
+
+async def test_who_is_aborted_in_the_turn_that_admits_him_is_not_counted_for_ever() -> None:
+    async with relay() as server:
+        holder = await Raw.join(server.port, "a")
+        (held,) = server._clients
+        claimant = await Raw.open(server.port)
+        claimant.writer.write(text({"type": "join", "peerId": "a"}))
+        await until(lambda: any(client.phase is Phase.CLAIMING for client in server._clients))
+        (claiming,) = server._clients - {held}
+        claiming.pause_writing()  # its socket is busy, so what is for it waits, and is counted
+        claiming.abort()
+        server.lost(held, clean=True)
+        assert server._rooms.name(claiming) == "a" and server.buffers.used
+        await until(lambda: claiming not in server._clients)
+        await asyncio.sleep(0)
+        assert not server.buffers.used
+        holder.reset()
+        claimant.reset()
 
 
 def test_every_limit_has_its_name_in_the_docs() -> None:

@@ -27,7 +27,7 @@ from server.client import Client, Phase
 from server.config import RelayConfig
 
 from .octets import Octets
-from .stage import OPENING, READ, Stage
+from .stage import NO_RATES, OPENING, READ, Stage
 from .wire import END, RESET, Wire
 
 BEFORE, LIMIT = 1024, 1500
@@ -38,6 +38,7 @@ CONFIG = RelayConfig(
     outbox=1024,
     queue=300,
     ping_interval=16.0,
+    **NO_RATES,
 )
 CLOSE_CODES: Final = frozenset({1001, 1002, 1007, 4001, 4400, 4401, 4408, 4409, 4429})
 """Those of docs/protocol.md."""
@@ -157,9 +158,9 @@ def text(body: dict[str, Any]) -> bytes:
 
 def _check_memory(client: Client) -> None:
     reader = client._frames
-    assert len(reader._buffer) <= reader.limit + 14 + READ
+    assert len(reader.held) <= reader.limit + 14 + READ
     if client.phase is not Phase.CLAIMING and not client._deaf:
-        assert len(reader._buffer) - reader._pos <= reader.limit + 14, "a whole frame was left lying"
+        assert len(reader.held) - reader._pos <= reader.limit + 14, "a whole frame was left lying"
     assert len(client._message) <= reader.limit
     assert client.waiting <= CONFIG.outbox + 127, "the last one, a close frame, is always taken"
 

@@ -19,10 +19,10 @@ from server.client import Client, Phase
 from server.config import MAX_HEAD, RelayConfig
 
 from .octets import Octets
-from .stage import OPENING, READ, Stage
+from .stage import NO_RATES, OPENING, READ, Stage
 from .wire import END
 
-CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush")
+CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush", **NO_RATES)
 LINES: Final = (
     b"Host: localhost",
     b"Upgrade: websocket",

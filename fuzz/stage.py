@@ -16,6 +16,15 @@ from .wire import Wire
 READ: Final = 32 * 1024
 """Octets that the relay reads at once."""
 
+NO_RATES: Final[dict[str, Any]] = dict.fromkeys(
+    (
+        *("message_rate", "octet_rate", "copy_rate", "address_connect_rate", "address_join_rate"),
+        *("address_message_rate", "address_octet_rate", "address_copy_rate", "address_sockets"),
+    ),
+    0,
+)
+"""Rates go by the machine's clock, and an input must do the same each time."""
+
 OPENING: Final = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -85,7 +94,9 @@ class Stage:
             self.turn()
 
     def connect(self, address: str = "192.0.2.1") -> tuple[Client, Wire]:
-        client = Client(self.relay)
+        visit = self.relay._guard.admit(address, self.loop.time())
+        assert visit is not None and visit.refusal is None
+        client = Client(self.relay, visit)
         asyncio._set_running_loop(self.loop)  # what a callback would find
         try:
             return client, Wire(self.loop, client, address)
@@ -95,7 +106,7 @@ class Stage:
     def run(self, what: Any, *args: Any) -> None:
         """Call it as the loop would, and let happen what follows from it."""
         self.loop.call_soon(what, *args)
-        for _ in range(2):
+        for _ in range(3):
             self.turn()
 
     def clear(self) -> None:
@@ -109,5 +120,8 @@ class Stage:
         assert len(relay._rooms) == 0 and not relay._rooms.rooms(), "somebody sits in a room for ever"
         assert not relay._rooms._seats and not relay._rooms._claims, "a claim or a seat of a connection that is over"
         assert not any(relay._wheel), "who is gone is still pinged"
+        assert not relay.buffers.used and not relay.buffers._held, "octets of a connection that is over are counted"
+        assert not relay._guard._visits, "a connection that is over is counted"
+        assert not any(address.sockets for address in relay._guard._addresses._known.values())
         assert not relay._touched and not relay._commands
         relay.said = {}

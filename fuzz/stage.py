@@ -9,6 +9,7 @@ from typing import Any, Final
 from server.client import Client
 from server.config import RelayConfig
 from server.relay import Relay
+from server.room import Rooms
 
 from .clock import Clock
 from .wire import Wire
@@ -117,8 +118,10 @@ class Stage:
         for _ in range(8):
             self.wait(relay.config.grace)
         assert not relay._clients, "a connection that is over is still known"
-        assert len(relay._rooms) == 0 and not relay._rooms.rooms(), "somebody sits in a room for ever"
-        assert not relay._rooms._seats and not relay._rooms._claims, "a claim or a seat of a connection that is over"
+        rooms = relay._rooms
+        assert isinstance(rooms, Rooms), "one relay, without a cluster"
+        assert len(rooms) == 0 and not rooms.rooms(), "somebody sits in a room for ever"
+        assert not rooms._seats and not rooms._claims, "a claim or a seat of a connection that is over"
         assert not any(relay._wheel), "who is gone is still pinged"
         assert not relay.buffers.used and not relay.buffers._held, "octets of a connection that is over are counted"
         assert not relay._guard._visits, "a connection that is over is counted"

@@ -14,8 +14,9 @@ from typing import Any, Final
 from .auth import read_secret
 from .client import Client
 from .config import RelayConfig
+from .rota import Rota
 from .tally import Tally
-from .turn import SECRET, IceServers, Renewals
+from .turn import SECRET, IceServers
 
 _MOST: Final = 64  # clients a turn of the loop, about a millisecond; 10,000 take 4 s
 _PAUSE: Final = 0.025  # seconds from one such turn to the next
@@ -37,7 +38,8 @@ class Handout:
     ) -> None:
         self._file = config.turn_secret_file
         self._servers = IceServers(config.ice_servers, self._secret(), config.turn_lifetime)
-        self._renewals: Renewals[Client] = Renewals(config.turn_lifetime / 2)
+        self._renewals: Rota[Client] = Rota(config.turn_lifetime / 2)
+        self._peers: dict[Client, str] = {}
         self._tally = tally
         self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +65,8 @@ class Handout:
     def welcome(self, client: Client, peer: str) -> tuple[Mapping[str, Any], ...]:
         """What ``client``, which joined as ``peer``, is told with its list; what follows, follows by itself."""
         if self._servers.ends:
-            self._renewals.told(client, peer, asyncio.get_running_loop().time())
+            self._renewals.had(client, asyncio.get_running_loop().time())
+            self._peers[client] = peer
             self._tally.credentials += 1
             self._arm()
         return self._servers.of(peer, time.time())
@@ -71,6 +74,7 @@ class Handout:
     def forget(self, client: Client) -> None:
         """``client`` is gone, or never came."""
         self._renewals.forget(client)
+        self._peers.pop(client, None)
 
     def stop(self) -> None:
         """Tell nobody anything any more."""
@@ -89,7 +93,7 @@ class Handout:
     def _renew(self) -> None:
         self._timer = None
         now = time.time()
-        for client, peer in self._renewals.due(asyncio.get_running_loop().time(), _MOST):
+        for client in self._renewals.due(asyncio.get_running_loop().time(), _MOST):
             self._tally.credentials += 1
-            self._tell(client, self._servers.of(peer, now))
+            self._tell(client, self._servers.of(self._peers[client], now))
         self._arm()

@@ -1,7 +1,6 @@
 """The relay: the shell around ``room.Rooms``. It owns the sockets, the clock and the keep-alive; it decides nothing.
 
-One thread, no task a client: asyncio's callbacks, one timer for the rooms' next deadline, one for the pings. Clients
-are pinged from a wheel of slots, so that ten thousand of them are not all pinged in the same moment.
+One thread, no task a client: asyncio's callbacks, one timer for the rooms' next deadline, one for the pings.
 """
 
 from __future__ import annotations
@@ -51,6 +50,7 @@ from .ops import Ops
 from .origins import Origins
 from .outbox import Outbox
 from .pages import FOREIGN, Pages, Request, response
+from .pings import Pings
 from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
 from .seating import Seating
@@ -71,7 +71,6 @@ _READ: Final = 32 * 1024  # octets a turn: a flood costs the others about a mill
 _REFUSED: Final = {CLOSE_ID_TAKEN: "id-taken", CLOSE_BAD_JOIN: "room-full"}
 """What the rooms told whom they close with this."""
 TELL_EVERY: Final = 1.0  # seconds between two `rate-limited` to who goes on
-_SLOTS: Final = 16  # of the ping wheel
 
 
 class Relay:
@@ -107,9 +106,7 @@ class Relay:
         self._running = False
         self._stopping = False
         self._empty = asyncio.Event()
-        self._wheel: list[set[Client]] = [set() for _ in range(_SLOTS)]
-        self._slot = 0
-        self._ping_timer: asyncio.TimerHandle | None = None
+        self._pings = Pings(config.ping_interval, self._ping)
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._listener: Listener[Visit] | None = None
         self._ops: Ops | None = None
@@ -181,7 +178,6 @@ class Relay:
             why = exc if isinstance(exc, OSError) else OSError(str(exc))
             raise CannotListen(config.host, config.port, why) from None
         self._listener, self._port = listener, listener.port
-        self._ping_timer = self._loop.call_later(config.ping_interval / _SLOTS, self._turn_wheel)
         most, memory = self._guard.most, most_memory(config, self._guard.most)
         found = facts("listening", url=self.url, connections=most, memory=memory)
         logger.info("= listening on %s, for %d connections in %d MB", self.url, most, memory >> 20, extra=found)
@@ -223,9 +219,9 @@ class Relay:
         self._listener.close()
         if self._cluster is not None:
             self._cluster.quit()
-        for timer in (self._ping_timer, self._deadline_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._pings.stop()
         self._ice.stop()
         logger.info("= stopping, %d connections", len(self._clients), extra=facts("stopping"))
         for client in list(self._clients):
@@ -396,8 +392,7 @@ class Relay:
         self._run(self._rooms.pong(client))
 
     def lost(self, client: Client, *, clean: bool) -> None:
-        for slot in self._wheel:
-            slot.discard(client)
+        self._pings.forget(client)
         self._ice.forget(client)
         if self._stopping:
             return
@@ -480,7 +475,7 @@ class Relay:
     def _admit(self, client: Client, peers: tuple[str, ...]) -> None:
         client.admit()
         name = self._name(client)
-        self._wheel[self._slot - 1].add(client)  # the slot that was visited last: it comes after a whole interval
+        self._pings.welcome(client)
         self.tally.join_seconds.add(self._loop.time() - client.asked_at)
         found = facts("joined", peer=name, room=self._rooms.room(client), address=client.address)
         logger.info("+ %s joined from %s", name, client.address, extra=found)
@@ -525,11 +520,8 @@ class Relay:
         self._run(self._rooms.expire(max(self._loop.time(), deadline or 0.0)))
         self._flush_soon()
 
-    def _turn_wheel(self) -> None:
-        self._ping_timer = self._loop.call_later(self.config.ping_interval / _SLOTS, self._turn_wheel)
-        slot = self._wheel[self._slot]
-        self._slot = (self._slot + 1) % _SLOTS
-        for client in list(slot):
+    def _ping(self, clients: Sequence[Client]) -> None:
+        for client in clients:
             if not client.ping():
                 name = self._name(client)
                 logger.info("! %s is silent", name, extra=facts("silent", peer=name, address=client.address))

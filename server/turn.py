@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from peer.errors import ConfigError
 from peer.ice_server import MAX_SERVERS, IceServer, parse_ice_server
-
-C = TypeVar("C", bound=Hashable)
 
 _SERVERS: Final = "--ice-server"
 SECRET: Final = "--turn-secret-file"
@@ -83,42 +80,3 @@ def _lasting(server: IceServer) -> Mapping[str, Any]:
     if server.username is None:
         return {"urls": [server.url]}
     return {"urls": [server.url], "username": server.username, "credential": server.password}
-
-
-class Renewals(Generic[C]):
-    """Who is told anew when. All wait equally long, so they stay in the order of their times, and nothing is sorted.
-
-    Args:
-        every: seconds from one time to the next.
-    """
-
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._waiting: OrderedDict[C, tuple[float, str]] = OrderedDict()
-
-    @property
-    def deadline(self) -> float | None:
-        """When ``due`` has somebody."""
-        first = next(iter(self._waiting.values()), None)
-        return None if first is None else first[0]
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def told(self, conn: C, peer: str, now: float) -> None:
-        """``conn``, which is ``peer``, was told at ``now``; that is no earlier than the time before."""
-        self._waiting[conn] = (now + self._every, peer)
-        self._waiting.move_to_end(conn)
-
-    def forget(self, conn: C) -> None:
-        """``conn`` is gone, or never came."""
-        self._waiting.pop(conn, None)
-
-    def due(self, now: float, most: int) -> list[tuple[C, str]]:
-        """Whose time has come, at most so many, the longest waiting first; they count as told."""
-        found: list[tuple[C, str]] = []
-        while len(found) < most and (deadline := self.deadline) is not None and deadline <= now:
-            conn, (_, peer) = next(iter(self._waiting.items()))
-            self.told(conn, peer, now)
-            found.append((conn, peer))
-        return found

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from peer.errors import ConfigError
-from server.turn import IceServers, Renewals, credential
+from server.turn import IceServers, credential
 
 
 def test_a_password_is_the_hmac_of_rfc_2202() -> None:
@@ -76,44 +74,3 @@ def test_another_secret_makes_other_passwords() -> None:
 def test_what_cannot_work_says_what_to_do(urls: list[str], secret: bytes | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         IceServers(urls, secret, 60)
-
-
-def test_who_waits_longest_is_told_first_and_waits_again() -> None:
-    renewals: Renewals[int] = Renewals(10)
-    assert renewals.deadline is None and renewals.due(99, 5) == []
-    for conn in (1, 2, 3):
-        renewals.told(conn, f"peer-{conn}", float(conn))
-    assert renewals.deadline == 11 and renewals.due(10.9, 5) == []
-    assert renewals.due(12, 5) == [(1, "peer-1"), (2, "peer-2")]
-    assert renewals.deadline == 13
-    assert renewals.due(22, 1) == [(3, "peer-3")], "no more than were asked for"
-    assert renewals.due(22, 5) == [(1, "peer-1"), (2, "peer-2")]
-
-
-def test_who_is_gone_is_forgotten() -> None:
-    renewals: Renewals[int] = Renewals(10)
-    renewals.told(1, "door", 0)
-    renewals.forget(1)
-    renewals.forget(2)
-    assert len(renewals) == 0 and renewals.due(99, 5) == []
-
-
-@given(st.lists(st.tuples(st.sampled_from("tfd"), st.integers(0, 5), st.integers(0, 7))))
-def test_nobody_is_forgotten_and_nobody_waits_longer(steps: list[tuple[str, int, int]]) -> None:
-    """Against a plain table of who was told when, in any order of coming, going and time."""
-    renewals: Renewals[int] = Renewals(10)
-    last: dict[int, int] = {}
-    now = 0
-    for step, conn, pause in steps:
-        now += pause
-        if step == "t":
-            renewals.told(conn, str(conn), now)
-            last[conn] = now
-        elif step == "f":
-            renewals.forget(conn)
-            last.pop(conn, None)
-        else:
-            late = {conn for conn, told in last.items() if told + 10 <= now}
-            assert {conn for conn, _ in renewals.due(now, 100)} == late
-            last |= dict.fromkeys(late, now)
-        assert renewals.deadline == min((told + 10 for told in last.values()), default=None)

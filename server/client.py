@@ -1,7 +1,8 @@
 """One TCP connection of the relay: HTTP, then a WebSocket, then its bounded outbox. The only user of websockets here.
 
-What arrives is cut into frames by ``FrameReader``; whole text messages go to the hub, all else through websockets'
-sans-I/O protocol. What is sent goes into the outbox, and to the socket with the hub's next flush: in a join storm
+What arrives is cut into frames by ``FrameReader``; whole text messages and pongs go to the hub, all else through
+websockets' sans-I/O protocol, which a connection has only once it needs one: that of its handshake holds the whole
+request, up to 16 kB. What is sent goes into the outbox, and to the socket with the hub's next flush: in a join storm
 that is one write for many notices. The outbox counts what waits here and in the transport (rule 7).
 """
 
@@ -17,7 +18,8 @@ from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as Opening
-from websockets.protocol import OPEN
+from websockets.protocol import OPEN, SERVER
+from websockets.protocol import Protocol as WebSocket
 from websockets.server import ServerProtocol
 
 from peer.protocol import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
@@ -40,6 +42,7 @@ class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
         return level >= logging.WARNING and super().isEnabledFor(level)
 
 
+_PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
 _UNCOUNTED: Final = 64 * 1024  # octets that may come between two frames before they are counted
 _TOO_SLOW: Final = "too slow: the outbox is full"
 _WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("server.websockets"), {})
@@ -125,7 +128,7 @@ class Client(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
         self._outbox: Outbox
-        self._ws: ServerProtocol
+        self._ws: WebSocket | None = None
 
     # --- asyncio's side ---------------------------------------------------------------------------------------
 
@@ -172,6 +175,9 @@ class Client(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._lost(clean=False)
+        if self._ws is not None:
+            _release(self._ws)
+            self._ws = None
         self._hub.buffers.hold(self, 0)
         self._hub.ended(self)
         self._hub.flush()
@@ -226,18 +232,16 @@ class Client(asyncio.BufferedProtocol):
 
     def ask(self) -> None:
         """Send a ping."""
-        if self._ws.state is OPEN:
-            self._ws.send_ping(b"")
-            self._take_writes()
+        self.send(_PING)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame, and leave the socket ``close_timeout`` seconds to answer it."""
         if self.phase is Phase.HEAD:
             self._transport.abort()
-        elif self.phase is not Phase.CLOSING and self._ws.state is OPEN:
+        elif self.phase is not Phase.CLOSING and (ws := self._websocket()).state is OPEN:
             self._hub.tally.closed[code] += 1
-            self._ws.send_close(code, reason)
-            self._goodbye(b"".join(self._ws.data_to_send()))
+            ws.send_close(code, reason)
+            self._goodbye(b"".join(ws.data_to_send()))
 
     def expel(self, code: int, reason: str) -> None:
         """Close it, read no more of it, and forget what waits for it here: it has taken too much already."""
@@ -284,23 +288,22 @@ class Client(asyncio.BufferedProtocol):
 
     def _open(self, head: bytes, rest: bytes) -> None:
         # origins are the hub's; no compression: presence and SDP are small, and shared frames are cheaper
-        self._ws = ServerProtocol(origins=None, extensions=None, max_size=None, logger=_WEBSOCKETS_LOG)
-        self._ws.receive_data(head)
-        opening = next(iter(self._ws.events_received()), None)
+        handshake = ServerProtocol(origins=None, extensions=None, max_size=None, logger=_WEBSOCKETS_LOG)
+        handshake.receive_data(head)
+        opening = next(iter(handshake.events_received()), None)
         if not isinstance(opening, Opening):
             self._respond(response(HTTPStatus.BAD_REQUEST))
-            return
-        unwelcome = self._hub.welcomes(self, opening.headers.get_all)
-        if unwelcome is not None:
+        elif (unwelcome := self._hub.welcomes(self, opening.headers.get_all)) is not None:
             self._respond(unwelcome)
-            return
-        self._ws.send_response(self._ws.accept(opening))
-        if self._ws.state is not OPEN:
-            self._respond(b"".join(self._ws.data_to_send()))
-            return
-        self.phase = Phase.JOINING
-        self._take_writes()
-        if rest:
+        else:
+            handshake.send_response(handshake.accept(opening))
+            if handshake.state is OPEN:
+                self.phase = Phase.JOINING
+                self._take(handshake.data_to_send())
+            else:
+                self._respond(b"".join(handshake.data_to_send()))
+        _release(handshake)
+        if rest and self.phase is Phase.JOINING:
             self._frames.feed(rest)
             self._read_frames()
 
@@ -324,7 +327,9 @@ class Client(asyncio.BufferedProtocol):
                 self._hub.too_fast(self, ahead)
                 if kind is Kind.TEXT or self._deaf:
                     continue
-            if kind is not Kind.TEXT:
+            if kind is Kind.PONG:
+                self._hub.pong(self)
+            elif kind is not Kind.TEXT:
                 self._through_websockets(octets, huge=kind is Kind.HUGE)
             elif self.phase is not Phase.CLOSING:
                 self._hub.text(self, octets)
@@ -333,18 +338,22 @@ class Client(asyncio.BufferedProtocol):
             if (ahead := meter.read(octets_read, now)) > BURST:
                 self._hub.too_fast(self, ahead)
 
+    def _websocket(self) -> WebSocket:
+        if self._ws is None:
+            self._ws = WebSocket(SERVER, state=OPEN, max_size=None, logger=_WEBSOCKETS_LOG)
+        return self._ws
+
     def _through_websockets(self, octets: bytes, *, huge: bool) -> None:
-        self._ws.receive_data(octets)
-        for frame in cast(Iterable[Frame], self._ws.events_received()):
+        ws = self._websocket()
+        ws.receive_data(octets)
+        for frame in cast(Iterable[Frame], ws.events_received()):
             match frame.opcode:
                 case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
                     self._assemble(frame, huge=huge)
-                case Opcode.PONG:
-                    self._hub.pong(self)
                 case Opcode.CLOSE:
                     self._lost(clean=True)
-        self._take_writes()
-        if self._ws.eof_sent:
+        self._take(ws.data_to_send())
+        if ws.eof_sent:
             self._goodbye()
             self._end()
 
@@ -383,8 +392,8 @@ class Client(asyncio.BufferedProtocol):
 
     # --- writing and ending -----------------------------------------------------------------------------------
 
-    def _take_writes(self) -> None:
-        for octets in self._ws.data_to_send():
+    def _take(self, writes: Iterable[bytes]) -> None:
+        for octets in writes:
             if octets and not self._outbox.put(octets):  # it sends pings, and reads no pongs
                 self.close(CLOSE_TOO_SLOW, _TOO_SLOW)
                 return
@@ -422,3 +431,9 @@ class Client(asyncio.BufferedProtocol):
             case Phase.JOINING:
                 self.send(text_frame(dump(Error("bad-join", "no join in time")).encode()))
                 self.close(CLOSE_BAD_JOIN, "no join in time")
+
+
+def _release(ws: WebSocket) -> None:
+    """Cut the circles that it is in, by its parser and its errors: it is gone at once, and no work for the garbage
+    collector, which stops the relay while it looks at all there is. (An opening that websockets refuses is left.)"""
+    vars(ws).clear()

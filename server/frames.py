@@ -7,7 +7,8 @@ Two reasons to look before websockets does:
   websockets is shown the same frame without payload, so that its own checks (masking, opcodes, the order of
   fragments) stay in step.
 - Nearly every frame is one whole text message, and nothing about it needs a state machine: it is unmasked and
-  handed out directly, which is most of what makes this relay cheap (docs/benchmarks/relay.md).
+  handed out directly, which is most of what makes this relay cheap (docs/benchmarks/relay.md). Of who is only there
+  it is a pong.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Kind(Enum):
     """What ``FrameReader.pull`` found."""
 
     TEXT = "a whole text message, unmasked"
+    PONG = "a pong; nobody asks what it holds"
     RAW = "any other frame, as it came: for websockets"
     HUGE = "a frame over the limit, as websockets is to see it: without its payload"
 
@@ -104,6 +106,8 @@ class FrameReader:
         self._take(end)
         if head == 0x81 and not self._fragments:  # FIN, text
             return Kind.TEXT, apply_mask(buffer[start:end], buffer[start - 4 : start])
+        if head == 0x8A:  # FIN, pong
+            return Kind.PONG, b""
         self._note(head)
         return Kind.RAW, bytes(buffer[pos:end])
 

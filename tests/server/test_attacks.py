@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
+from websockets.protocol import Protocol as WebSocket
+
+from server.client import Client
+from server.frames import FrameReader
+from server.outbox import Outbox
 
 from .wire import DEADLINE, OPENING, Process, Raw, frame, joined, process, relay, text, until
 
@@ -180,6 +186,10 @@ BREAKING = {
     "the end of nothing": b"\x80\x80\0\0\0\0",
     "a ping in fragments": b"\x09\x80\0\0\0\0",
     "a long ping": b"\x89\xfe\x00\xff\0\0\0\0",
+    "a pong that is not masked": b"\x8a\x00",
+    "a pong in fragments": b"\x0a\x80\0\0\0\0",
+    "a long pong": b"\x8a\xfe\x00\xff\0\0\0\0",
+    "reserved bits in a pong": b"\xca\x80\0\0\0\0",
     "half a close code": b"\x88\x81\0\0\0\0x",
     "a close code that nobody may send": b"\x88\x82\0\0\0\0\x03\xed",
     "a message within another": frame(1, b"a", fin=False) + frame(1, b"b"),
@@ -218,6 +228,34 @@ async def test_connections_that_are_aborted_anywhere_leave_nothing_behind() -> N
             raw.reset()
         await until(lambda: len(server._clients) == 1 and server._rooms.peers() == ["A"])
         assert len(server._pings) == 1
+
+
+async def test_connections_are_gone_without_the_garbage_collector() -> None:
+    """It stops the relay for as long as it looks at all there is: it had better have nothing to do."""
+    gone = [
+        OPENING + text({"type": "join", "peerId": "ghost"}) + frame(8, b"\x03\xe8"),
+        OPENING + text({"type": "join", "peerId": "ghost"}) + frame(1, b"a", fin=False) + frame(9) + frame(1, b"b"),
+        OPENING + text({"type": "join"}),
+        OPENING.replace(b"Host", b"Origin: https://site.example\r\nHost"),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ]
+
+    def is_ours(found: object) -> bool:
+        return isinstance(found, Client | WebSocket | Outbox | FrameReader)
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with relay(grace=0) as server:
+            for octets in gone:
+                raw = await Raw.connect(server.port)
+                raw.writer.write(octets)
+                await asyncio.wait_for(raw.reader.read(1), DEADLINE)
+                raw.reset()
+            await until(lambda: server.tally.accepted == len(gone) and not any(map(is_ours, gc.get_objects())))
+    finally:
+        gc.enable()
 
 
 async def test_hundreds_that_connect_and_say_nothing_are_in_nobodys_way() -> None:

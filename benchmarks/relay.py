@@ -1,188 +1,127 @@
-"""CPU of our relay against a plain websockets relay, in turn, on this machine: ``python benchmarks/relay.py``.
+"""CPU of our relay, a plain websockets relay and the old Go server, in turn, on this machine.
 
-Three loads, each on a fresh process of either relay: 3 kB offers, 200 B candidates, and 1,000 peers who join at once.
+    python benchmarks/relay.py [--rounds 3]
+
+Three loads, each on a fresh process of each relay: 3 kB offers, 200 B candidates, and 1,000 peers who join at once.
 The load is raw sockets and frames made beforehand, with one frame of each pair under way at a time, so that what is
-measured is the relay: the CPU time of its process, user and system, from /proc/PID/schedstat. Only ratios mean
-anything: the relays take turns, and the table shows the median of the rounds.
+measured is the relay: the CPU time of its process, user and system. Only ratios mean anything: the relays take
+turns, and the table shows the median of the rounds.
+
+``missed``: how many times, in all rounds, one of the 1,000 was never told of another one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
-import select
-import signal
-import socket
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from websockets.frames import Frame, Opcode
+from lab import machine
+from swarm import OFFER, RELAYS, TRICKLE, Relay, Swarm, alone, frame, unmasked
 
-HERE = Path(__file__).resolve().parent
-OURS = """
-import asyncio
-from server.relay import RelayConfig, serve
-asyncio.run(serve(RelayConfig(port=0), started=lambda relay: print(relay.port, flush=True)))
-"""
-RELAYS = {"plain": [str(HERE / "plain_relay.py")], "ours": ["-c", OURS]}
-
-SDP_LINE = "a=rtpmap:111 opus/48000/2\r\n"
-CANDIDATE = "candidate:842163049 1 udp 1677729535 203.0.113.7 46154 typ srflx raddr 0.0.0.0 rport 0"
+ALL_SENT = 1.0
+"""Seconds without a notice after which no more will come."""
 
 
-@dataclass
-class Relay:
-    """A running relay and what it has cost."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of CPU, and how many were never told of somebody."""
 
-    pid: int
-    port: int
-
-    def cpu(self) -> float:
-        """Seconds of CPU so far."""
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+    cpu: float
+    missed: int = 0
 
 
-@contextmanager
-def running(name: str) -> Iterator[Relay]:
-    command = [sys.executable, *RELAYS[name]]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent) as process:
-        assert process.stdout is not None
-        yield Relay(process.pid, int(process.stdout.readline()))
-        process.send_signal(signal.SIGKILL)
+def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) -> Spent:
+    """CPU for one frame from one peer to another, the mean of ``count``."""
+    with Swarm() as swarm:
+        swarm.join(lambda _: relay.port, 2 * pairs, 2 * pairs, quiet=0.2)
+        peers = list(swarm.peers.values())
+        senders = {receiver.fd: sender for sender, receiver in zip(peers[::2], peers[1::2], strict=True)}
+        frames = {
+            receiver: frame(body | {"from": sender.id, "to": sender.partner.id})
+            for receiver, sender in senders.items()
+        }
+        missing = {receiver: unmasked(octets) for receiver, octets in frames.items()}
+        before, sent, arrived = relay.cpu(), pairs, 0
+        for receiver, sender in senders.items():
+            sender.socket.sendall(frames[receiver])
+        while arrived < count:
+            for fd, _ in swarm.poll.poll():
+                size = len(swarm.receive(fd))
+                if fd not in missing:
+                    continue  # a sender, which gets pings only
+                missing[fd] -= size
+                if size and missing[fd] == 0:
+                    arrived += 1
+                    missing[fd] = unmasked(frames[fd])
+                    if sent < count:
+                        sent += 1
+                        senders[fd].socket.sendall(frames[fd])
+        return Spent((relay.cpu() - before) / count)
 
 
-def frame(body: object) -> bytes:
-    return Frame(Opcode.TEXT, json.dumps(body, separators=(",", ":")).encode()).serialize(mask=True)
-
-
-def connect(relay: Relay) -> socket.socket:
-    peer = socket.create_connection(("127.0.0.1", relay.port))
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer.sendall(
-        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += peer.recv(4096)
-    return peer
-
-
-def drain(peers: list[socket.socket], seconds: float = 0.2) -> None:
-    while ready := select.select(peers, [], [], seconds)[0]:
-        for peer in ready:
-            peer.recv(1 << 20)
-
-
-def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) -> float:
-    """Seconds of CPU for one frame from one peer to another, the mean of ``count``."""
-    senders, receivers, frames = [], {}, []
-    for i in range(pairs):
-        sender, receiver = connect(relay), connect(relay)
-        sender.sendall(frame({"type": "join", "peerId": f"sender-{i}"}))
-        receiver.sendall(frame({"type": "join", "peerId": f"receiver-{i}"}))
-        senders.append(sender)
-        receivers[receiver.fileno()] = receiver
-        frames.append(frame(body | {"from": f"sender-{i}", "to": f"receiver-{i}"}))
-    drain([*senders, *receivers.values()])
-    index = {fileno: i for i, fileno in enumerate(receivers)}
-    size = {fileno: len(frames[i]) - 4 for fileno, i in index.items()}  # without the mask
-    missing = dict(size)
-    poll = select.epoll()
-    for fileno in receivers:
-        poll.register(fileno, select.EPOLLIN)
-    before, sent, arrived = relay.cpu(), pairs, 0
-    for i, sender in enumerate(senders):
-        sender.sendall(frames[i])
-    while arrived < count:
-        for fileno, _ in poll.poll():
-            missing[fileno] -= len(receivers[fileno].recv(65536))
-            if missing[fileno] == 0:
-                arrived += 1
-                missing[fileno] = size[fileno]
-                if sent < count:
-                    sent += 1
-                    senders[index[fileno]].sendall(frames[index[fileno]])
-    spent = relay.cpu() - before
-    for peer in [*senders, *receivers.values()]:
-        peer.close()
-    return spent / count
-
-
-def storm(relay: Relay, count: int) -> float:
-    """Seconds of CPU until ``count`` peers that connect and join at once all see each other."""
+def storm(relay: Relay, count: int) -> Spent:
+    """CPU for ``count`` peers that connect and join at once, until all see each other or nothing more comes."""
     before = relay.cpu()
-    peers = {peer.fileno(): peer for peer in (connect(relay) for _ in range(count))}
-    joins = {fileno: frame({"type": "join", "peerId": f"peer-{fileno:05}"}) for fileno in peers}
-    got = {fileno: bytearray() for fileno in peers}
-    poll = select.epoll()
-    for fileno, peer in peers.items():
-        poll.register(fileno, select.EPOLLIN)
-        peer.sendall(joins[fileno])
-    incomplete = set(peers)
-    while incomplete:
-        for fileno, _ in poll.poll():
-            got[fileno] += peers[fileno].recv(1 << 20)
-            if got[fileno].count(b"peer-0") >= count - 1:
-                incomplete.discard(fileno)
-    spent = relay.cpu() - before
-    everybody = {f"peer-{fileno:05}" for fileno in peers}
-    for fileno, octets in got.items():
-        seen = [octets[i : i + 10].decode() for i in find(octets, b"peer-0")]
-        assert sorted(seen) == sorted(everybody - {f"peer-{fileno:05}"}), "a view is not complete"
-    for peer in peers.values():
-        peer.close()
-    return spent
+    with Swarm() as swarm:
+        peers = swarm.connect(lambda _: relay.port, count)
+        joins = [frame({"type": "join", "peerId": peer.id}) for peer in peers]
+        got = {peer.fd: bytearray() for peer in peers}
+        for peer, join in zip(peers, joins, strict=True):
+            peer.socket.sendall(join)
+        incomplete = set(got)
+        while incomplete and (ready := swarm.poll.poll(ALL_SENT)):
+            for fd, _ in ready:
+                got[fd] += swarm.receive(fd)
+                if got[fd].count(b"peer-0") >= count - 1:
+                    incomplete.discard(fd)
+        spent = relay.cpu() - before
+        everybody = {peer.id for peer in peers}
+        return Spent(spent, sum(len(everybody - {peer.id} - seen(got[peer.fd])) for peer in peers))
 
 
-def find(octets: bytearray, what: bytes) -> Iterator[int]:
-    at = octets.find(what)
-    while at >= 0:
-        yield at
-        at = octets.find(what, at + 1)
+def seen(octets: bytes) -> set[str]:
+    """Whom these lists and notices speak of."""
+    return {f"peer-{part[:5].decode()}" for part in octets.split(b'"peer-')[1:] if part[:5].isdigit()}
 
 
-OFFER: dict[str, object] = {"type": "offer", "sdp": SDP_LINE * 105}
-TRICKLE: dict[str, object] = {
-    "type": "candidate",
-    "candidate": {"candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0},
-}
+LOADS: list[tuple[str, str, Callable[[Relay, argparse.Namespace], Spent]]] = [
+    (
+        f"one offer routed, {len(frame(OFFER)) / 1000:.1f} kB",
+        "µs",
+        lambda relay, options: route(relay, OFFER, options.frames),
+    ),
+    (
+        f"one candidate routed, {len(frame(TRICKLE))} B",
+        "µs",
+        lambda relay, options: route(relay, TRICKLE, options.frames),
+    ),
+    ("{0.peers:,} peers connect and join at once", "ms", lambda relay, options: storm(relay, options.peers)),
+]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=20_000, help="routed a round")
     parser.add_argument("--peers", type=int, default=1_000, help="in the storm")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-
-    loads: list[tuple[str, float, Callable[[Relay], float]]] = [
-        (f"routed offer, {len(frame(OFFER)) / 1000:.1f} kB", 1e6, lambda relay: route(relay, OFFER, options.frames)),
-        (f"routed candidate, {len(frame(TRICKLE))} B", 1e6, lambda relay: route(relay, TRICKLE, options.frames)),
-        (f"join storm, {options.peers} peers", 1e3, lambda relay: storm(relay, options.peers)),
-    ]
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, median of {options.rounds} rounds\n")
-    print("| load | plain | ours | ratio |")
-    print("|---|---|---|---|")
-    for title, scale, load in loads:
-        spent: dict[str, list[float]] = {name: [] for name in RELAYS}
+    alone()
+    print(f"{machine()}; median of {options.rounds} rounds\n")
+    print("| load | plain | Go | ours | ours / plain | ours / Go | missed: plain, Go, ours |")
+    print("|---|---|---|---|---|---|---|")
+    for title, unit, load in LOADS:
+        rounds: dict[str, list[Spent]] = {name: [] for name in RELAYS}
         for _ in range(options.rounds):
-            for name in RELAYS:
-                with running(name) as relay:
-                    spent[name].append(load(relay))
-        plain, ours = statistics.median(spent["plain"]), statistics.median(spent["ours"])
-        unit = "µs" if scale == 1e6 else "ms"
-        print(
-            f"| {title} | {plain * scale:.0f} {unit} | {ours * scale:.0f} {unit} | {ours / plain:.2f} |", flush=True
-        )
+            for name, running in RELAYS.items():
+                with running() as relay:
+                    rounds[name].append(load(relay, options))
+        cpu = {name: statistics.median(spent.cpu for spent in taken) for name, taken in rounds.items()}
+        missed = ", ".join(f"{sum(spent.missed for spent in taken):,}" for taken in rounds.values())
+        figures = [f"{seconds * (1e6 if unit == 'µs' else 1e3):.0f} {unit}" for seconds in cpu.values()]
+        ratios = [f"{cpu['ours'] / cpu[other]:.2f}" for other in ("plain", "go")]
+        print("|", " | ".join([title.format(options), *figures, *ratios, missed]), "|", flush=True)
 
 
 if __name__ == "__main__":

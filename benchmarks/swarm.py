@@ -1,0 +1,246 @@
+"""What the relay benchmarks share: relays as processes, and a swarm of peers that costs next to nothing itself.
+
+All of it happens in a network namespace of its own (``alone``): the old Go server listens on port 8080 of every
+address and on no other. A relay has one core to itself and the swarm another one, where there are two.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import resource
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import HERE, PEER
+from websockets.frames import Frame, Opcode
+
+SDP_LINE = "a=rtpmap:111 opus/48000/2\r\n"
+CANDIDATE = "candidate:842163049 1 udp 1677729535 203.0.113.7 46154 typ srflx raddr 0.0.0.0 rport 0"
+OFFER: dict[str, object] = {"type": "offer", "sdp": SDP_LINE * 105}
+TRICKLE: dict[str, object] = {
+    "type": "candidate",
+    "candidate": {"candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0},
+}
+
+PING = b"\x89\x00"
+"""Our relay's. It looks like nothing else that the swarm gets: the rest is ASCII and the heads of text frames."""
+PONG = Frame(Opcode.PONG, b"").serialize(mask=True)
+OPENING = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+BATCH = 100
+"""Peers that connect and join before the ones before them were read."""
+STARTING = 20.0
+"""Seconds that a relay may take to listen."""
+
+SERVER_CORE, SWARM_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+
+
+def alone() -> None:
+    """Go on in a network namespace with a loopback and nothing else, on the swarm's core, with many descriptors."""
+    if os.environ.get("SWARM") is None:
+        inside = ("unshare", "--map-root-user", "--net", "--", sys.executable, *sys.orig_argv[1:])
+        os.execvpe(inside[0], inside, os.environ | {"SWARM": "alone"})
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # netdevice(7): SIOCSIFFLAGS, IFF_UP
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    os.sched_setaffinity(0, {SWARM_CORE})
+
+
+# --- relays ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A running relay."""
+
+    pid: int
+    port: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far, user and system, of all its threads."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def _of_event(line: str) -> int:
+    return int(json.loads(line)["url"].rpartition(":")[2].partition("/")[0])
+
+
+@functools.cache
+def _go() -> str:
+    code = "from tests.legacy import old_server; print(old_server())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@contextmanager
+def process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A child on the core of relays, killed at the end: what it would say to 10,000 peers is not of interest."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=HERE.parent,
+        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@contextmanager
+def ours(*options: str) -> Iterator[Relay]:
+    """``peer serve`` with its defaults and ``options``."""
+    with process((sys.executable, *PEER, "serve", "--port", "0", "--json", "-qq", *options)) as child:
+        assert child.stdout is not None
+        yield Relay(child.pid, _of_event(child.stdout.readline()))
+
+
+@contextmanager
+def plain() -> Iterator[Relay]:
+    """plain_relay.py. It sends no pings."""
+    with process((sys.executable, str(HERE / "plain_relay.py"))) as child:
+        assert child.stdout is not None
+        yield Relay(child.pid, int(child.stdout.readline()))
+
+
+@contextmanager
+def go() -> Iterator[Relay]:
+    """The old Go server of tests/legacy, which builds it once. It sends no pings and knows one room only."""
+    with process((_go(),)) as child:
+        wait_for_port(8080)
+        yield Relay(child.pid, 8080)
+
+
+RELAYS = {"plain": plain, "go": go, "ours": ours}
+
+
+def wait_for_port(port: int) -> None:
+    """Return when somebody listens there."""
+    deadline = time.monotonic() + STARTING
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+# --- peers ----------------------------------------------------------------------------------------------------
+
+
+def frame(body: object) -> bytes:
+    """A whole text message as a client sends it."""
+    return Frame(Opcode.TEXT, json.dumps(body, separators=(",", ":")).encode()).serialize(mask=True)
+
+
+def unmasked(octets: bytes) -> int:
+    """The size of a client's frame when the relay sends it on."""
+    return len(octets) - 4
+
+
+class Peer:
+    """A WebSocket, and its id once it has joined."""
+
+    __slots__ = ("fd", "id", "partner", "socket")
+
+    def __init__(self, port: int, id: str) -> None:
+        self.id = id
+        self.partner = self
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.fd = self.socket.fileno()
+        self.socket.sendall(OPENING)
+
+    def opened(self) -> None:
+        """Read the answer to the opening handshake; nothing follows it before the join."""
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self.socket.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 101"), answer[:80]
+
+
+class Swarm:
+    """Peers in this process, read by one epoll."""
+
+    def __init__(self) -> None:
+        self.peers: dict[int, Peer] = {}
+        self.poll = select.epoll()
+        self._room = memoryview(bytearray(1 << 20))
+
+    def __enter__(self) -> Swarm:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.poll.close()
+        for peer in self.peers.values():
+            peer.socket.close()
+
+    def connect(self, port_of: Callable[[int], int], count: int) -> list[Peer]:
+        """So many more peers, number N at ``port_of(N)``, with their handshakes done and no join."""
+        known = len(self.peers)
+        fresh = [Peer(port_of(number), f"peer-{number:05}") for number in range(known, known + count)]
+        for peer in fresh:
+            peer.opened()
+            self.peers[peer.fd] = peer
+            self.poll.register(peer.fd, select.EPOLLIN)
+        return fresh
+
+    def join(self, port_of: Callable[[int], int], count: int, a_room: int, quiet: float = 1.0) -> None:
+        """So many peers, an even number, in rooms of ``a_room``, until no notice came for ``quiet`` seconds.
+
+        Number 0 and number 1 are partners, 2 and 3, and so on.
+        """
+        while (known := len(self.peers)) < count:
+            fresh = self.connect(port_of, min(BATCH, count - known))
+            for place, peer in enumerate(fresh):
+                peer.partner = fresh[place ^ 1]
+                room = f"room-{(known + place) // a_room}"
+                peer.socket.sendall(frame({"type": "join", "peerId": peer.id, "room": room}))
+            unanswered = {peer.fd for peer in fresh}
+            while unanswered:
+                unanswered.difference_update(self._take(None))
+        self.read(quiet)
+
+    def receive(self, fd: int) -> bytes:
+        """What is there for one that is ready, without pings, which are answered."""
+        peer = self.peers[fd]
+        octets = bytes(self._room[: peer.socket.recv_into(self._room)])
+        if not octets:
+            raise RuntimeError(f"the relay closed {peer.id}")
+        if PING in octets:
+            peer.socket.sendall(PONG)
+            octets = octets.replace(PING, b"")
+        return octets
+
+    def read(self, quiet: float, at_least: float = 0.0) -> None:
+        """Throw away what comes until nothing came for ``quiet`` seconds."""
+        begin = time.monotonic()
+        while self._take(quiet) or time.monotonic() < begin + at_least:
+            pass
+
+    def _take(self, timeout: float | None) -> list[int]:
+        """Throw away what is there; whose it was."""
+        ready = [fd for fd, _ in self.poll.poll(timeout)]
+        for fd in ready:
+            self.receive(fd)
+        return ready

@@ -1,0 +1,57 @@
+"""The relay's benchmarks still run: at a size that says nothing about speed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rows(script: str, *options: str) -> list[list[str]]:
+    """The cells of the table that a benchmark prints, without its head."""
+    command = [sys.executable, f"benchmarks/{script}.py", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.legacy
+def test_three_relays_route_and_take_a_storm() -> None:
+    found = rows("relay", "--rounds", "1", "--frames", "50", "--peers", "8")
+    assert [row[0].partition(",")[0] for row in found] == [
+        "one offer routed",
+        "one candidate routed",
+        "8 peers connect and join at once",
+    ]
+    missed = found[2][-1].split(", ")
+    assert missed[0] == missed[2] == "0", "the plain relay's views and ours are complete"
+
+
+@pytest.mark.legacy
+def test_idle_peers_are_weighed() -> None:
+    found = rows("relay_idle", "--peers", "4", "--whole", "4", "--others", "4", "--seconds", "0.2")
+    assert [row[:3] for row in found] == [
+        ["ours", "4", "10"],
+        ["ours", "4", "4"],
+        ["plain", "4", "4"],
+        ["go", "4", "4"],
+    ]
+
+
+@pytest.mark.legacy
+def test_latency_is_that_of_frames_that_all_came() -> None:
+    found = rows("relay_latency", "--peers", "20", "--others", "4", "--seconds", "0.2")
+    assert [row[0] for row in found] == ["ours", "plain", "go"]
+    for row in found:
+        p50, p99, p999, most = map(float, row[3:7])
+        assert 0 < p50 <= p99 <= p999 <= most
+
+
+def test_peers_come_back_to_a_relay() -> None:
+    found = rows("restart", "--peers", "4", "--away", "0.1", "--rounds", "1")
+    assert [row[0] for row in found] == ["4 back", "4 in one instant"]

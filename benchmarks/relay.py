@@ -13,6 +13,7 @@ turns, and the table shows the median of the rounds.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from dataclasses import dataclass
 from lab import machine
 from swarm import OFFER, RELAYS, TRICKLE, Relay, Swarm, alone, frame, unmasked
 
-ALL_SENT = 1.0
+ALL_SENT = 2.0
 """Seconds without a notice after which no more will come."""
+
+PEER = re.compile(rb'"(peer-\d{5})"')
+LONGEST = len('"peer-00000"') - 1
+"""Octets of an id whose end is still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +67,27 @@ def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) ->
 
 
 def storm(relay: Relay, count: int) -> Spent:
-    """CPU for ``count`` peers that connect and join at once, until all see each other or nothing more comes."""
+    """CPU for ``count`` peers that connect and join at once, until all know each other or nothing more comes."""
     before = relay.cpu()
     with Swarm() as swarm:
         peers = swarm.connect(lambda _: relay.port, count)
         joins = [frame({"type": "join", "peerId": peer.id}) for peer in peers]
-        got = {peer.fd: bytearray() for peer in peers}
+        known: dict[int, set[bytes]] = {peer.fd: set() for peer in peers}
+        rest = dict.fromkeys(known, b"")
         for peer, join in zip(peers, joins, strict=True):
             peer.socket.sendall(join)
-        incomplete = set(got)
+        incomplete = set(known)
         while incomplete and (ready := swarm.poll.poll(ALL_SENT)):
             for fd, _ in ready:
-                got[fd] += swarm.receive(fd)
-                if got[fd].count(b"peer-0") >= count - 1:
+                octets = rest[fd] + swarm.receive(fd)
+                known[fd].update(PEER.findall(octets))
+                rest[fd] = octets[-LONGEST:]
+                if len(known[fd]) == count - 1:  # who is told twice of one counts him once
                     incomplete.discard(fd)
         spent = relay.cpu() - before
-        everybody = {peer.id for peer in peers}
-        return Spent(spent, sum(len(everybody - {peer.id} - seen(got[peer.fd])) for peer in peers))
-
-
-def seen(octets: bytes) -> set[str]:
-    """Whom these lists and notices speak of."""
-    return {f"peer-{part[:5].decode()}" for part in octets.split(b'"peer-')[1:] if part[:5].isdigit()}
+        for peer in peers:
+            assert peer.id.encode() not in known[peer.fd], "nobody is told of himself"
+        return Spent(spent, sum(count - 1 - len(names) for names in known.values()))
 
 
 LOADS: list[tuple[str, str, Callable[[Relay, argparse.Namespace], Spent]]] = [

@@ -233,14 +233,12 @@ class Swarm:
         return octets
 
     def read(self, quiet: float, at_least: float = 0.0) -> None:
-        """Throw away what comes until nothing came for ``quiet`` seconds."""
-        begin = time.monotonic()
-        while self._take(quiet) or time.monotonic() < begin + at_least:
-            pass
+        """Throw away what comes until nothing but pings came for ``quiet`` seconds."""
+        until = time.monotonic() + max(quiet, at_least)
+        while (left := until - time.monotonic()) > 0:
+            if self._take(left):
+                until = max(until, time.monotonic() + quiet)
 
     def _take(self, timeout: float | None) -> list[int]:
-        """Throw away what is there; whose it was."""
-        ready = [fd for fd, _ in self.poll.poll(timeout)]
-        for fd in ready:
-            self.receive(fd)
-        return ready
+        """Throw away what is there; who got more than a ping."""
+        return [fd for fd, _ in self.poll.poll(timeout) if self.receive(fd)]

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lab import Window, machine
-from swarm import RELAYS, Relay, Swarm, alone
+from swarm import RELAYS, Relay, Swarm, alone, ours
 
 ROOM = 10
 KB = 1000
@@ -63,7 +63,8 @@ def main() -> None:
         (name, int(peers), int(peers)) for peers in options.others.split(",") if peers for name in ("plain", "go")
     ]
     for name, peers, room in rows:
-        found = measure(RELAYS[name](), peers, room, options.seconds)
+        running = ours("--max-room-peers", str(room)) if name == "ours" else RELAYS[name]()
+        found = measure(running, peers, room, options.seconds)
         print("|", " | ".join([name, f"{peers:,}", f"{room:,}", *found]), "|", flush=True)
 
 

@@ -178,6 +178,7 @@ class Client(asyncio.BufferedProtocol):
         if self._ws is not None:
             _release(self._ws)
             self._ws = None
+        self._outbox.end()
         self._hub.buffers.hold(self, 0)
         self._hub.ended(self)
         self._hub.flush()

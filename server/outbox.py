@@ -107,6 +107,13 @@ class Outbox:
         self._stuck()
         self.flush()
 
+    def end(self) -> None:
+        """The transport is gone, and what waits with it. Nobody is told any more: who asked to be refers to this
+        outbox, and would wait with it for the garbage collector."""
+        self._frames.clear()
+        self._waiting = 0
+        self._stuck = _nothing
+
     def _first(self, most: int) -> bytes:
         """The first frames, ``most`` octets at most but one frame at least."""
         size = count = 0
@@ -118,3 +125,7 @@ class Outbox:
         octets = b"".join(self._frames[:count])
         del self._frames[:count]
         return octets
+
+
+def _nothing() -> None:
+    pass

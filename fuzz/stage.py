@@ -122,7 +122,7 @@ class Stage:
         assert isinstance(rooms, Rooms), "one relay, without a cluster"
         assert len(rooms) == 0 and not rooms.rooms(), "somebody sits in a room for ever"
         assert not rooms._seats and not rooms._claims, "a claim or a seat of a connection that is over"
-        assert not any(relay._wheel), "who is gone is still pinged"
+        assert not len(relay._pings), "who is gone is still pinged"
         assert not relay.buffers.used and not relay.buffers._held, "octets of a connection that is over are counted"
         assert not relay._guard._visits, "a connection that is over is counted"
         assert not any(address.sockets for address in relay._guard._addresses._known.values())

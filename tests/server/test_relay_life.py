@@ -246,7 +246,7 @@ class Life(RuleBasedStateMachine):
             for _ in range(4):
                 self.loop.advance(5.0)
                 await asyncio.sleep(0)
-            assert not self.relay._clients and not len(self.relay._rooms) and not any(self.relay._wheel)
+            assert not self.relay._clients and not len(self.relay._rooms) and not len(self.relay._pings)
             await self.relay.stop()
 
         self.loop.run_until_complete(end())

@@ -25,7 +25,8 @@ from peer.signaling import Signaling, SignalingEvent, Up
 HERE = Path(__file__).resolve().parent
 RELAY = """
 import asyncio, sys
-from server.relay import RelayConfig, serve
+from server.relay import RelayConfig
+from server.run import serve
 config = RelayConfig(port=int(sys.argv[1]))
 asyncio.run(serve(config, started=lambda relay: print(relay.port, flush=True)))
 """

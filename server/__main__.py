@@ -4,7 +4,8 @@ import asyncio
 import logging
 import sys
 
-from .relay import CannotListen, RelayConfig, serve
+from .relay import CannotListen, RelayConfig
+from .run import serve
 
 
 def main() -> int:

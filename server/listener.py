@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
 import resource
@@ -220,3 +221,15 @@ def most_connections(wanted: int) -> int:
     if wanted not in (0, MOST_CONNECTIONS) and wanted > suffice:
         logger.warning("! %d descriptors suffice for %d connections; see ulimit -n, LimitNOFILE=", soft, suffice)
     return min(wanted or suffice, suffice)
+
+
+async def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``, an address or a name, by all that it stands for.
+
+    Raises:
+        OSError, UnicodeError: it cannot be looked up.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return all(ipaddress.ip_address(str(where[4][0]).partition("%")[0]).is_loopback for where in found)

@@ -6,14 +6,10 @@ One thread, no task a client: asyncio's callbacks, one timer for the rooms' next
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
-import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,18 +34,19 @@ from .auth import OpenGate, gate_of
 from .buffers import Buffers
 from .client import Client, Phase
 from .config import RelayConfig
+from .door import Door
 from .errors import CannotListen, NoLedger, NotOpen
 from .frames import text_frame
-from .guard import Guard, Visit, refusal
+from .guard import Guard, Visit
 from .ice import Handout
 from .journal import Seldom, facts
 from .limits import BURST
-from .listener import Listener, most_connections
+from .listener import Listener, is_loopback, most_connections
 from .memory import most_memory
 from .ops import Ops
 from .origins import Origins
 from .outbox import Outbox
-from .pages import FOREIGN, Pages, Request, response
+from .pages import Pages, Request
 from .pings import Pings
 from .proxies import Proxies
 from .room import Admit, Ask, Close, Command, Rooms, Send
@@ -60,7 +57,7 @@ from .tls import Certificate
 if TYPE_CHECKING:
     from .cluster.link import Cluster
 
-__all__ = ["CannotListen", "NoLedger", "Relay", "RelayConfig", "serve"]
+__all__ = ["CannotListen", "NoLedger", "Relay", "RelayConfig"]
 
 logger = logging.getLogger("server")
 
@@ -87,13 +84,11 @@ class Relay:
         self._cluster = self._in_cluster(config) if config.cluster is not None else None
         self._rooms: Seating[Client] = self._cluster if self._cluster is not None else self._alone(config)
         self._gate = gate_of(config)
-        self._origins = Origins(config.allow_origins)
-        self._here_only = False
-        self._proxies = Proxies(config.trust_proxies)
-        self._guard = Guard(config, self.tally, self._proxies)
+        proxies = Proxies(config.trust_proxies)
+        self._guard = Guard(config, self.tally, proxies)
         self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.max_buffers // 4, self._relieve)
         self._seldom = Seldom(logger)
-        self._told_of_proxy = False
+        self._door = Door(Origins(config.allow_origins), proxies, self._guard, self._seldom)
         if config.tls_key is not None and config.tls_cert is None:
             raise ConfigError("a key without a certificate; add --tls-cert", where="--tls-key")
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert is not None else None
@@ -166,9 +161,10 @@ class Relay:
             shutdown=config.close_timeout,
         )
         try:
-            self._here_only = await _is_loopback(config.host)
-            if not (self._here_only or config.open) and isinstance(self._gate, OpenGate):
+            here_only, asks = await is_loopback(config.host), not isinstance(self._gate, OpenGate)
+            if not (here_only or config.open or asks):
                 raise NotOpen(config.host)
+            self._door.any_host = asks or not here_only
             if self._cluster is not None:
                 await self._cluster.start()
             await listener.start(config.host, config.port)
@@ -295,31 +291,7 @@ class Relay:
         return self._pages.answer(request, health)
 
     def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None:
-        """Why the website or the address that the request tells of may not connect; None: it may. ``header`` gives
-        all values of a name."""
-        asked, hosts = header("Origin"), header("Host")
-        any_host = not (self._here_only and isinstance(self._gate, OpenGate))
-        if self._proxies.trust(client.host):
-            hop = self._proxies.hop(client.host, header)
-            client.came_by(hop)
-            now = monotonic()
-            if (limit := self._guard.locate(client.visit, client.host, now)) is not None:
-                self._guard.exceeded(limit, client.host, now)
-                return refusal(limit)
-            any_host, hosts = True, hosts if hop.host is None else [hop.host]
-        elif client.visit.address is None and not self._told_of_proxy and header("X-Forwarded-For"):
-            self._told_of_proxy = True
-            logger.warning("! is %s a proxy? then all behind it are one; see --trust-proxy", client.host)
-        welcome = len(asked) <= 1 and self._origins.allow(
-            asked[0] if asked else None,
-            scheme="https" if client.secure else "http",
-            host=hosts[0] if len(hosts) == 1 else None,
-            any_host=any_host,
-        )
-        if not welcome:
-            line = f"! {client.address} comes from {asked[0][:80]!r}; --allow-origin would let it in"
-            self._seldom.info("origin", monotonic(), line, "foreign", address=client.address)
-        return None if welcome else response(HTTPStatus.FORBIDDEN, FOREIGN)
+        return self._door.welcomes(client, header)
 
     def text(self, client: Client, octets: bytes) -> None:
         try:
@@ -527,46 +499,3 @@ class Relay:
                 logger.info("! %s is silent", name, extra=facts("silent", peer=name, address=client.address))
                 client.abort()
         self.flush()
-
-
-async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None = None) -> None:
-    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect. SIGHUP reloads.
-
-    Args:
-        started: called once, when clients can connect.
-
-    Raises:
-        CannotListen: the address cannot be bound.
-    """
-    relay = Relay(config)
-    await relay.start()
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def tell() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-        told.set()
-
-    for number in signals:
-        loop.add_signal_handler(number, tell)
-    loop.add_signal_handler(signal.SIGHUP, relay.reload)
-    try:
-        if started is not None:
-            started(relay)
-        await told.wait()
-    finally:
-        await relay.stop()
-
-
-async def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``, an address or a name, by all that it stands for.
-
-    Raises:
-        OSError, UnicodeError: it cannot be looked up.
-    """
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    return all(ipaddress.ip_address(str(where[4][0]).partition("%")[0]).is_loopback for where in found)

@@ -211,7 +211,8 @@ class Process:
 
 _PROGRAM = """
 import asyncio, json, sys
-from server.relay import RelayConfig, serve
+from server.relay import RelayConfig
+from server.run import serve
 config = RelayConfig(**json.loads(sys.argv[1]))
 asyncio.run(serve(config, started=lambda relay: print(relay.port, flush=True)))
 """

@@ -1,0 +1,41 @@
+"""A relay as a program: until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from .config import RelayConfig
+from .relay import Relay
+
+
+async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None = None) -> None:
+    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect. SIGHUP reloads.
+
+    Args:
+        started: called once, when clients can connect.
+
+    Raises:
+        CannotListen: the address cannot be bound.
+    """
+    relay = Relay(config)
+    await relay.start()
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def tell() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        told.set()
+
+    for number in signals:
+        loop.add_signal_handler(number, tell)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload)
+    try:
+        if started is not None:
+            started(relay)
+        await told.wait()
+    finally:
+        await relay.stop()

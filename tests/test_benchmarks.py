@@ -52,6 +52,11 @@ def test_latency_is_that_of_frames_that_all_came() -> None:
         assert 0 < p50 <= p99 <= p999 <= most
 
 
+def test_latency_across_relays_that_are_one() -> None:
+    found = rows("relay_latency", "--nodes", "1,2", "--cluster-peers", "4", "--seconds", "0.2")
+    assert [row[:2] for row in found] == [["1", "same"], ["2", "same"], ["2", "across"]]
+
+
 def test_peers_come_back_to_a_relay() -> None:
     found = rows("restart", "--peers", "4", "--away", "0.1", "--rounds", "1")
     assert [row[0] for row in found] == ["4 back", "4 in one instant"]

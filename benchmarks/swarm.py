@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -57,6 +58,7 @@ def alone() -> None:
         fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # netdevice(7): SIOCSIFFLAGS, IFF_UP
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     os.sched_setaffinity(0, {SWARM_CORE})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the relays end with us
 
 
 # --- relays ---------------------------------------------------------------------------------------------------

@@ -57,12 +57,29 @@ provide() {
     fi
     say "installing ${wanted% }"
     apt_get update || say "apt-get update failed; going on with what is known"
+    start_nothing
     # shellcheck disable=SC2086  # a list of packages
-    apt_get install -y --no-install-recommends $wanted && return 0
-    for package in $wanted; do  # one that this release does not have keeps none of the others out
+    apt_get install -y --no-install-recommends $wanted || for package in $wanted; do
+        # one that this release does not have keeps none of the others out
         apt_get install -y --no-install-recommends "$package" || say "$package could not be installed"
     done
+    as_before
     [ -z "$(missing "$@")" ]
+}
+
+# Debian starts the servers that it installs, nginx on port 80 for one; tests start their own. What says so is
+# policy-rc.d(8); one that is there already is somebody's own word.
+POLICY=/usr/sbin/policy-rc.d
+start_nothing() {
+    [ ! -e "$POLICY" ] || return 0
+    trap as_before EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\n# %s/setup.sh, while it installs\nexit 101\n' "$PWD" | as_root tee "$POLICY" >/dev/null
+    as_root chmod +x "$POLICY"
+}
+as_before() {
+    trap - EXIT INT TERM
+    ! grep -qsF "# $PWD/setup.sh, while it installs" "$POLICY" || as_root rm -f "$POLICY"
 }
 
 apt_get() {

@@ -87,7 +87,12 @@ def test_a_node_is_ready_without_its_relay_and_tells_where_it_is(systemd: Superv
             assert door.wait() == 130
 
 
-@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("run", "--id", "door", *QUIET)], ids=lambda c: c[0])
+NOWHERE = ("--server", "ws://127.0.0.1:9/ws")
+
+
+@pytest.mark.parametrize(
+    "command", [("serve", "--port", "0"), ("run", "--id", "door", *NOWHERE, *QUIET)], ids=lambda c: c[0]
+)
 def test_the_watchdog_is_fed_by_the_event_loop_and_starves_with_it(
     systemd: Supervisor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:

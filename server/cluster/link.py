@@ -33,6 +33,7 @@ from ..tally import LedgerTally
 from . import words
 from .address import OPTION, Address, parse_address
 from .node import InboxBroken, Node
+from .outgoing import ROOM
 from .seats import C, Terms
 
 logger = logging.getLogger("server.cluster")
@@ -45,7 +46,6 @@ _BACK: Final = (0.1, 0.5)  # seconds until it is tried again
 _BLOCK: Final = 500  # milliseconds of one wait for the inbox
 _READ: Final = 500  # entries a turn of the loop: some milliseconds
 _HANDOVER: Final = 1.0
-_BUFFER: Final = 8 * 1024 * 1024  # octets of frames that wait for Redis
 _INBOX: Final = (100_000, 64 * 1024 * 1024)  # entries, octets that may wait in Redis for a node that is behind
 
 
@@ -84,7 +84,7 @@ class Cluster(Generic[C]):
             most_peers=config.max_room_peers,
             join_timeout=config.join_timeout,
             patience=config.cluster_lease / 3,
-            room=_BUFFER,
+            room=ROOM,
             settle=config.cluster_lease / 3,
             handover=min(_HANDOVER, self._patience),
         )

@@ -148,17 +148,20 @@ class Node(Generic[C]):
         here = self._rooms[room].seats.get(join.peer_id) if room in self._rooms else None
         said = words.Join(room, join.peer_id, ticket, key, limit=self._terms.most_peers)
         if here is not None and key != NONE and compare_digest(here.key, key):
-            self.outgoing.say(said)
-            commands = self._return(here, conn, ticket)
+            if here.said is not None and here.said.waits:  # the ledger was not told of the last time: once will do
+                commands = self._return(here, conn, here.ticket)
+            else:
+                item = self.outgoing.say(said)
+                commands = self._return(here, conn, ticket)
+                here.said = item
             here.ask_again_at = self._at(now + self._terms.takeover_ping + _AGAIN, here)
             return commands
         if (why := self._no_room(room)) is not None:
             return room_full(conn, why)
         again_at = self._terms.takeover_ping + _AGAIN
-        claim = Claim(conn, said, now + again_at, now + self._terms.join_timeout)
+        claim = Claim(conn, said, self.outgoing.say(said), now + again_at, now + self._terms.join_timeout)
         self._pending[ticket] = self._claims[conn] = claim
         self._at(min(claim.again_at, claim.give_up_at), claim)
-        self.outgoing.say(said)
         return []
 
     def route(self, conn: C, envelope: Envelope, text: bytes, now: float) -> Sequence[Command[C]]:
@@ -194,6 +197,7 @@ class Node(Generic[C]):
         claim = self._claims.pop(conn, None)
         if claim is not None:
             del self._pending[claim.join.ticket]  # if it is joined after all, it leaves
+            self.outgoing.withdraw(claim.said)
         seat = self._seats.get(conn)
         if seat is not None:
             self._vacate(seat)
@@ -265,7 +269,7 @@ class Node(Generic[C]):
             self._forget_if_empty(room)
         say(words.Resumed())
         for claim in self._pending.values():
-            say(claim.join)
+            claim.said = say(claim.join)
         for frame, since in waiting:
             sender = self._by_ticket.get(frame.ticket)
             if sender is None:
@@ -405,7 +409,7 @@ class Node(Generic[C]):
 
     def _again(self, event: words.Again, now: float) -> Sequence[Command[C]]:
         if (claim := self._pending.get(event.ticket)) is not None:
-            self.outgoing.say(claim.join)
+            claim.said = self.outgoing.say(claim.join)
         elif (seat := self._by_ticket.get(event.ticket)) is not None and seat.ask_again_at is not None:
             self.outgoing.say(words.Join(seat.room.name, seat.id, seat.ticket, seat.key))
         return ()
@@ -473,7 +477,8 @@ class Node(Generic[C]):
             if not seat.awaits:
                 commands += self._resolve(seat)
         if seat.ask_again_at is not None and seat.ask_again_at <= now:
-            self.outgoing.say(words.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1))
+            if seat.said is None or not seat.said.waits:  # who was not asked need not be asked again
+                seat.said = self.outgoing.say(words.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1))
             seat.ask_again_at = self._at(now + self._terms.takeover_ping + _AGAIN, seat)
         grace_over = seat.until is not None and seat.until <= now
         unanswered = seat.asked_until is not None and seat.asked_until <= now
@@ -489,7 +494,8 @@ class Node(Generic[C]):
             return [Close(claim.conn, CLOSE_TRY_AGAIN, "no answer from the other relays; try again")]
         claim.again_at = now + self._terms.takeover_ping + _AGAIN
         self._at(min(claim.again_at, claim.give_up_at), claim)
-        self.outgoing.say(claim.join._replace(insist=1))
+        if not claim.said.waits:
+            claim.said = self.outgoing.say(claim.join._replace(insist=1))
         return []
 
     def _believe(self, now: float) -> list[Command[C]]:
@@ -532,7 +538,9 @@ class Node(Generic[C]):
             commands.append(Close(seat.conn, CLOSE_REPLACED, _REPLACED))
         del self._by_ticket[seat.ticket]
         self._by_ticket[ticket] = self._seats[conn] = seat
-        seat.ticket, seat.conn, seat.admitted, seat.until = ticket, conn, False, None
+        if seat.ticket != ticket:
+            seat.ticket, seat.said = ticket, None
+        seat.conn, seat.admitted, seat.until = conn, False, None
         self._turn_away(seat, "again")
         return commands if seat.awaits else commands + self._admit(seat)
 

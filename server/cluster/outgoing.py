@@ -2,7 +2,8 @@
 
 A batch has a number and is said until it is answered, so the ledger does it once whatever happens to an answer.
 While one is under way the next one grows: the busier the node, the larger its batches. Frames wait a bounded time in
-bounded room; presence waits as long as it takes, and is bounded by the clients that there are.
+bounded room; presence waits as long as it takes, and is bounded by the clients that there are: of each one operation
+waits at most to say that it came, and none when it has gone (``node``).
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ MOST: Final = 500
 """Operations of a batch: some milliseconds of Redis, in which it does nothing else."""
 MOST_OCTETS: Final = 1024 * 1024
 
+ROOM: Final = 8 * 1024 * 1024
+"""Octets of frames that may wait, with ``KEEP`` for each."""
+KEEP: Final = 256
+"""Octets that a frame which waits takes beside its own (measured: 200), so that many small ones count as what they
+are."""
+
 Carried = Deliver | Cast
 
 
 @dataclass(slots=True, eq=False)
-class _Item:
-    operation: Operation | None
-    """None: too late."""
+class Item:
+    """An operation in line."""
+
+    operation: Operation
     since: float = 0.0
     octets: int = 0
-    taken: bool = False
+    waits: bool = True
+    """Neither said yet, nor dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +52,25 @@ class Outgoing:
 
     Args:
         patience: seconds a frame waits.
-        room: octets of frames that may wait.
+        room: octets of frames that may wait, with ``KEEP`` for each.
     """
 
     def __init__(self, patience: float, room: int) -> None:
         self._patience = patience
         self._room = room
-        self._items: deque[_Item] = deque()
-        self._held: deque[_Item] = deque()
-        self._aging: deque[_Item] = deque()  # the frames of both
+        self._items: deque[Item] = deque()
+        self._held: deque[Item] = deque()
+        self._aging: deque[Item] = deque()  # the frames of both
+        self._dropped = 0  # of both, those that wait no more
         self._octets = 0
-        self._under_way: list[_Item] = []
+        self._under_way: list[Item] = []
         self._batch: Batch | None = None
         self._number = 0
         self.holding = False
         """Frames wait until ``release``, presence does not."""
 
     def __len__(self) -> int:
-        return len(self._items) + len(self._held) + len(self._under_way)
+        return len(self._items) + len(self._held) + len(self._under_way) - self._dropped
 
     @property
     def first_is_unanswered(self) -> bool:
@@ -70,21 +80,28 @@ class Outgoing:
     @property
     def deadline(self) -> float | None:
         """When the oldest frame has waited too long."""
-        while self._aging and (self._aging[0].taken or self._aging[0].operation is None):
+        while self._aging and not self._aging[0].waits:
             self._aging.popleft()
         return self._aging[0].since + self._patience if self._aging else None
 
-    def say(self, operation: Operation) -> None:
+    def say(self, operation: Operation) -> Item:
         """Add anything but a frame of a client."""
-        self._items.append(_Item(operation))
+        item = Item(operation)
+        self._items.append(item)
+        return item
+
+    def withdraw(self, item: Item) -> None:
+        """It need not be said any more, if it was not."""
+        if item.waits:
+            self._drop(item)
 
     def carry(self, operation: Carried, now: float) -> bool:
         """Add a frame of a client. False: it does not fit."""
-        octets = len(operation.text)
+        octets = len(operation.text) + KEEP
         if self._octets + octets > self._room:
             return False
         self._octets += octets
-        item = _Item(operation, now, octets)
+        item = Item(operation, now, octets)
         self._aging.append(item)
         (self._held if self.holding else self._items).append(item)
         return True
@@ -103,7 +120,7 @@ class Outgoing:
             assert isinstance(item.operation, Carried)
             found.append(item.operation)
             self._octets -= item.octets
-            item.operation = None
+            self._drop(item)
         return found
 
     def take(self, *, empty: bool = False) -> Batch | None:
@@ -114,9 +131,10 @@ class Outgoing:
         octets = 0
         while self._items and len(self._under_way) < MOST and octets < MOST_OCTETS:
             item = self._items.popleft()
-            if item.operation is None:
+            if not item.waits:
+                self._dropped -= 1
                 continue
-            item.taken = True
+            item.waits = False
             self._octets -= item.octets
             octets += item.octets
             self._under_way.append(item)
@@ -139,12 +157,23 @@ class Outgoing:
         waiting = [
             (item.operation, item.since)
             for item in (*self._items, *self._held)
-            if isinstance(item.operation, Carried)
+            if item.waits and isinstance(item.operation, Carried)
         ]
+        for item in self._items:
+            item.waits = False
         self._items.clear()
         self._held.clear()
         self._aging.clear()
-        self._octets = 0
+        self._dropped = self._octets = 0
         self.done()
         self._number = 0
         return lost, waiting
+
+    def _drop(self, item: Item) -> None:
+        """It stays in line; when they are half of it all go, because Redis may be away for days."""
+        item.waits = False
+        self._dropped += 1
+        if 2 * self._dropped > len(self._items) + len(self._held):
+            self._items = deque(other for other in self._items if other.waits)
+            self._held = deque(other for other in self._held if other.waits)
+            self._dropped = 0

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from ..buffers import FRAME
 from . import words
+from .outgoing import Item
 
 C = TypeVar("C", bound=Hashable)
 
@@ -58,6 +59,8 @@ class Seat(Generic[C]):
     """The holder has until then to answer (rule 3)."""
     claims: list[tuple[str, str]] = field(default_factory=list)
     """Who asked: node and ticket."""
+    said: Item | None = None
+    """The join by which its owner came back, on its way to the ledger."""
     ask_again_at: float | None = None
     """The ledger has not said yet that the seat is ours."""
     awaits: set[str] = field(default_factory=set)
@@ -118,5 +121,7 @@ class Claim(Generic[C]):
 
     conn: C
     join: words.Join
+    said: Item
+    """The same on its way to the ledger."""
     again_at: float
     give_up_at: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from server.cluster.outgoing import ROOM, Outgoing
+from server.cluster.words import Deliver
 from tests.redis_server import RedisServer
 
 from .cluster_world import LEASE, TERMS, Member, World
@@ -313,6 +316,59 @@ def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
     for _ in range(3000):
         world.say(a, "b")
     assert (a, "peer-not-found") in world.answered
+
+
+def test_a_small_frame_that_waits_counts_as_what_it_takes() -> None:
+    outgoing = Outgoing(5, ROOM)
+    tracemalloc.start()
+    try:
+        count = 0
+        while outgoing.carry(Deliver("/", "a", "1", f"{count:064}", b"x" * 40), 0):
+            count += 1
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ROOM // 2 < held <= ROOM * 1.2 and len(outgoing) == count
+
+
+def test_nothing_piles_up_while_the_ledger_is_away(world: World) -> None:
+    one, two, _ = world.members
+    b, c = world.join(two, "b"), world.join(one, "c")
+    a = world.join(one, "a", key="k")
+    world.calm()
+    for n in range(200):  # Redis is away for half an hour
+        world.say(c, "b")
+        world.say(c)
+        world.join(one, f"new-{n}")
+        world.end(world.join(one, "hasty"), clean=True)
+        world.end(a, clean=False)
+        a = world.join(one, "a", key="k")
+        for _ in range(5):
+            world.now += 2
+            world.see(one.node.expire(world.now))
+    assert len(one.node.outgoing) <= 2
+    assert sum(map(len, (one.node.outgoing._items, one.node.outgoing._held))) <= 4
+    world.rest()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
+    world.check()
+
+
+def test_who_came_back_often_while_the_ledger_was_away_is_who_it_was(world: World) -> None:
+    one, two, _ = world.members
+    b, a = world.join(two, "b"), world.join(one, "a", key="k")
+    world.calm()
+    for _ in range(3):
+        world.end(a, clean=False)
+        a = world.join(one, "a", key="k")
+    world.say(a, "b")
+    assert len(one.node.outgoing) == 2
+    world.calm()
+    assert len(world.got[b]) == 1 and world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+    moved = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone[a] == 4001 and world.views == {moved: {"b"}, b: {"a"}}
+    world.check()
 
 
 def test_a_join_without_a_ledger_is_given_up_after_a_while(world: World) -> None:

@@ -380,6 +380,7 @@ class Relay:
         for command in commands:
             if isinstance(command, Send):
                 client.visit.meter.copy(len(text), len(command.to), now)
+        self._arm()  # it may wait for other relays too
         return commands
 
     def _relieve(self) -> None:

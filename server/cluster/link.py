@@ -290,6 +290,7 @@ class Cluster(Generic[C]):
 
     def _lost(self, why: BaseException) -> None:
         self._tally.reconnects += 1
+        self._tally.waiting = len(self._node.outgoing)
         if not self._away:
             self._away = True
             text = "Redis at %s is out of reach (%s); peers of this relay go on, others wait"

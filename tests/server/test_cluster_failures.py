@@ -156,6 +156,26 @@ async def test_a_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redi
                 assert [(await a.get())["n"] for _ in range(100)] == list(range(100))
 
 
+async def test_messages_to_all_wait_no_longer_than_others(ledger_redis: RedisServer) -> None:
+    options = {"cluster_lease": 4.5, "takeover_ping": 0.1}
+    async with wire(ledger_redis) as line:
+        url = f"redis://127.0.0.1:{line.port}/0"
+        async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:
+            async with joined(one, "A") as a, joined(two, "B") as b:
+                assert (await a.get())["peerId"] == "B"
+                ledger = one.tally.ledger
+                assert ledger is not None
+                line.cut()
+                await until(lambda: ledger.reconnects > 0 and one._rooms.deadline is None)  # nothing else rings
+                for n in range(10):
+                    await a.say("x", n=n)
+                tried = ledger.reconnects
+                await until(lambda: ledger.reconnects > tried + 1 and not ledger.waiting)
+                line.mend()
+                await a.say("offer", to="B", n=10)
+                assert (await b.get())["n"] == 10
+
+
 async def test_a_relay_cut_off_for_longer_is_left_out_and_comes_back(ledger_redis: RedisServer) -> None:
     options = {"cluster_lease": LEASE, "metrics_port": 0}
     async with wire(ledger_redis) as line:

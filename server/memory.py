@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .cluster.outgoing import ROOM
+from .cluster.words import INBOX, READ
 from .config import RelayConfig
 from .limits import MAX_IDLE
 
@@ -19,6 +21,8 @@ TLS: Final = 64 * 1024
 """More for a connection by TLS."""
 ADDRESS: Final = 1024
 """What is remembered of an address."""
+CLUSTER: Final = 20 * 1024**2
+"""The client library of Redis."""
 BUFFERS: Final = 2
 """Times what may wait: a buffer that grows is copied, and what was freed between others is not given back."""
 
@@ -26,4 +30,8 @@ BUFFERS: Final = 2
 def most_memory(config: RelayConfig, connections: int) -> int:
     """Octets that are resident at most, with this many connections; of ``max_buffers`` 0 nothing can be said."""
     each = CONNECTION + ADDRESS + (0 if config.tls_cert is None else TLS)
-    return BASE + connections * each + MAX_IDLE * ADDRESS + config.max_buffers * BUFFERS
+    waits = config.max_buffers
+    if config.cluster is not None:
+        waits += ROOM + min(INBOX[1], READ * config.max_frame)
+    own = BASE + (0 if config.cluster is None else CLUSTER)
+    return own + connections * each + MAX_IDLE * ADDRESS + waits * BUFFERS

@@ -44,9 +44,7 @@ _START: Final = 5.0  # seconds that Redis has to answer when the relay starts
 _GOODBYE: Final = 2.0  # and when it stops
 _BACK: Final = (0.1, 0.5)  # seconds until it is tried again
 _BLOCK: Final = 500  # milliseconds of one wait for the inbox
-_READ: Final = 500  # entries a turn of the loop: some milliseconds
 _HANDOVER: Final = 1.0
-_INBOX: Final = (100_000, 64 * 1024 * 1024)  # entries, octets that may wait in Redis for a node that is behind
 
 
 class _Forgotten(Exception):
@@ -333,7 +331,7 @@ class Cluster(Generic[C]):
                 str(int(self._lease * 1000)),
                 str(node.read),
                 str(node.heard),
-                *map(str, _INBOX),
+                *map(str, words.INBOX),
                 *batch.words,
             )
             if status != b"ok":
@@ -354,7 +352,7 @@ class Cluster(Generic[C]):
         inbox = f"{self._prefix}in:{node.name}"
         block = max(1, min(_BLOCK, int(self._patience * 500)))
         while not self._over:
-            found: Any = await client.xread({inbox: f"{node.read}-0"}, count=_READ, block=block)
+            found: Any = await client.xread({inbox: f"{node.read}-0"}, count=words.READ, block=block)
             commands: list[Command[C]] = []
             now = self._loop.time()
             try:

@@ -14,6 +14,11 @@ from typing import Any, Final, NamedTuple
 NONE: Final = "-"
 """No key, no node."""
 
+INBOX: Final = (100_000, 64 * 1024 * 1024)
+"""Entries, octets that may wait in Redis for a node that is behind."""
+READ: Final = 100
+"""Entries that a node reads at once: a few milliseconds. Each may be as large as a frame, and all are in memory."""
+
 
 def room_word(room: str) -> str:
     """``room`` as one word, also the one without a name."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from server.buffers import FRAME
 from server.config import RelayConfig
 from server.listener import KERNEL
 from server.memory import most_memory
+from tests.redis_server import RedisServer
 
 from ..waiting import until
 from .keys import certificate
@@ -119,3 +122,57 @@ async def test_everything_at_once() -> None:
         await check(server, before)
         for raw in (sender, *stalled, *drips):
             raw.reset()
+
+
+LEASE = 60.0  # nobody is left out while he stands still
+
+
+async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options |= {"max_buffers": MEGABYTE, "max_connections": 10}
+    with process(**options) as one, process(**options) as two:
+        sender, other = await Raw.join(one.port, "a"), await Raw.join(two.port, "b")
+        assert (await sender.get())["peerId"] == "b"
+        before = one.peak()
+        ledger_redis.freeze()
+        try:
+            reading = asyncio.create_task(sender.get())
+            while not reading.done():  # until it is told that too much waits
+                await send(sender, text({"type": "x", "from": "a", "to": "b"}) * 1000)
+            assert (await reading)["code"] == "peer-not-found"
+        finally:
+            ledger_redis.thaw()
+        assert one.peak() - before > 4 * MEGABYTE
+        config = RelayConfig(**options)
+        assert one.peak() <= most_memory(config, 10)
+        for raw in (sender, other):
+            raw.reset()
+
+
+async def test_an_inbox_that_is_read_late(ledger_redis: RedisServer) -> None:
+    readers, each, size = 24, 9, 250_000
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options |= {"max_buffers": 16 * MEGABYTE, "max_connections": 30}
+    with process(**options) as one, process(**options) as two:
+        crowd = [await Raw.join(two.port, f"{n}") for n in range(readers)]
+        for raw in crowd:
+            raw.stall()
+        sender = await Raw.join(one.port, "a")
+        before = two.peak()
+        two.process.send_signal(signal.SIGSTOP)
+        with ledger_redis.client() as client:
+            for done in range(1, each + 1):
+                for n in range(readers):
+                    await send(sender, text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}))
+                await until(lambda least=done * readers: inbox(client) >= least)
+            two.process.send_signal(signal.SIGCONT)
+            await until(lambda: inbox(client) < readers, timeout=30)
+        assert two.peak() - before > 16 * MEGABYTE
+        assert two.peak() <= most_memory(RelayConfig(**options), 30)
+        for raw in (sender, *crowd):
+            raw.reset()
+
+
+def inbox(client: redis.Redis) -> int:
+    """Entries of the fullest inbox that nobody has read."""
+    return max((int(client.xlen(key)) for key in client.scan_iter("peer:*:in:*")), default=0)

@@ -325,6 +325,8 @@ class Node(Generic[C]):
             del self._claims[claim.conn]
             here = room.seats.get(event.id)
             if here is not None and here.key == claim.join.key:  # both came at once
+                if here.ask_again_at is not None:  # the other one is newer: its join is on its way
+                    return [*commands, Close(claim.conn, CLOSE_REPLACED, _REPLACED)]
                 return [*commands, *self._return(here, claim.conn, ticket)]
             if here is not None:  # it is not in the ledger
                 commands += self._close(here, _SOMEBODY)
@@ -415,11 +417,17 @@ class Node(Generic[C]):
         return ()
 
     def _full(self, event: words.Full, now: float) -> Sequence[Command[C]]:
+        why = f"the room is full, {self._terms.most_peers} is the most that it takes"
         claim = self._pending.pop(event.ticket, None)
-        if claim is None:
+        if claim is not None:
+            del self._claims[claim.conn]
+            return room_full(claim.conn, why)
+        seat = self._by_ticket.get(event.ticket)
+        if seat is None or seat.ask_again_at is None:
             return ()
-        del self._claims[claim.conn]
-        return room_full(claim.conn, f"the room is full, {claim.join.limit} is the most that it takes")
+        self._end(seat)  # it was lost while its owner came back
+        self._turn_away(seat, "again")
+        return [] if seat.conn is None else room_full(seat.conn, why)
 
     def _nobody(self, event: words.Nobody, now: float) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(event.ticket)

@@ -414,6 +414,44 @@ def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world:
     assert [body["n"] for body in world.got[back]] == sent
 
 
+def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept_here(
+    ledger_redis: RedisServer,
+) -> None:
+    world = World(ledger_redis.client(), nodes=2)
+    one, two = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b")
+    world.calm()
+    world.views.pop(a)
+    world.gone[a] = 1001
+    one.node.quit(world.now)
+    older = world.join(two, "a", key="k")
+    world.speak(one)
+    world.listen(two)  # it keeps the seat, and has not asked for it yet
+    newer = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone[older] == 4001 and world.views == {newer: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_peers=1), nodes=2)
+    one, two = world.members
+    a = world.join(one, "a", key="k")
+    world.calm()
+    other = world.join(two, "a")  # asks twice, while node one stands still
+    world.advance(3.5, frozen=[one])
+    world.calm_without(one)
+    world.end(other, clean=True)
+    z = world.join(two, "z")
+    world.calm_without(one)
+    world.end(a, clean=False)
+    back = world.join(one, "a", key="k")
+    world.speak(one)
+    world.calm()
+    assert world.gone[back] == 4400 and (back, "room-full") in world.answered and world.views == {z: set()}
+    world.check()
+
+
 def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(TERMS, most_peers=2))
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))

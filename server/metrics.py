@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from peer.protocol import ERROR_CODES
 
-from .tally import TYPES, Histogram, LedgerTally, Tally
+from .tally import CLOSES, LIMITS, TYPES, Histogram, LedgerTally, Tally
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -81,9 +81,14 @@ class Page(Collector):
             "relay_closes",
             "Connections that the relay closed, by close code",
             "code",
-            {str(k): v for k, v in tally.closed.items()},
+            {str(k): tally.closed[k] for k in CLOSES | tally.closed.keys()},
         )
-        yield _labelled("relay_limited", "Times that a limit was exceeded, by its name", "limit", tally.limited)
+        yield _labelled(
+            "relay_limited",
+            "Times that a limit was exceeded, by its name",
+            "limit",
+            dict.fromkeys(LIMITS, 0) | tally.limited,
+        )
         yield GaugeMetricFamily("relay_buffers_bytes", "Octets that wait for all clients and of them", now.buffers)
         yield CounterMetricFamily("relay_delivered", "Frames put into outboxes", tally.delivered)
         yield CounterMetricFamily("relay_turn_credentials", "TURN credentials made", tally.credentials)
@@ -108,6 +113,7 @@ def _of_ledger(tally: LedgerTally) -> Iterator[Metric]:
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+    """Labels that have counted nothing are to be in it, with 0: Prometheus sees no rise in what was not there."""
     family = CounterMetricFamily(name, text, labels=[label])
     for value, count in sorted(counts.items()):
         family.add_metric([value], count)

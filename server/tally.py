@@ -10,9 +10,25 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-from peer.protocol import TARGETED_TYPES
+from peer import protocol
 
-TYPES: Final = frozenset({"join", *TARGETED_TYPES})
+TYPES: Final = frozenset({"join", *protocol.TARGETED_TYPES})
+
+LIMITS: Final = frozenset(
+    {
+        *("messages", "octets", "copies", "address-messages", "address-octets", "address-copies"),
+        *("address-sockets", "address-connects", "address-joins", "connections", "descriptors", "buffers"),
+    }
+)
+"""Names of the limits (docs/limits.md)."""
+
+CLOSES: Final = frozenset(
+    {
+        *(1001, protocol.CLOSE_TRY_AGAIN, protocol.CLOSE_REPLACED, protocol.CLOSE_BAD_JOIN),
+        *(protocol.CLOSE_UNAUTHORIZED, protocol.CLOSE_TOO_SLOW, protocol.CLOSE_ID_TAKEN, protocol.CLOSE_RATE_LIMITED),
+    }
+)
+"""Codes that the relay closes with."""
 
 
 class Histogram:

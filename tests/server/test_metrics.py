@@ -92,9 +92,19 @@ async def test_every_metric_stands_in_its_page_and_no_other(ledger_redis: RedisS
         "relay_join_seconds",
         "relay_loop_lag_seconds",
         "relay_cluster_round_trip_seconds",
-        "relay_closes_total",  # none yet
-        "relay_limited_total",  # the same
     } == written
+
+
+async def test_what_has_not_happened_yet_is_there_so_that_its_first_time_is_a_rise(server: Relay) -> None:
+    seen = await look(server)
+    page = (ROOT / "docs" / "limits.md").read_text()
+    named = re.findall(r"`([a-z-]+)`", page.partition("a limit that was exceeded is called")[2].partition(".")[0])
+    assert "buffers" in named
+    assert {label: n for (name, label), n in seen.items() if name == "relay_limited_total"} == dict.fromkeys(named, 0)
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    codes = re.findall(r"^\| (\d{4}) \|", page, re.MULTILINE)
+    assert "4408" in codes
+    assert {label: n for (name, label), n in seen.items() if name == "relay_closes_total"} == dict.fromkeys(codes, 0)
 
 
 async def test_a_refused_id_is_counted_with_its_close(server: Relay) -> None:

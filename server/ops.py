@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from .config import MAX_HEAD
 from .errors import CannotListen
@@ -38,7 +38,7 @@ class Ops:
         self._page = page
         self._ready = ready
         self._lag = lag
-        self._open = 0
+        self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.host = ""
@@ -65,17 +65,24 @@ class Ops:
         self._measure(asyncio.get_running_loop().time())
 
     async def stop(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more; who has not asked yet is dropped."""
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:
             self._server.close()
+            for writer in self._open.values():
+                writer.transport.abort()
+            if self._open:
+                await asyncio.wait(list(self._open))
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
         try:
-            if self._open <= _MOST:
+            if len(self._open) <= _MOST:
                 async with asyncio.timeout(_DEADLINE):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head))
@@ -83,7 +90,6 @@ class Ops:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a probe that gave up, or no HTTP
         finally:
-            self._open -= 1
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()

@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
@@ -105,6 +106,21 @@ async def test_what_has_not_happened_yet_is_there_so_that_its_first_time_is_a_ri
     codes = re.findall(r"^\| (\d{4}) \|", page, re.MULTILINE)
     assert "4408" in codes
     assert {label: n for (name, label), n in seen.items() if name == "relay_closes_total"} == dict.fromkeys(codes, 0)
+
+
+async def test_who_has_not_asked_yet_holds_up_no_stop() -> None:
+    before = asyncio.all_tasks()
+    async with relay(metrics_port=0) as server:
+        assert server.metrics is not None
+        port = int(server.metrics.rpartition(":")[2].partition("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n")
+        await until(lambda: len(asyncio.all_tasks() - before) == 1)  # it waits for the rest
+        await server.stop()
+        assert asyncio.all_tasks() == before
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_refused_id_is_counted_with_its_close(server: Relay) -> None:

@@ -174,13 +174,15 @@ class Client(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._lost(clean=False)
-        if self._ws is not None:
-            _release(self._ws)
-            self._ws = None
-        self._outbox.end()
-        self._hub.buffers.hold(self, 0)
-        self._hub.ended(self)
+        try:
+            self._lost(clean=False)
+        finally:  # whatever that led to: who is gone is not counted any more
+            if self._ws is not None:
+                _release(self._ws)
+                self._ws = None
+            self._outbox.end()
+            self._hub.buffers.hold(self, 0)
+            self._hub.ended(self)
         self._hub.flush()
 
     def pause_writing(self) -> None:

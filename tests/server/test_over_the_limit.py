@@ -525,3 +525,14 @@ async def test_a_name_with_several_addresses_is_one_port_at_all_of_them() -> Non
             _, writer = await asyncio.open_connection(host, server.port)
             writer.close()
             await writer.wait_closed()
+
+
+async def test_an_error_of_the_relays_own_leaves_no_connection_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with relay() as server:
+        raw = await Raw.join(server.port, "a")
+        monkeypatch.setattr(server._rooms, "drop", lambda conn, now: 1 / 0)
+        raw.reset()
+        await until(lambda: not server._clients and not server._guard._visits)
+    assert "ZeroDivisionError" in caplog.text

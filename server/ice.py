@@ -94,6 +94,8 @@ class Handout:
         self._timer = None
         now = time.time()
         for client in self._renewals.due(asyncio.get_running_loop().time(), _MOST):
+            if (peer := self._peers.get(client)) is None:
+                continue  # gone, because another one was told: who has no room for that leaves, and that is told too
             self._tally.credentials += 1
-            self._tell(client, self._servers.of(self._peers[client], now))
+            self._tell(client, self._servers.of(peer, now))
         self._arm()

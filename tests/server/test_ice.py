@@ -6,13 +6,17 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from peer.errors import ConfigError
+from server.client import Client
+from server.ice import Handout
 from server.relay import Relay, RelayConfig
+from server.tally import Tally
 from server.turn import credential
 
 from .keys import secret
@@ -182,3 +186,22 @@ async def test_a_relay_that_stops_tells_nobody_any_more(tmp_path: Path) -> None:
         await stop
         assert await silent.rest() == b""
         await silent.end()
+
+
+async def test_who_goes_because_another_one_is_told_keeps_nothing_from_the_rest(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def tell(client: Any, servers: tuple[Mapping[str, Any], ...]) -> None:
+        told.append(client)
+        if client == "a":
+            handout.forget(cast(Client, "b"))  # its outbox had no room for the notice that a has left
+
+    config = RelayConfig(turn_secret_file=hush(tmp_path), **TURN)
+    handout = Handout(config, Tally(), tell)
+    for client in ("a", "b", "c"):
+        handout.welcome(cast(Client, client), client)
+    async with asyncio.timeout(DEADLINE):
+        while told.count("c") < 2:
+            await asyncio.sleep(0.01)
+    handout.stop()
+    assert "b" not in told

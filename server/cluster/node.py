@@ -28,6 +28,7 @@ echo.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 from math import inf
@@ -77,6 +78,7 @@ class Node(Generic[C]):
         self._by_ticket: dict[str, Seat[C]] = {}
         self._pending: dict[str, Claim[C]] = {}
         self._claims: dict[C, Claim[C]] = {}
+        self._asked: Counter[str] = Counter()  # claims by room
         self._in_doubt: set[str] = set()
         self._settled_at = inf
         self._deadlines: list[tuple[float, int, Seat[C] | Claim[C] | None]] = []  # heap; as in room.Rooms
@@ -161,6 +163,7 @@ class Node(Generic[C]):
         again_at = self._terms.takeover_ping + _AGAIN
         claim = Claim(conn, said, self.outgoing.say(said), now + again_at, now + self._terms.join_timeout)
         self._pending[ticket] = self._claims[conn] = claim
+        self._asked[room] += 1
         self._at(min(claim.again_at, claim.give_up_at), claim)
         return []
 
@@ -194,9 +197,9 @@ class Node(Generic[C]):
 
     def leave(self, conn: C) -> list[Command[C]]:
         """``conn`` closed cleanly: its seat is free at once, key or not."""
-        claim = self._claims.pop(conn, None)
+        claim = self._claims.get(conn)
         if claim is not None:
-            del self._pending[claim.join.ticket]  # if it is joined after all, it leaves
+            self._take_claim(claim.join.ticket)  # if it is joined after all, it leaves
             self.outgoing.withdraw(claim.said)
         seat = self._seats.get(conn)
         if seat is not None:
@@ -313,7 +316,7 @@ class Node(Generic[C]):
     def _joined(self, event: words.Joined, now: float) -> Sequence[Command[C]]:
         room, commands = self._member(event.room, event.peers, now)
         ticket = event.ticket
-        claim = self._pending.pop(ticket, None)
+        claim = self._take_claim(ticket)
         commands += self._present(room, event.id)
         if claim is None:
             seat = self._by_ticket.get(ticket)
@@ -322,7 +325,6 @@ class Node(Generic[C]):
                 return commands
             seat.ask_again_at = None
         else:
-            del self._claims[claim.conn]
             here = room.seats.get(event.id)
             if here is not None and here.key == claim.join.key:  # both came at once
                 if here.ask_again_at is not None:  # the other one is newer: its join is on its way
@@ -402,9 +404,8 @@ class Node(Generic[C]):
         return ()
 
     def _denied(self, event: words.Denied, now: float) -> Sequence[Command[C]]:
-        claim = self._pending.pop(event.ticket, None)
+        claim = self._take_claim(event.ticket)
         if claim is not None:
-            del self._claims[claim.conn]
             return id_taken(claim.conn, claim.join.id)
         seat = self._by_ticket.get(event.ticket)
         return () if seat is None or seat.ask_again_at is None else self._close(seat, _SOMEBODY)
@@ -418,9 +419,8 @@ class Node(Generic[C]):
 
     def _full(self, event: words.Full, now: float) -> Sequence[Command[C]]:
         why = f"the room is full, {self._terms.most_peers} is the most that it takes"
-        claim = self._pending.pop(event.ticket, None)
+        claim = self._take_claim(event.ticket)
         if claim is not None:
-            del self._claims[claim.conn]
             return room_full(claim.conn, why)
         seat = self._by_ticket.get(event.ticket)
         if seat is None or seat.ask_again_at is None:
@@ -531,12 +531,23 @@ class Node(Generic[C]):
         """Why nobody more may ask for a seat here. That its room is full the ledger says."""
         most = self._terms.most_rooms
         if most and room not in self._rooms:
-            asked = self._rooms.keys() | {claim.join.room for claim in self._pending.values()}
-            if room not in asked and len(asked) >= most:
+            asked = self._asked
+            full = len(self._rooms) + len(asked) >= most and len(self._rooms.keys() | asked.keys()) >= most
+            if full and room not in asked:
                 return f"this relay takes no more rooms, {most} is the most"
         if self.most_seats and len(self._by_ticket) + len(self._pending) >= self.most_seats:
             return "this relay takes no more peers"
         return None
+
+    def _take_claim(self, ticket: str) -> Claim[C] | None:
+        claim = self._pending.pop(ticket, None)
+        if claim is not None:
+            del self._claims[claim.conn]
+            room = claim.join.room
+            self._asked[room] -= 1
+            if not self._asked[room]:
+                del self._asked[room]
+        return claim
 
     def _return(self, seat: Seat[C], conn: C, ticket: str) -> list[Command[C]]:
         """The owner is back: the seat changes its socket, and nobody sees a peer leave or join."""

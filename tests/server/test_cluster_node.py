@@ -472,6 +472,21 @@ def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> 
     assert world.answered == [(attic, "room-full"), (c, "room-full")] and world.gone == {attic: 4400, c: 4400}
 
 
+def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    one = world.members[0]
+    gone, left = world.join(one, "a", "attic"), world.join(one, "b", "attic")
+    world.end(left, clean=True)
+    refused = world.join(one, "c", "hall")
+    for _ in range(40):
+        world.now += 0.25
+        world.see(one.node.expire(world.now))
+    assert world.gone == {gone: 1013, left: 1000, refused: 4400} and not one.node._asked
+    c = world.join(one, "c", "hall")
+    world.calm()
+    assert world.views == {c: set()} and not one.node._asked
+
+
 def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(TERMS, queues=400))
     one, two, _ = world.members

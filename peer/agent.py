@@ -196,6 +196,7 @@ class Agent:
                 max_bitrate=self._max_bitrate,
                 relay=relay,
                 hardware=self._hardware,
+                expected=media.picture_expected,
             )
         if media.audio is not None:
             self._audio_out = SharedAudio(tasks, media.audio)

@@ -66,9 +66,10 @@ async def encoder(
     codec: str = "vp8",
     rung: Callable[[int, int], Rung] = lambda width, height: ladder(width, height, 30)[0],
     newest: Callable[[], av.VideoFrame | None] = lambda: None,
+    expected: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[VideoEncoding]:
     async with asyncio.TaskGroup() as tasks:
-        made = VideoEncoding(tasks, source, codec, rung, size=SIZE, newest=newest)
+        made = VideoEncoding(tasks, source, codec, rung, size=SIZE, newest=newest, expected=expected)
         try:
             yield made
         finally:
@@ -164,6 +165,35 @@ async def test_a_card_is_sent_soon_when_the_source_gives_nothing() -> None:
         viewer = Viewer(made.read())
         assert await viewer.number() is None
         assert viewer.frames[0].size == SIZE
+
+
+async def test_a_picture_that_is_expected_is_waited_for_and_no_card_is_sent_before_it() -> None:
+    source: Fanout[av.VideoFrame] = Fanout()
+    asked = asyncio.Event()
+
+    def expected() -> bool:
+        asked.set()
+        return True
+
+    async with encoder(source, expected=expected) as made:
+        viewer = Viewer(made.read())
+        async with asyncio.timeout(10):
+            await asked.wait()
+        source.put(picture(7))
+        assert await viewer.number() == 7
+
+
+async def test_a_source_that_failed_while_it_was_waited_for_gets_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "OPENING", 60.0)
+    answers = iter((True, True))
+    async with encoder(Fanout(), expected=lambda: next(answers, False)) as made:
+        assert await Viewer(made.read()).number() is None
+
+
+async def test_who_opens_for_too_long_gets_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "OPENING", 0.2)
+    async with encoder(Fanout(), expected=lambda: True) as made:
+        assert await Viewer(made.read()).number() is None
 
 
 async def test_stamps_are_those_of_the_capture_and_strictly_increase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,47 @@ async def test_readers_live_through_an_unplugged_device_and_failures_tell() -> N
     await source.close()
 
 
+async def test_a_picture_is_expected_from_who_begins_until_it_ends_or_fails() -> None:
+    opened, broken = threading.Event(), threading.Event()
+
+    def read(stop: threading.Event) -> Generator[Captured, None, None]:
+        opened.wait(DEADLINE)
+        yield _PICTURE
+        broken.wait(DEADLINE)
+        raise MediaError("film", "torn")
+
+    film = Source(Input(name="film", read=read, video=True, audio=False, reopen=False, check=lambda: None))
+    await film.open()
+    assert film.video is not None and not film.picture_expected, "nobody asked for one"
+    failures = film.failures.read()
+    with film.video.read() as pictures:
+        assert film.picture_expected, "it opens"
+        opened.set()
+        async with asyncio.timeout(DEADLINE):
+            await pictures.get()
+            assert film.picture_expected, "it delivers"
+            broken.set()
+            await failures.get()
+        assert not film.picture_expected
+    await film.close()
+
+
+async def test_no_picture_is_expected_of_who_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input, "PACE", 0.0)
+    film = Source(Input(name="film", read=_slow_read, video=True, audio=False))
+    assert film.video is not None
+    with film.video.read() as pictures:
+        async with asyncio.timeout(DEADLINE):
+            await pictures.get()
+        assert not film.picture_expected
+    await film.close()
+
+
+def _slow_read(stop: threading.Event) -> Generator[Captured, None, None]:
+    yield _PICTURE
+    stop.wait(DEADLINE)
+
+
 async def test_h264_of_a_camera_that_was_opened_again_begins_with_a_key_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -39,6 +39,10 @@ KEY_INTERVAL: Final = 0.5
 FIRST_PICTURE: Final = 0.1
 """Seconds that a new encoding waits for its source before it sends a card: a viewer wants to see something."""
 
+OPENING: Final = 2.0
+"""The same while a picture is expected of the source (a file, a decoder or a camera that has just begun): a card
+would be what a snapshot keeps, and the size that a recording begins with."""
+
 REPEAT: Final = 1.0
 """Seconds without a new picture after which the last one is coded again: it gets better, and who lost it has it."""
 
@@ -66,7 +70,7 @@ class EncoderCounters:
 
 class VideoEncoding:
     """``rung(width, height)`` says how a picture of that size is to be coded; ``newest`` gives one to begin with,
-    ``size`` is that of the card until a picture came."""
+    ``expected`` tells whether one is about to come, ``size`` is that of the card until a picture came."""
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class VideoEncoding:
         *,
         size: tuple[int, int],
         newest: Callable[[], av.VideoFrame | None] = lambda: None,
+        expected: Callable[[], bool] = lambda: False,
         hardware: bool = True,
     ) -> None:
         self.counters = EncoderCounters()
@@ -86,6 +91,7 @@ class VideoEncoding:
         self._codec = codec
         self._rung = rung
         self._newest = newest
+        self._expected = expected
         self._hardware = hardware
         self._pace = Pace()
         self._frames: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
@@ -133,11 +139,11 @@ class VideoEncoding:
     async def _run(self, reader: Reader[av.VideoFrame]) -> None:
         loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung, self._hardware, self._pace)
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
-        fresh, patience = self._newest(), FIRST_PICTURE
+        fresh, begun = self._newest(), False
         try:
             while True:
                 if fresh is None:
-                    fresh = await self._wait(reader, patience, coder)
+                    fresh = await (self._wait(reader, REPEAT, coder) if begun else self._first(reader, coder))
                 shown, pts = self._show(fresh)
                 key = self._key_wanted and media_time() - self._key_at >= KEY_INTERVAL
                 began = media_time()
@@ -150,7 +156,7 @@ class VideoEncoding:
                     await asyncio.sleep(RETRY)
                     continue
                 finally:
-                    fresh, patience = None, REPEAT
+                    fresh, begun = None, True
                 self.counters.frames += 1
                 self.counters.seconds += media_time() - began
                 self.counters.dropped += reader.dropped - self._dropped
@@ -170,6 +176,14 @@ class VideoEncoding:
         captured = fresh.pts if fresh is not None else None
         self._pts = max(self._pts + 1, round(now / VIDEO_TIME_BASE) if captured is None else captured)
         return self._last or picture.card(*self._size, "NO PICTURE"), self._pts
+
+    async def _first(self, reader: Reader[av.VideoFrame], coder: _Coder) -> av.VideoFrame | None:
+        """The picture to begin with. ``None``: none came, and none is expected, or it took too long."""
+        until = media_time() + OPENING
+        fresh = await self._wait(reader, FIRST_PICTURE, coder)
+        while fresh is None and self._expected() and media_time() < until:
+            fresh = await self._wait(reader, FIRST_PICTURE, coder)
+        return fresh
 
     async def _wait(self, reader: Reader[av.VideoFrame], patience: float, coder: _Coder) -> av.VideoFrame | None:
         loop = asyncio.get_running_loop()

@@ -68,6 +68,7 @@ class SharedVideo:
     """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came.
 
     ``max_bitrate``: bit/s that a viewer gets at most. ``hardware``: whether the machine's own encoders may be used.
+    ``expected``: whether a picture is about to come.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class SharedVideo:
         max_bitrate: int | None = None,
         relay: PassthroughRelay | None = None,
         hardware: bool = True,
+        expected: Callable[[], bool] = lambda: False,
     ) -> None:
         self.relay = relay
         self._tasks = tasks
@@ -88,6 +90,7 @@ class SharedVideo:
         self._fps = fps or FPS
         self._max_bitrate = max_bitrate
         self._hardware = hardware
+        self._expected = expected
         self._encodings: dict[tuple[str, int], VideoEncoding] = {}
         self._warm: Reader[av.VideoFrame] | None = None
         self._holders = 0
@@ -134,6 +137,7 @@ class SharedVideo:
                 self._choose(rung),
                 size=self._size,
                 newest=self._newest,
+                expected=self._expected,
                 hardware=self._hardware,
             )
         return self._encodings[codec, rung]

@@ -158,6 +158,11 @@ class Capture:
         return self._attempt is not None or self._timer is not None
 
     @property
+    def healthy(self) -> bool:
+        """Whether it is being read or about to be, and did not fail since it delivered."""
+        return self.running and not self._lost
+
+    @property
     def dropped(self) -> int:
         """Frames that a busy event loop took too late."""
         return self._dropped + (self._attempt.mailbox.dropped if self._attempt is not None else 0)

@@ -21,7 +21,7 @@ import av
 from peer.errors import MediaError
 from peer.media.blocking import in_thread
 from peer.media.fanout import Fanout
-from peer.media.frames import EncodedFrame
+from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources.capture import Capture, Read
 from peer.media.sources.demand import Demand
 from peer.media.sources.mailbox import Captured
@@ -29,6 +29,9 @@ from peer.media.sources.passthrough import Facts, Fitness
 
 LINGER: Final = 2.0
 """Seconds that an input stays open without a reader."""
+
+PACE: Final = 2.0
+"""Seconds after a picture for which the next one is expected."""
 
 _FIRST: Final = 15.0
 """Seconds for an input to give its first frame, when the program starts."""
@@ -76,7 +79,9 @@ class Source:
         self.failures: Fanout[SourceLost | SourceBack] = Fanout()
         self.fitness = input.fitness
         feed = (self._wanted, self._unwanted)
-        self.video: Fanout[av.VideoFrame] | None = Fanout(*feed) if input.video else None
+        self.video: Fanout[av.VideoFrame] | None = (
+            Fanout(self._pictures_wanted, self._unwanted) if input.video else None
+        )
         self.audio: Fanout[av.AudioFrame] | None = Fanout(*feed) if input.audio else None
         self.encoded: Fanout[EncodedFrame] | None = Fanout(*feed) if input.fitness is not None else None
         self._input = input
@@ -85,6 +90,8 @@ class Source:
         self._first: asyncio.Future[MediaError | None] | None = None
         self._headless = True
         """Whether no key frame came yet of what was opened last."""
+        self._picture_at: float | None = None
+        """When the last picture came, of ``media_time()``; ``None`` since pictures were wanted again."""
         self._closed = False
         self._capture = Capture(
             input.name,
@@ -105,6 +112,13 @@ class Source:
     def decoded(self) -> int:
         """Pictures that were decoded for somebody."""
         return self._input.demand.decoded
+
+    @property
+    def picture_expected(self) -> bool:
+        """Whether a picture is about to come: they began to be wanted, or one came lately, and nothing failed."""
+        if self.video is None or not self.video.readers or not self._capture.healthy:
+            return False
+        return self._picture_at is None or media_time() - self._picture_at < PACE
 
     async def open(self) -> None:
         """Make sure that the input works.
@@ -147,6 +161,10 @@ class Source:
         self._stay()
         await self._capture.close()
 
+    def _pictures_wanted(self) -> None:
+        self._picture_at = None
+        self._wanted()
+
     def _wanted(self) -> None:
         self._stay()
         self._set_demand()
@@ -180,6 +198,7 @@ class Source:
                 self._pass_on(frame)
                 return
             case av.VideoFrame() if self.video is not None:
+                self._picture_at = media_time()
                 self.video.put(frame)
             case av.AudioFrame() if self.audio is not None:
                 self.audio.put(frame)

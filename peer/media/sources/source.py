@@ -37,6 +37,10 @@ class LocalMedia:
     encoded: Fanout[EncodedFrame] | None = None
     fitness: Fitness | None = None
 
+    def picture_expected(self) -> bool:
+        """Whether the source of pictures is about to give one."""
+        return any(source.picture_expected for source in self.sources)
+
     async def close(self) -> None:
         """End all readers, close the inputs and join their threads; one that is stuck is abandoned."""
         await asyncio.gather(*(source.close() for source in self.sources))

@@ -60,7 +60,7 @@ def command(**params: Any) -> int:
     settings = Settings.read(params, quieter=1)  # it tells what happens by itself
     out = Output(as_json=settings.as_json)
     video, audio = _film(settings.video)
-    settings = replace(settings, video=video, audio=settings.audio if given else audio)
+    settings = replace(settings, video=video, audio=settings.audio if given and settings.audio != "same" else audio)
     return run(lambda: _demo(settings, out), out)
 
 

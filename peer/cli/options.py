@@ -293,7 +293,7 @@ def media_options(*, video: str, audio: str) -> Callable[[F], F]:
                 show_default=True,
                 metavar="SOURCE",
                 group=MEDIA,
-                help="auto, none, test, a device, a file or rtsp://…",
+                help="auto, none, same (as --video), test, a device, a file or rtsp://…",
             ),
             option("--size", type=parsed("parse_size"), metavar="WxH", group=MEDIA, help="Like 1280x720."),
             option("--fps", type=_rate, metavar="N", group=MEDIA, help="Pictures a second."),
@@ -394,7 +394,7 @@ def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
     if params.get("token_file") is not None:
         filled["token"] = _token(params)
     if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
-        filled["audio"] = params["video"]
+        filled["audio"] = "same"
     if open_("video_codec") and str(params.get("record") or "").lower().endswith(".mp4"):
         filled["video_codec"] = (
             "h264",

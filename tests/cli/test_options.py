@@ -195,9 +195,9 @@ def _settings(*args: str) -> Settings:
     ("args", "audio"),
     [
         ((), "auto"),
-        (("--video", "test"), "test"),
-        (("--video", "film.mkv?loop"), "film.mkv?loop"),
-        (("--video", "rtsp://cam/1"), "rtsp://cam/1"),
+        (("--video", "test"), "same"),
+        (("--video", "film.mkv?loop"), "same"),
+        (("--video", "rtsp://cam/1"), "same"),
         (("--video", "/dev/video0"), "auto"),
         (("--video", "none"), "auto"),
         (("--video", "film.mkv", "--audio", "auto"), "auto"),

@@ -24,6 +24,7 @@ class Camera:
 
     def __init__(self) -> None:
         self.url = ""
+        self.microphone = True
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
         encoder = av.CodecContext.create("libx264", "w")
@@ -45,11 +46,12 @@ class Camera:
 
     def sdp(self) -> str:
         sprop = ",".join(base64.b64encode(unit).decode() for unit in self.parameters)
+        sound = "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track1\r\n" if self.microphone else ""
         return (
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\n"
             "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
             f"a=fmtp:96 packetization-mode=1;sprop-parameter-sets={sprop}\r\na=control:track0\r\n"
-            "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track1\r\n"
+            f"{sound}"
         )
 
 

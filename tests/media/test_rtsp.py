@@ -55,6 +55,18 @@ async def test_only_what_is_wanted_is_asked_for() -> None:
         await media.close()
 
 
+async def test_a_camera_without_a_microphone_sends_its_picture() -> None:
+    async with rtsp_server.serve() as camera:
+        camera.microphone = False
+        media = await open_sources(parse_video(camera.url), parse_audio("same"))
+        assert media.audio is None
+        assert media.notices == (f"{camera.url}: it sends no sound: only the picture is sent",)
+        assert media.video is not None
+        with media.video.read() as pictures:
+            await asyncio.wait_for(pictures.get(), 10)
+        await media.close()
+
+
 async def test_a_camera_whose_cable_is_pulled_comes_back_by_itself() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))

@@ -130,6 +130,29 @@ async def test_a_file_starts_with_its_first_reader_and_stays_open_at_its_end(tmp
     await media.close()
 
 
+async def test_a_film_without_sound_is_sent_without_and_a_notice_says_so(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2, audio=False))
+    media = await _open(clip, "same")
+    assert media.video is not None and media.audio is None
+    assert media.notices == (f"{clip}: there is no sound in it: only the picture is sent",)
+    assert len(media.sources) == 1
+    await media.close()
+
+
+async def test_the_sound_of_a_film_that_was_named_must_be_there(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2, audio=False))
+    with pytest.raises(MediaError, match="no sound"):
+        await _open(clip, clip)
+
+
+async def test_the_same_source_gives_its_sound_if_it_has_any(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2))
+    media = await _open(f"{clip}?loop", "same")
+    assert media.video is not None and media.audio is not None
+    assert (len(media.sources), media.notices) == (1, ())
+    await media.close()
+
+
 async def test_a_file_and_its_loop_are_two_inputs(tmp_path: Path) -> None:
     clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2))
     media = await _open(f"{clip}?loop", clip)

@@ -28,6 +28,10 @@ _CAUSES: Final = {
 }
 
 
+class NoSound(MediaError):
+    """A file or stream without any sound in it, of which sound was wanted."""
+
+
 def explain(what: str, problem: Exception) -> MediaError:
     """``problem`` as a MediaError about ``what``, with a cause and a hint where its number is known."""
     if isinstance(problem, MediaError):

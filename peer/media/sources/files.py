@@ -22,6 +22,7 @@ from peer.media import picture
 from peer.media.frames import media_time
 from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
 from peer.media.sources.demand import Demand
+from peer.media.sources.failure import NoSound
 from peer.media.sources.mailbox import Captured, Media
 from peer.media.sources.packets import Packets, inspect
 from peer.media.sources.passthrough import Facts
@@ -45,14 +46,14 @@ def check(path: str, wish: Wish) -> Facts | None:
     """Open the file and look for what is wanted of it. What is known of its pictures, if they are wanted.
 
     Raises:
-        MediaError: it has no picture, or no sound.
+        MediaError: it has no picture, or no sound (``NoSound``).
         OSError, av.error.FFmpegError: it cannot be opened or read.
     """
     with av.open(path) as container:
         if wish.video and not container.streams.video:
             raise MediaError(path, "there is no picture in it", "name another file, or --video none")
         if wish.audio and not container.streams.audio:
-            raise MediaError(path, "there is no sound in it", "name another file, or --audio none")
+            raise NoSound(path, "there is no sound in it", "name another file, or --audio none")
         return inspect(container) if wish.video else None
 
 

@@ -17,6 +17,7 @@ from peer.errors import MediaError, redacted
 from peer.media import picture
 from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
 from peer.media.sources.demand import Demand
+from peer.media.sources.failure import NoSound
 from peer.media.sources.mailbox import Captured
 from peer.media.sources.moments import LiveClock
 from peer.media.sources.packets import Packets, facts
@@ -48,7 +49,7 @@ def read(url: str, wish: Wish, demand: Demand, stop: threading.Event) -> Generat
         if wish.video and not container.streams.video:
             raise MediaError(name(url), "it sends no picture")
         if wish.audio and not container.streams.audio:
-            raise MediaError(name(url), "it sends no sound", "try --audio none")
+            raise NoSound(name(url), "it sends no sound", "try --audio none")
         yield from _frames(container, wish, stop, demand)
 
 

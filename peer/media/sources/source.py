@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 import av
 
@@ -15,6 +16,7 @@ from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
 from peer.media.sources import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
 from peer.media.sources.demand import Demand
+from peer.media.sources.failure import NoSound
 from peer.media.sources.input import Input, Source, SourceBack, SourceLost
 from peer.media.sources.passthrough import Fitness
 from peer.media.sources.spec import AudioSpec, VideoSpec
@@ -51,15 +53,21 @@ async def open_sources(
 ) -> LocalMedia:
     """Open what the two name. One file, stream or test source for both is opened once, so that they are in sync.
 
-    ``auto`` is the first device that works. ``size`` bounds the pictures, their shape kept, and ``fps`` their rate.
+    ``auto`` is the first device that works; ``same`` the sound of the file, stream or test source that the picture
+    comes from, if there is any in it, and else ``auto``. ``size`` bounds the pictures, their shape kept, and ``fps``
+    their rate.
 
     Raises:
         MediaError: something that was named is missing, busy or unreadable.
     """
+    any_sound = audio.kind == "same"
+    if any_sound:
+        brings = video.kind in _BOTH
+        audio = AudioSpec(video.kind, video.target, video.loop) if brings else AudioSpec("auto")
     opened: list[Source] = []
     notices: list[str] = []
     wish = Wish(video=True, audio=_same(video, audio), size=size, fps=fps)
-    pictures = _open(video, wish, partial(_cameras, wish), opened, notices)
+    pictures = _open(video, wish, partial(_cameras, wish), opened, notices, any_sound=any_sound)
     if wish.audio:
         sound = _none()
     else:
@@ -83,8 +91,12 @@ async def open_sources(
     )
 
 
+_BOTH: Final = ("test", "file", "rtsp")
+"""What pictures and sound can both come from."""
+
+
 def _same(video: VideoSpec, audio: AudioSpec) -> bool:
-    shared = video.kind == audio.kind and video.kind in ("test", "file", "rtsp")
+    shared = video.kind == audio.kind and video.kind in _BOTH
     return shared and video.target == audio.target and video.loop == audio.loop
 
 
@@ -156,14 +168,27 @@ async def _open(
     devices: Callable[[], list[Input]],
     opened: list[Source],
     notices: list[str],
+    *,
+    any_sound: bool = False,
 ) -> None:
-    """Open what ``spec`` names into ``opened``, or, for ``auto``, the first of ``devices`` that works."""
+    """Open what ``spec`` names into ``opened``, or, for ``auto``, the first of ``devices`` that works.
+
+    ``any_sound``: that it has none is a notice, and no error.
+    """
     if spec.kind == "auto":
         await _first(devices, "camera" if wish.video else "microphone", opened, notices)
     elif spec.kind != "none":
         source = Source(_named(spec, wish))
         opened.append(source)
-        await source.open()
+        try:
+            await source.open()
+        except NoSound as problem:
+            if not any_sound:
+                raise
+            opened.remove(source)
+            notices.append(f"{problem.what}: {problem.why}: only the picture is sent")
+            await source.close()
+            await _open(spec, replace(wish, audio=False), devices, opened, notices)
 
 
 async def _first(devices: Callable[[], list[Input]], what: str, opened: list[Source], notices: list[str]) -> None:

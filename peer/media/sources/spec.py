@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from peer.errors import ConfigError, redacted
 
-Kind = Literal["auto", "none", "test", "screen", "device", "file", "rtsp"]
+Kind = Literal["auto", "none", "same", "test", "screen", "device", "file", "rtsp"]
 
 _LOOP: Final = "?loop"
 _H264: Final = "?h264"
@@ -78,15 +78,15 @@ def parse_video(text: str) -> VideoSpec:
 
 
 def parse_audio(text: str) -> AudioSpec:
-    """Parse ``auto|none|test|DEVICE|FILE|FILE?loop|rtsp://...``.
+    """Parse ``auto|none|same|test|DEVICE|FILE|FILE?loop|rtsp://...``.
 
-    A ``DEVICE`` is an ALSA name: ``default``, ``pulse``, ``hw:1,0``, ``plughw:CARD=Webcam``. What has a slash or a
-    suffix, or is there as a file, is a ``FILE``.
+    ``same`` is what belongs to the picture, if it has any sound. A ``DEVICE`` is an ALSA name: ``default``,
+    ``pulse``, ``hw:1,0``, ``plughw:CARD=Webcam``. What has a slash or a suffix, or is there as a file, is a ``FILE``.
 
     Raises:
         ConfigError: it is none of these.
     """
-    if text in ("auto", "none", "test"):
+    if text in ("auto", "none", "same", "test"):
         return AudioSpec(text)  # type: ignore[arg-type]
     if _is_url(text):
         return AudioSpec("rtsp", _url(text, "--audio"))

@@ -34,6 +34,9 @@ from .sending import Sending
 
 log = logging.getLogger(__name__)
 
+_NO_CODECS: Final = frozenset({"rtx", "red", "ulpfec", "flexfec-03"})
+"""What stands among a description's codecs and repeats or repairs what another one made."""
+
 SILENT_AFTER: Final = 2.5
 """Seconds without a datagram after which a connection that should bring media counts as silent."""
 
@@ -204,6 +207,9 @@ class Connection:
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
+        except _NoCommonCodec as exc:  # what somebody chose, and can choose otherwise
+            log.warning("%s", exc)
+            self._emit(n.DescriptionFailed(self.generation))
         except Exception as exc:  # the engine raises whatever it finds; a bad description is the remote's doing
             log.info("= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
             log.debug("the engine's trace", exc_info=True)
@@ -225,6 +231,7 @@ class Connection:
     async def _create_answer(self, sdp: str) -> None:
         assert self._pc is not None
         offered = re.findall(r"^m=(audio|video) ", sdp, re.MULTILINE)
+        _check_common(sdp, self._options.video_codecs or _usual(None))
         self._add_transceivers(dict.fromkeys(offered))
         await self._apply(sdp, "offer")
         self._prepare()
@@ -360,6 +367,25 @@ class Connection:
             elif now - since >= silent_after and not silent:
                 silent = True
                 self._emit(n.MediaSilent(self.generation))
+
+
+class _NoCommonCodec(Exception):
+    """Pictures are offered in codecs that we do not take. The call is refused: the engine cannot answer a part of
+    what is offered."""
+
+
+def _check_common(sdp: str, own: Sequence[str]) -> None:
+    """Raises ``_NoCommonCodec``."""
+    for section in re.findall(r"^m=video [1-9](?:(?!^m=).)*", sdp, re.MULTILINE | re.DOTALL):
+        names = dict.fromkeys(
+            name.lower() for name in re.findall(r"^a=rtpmap:\d+ ([\w.-]{1,32})/", section, re.MULTILINE)
+        )
+        offered = [name for name in names if name not in _NO_CODECS][:8]
+        if offered and not set(offered) & set(own):
+            raise _NoCommonCodec(
+                f"no common video codec: {', '.join(offered)} offered, ours is {', '.join(own)}; "
+                "try --video-codec vp8,h264 at both ends"
+            )
 
 
 def _usual(own: str | None) -> tuple[str, ...]:

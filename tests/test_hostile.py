@@ -116,6 +116,17 @@ async def test_an_offer_without_a_fingerprint_is_declined(agent: Agent, stranger
     assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
 
 
+async def test_an_offer_of_codecs_that_nobody_here_has_is_declined_and_says_which(
+    agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = re.sub("VP8|H264", "AV1", await offer("audio", "video"))
+    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", foreign)))
+    reply = await answer(stranger)
+    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert "no common video codec: av1 offered, ours is vp8, h264; try --video-codec" in caplog.text
+    assert "OperationError" not in caplog.text
+
+
 async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     threads = threading.active_count()
     await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer(*["audio"] * 100))))

@@ -505,6 +505,23 @@ async def test_what_becomes_of_it_is_said_once_a_profile_whatever_the_figures(
         assert caplog.messages[-1] == "H.264 of the source is encoded anew: it has B-frames"
 
 
+async def test_who_takes_another_codec_than_an_unfit_source_has_is_told_why_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks)
+        monkeypatch.setattr(camera.fitness, "refusal", lambda profile: "a key frame only each 3.0 s")
+        made = Studio(tasks, camera.relay)
+        for _ in range(3):
+            made.shared.coding("vp8", None, 0)
+        assert caplog.messages == ["H.264 of the source is encoded anew: a key frame only each 3.0 s"]
+        monkeypatch.setattr(camera.fitness, "refusal", lambda profile: None)
+        made.shared.coding("vp8", None, 0)
+        assert caplog.messages[1:] == ["H.264 of the source is encoded anew: the viewer takes VP8"]
+        made.close()
+
+
 async def test_a_silent_source_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asyncio.TaskGroup() as tasks:
         camera = Camera(tasks)

@@ -125,6 +125,8 @@ class SharedVideo:
             self.relay.tell(profile_level_id, why)
             if why is None:
                 return self.relay
+        elif codec != "h264" and self.relay is not None:
+            self.relay.tell_other(codec)
         return self.encoding(codec, rung)
 
     def encoding(self, codec: str, rung: int) -> VideoEncoding:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
-from ..sources.passthrough import KEY_INTERVAL, Fitness, profile
+from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, Fitness, profile
 from .payload import payloads
 
 log = logging.getLogger(__name__)
@@ -87,9 +87,17 @@ class PassthroughRelay:
     def tell(self, profile_level_id: str, why: str | None) -> None:
         """Say once what becomes of the source's H.264 for who takes that profile, and again when the reason is
         another one; not when it has other figures."""
+        self._tell(profile(profile_level_id), why)
+
+    def tell_other(self, codec: str) -> None:
+        """The same for who has another ``codec``: that comes first where the source's H.264 suits nobody."""
+        own = self._fitness.profile_level_id
+        self._tell(codec, self._fitness.refusal(own or DEFAULT_PROFILE) or f"the viewer takes {codec.upper()}")
+
+    def _tell(self, taken: str, why: str | None) -> None:
         if why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264"):
             return
-        taken, reason = profile(profile_level_id), why and _FIGURES.sub("", why)
+        reason = why and _FIGURES.sub("", why)
         if self._told.get(taken, "nothing yet") != reason:
             self._told[taken] = reason
             log.info("H.264 of the source is %s", "sent as it is" if why is None else f"encoded anew: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -89,8 +90,7 @@ class Files:
     def _writable(self, pattern: str, suffix: str) -> Path:
         path = _ask(pattern, lambda: self._path(pattern, "peer", suffix, now=datetime.now()))
         folder = _ask(pattern, lambda: next(folder for folder in path.absolute().parents if folder.exists()))
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise MediaError(pattern, f"{folder} cannot be written", "try another path")
+        check_folder(pattern, folder)
         return path
 
     def _next(self, pattern: str, peer: str, suffix: str) -> str:
@@ -115,6 +115,19 @@ class Files:
             stem, extension = os.path.splitext(pattern)
             pattern = stem + "-{peer}" + extension
         return expand(pattern, peer=peer, now=now)
+
+
+def check_folder(pattern: str, folder: Path, hint: str = "try another path") -> None:
+    """Make a file in ``folder`` and let it go: what permissions say is not what /proc or a read-only disk does.
+
+    Raises:
+        MediaError: none can be made there, for what the user called ``pattern``.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        raise MediaError(pattern, f"{folder} cannot be written", hint) from None
 
 
 def _ask(pattern: str, disk: Callable[[], T]) -> T:

@@ -10,6 +10,9 @@ from pathlib import Path
 from ..errors import MediaError
 from ..script import Step
 from ..script_runner import StepDone
+from .files import check_folder
+
+_HINT = "give --junit another path"
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2 Characters
 
@@ -46,6 +49,22 @@ def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: 
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
+def check(path: str) -> None:
+    """Find out before the run whether it can be written.
+
+    Raises:
+        MediaError: it cannot.
+    """
+    there = Path(path)
+    try:
+        if there.exists():
+            with there.open("ab"):
+                return
+    except OSError as error:
+        raise MediaError(path, error.strerror or str(error), _HINT) from None
+    check_folder(path, there.absolute().parent, _HINT)
+
+
 def write(path: str, text: str) -> None:
     """Write the document.
 
@@ -55,7 +74,7 @@ def write(path: str, text: str) -> None:
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise MediaError(path, error.strerror or str(error), "give --junit another path") from None
+        raise MediaError(path, error.strerror or str(error), _HINT) from None
 
 
 def _text(value: str) -> str:

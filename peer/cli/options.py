@@ -395,7 +395,12 @@ def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
         filled["token"] = _token(params)
     if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
         filled["audio"] = "same"
-    if open_("video_codec") and str(params.get("record") or "").lower().endswith(".mp4"):
+    mp4 = str(params.get("record") or "").lower().endswith(".mp4")
+    if mp4 and params.get("video_codec") and "h264" not in params["video_codec"]:
+        raise ConfigError(
+            "no .mp4 holds VP8; record to .mkv or .webm, or add h264 to --video-codec", where="--record"
+        )
+    if open_("video_codec") and mp4:
         filled["video_codec"] = (
             "h264",
         )  # alone: who answers decides which of several it is (W3C setCodecPreferences)

@@ -83,8 +83,10 @@ async def _script(file: str, steps: tuple[Step, ...], junit: str | None, setting
     from ..errors import PeerError, ScriptError
     from ..script_runner import Runner, StepDone
     from .calls import joined
-    from .junit import document, write
+    from .junit import check, document, write
 
+    if junit is not None:
+        check(junit)
     done: list[StepDone] = []
     runner: list[Runner] = []
     why: str | None = "interrupted"

@@ -55,6 +55,17 @@ def test_what_cannot_be_kept_is_told_before_the_call(tmp_path: Path) -> None:
         Files(str(tmp_path / "{id}.mkv"), None, several=False).check()
 
 
+@pytest.mark.parametrize(("record", "snapshot"), [("/proc/nope/x.mkv", None), (None, "/proc/nope/x.png")])
+def test_a_place_that_only_seems_writable_is_told_before_the_call(record: str | None, snapshot: str | None) -> None:
+    with pytest.raises(MediaError, match="/proc cannot be written; try another path"):
+        Files(record, snapshot, several=False).check()
+
+
+def test_looking_whether_a_place_is_writable_leaves_nothing_there(tmp_path: Path) -> None:
+    Files(str(tmp_path / "deep" / "x.mkv"), str(tmp_path / "x.png"), several=False).check()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_home_is_known_also_to_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "calls").mkdir()

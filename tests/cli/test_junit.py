@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.cli.junit import document, write
+from peer.cli.junit import check, document, write
 from peer.errors import MediaError
 from peer.script import parse
 from peer.script_runner import StepDone
@@ -59,3 +59,17 @@ def test_any_text_makes_well_formed_xml(file: str, message: str) -> None:
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="--junit"):
         write(str(tmp_path / "none" / "x.xml"), "")
+
+
+@pytest.mark.parametrize("path", ["/proc/nope.xml", "/nowhere/at/all.xml", "/proc"])
+def test_a_report_that_cannot_be_written_is_told_before_the_run(path: str) -> None:
+    with pytest.raises(MediaError, match="give --junit another path"):
+        check(path)
+
+
+def test_looking_whether_a_report_can_be_written_changes_nothing(tmp_path: Path) -> None:
+    check(str(tmp_path / "ring.xml"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "ring.xml").write_text("before")
+    check(str(tmp_path / "ring.xml"))
+    assert (tmp_path / "ring.xml").read_text() == "before"

@@ -191,6 +191,12 @@ def _settings(*args: str) -> Settings:
         return Settings.read(context.params)
 
 
+def test_an_mp4_of_vp8_alone_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"record to \.mkv or \.webm"):
+        _settings("--video-codec", "vp8", "--record", "v.mp4")
+    assert _settings("--video-codec", "vp8", "--record", "v.mkv").video_codec == ("vp8",)
+
+
 @pytest.mark.parametrize(
     ("args", "audio"),
     [
@@ -211,7 +217,7 @@ def test_a_film_brings_its_own_sound_unless_another_is_named(args: tuple[str, ..
 def test_who_records_mp4_takes_h264_only_unless_told_otherwise() -> None:
     assert _settings("--record", "x.mp4").video_codec == ("h264",)
     assert _settings("--record", "x.mkv").video_codec is None
-    assert _settings("--record", "x.mp4", "--video-codec", "vp8").video_codec == ("vp8",)
+    assert _settings("--record", "x.mp4", "--video-codec", "vp8,h264").video_codec == ("vp8", "h264")
 
 
 @pytest.mark.parametrize(

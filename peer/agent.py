@@ -41,6 +41,8 @@ VIDEO_CODECS: Final = ("vp8", "h264")
 
 VIDEO_ENCODERS: Final = ("auto", "software")
 
+TURN_HINT: Final = "--ice-server turn:user:password@host"
+
 CARD: Final = (1280, 720)
 """Size in pixels of what is shown before a source has shown anything."""
 
@@ -114,6 +116,7 @@ class Agent:
         self._accept = accept
         self._join_timeout = join_timeout
         self._left_out: list[str] = []
+        self._turnless = False
         self._options = ConnectionOptions(
             ice_servers=_usable(ice_servers),
             relay_only=relay_only,
@@ -341,7 +344,12 @@ class Agent:
             if why not in self._left_out:  # they come again and again, with new credentials
                 log.warning("an ICE server of the relay's is left out: %s", why)
         self._left_out = left_out
-        self._exchange.options = replace(self._options, ice_servers=merged(self._options.ice_servers, found))
+        usable = merged(self._options.ice_servers, found)
+        turnless = self._options.relay_only and not any(server.relays for server in usable)
+        if turnless and not self._turnless:  # it may hand one out later
+            log.warning("relay only, but there is no TURN server, so no call can connect; name one: %s", TURN_HINT)
+        self._turnless = turnless
+        self._exchange.options = replace(self._options, ice_servers=usable)
 
     def _received(self, message: protocol.Message) -> None:
         match message:

@@ -23,7 +23,7 @@ from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from . import engine
 from . import negotiation as n
 from .events import Reason
-from .ice import Gathering
+from .ice import Gathering, NoTurnServer
 from .ice_server import IceServer
 from .media.receiving.incoming import IncomingMedia, IncomingTrack
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
@@ -211,7 +211,8 @@ class Connection:
             log.warning("%s", exc)
             self._emit(n.DescriptionFailed(self.generation))
         except Exception as exc:  # the engine raises whatever it finds; a bad description is the remote's doing
-            log.info("= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
+            told = logging.DEBUG if isinstance(exc, NoTurnServer) else logging.INFO
+            log.log(told, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
             log.debug("the engine's trace", exc_info=True)
             unreachable = isinstance(exc, ConnectionError | TimeoutError)
             self._emit(n.DescriptionFailed(self.generation, "transport-failed" if unreachable else "media-error"))

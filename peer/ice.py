@@ -87,6 +87,11 @@ def host_addresses() -> list[str]:
     return addresses or ["127.0.0.1"]
 
 
+class NoTurnServer(ConnectionError):
+    """Only TURN servers were to be used and none can be: there is none (``Agent`` says so on joining), or each failed
+    and was told."""
+
+
 class Gathering:
     """Gathers for one ``aioice.Connection``. ``on_candidate`` is called in the event loop, for each candidate
     that comes after the description."""
@@ -119,7 +124,7 @@ class Gathering:
             async with asyncio.timeout(RELAY_TIMEOUT):
                 await self._relayed.wait()
             if not connection._local_candidates:
-                raise ConnectionError("relay only, and no TURN server can be used")
+                raise NoTurnServer("relay only, and no TURN server can be used")
         else:
             # Shielded: a call that ends at this moment would leave its sockets behind (see ``settle``).
             loop = asyncio.get_running_loop()

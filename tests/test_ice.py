@@ -144,6 +144,17 @@ async def test_candidates_of_servers_are_trickled_after_the_description(turn_ser
             assert f"a=ice-ufrag:{relayed.username_fragment}" in offer
 
 
+async def test_relay_only_without_a_turn_server_is_told_on_joining_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with relay_url() as url, Agent("a", server=url, relay_only=True) as a, Agent("b", server=url):
+        [told] = [message for message in caplog.messages if "TURN" in message]
+        assert "--ice-server turn:" in told
+        await a.wait_for("b", timeout=5)
+        with pytest.raises(CallFailed, match="transport-failed"):
+            await a.call("b", timeout=10).connected()
+        assert [message for message in caplog.messages if "TURN" in message] == [told]
+
+
 async def test_without_a_relay_relay_only_fails_with_a_reason_and_soon() -> None:
     async with relay_url() as url, Agent("a", server=url, relay_only=True) as a, Agent("b", server=url):
         await a.wait_for("b", timeout=5)

@@ -79,6 +79,8 @@ async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: O
         call = agent.call(peer, timeout=max(0.1, deadline - loop.time()))
         await call.connected()
     except CallFailed as error:
+        if error.reason == "declined" and settings.video_codec is not None and len(settings.video_codec) == 1:
+            error.detail = f"perhaps because we take {settings.video_codec[0]} only: try --video-codec vp8,h264"
         report(out, error, peer)
         return exits.of_error(error)
     return await follow(agent, call, files, out, settings.duration)

@@ -41,6 +41,16 @@ def test_a_peer_that_is_absent_is_4(relay: str) -> None:
     assert (error["event"], error["code"], error["peer"]) == ("error", "no-answer", "nobody")
 
 
+def test_who_has_no_video_codec_in_common_is_told_at_both_ends(relay: str) -> None:
+    with Program("run", "--id", "film", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
+        node.expect("joined")
+        with call(relay, "film", "--video-codec", "vp8") as program:
+            assert program.wait() == 4
+            assert "declined (perhaps because we take vp8 only: try --video-codec vp8,h264)" in program.errors
+        assert node.expect("ended")["reason"] == "media-error"
+        assert "no common video codec: vp8 offered, ours is h264" in node.errors
+
+
 def test_a_peer_that_comes_late_is_waited_for(relay: str) -> None:
     with call(relay, "late", "--duration", "200ms", "--timeout", "20s") as program:
         program.expect("joined")

@@ -10,7 +10,7 @@ from peer import Agent, PeerError
 
 
 async def main(peer: str, server: str) -> None:
-    async with Agent(server=server) as agent:
+    async with Agent(server=server, join_timeout=15) as agent:
         await agent.wait_for(peer, timeout=30)
         async with agent.call(peer) as call:
             with call.frames() as frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from peer import Agent, Call, PeerError, events
 
@@ -11,14 +12,14 @@ from peer import Agent, Call, PeerError, events
 async def record(call: Call) -> None:
     try:
         async with call:
-            recorded = await call.record(f"{call.peer}.mkv", seconds=10)
+            recorded = await call.record(time.strftime(f"{call.peer}-%Y%m%d-%H%M%S.mkv"), seconds=10)
             print(f"{recorded.seconds:.1f} s of {call.peer} in {recorded.path}")
     except PeerError as error:
         print(error, file=sys.stderr)
 
 
 async def main(server: str) -> None:
-    async with Agent("recorder", server=server) as agent, asyncio.TaskGroup() as group:
+    async with Agent("recorder", server=server, join_timeout=15) as agent, asyncio.TaskGroup() as group:
         for peer in agent.peers:
             group.create_task(record(agent.call(peer)))
         async for event in agent.events():

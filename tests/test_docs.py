@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+import peer
 from peer import config, events, protocol, script
 from peer.cli import exit as exits
 from peer.cli.group import COMMANDS
@@ -114,9 +115,24 @@ def test_the_public_library_is_documented(name: str) -> None:
     for member in vars(made):
         if not member.startswith("_"):
             assert re.search(rf"`(await )?{member}[(`]", INTERFACE), f"{name}.{member}"
-    if name == "Agent":
-        for parameter in inspect.signature(made).parameters:
-            assert re.search(rf"\b{parameter}\b", INTERFACE), parameter
+
+
+def test_every_argument_of_the_agent_is_documented_with_its_default() -> None:
+    arguments = INTERFACE[INTERFACE.index("### The arguments of Agent") :]
+    for name, parameter in inspect.signature(peer.Agent).parameters.items():
+        default = f"{parameter.default}" if not isinstance(parameter.default, str) else f'"{parameter.default}"'
+        assert row(f"`{name}`", arguments).split(" | ")[1] == f"`{default}`"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "examples").glob("*.py")], ids=lambda page: page.name)
+def test_the_programs_that_are_shown_end_with_a_line_when_there_is_no_relay(page: Path) -> None:
+    for block in _fenced(page.read_text(), "python") if page.suffix == ".md" else [page.read_text()]:
+        nodes = list(ast.walk(ast.parse(block)))
+        calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "Agent"]
+        assert calls
+        assert all("join_timeout" in {keyword.arg for keyword in call.keywords} for call in calls)
+        caught = {ast.unparse(node.type) for node in nodes if isinstance(node, ast.ExceptHandler) and node.type}
+        assert "PeerError" in caught
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

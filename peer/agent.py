@@ -31,6 +31,7 @@ from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .presentation import Presentation
 from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
+from .unreachable import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Agent:
         show: windows for the preview and each remote.
         ice_servers: ``stun:…`` and ``turn:…`` URLs; none by default.
         relay_only: use TURN relays only.
-        join_timeout: seconds until the relay must be reached on entering; ``None``: try for ever.
+        join_timeout: seconds until the relay must be reached on entering, or less where trying again cannot help (a
+            certificate that is not trusted); ``None``: try for ever.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -129,7 +131,7 @@ class Agent:
         self._changed = asyncio.Event()
         self._service: asyncio.Task[None] | None = None
         self._joined = self._was_joined = False
-        self._lost: str | None = None
+        self._lost: Trouble | None = None
         self._refused: Refused | None = None
         self._put_off: tuple[str, str] | None = None
         self._leaving = False
@@ -215,11 +217,16 @@ class Agent:
             async with asyncio.timeout(self._join_timeout):
                 while not self._joined:
                     self._raise_refusal()
+                    if self._lost is not None and self._lost.lasting and self._join_timeout is not None:
+                        break
                     await self._changed.wait()
+                else:
+                    return
         except TimeoutError:
             if self._put_off is not None:
                 raise JoinRefused(self._server, *self._put_off) from None
-            raise ServerUnreachable(self._server, self._lost or "no answer") from None
+        trouble = self._lost or self._signaling.silence
+        raise ServerUnreachable(self._server, trouble.why, trouble.hint)
 
     async def _leave(self) -> None:
         self._leaving = True
@@ -309,8 +316,10 @@ class Agent:
         match event:
             case Up(peers):
                 self._up(peers)
-            case Down(why, refused):
-                self._lost, self._put_off = why, refused
+            case Down(trouble, refused):
+                if trouble.lasting and trouble != self._lost and self._join_timeout is None:
+                    log.warning("%s", ServerUnreachable(self._server, trouble.why, trouble.hint))
+                self._lost, self._put_off = trouble, refused
                 if self._joined:
                     self._joined = False
                     self._publish(ev.ServerLost())
@@ -324,6 +333,7 @@ class Agent:
     def _up(self, peers: protocol.PeerList) -> None:
         back = self._was_joined
         self._joined = self._was_joined = True
+        self._lost = None
         self._offered(peers.ice_servers)
         came, went = self._directory.replace(peers.peers)
         if back:

@@ -57,17 +57,21 @@ class ServerError(PeerError):
     """The relay cannot be used."""
 
 
-class ServerUnreachable(ServerError):
-    """No connection to the relay at ``url``; ``why`` is the transport's own reason. Neither keeps a password."""
+IS_IT_RUNNING: Final = "is `peer serve` running there?"
 
-    def __init__(self, url: str, why: str) -> None:
+
+class ServerUnreachable(ServerError):
+    """No way into a room by the relay at ``url``: ``why``, and ``hint``, what to try. None keeps a password."""
+
+    def __init__(self, url: str, why: str, hint: str | None = IS_IT_RUNNING) -> None:
         url, why = redacted(url), redacted(why)
-        super().__init__(url, why)
+        super().__init__(url, why, hint)
         self.url = url
         self.why = why
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"no relay at {self.url} ({self.why}); is `peer serve` running there?"
+        return f"cannot join at {self.url}: {self.why}" + (f"; {self.hint}" if self.hint else "")
 
 
 _LATER: Final = {"room-full": "; try later, or another --room", "rate-limited": "; try later"}

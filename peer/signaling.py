@@ -1,7 +1,7 @@
 """The WebSocket to the relay: connect, join, send, receive, and come back for ever.
 
-The only user of ``websockets`` in this package. It keeps no state about peers or calls: what it learns it hands
-to ``deliver``, in the event loop, as one of the events below.
+What ``websockets`` raises while it connects is put into words in ``unreachable``. Nothing is kept here of peers or
+calls: what it learns it hands to ``deliver``, in the event loop, as one of the events below.
 
 What is sent while the relay is away waits, for at most ``KEEP`` seconds, and goes out in order once we are back:
 a hang-up or a candidate still finds its call, and everything older has met its deadline anyway.
@@ -10,24 +10,23 @@ a hang-up or a candidate still finds its call, and everything older has met its 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from . import protocol
 from .backoff import Backoff
 from .errors import ConfigError, ProtocolError, redacted
 from .protocol import Join, Message
+from .unreachable import NOT_YET, SILENT, Trouble, diagnose, is_refusal, too_many
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +39,6 @@ class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
 
 
 _WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("websockets.client"), {})
-
-_NO_RELAY_BEHIND: Final = (502, 503)
-"""What a proxy says while the relay behind it is away: nginx and Caddy the one, HAProxy the other."""
 
 KEEP: Final = 15.0
 MAX_KEPT: Final = 256
@@ -72,9 +68,9 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """The relay is out of reach; the next attempt comes by itself. ``why`` is for people."""
+    """The relay is out of reach; the next attempt comes by itself."""
 
-    why: str
+    trouble: Trouble
     refused: tuple[str, str] | None = None
     """Code and message, when it is there and does not want us now."""
 
@@ -151,6 +147,7 @@ class Signaling:
         self._idle = asyncio.Event()
         self._idle.set()
         self._refusal: tuple[str, str] | None = None
+        self._open = False
 
     @property
     def url(self) -> str:
@@ -160,6 +157,11 @@ class Signaling:
     def up(self) -> bool:
         """Whether we are in the room."""
         return self._socket is not None
+
+    @property
+    def silence(self) -> Trouble:
+        """What it means when we wait for the relay and nothing has come."""
+        return NOT_YET if self._open else SILENT
 
     def send(self, message: Message) -> None:
         """Put ``message`` in line. Never blocks and never fails."""
@@ -177,11 +179,12 @@ class Signaling:
         """Connect, and connect again, until cancelled or refused. Being cancelled leaves in good order."""
         backoff = Backoff()
         while True:
-            why = "the relay closed the connection"
+            trouble = Trouble("the relay closed the connection", None)
             answered = False
             refused: tuple[str, str] | None = None
             try:
                 async with self._connect() as socket:
+                    self._open = True
                     await self._enter(socket)
                     backoff.reached()
                     answered = True
@@ -193,16 +196,18 @@ class Signaling:
                         self._deliver(Refused(*refused))
                         return
                     why = refused[1] if refused else exc.rcvd.reason or f"closed with {exc.rcvd.code}"
+                    trouble = Trouble(why, None)
             except TimeoutError:
-                why = "no answer"
+                trouble = self.silence
             except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
-                why = _why(exc)
-                answered = _is_refusal(exc)
-                refused = _too_many(exc)
+                trouble = diagnose(exc, self._url)
+                answered = is_refusal(exc)
+                refused = too_many(exc)
             now = asyncio.get_running_loop().time()
             delay = backoff.delay(now, answered=answered, asked_to_wait=refused is not None)
-            log.info("= relay away (%s), next try in %.1f s", why, delay)
-            self._deliver(Down(why, refused))
+            self._open = False
+            log.info("= relay away (%s), next try in %.1f s", trouble.why, delay)
+            self._deliver(Down(trouble, refused))
             await asyncio.sleep(delay)
 
     def _refused_by(self, close: int, reason: str) -> tuple[str, str] | None:
@@ -276,31 +281,6 @@ class Signaling:
                         return  # the reader sees it too; the frame stays in line
             self._pending.clear()
             self._idle.set()
-
-
-def _is_refusal(exc: Exception) -> bool:
-    """Whether the host lives, and the relay on it does not listen."""
-    match exc:
-        case ConnectionRefusedError():
-            return True
-        case InvalidStatus(response=response):
-            return response.status_code in _NO_RELAY_BEHIND and "Retry-After" not in response.headers
-        case OSError(errno=None):  # asyncio, when a name has several addresses: only the text says why
-            return f"[Errno {errno.ECONNREFUSED}]" in str(exc)
-    return False
-
-
-def _too_many(exc: Exception) -> tuple[str, str] | None:
-    match exc:
-        case InvalidStatus(response=response) if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            return "rate-limited", "too many connections from this address"
-    return None
-
-
-def _why(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {exc.verify_message.rstrip('.')}; see --cacert"
-    return redacted(str(exc)) or type(exc).__name__
 
 
 def _parse(frame: str | bytes) -> Message | None:

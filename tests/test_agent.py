@@ -299,6 +299,27 @@ async def test_no_relay_is_an_error_after_the_given_time() -> None:
             pass
 
 
+async def test_what_trying_again_cannot_help_is_an_error_at_once(relay: Relay) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(ServerUnreachable, match="404, Not Found; the path of a relay is /ws"):
+            async with Agent("a", server=url(relay).replace("/ws", "/here"), join_timeout=60):
+                pass
+
+
+async def test_a_node_goes_on_trying_and_says_once_what_that_cannot_help(
+    relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    node = Agent("a", server=url(relay).replace("/ws", "/here"))
+    entering = asyncio.ensure_future(node.__aenter__())
+    try:
+        await until(lambda: caplog.text.count("relay away") >= 3)
+    finally:
+        entering.cancel()
+        await asyncio.wait([entering])
+    assert caplog.text.count("the path of a relay is /ws") == 1
+
+
 async def test_a_taken_id_is_an_error_that_says_what_to_do(relay: Relay) -> None:
     async with Agent("a", server=url(relay), key="one"):
         with pytest.raises(JoinRefused, match="id-taken"):

@@ -16,7 +16,7 @@ LAYERS = (
     {"presentation", "connection", "measure"},
     {"call", "stats"},
     {"engine", "reception", "sending", "transport_path", "script"},
-    {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config", "backoff"},
+    {"media", "rtp", "signaling", "negotiation", "directory", "ice", "identity", "config", "backoff", "unreachable"},
     {"protocol", "events", "ice_server"},
     {"errors"},
 )
@@ -25,7 +25,7 @@ LAYERS = (
 HOMES = {
     "aiortc": {"peer.connection", "peer.engine", "peer.reception", "peer.sending", "peer.transport_path"},
     "aioice": {"peer.connection", "peer.ice"},
-    "websockets": {"peer.signaling", "server.client", "server.frames"},
+    "websockets": {"peer.signaling", "peer.unreachable", "server.client", "server.frames"},
     "jwt": {"server.signed"},
     "prometheus_client": {"server.metrics"},
     "redis": {"server.cluster.link"},

@@ -22,6 +22,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from peer import backoff, protocol, signaling
 from peer.errors import ConfigError
 from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
+from peer.unreachable import NOT_YET, Trouble, diagnose, is_refusal
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 EMPTY = json.dumps({"type": "peer-list", "peers": []})
@@ -209,7 +210,7 @@ async def test_a_refusal_for_now_is_tried_again_later(close: int, code: str, joi
 
     async with server(full) as (_, url), Client(url) as client:
         down = await client.next(Down)
-        assert down == Down("not now", (code, "not now"))
+        assert down == Down(Trouble("not now", None), (code, "not now"))
         await client.next(Up)
     assert joins == 2
 
@@ -295,15 +296,64 @@ async def test_wss_works_with_a_certificate_that_is_trusted_and_no_other(
                 assert await client.next(Up) == Up(protocol.PeerList(()))
             else:
                 down = await client.next(Down)
-                assert isinstance(down, Down) and "certificate" in down.why
+                assert isinstance(down, Down) and "certificate" in down.trouble.why
 
 
 async def test_wss_to_a_relay_without_tls_is_a_relay_that_is_away() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as made:
+        url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
+        async with Client(f"wss{url}") as client:
+            assert await client.next(Down) == Down(Trouble("it does not speak TLS", f"try ws{url}", lasting=True))
+
+
+async def test_ws_to_a_relay_with_tls_says_what_to_try(certificate: Path) -> None:
     async def never(socket: ServerConnection) -> None:
         raise AssertionError
 
-    async with server(never) as (_, url), Client(url.replace("ws://", "wss://")) as client:
-        await client.next(Down)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with serve(never, "127.0.0.1", 0, ssl=context) as made:
+        url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
+        async with Client(f"ws{url}") as client:
+            down = await client.next(Down)
+            assert isinstance(down, Down) and down.trouble.hint == f"if it speaks TLS, try wss{url}"
+        async with Client(f"wss{url}", tls=trusting(str(certificate))) as client:
+            down = await client.next(Down)
+            assert isinstance(down, Down)
+            assert down.trouble == Trouble(
+                "its certificate is not for 127.0.0.1", "write the name that it is for", lasting=True
+            )
+
+
+async def test_a_relay_that_does_not_answer_the_join_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signaling, "OPEN_TIMEOUT", 0.5)
+
+    async def silent(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async with server(silent) as (_, url), Client(url) as client:
+        assert await client.next(Down) == Down(NOT_YET)
+
+
+@pytest.mark.parametrize(
+    ("exc", "why"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "nothing listens there"),
+        (OSError(113, "Connect call failed ('10.0.0.1', 1)"), "no route to host"),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "no address is known for relay: Name or service not known",
+        ),
+    ],
+)
+def test_what_the_system_says_is_told_in_plain_words(exc: OSError, why: str) -> None:
+    assert diagnose(exc, "ws://relay/ws").why == why
 
 
 async def test_no_log_tells_a_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -332,8 +382,8 @@ async def test_a_url_that_fails_is_told_without_its_password(caplog: pytest.LogC
     async with Client("ws://me:SEC:RET@127.0.0.1:9/ws#fragment") as client:
         down = await client.next(Down)
     assert isinstance(down, Down)
-    assert "127.0.0.1:9/ws#fragment" in down.why
-    assert "SEC" not in caplog.text + down.why
+    assert "127.0.0.1:9/ws#fragment" in down.trouble.why
+    assert "SEC" not in caplog.text + down.trouble.why
 
 
 def test_a_url_that_is_refused_keeps_its_password() -> None:
@@ -378,11 +428,11 @@ async def test_a_refused_connection_is_a_host_that_answers_by_any_of_its_address
     for host in ("127.0.0.1", "localhost"):
         with pytest.raises(OSError) as caught:
             await asyncio.open_connection(host, port)
-        assert signaling._is_refusal(caught.value)
+        assert is_refusal(caught.value)
     several = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network is unreachable")
-    assert signaling._is_refusal(several)
-    assert not signaling._is_refusal(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
-    assert not signaling._is_refusal(TimeoutError())
+    assert is_refusal(several)
+    assert not is_refusal(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
+    assert not is_refusal(TimeoutError())
 
 
 async def test_only_the_certificates_that_were_named_are_trusted(certificate: Path, tmp_path: Path) -> None:
@@ -399,7 +449,10 @@ async def test_only_the_certificates_that_were_named_are_trusted(certificate: Pa
             assert await client.next(Up) == Up(protocol.PeerList(()))
         async with Client(url, tls=trusting(None)) as client:
             down = await client.next(Down)
-            assert isinstance(down, Down) and "not trusted: self-signed certificate; see --cacert" in down.why
+            assert isinstance(down, Down) and down.trouble.hint == "see --cacert"
+            assert (
+                down.trouble.why == "its certificate is not trusted: self-signed certificate" and down.trouble.lasting
+            )
 
 
 @pytest.mark.parametrize(("content", "complaint"), [(None, "No such file"), ("", "no certificate"), ("x", "no cert")])

@@ -15,6 +15,7 @@ from .options import Command, Settings, duration, join_options, option, output_o
 
 if TYPE_CHECKING:
     from ..signaling import Signaling, SignalingEvent
+    from ..unreachable import Trouble
     from .output import Output
 
 
@@ -48,7 +49,8 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
     join = protocol.Join(own_id, settings.room, settings.token)
     signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
-    why, joined = "no answer", False
+    trouble: Trouble | None = None
+    joined = False
     put_off: tuple[str, str] | None = None
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")
@@ -62,9 +64,12 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                                 out.object(events.ServerBack().to_json())
                             joined = True
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
-                        case Down(why=why, refused=put_off):
+                        case Down(trouble=why, refused=put_off):
+                            trouble = why
                             if joined:
                                 out.event(events.ServerLost())
+                            elif why.lasting:
+                                raise ServerUnreachable(settings.server, why.why, why.hint)
                         case Refused(code=code, message=message):
                             raise JoinRefused(settings.server, code, message)
                         case Received(message=received):
@@ -72,7 +77,8 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
         except TimeoutError:
             if put_off is not None:
                 raise JoinRefused(settings.server, *put_off) from None
-            raise ServerUnreachable(settings.server, why) from None
+            trouble = trouble or signaling.silence
+            raise ServerUnreachable(settings.server, trouble.why, trouble.hint) from None
         runner.cancel()
     return exits.DONE
 

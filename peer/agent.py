@@ -325,7 +325,8 @@ class Agent:
                     self._publish(ev.ServerLost())
             case Refused():
                 self._refused = event
-                self._publish(ev.Error(code=event.code, message=event.message))
+                if self._was_joined:  # else who enters is told, by an exception
+                    self._publish(ev.Error(code=event.code, message=event.message))
             case Received(message):
                 self._received(message)
         self._notify()

@@ -74,22 +74,29 @@ class ServerUnreachable(ServerError):
         return f"cannot join at {self.url}: {self.why}" + (f"; {self.hint}" if self.hint else "")
 
 
-_LATER: Final = {"room-full": "; try later, or another --room", "rate-limited": "; try later"}
+_WAY_OUT: Final = {
+    "room-full": "try later, or another --room",
+    "rate-limited": "try later",
+    "id-taken": "try another --id",
+    "unauthorized": "give its token by --token-file or PEER_TOKEN",
+}
 
 
 class JoinRefused(ServerError):
-    """The relay at ``url`` refused the join with ``code`` (protocol.ERROR_CODES) and ``message``."""
+    """The relay at ``url`` refused the join with ``code`` (protocol.ERROR_CODES) and ``message``; ``hint``, what to
+    try, is that of the code unless given."""
 
-    def __init__(self, url: str, code: str, message: str) -> None:
+    def __init__(self, url: str, code: str, message: str, hint: str | None = None) -> None:
         url = redacted(url)
-        super().__init__(url, code, message)
+        super().__init__(url, code, message, hint)
         self.url = url
         self.code = code
         self.message = message
+        self.hint = hint or _WAY_OUT.get(code)
 
     def __str__(self) -> str:
-        hint = _LATER.get(self.code, "")
-        return f"the relay at {self.url} refused to let us in: {self.message} ({self.code}){hint}"
+        said = f"the relay at {self.url} refused to let us in: {self.message} ({self.code})"
+        return f"{said}; {self.hint}" if self.hint else said
 
 
 class CallFailed(PeerError):

@@ -51,7 +51,7 @@ _FATAL: Final = {
     protocol.CLOSE_REPLACED: ("replaced", "another program took our seat with the same id and key"),
     protocol.CLOSE_BAD_JOIN: ("bad-join", "the join was refused"),
     protocol.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was refused"),
-    protocol.CLOSE_ID_TAKEN: ("id-taken", "the id is taken; use another --id"),
+    protocol.CLOSE_ID_TAKEN: ("id-taken", "the id is taken"),
 }
 
 

@@ -27,6 +27,13 @@ def test_credentials_are_left_out_of_what_is_shown(text: str, shown: str) -> Non
     assert redacted(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"), [("id-taken", "--id"), ("unauthorized", "--token-file or PEER_TOKEN"), ("room-full", "--room")]
+)
+def test_a_refusal_says_a_way_out(code: str, hint: str) -> None:
+    assert hint in str(JoinRefused("ws://r/ws", code, "no")).rpartition("; ")[2]
+
+
 def test_errors_about_the_relay_hold_no_password() -> None:
     url = "wss://me:p@ss/word@relay.example/ws"
     for error in (

@@ -8,25 +8,29 @@ from peer.errors import ConfigError, PeerError
 
 
 class CannotListen(PeerError):
-    """The relay could not bind ``host``:``port``; ``cause`` is the operating system's reason."""
+    """The relay could not bind ``host``:``port``, for its peers or its ``metrics``; ``cause`` is the reason."""
 
-    def __init__(self, host: str, port: int, cause: OSError) -> None:
+    def __init__(self, host: str, port: int, cause: OSError, *, metrics: bool = False) -> None:
         super().__init__(host, port, cause)
+        self.metrics = metrics
         self.host = host
         self.port = port
         self.cause = cause
 
     def __str__(self) -> str:
-        where = f"cannot listen on {self.host}:{self.port}"
+        where = f"cannot listen on {self.host}:{self.port}" + (" for --metrics" if self.metrics else "")
+        option, usual = ("--metrics", 9100) if self.metrics else ("--port", 8080)
         match self.cause.errno:
             case errno.EADDRINUSE:
-                return f"{where}: the port is in use; is another relay running? try --port 0 for a free one"
+                return f"{where}: the port is in use; is another relay running? try {option} 0 for a free one"
             case errno.EACCES:
-                return f"{where}: not permitted; ports below 1024 are for root, try --port 8080"
+                return f"{where}: not permitted; ports below 1024 are for root, try {option} {usual}"
             case errno.EADDRNOTAVAIL:
-                return f"{where}: this machine has no such address; try --host 127.0.0.1"
+                here = "--metrics 9100" if self.metrics else "--host 127.0.0.1"
+                return f"{where}: this machine has no such address; try {here}"
             case _:
-                return f"{where}: {self.cause.strerror or self.cause}; try another --host or --port"
+                other = option if self.metrics else "--host or --port"
+                return f"{where}: {self.cause.strerror or self.cause}; try another {other}"
 
 
 class NoLedger(PeerError):

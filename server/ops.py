@@ -58,9 +58,9 @@ class Ops:
         try:
             self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD)
         except OSError as exc:
-            raise CannotListen(host, port, exc) from None
+            raise CannotListen(host, port, exc, metrics=True) from None
         except UnicodeError as exc:
-            raise CannotListen(host, port, OSError(str(exc))) from None
+            raise CannotListen(host, port, OSError(str(exc)), metrics=True) from None
         self.host, self.port = host, self._server.sockets[0].getsockname()[1]
         self._measure(asyncio.get_running_loop().time())
 

@@ -174,17 +174,17 @@ class Relay:
             why = exc if isinstance(exc, OSError) else OSError(str(exc))
             raise CannotListen(config.host, config.port, why) from None
         self._listener, self._port = listener, listener.port
-        most, memory = self._guard.most, most_memory(config, self._guard.most)
-        found = facts("listening", url=self.url, connections=most, memory=memory)
-        logger.info("= listening on %s, for %d connections in %d MB", self.url, most, memory >> 20, extra=found)
-        if self._ice.urls:
-            logger.info("= peers are told of %s", ", ".join(self._ice.urls), extra=facts("ice", urls=self._ice.urls))
         if config.metrics_port is not None:
             try:
                 await self._watch(config.metrics_host, config.metrics_port)
             except CannotListen:
                 await self.stop()
                 raise
+        most, memory = self._guard.most, most_memory(config, self._guard.most)
+        found = facts("listening", url=self.url, connections=most, memory=memory)
+        logger.info("= listening on %s, for %d connections in %d MB", self.url, most, memory >> 20, extra=found)
+        if self._ice.urls:
+            logger.info("= peers are told of %s", ", ".join(self._ice.urls), extra=facts("ice", urls=self._ice.urls))
 
     def reload(self) -> None:
         """Read the certificate and the TURN secret again: new connections and new credentials get them, what is there

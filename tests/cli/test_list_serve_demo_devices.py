@@ -82,6 +82,14 @@ def test_serve_on_a_port_in_use_is_3(relay: str) -> None:
         assert "Traceback" not in program.errors
 
 
+def test_metrics_on_a_port_in_use_are_named_and_nothing_listens(relay: str) -> None:
+    port = relay.rpartition(":")[2].partition("/")[0]
+    with Program("serve", "--port", "0", "--metrics", port) as program:
+        assert program.wait() == 3
+        assert "for --metrics: the port is in use" in program.errors and "try --metrics 0" in program.errors
+        assert "listening" not in program.errors + "".join(program.text)
+
+
 def test_devices_says_what_there_is_or_that_there_is_nothing() -> None:
     with Program("devices") as program:
         assert program.wait() == 0

@@ -20,7 +20,7 @@ from . import protocol
 from .call import Call, State
 from .connection import ConnectionOptions, OutgoingTracks
 from .directory import Directory
-from .errors import CallFailed, ConfigError, JoinRefused, ServerUnreachable
+from .errors import CallFailed, ConfigError, JoinRefused, NotHere, ServerUnreachable
 from .exchange import Exchange
 from .ice_server import IceServer, merged, parse_ice_server, read_ice_servers
 from .identity import default_id
@@ -292,7 +292,7 @@ class Agent:
         """Wait until ``peer`` is in the room.
 
         Raises:
-            CallFailed: with ``no-answer``, after ``timeout`` seconds.
+            CallFailed: after ``timeout`` seconds (NotHere, whose reason is ``no-answer``), or because we are leaving.
             JoinRefused: the relay turned us out.
         """
         try:
@@ -303,7 +303,7 @@ class Agent:
                         raise CallFailed(peer, "shutdown")
                     await self._changed.wait()
         except TimeoutError:
-            raise CallFailed(peer, "no-answer", "it is not in the room") from None
+            raise NotHere(peer) from None
 
     def events(self) -> Reader[ev.Event]:
         """Every event from now on, until the agent closes: ``async for event in agent.events()``. A reader that is

@@ -7,6 +7,7 @@ PeerError
 │   ├── ServerUnreachable  no connection to the relay
 │   └── JoinRefused        the relay answered and said no
 ├── CallFailed             a call ended before it was connected, or was lost; ``reason`` is an events.REASONS
+│   └── NotHere            it did not begin: the peer was not in the room in time
 ├── MediaError             a device, file or codec
 └── ScriptError            a script does not parse, or an expectation did not hold; carries file and line
 """
@@ -110,6 +111,16 @@ class CallFailed(PeerError):
 
     def __str__(self) -> str:
         return f"call with {self.peer} ended: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+class NotHere(CallFailed):
+    """``peer`` was not in the room in time; nobody was called. ``reason`` is ``no-answer``."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer, "no-answer")
+
+    def __str__(self) -> str:
+        return f"{self.peer} is not in the room; see `peer list`, or is it in another --room?"
 
 
 class MediaError(PeerError):

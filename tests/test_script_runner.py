@@ -83,8 +83,8 @@ async def test_steps_pass_one_after_the_other(lobby: Agent, door: Agent, tmp_pat
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("wait nobody 100ms", "it is not in the room"),
-        ("wait nobody 0s", "it is not in the room"),
+        ("wait nobody 100ms", "nobody is not in the room; see"),
+        ("wait nobody 0s", "nobody is not in the room; see"),
         ("expect connected door within 0s", "not connected within 0 s"),
         ("call door\nexpect ended door within 0s", "did not end within 0 s"),
         ("call nobody within 200ms", "nobody"),

@@ -39,6 +39,7 @@ def test_a_peer_that_is_absent_is_4(relay: str) -> None:
         assert program.wait() == 4
     error = program.events[-1]
     assert (error["event"], error["code"], error["peer"]) == ("error", "no-answer", "nobody")
+    assert error["message"].startswith("nobody is not in the room; ")
 
 
 def test_who_has_no_video_codec_in_common_is_told_at_both_ends(relay: str) -> None:

@@ -11,7 +11,7 @@ import click
 from .. import events, protocol
 from ..errors import JoinRefused, ServerUnreachable
 from . import exit as exits
-from .options import Command, Settings, duration, join_options, option, output_options
+from .options import Command, Settings, duration, joining, option, output_options
 
 if TYPE_CHECKING:
     from ..signaling import Signaling, SignalingEvent
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @click.command("list", cls=Command)
 @option("--watch", is_flag=True, help="Go on, and tell who comes and goes.")
 @option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Until joined.")
-@join_options
+@joining("list-… and a random part")
 @output_options
 def command(watch: bool, **params: Any) -> int:
     """Show who is in the room: one id a line.
 
     To look into a room one has to join it: the others see a peer of a throw-away id come and go. Calls to it are
-    declined.
+    declined. A signed token must be for that id: peer token --id 'list-*'.
 
     \b
     peer list
@@ -50,7 +50,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
     join = protocol.Join(own_id, settings.room, settings.token)
     signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
     trouble: Trouble | None = None
-    joined = False
+    joined = up = False
     put_off: tuple[str, str] | None = None
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")
@@ -62,16 +62,19 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                             limit.reschedule(None)
                             if joined:
                                 out.object(events.ServerBack().to_json())
-                            joined = True
+                            joined = up = True
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
+                            if not room.peers and not settings.as_json and not settings.quiet:
+                                click.echo("nobody else is here", err=True)
                         case Down(trouble=why, refused=put_off):
                             trouble = why
-                            if joined:
+                            if up:  # each further try in vain is no news
                                 out.event(events.ServerLost())
-                            elif why.lasting:
+                                up = False
+                            elif not joined and why.lasting:
                                 raise ServerUnreachable(settings.server, why.why, why.hint)
                         case Refused(code=code, message=message):
-                            raise JoinRefused(settings.server, code, message)
+                            raise JoinRefused(settings.server, code, message, _hint(code, settings))
                         case Received(message=received):
                             _tell(received, own_id, signaling, out)
         except TimeoutError:
@@ -81,6 +84,14 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
             raise ServerUnreachable(settings.server, trouble.why, trouble.hint) from None
         runner.cancel()
     return exits.DONE
+
+
+def _hint(code: str, settings: Settings) -> str | None:
+    """What to try when a signed token (three parts, RFC 7515) was refused for the throw-away id."""
+    signed = settings.token is not None and settings.token.count(".") == 2
+    if code != "unauthorized" or not signed or settings.own_id is not None:
+        return None
+    return "`peer list` joins as list-…: make a token for that (peer token --id 'list-*'), or write its id by --id"
 
 
 def _show(out: Output, joined: events.Joined, watch: bool) -> None:

@@ -236,41 +236,49 @@ _TOKEN = (
 )
 token_options = _together(_TOKEN)
 
-join_options = _together(
-    [
-        option(
-            "--server",
-            type=_url,
-            default="ws://127.0.0.1:8080/ws",
-            show_default=True,
-            metavar="URL",
-            group=RELAY,
-            help="The relay, ws:// or wss://.",
-        ),
-        option(
-            "--id", "own_id", type=peer_id, metavar="ID", group=RELAY, help="Who you are.  [default: host name, kept]"
-        ),
-        option("--room", type=peer_id, metavar="ROOM", group=RELAY, help="Only peers of one room see each other."),
-        *_TOKEN,
-        option(
-            "--cacert",
-            type=path,
-            metavar="FILE",
-            group=RELAY,
-            help="Certificates, in PEM, that a wss:// relay must come from.  [default: the system's]",
-        ),
-        option(
-            "--ice-server",
-            "ice_servers",
-            type=any_text,
-            multiple=True,
-            metavar="URL",
-            group=RELAY,
-            help="STUN or TURN server, repeatable: turn:user:pass@host:port?transport=tcp.  [default: the relay's]",
-        ),
-        option("--relay-only", is_flag=True, group=RELAY, help="Media by way of the TURN server only."),
-    ]
-)
+
+def joining(own_id: str) -> Callable[[F], F]:
+    """How to join. ``own_id`` is the command's default id, in words."""
+    return _together(
+        [
+            option(
+                "--server",
+                type=_url,
+                default="ws://127.0.0.1:8080/ws",
+                show_default=True,
+                metavar="URL",
+                group=RELAY,
+                help="The relay, ws:// or wss://.",
+            ),
+            option(
+                "--id", "own_id", type=peer_id, metavar="ID", group=RELAY, help=f"Who you are.  [default: {own_id}]"
+            ),
+            option(
+                "--room", type=peer_id, metavar="ROOM", group=RELAY, help="Only peers of one room see each other."
+            ),
+            *_TOKEN,
+            option(
+                "--cacert",
+                type=path,
+                metavar="FILE",
+                group=RELAY,
+                help="Certificates, in PEM, that a wss:// relay must come from.  [default: the system's]",
+            ),
+            option(
+                "--ice-server",
+                "ice_servers",
+                type=any_text,
+                multiple=True,
+                metavar="URL",
+                group=RELAY,
+                help="STUN or TURN, repeatable: turn:user:pass@host:port?transport=tcp.  [default: the relay's]",
+            ),
+            option("--relay-only", is_flag=True, group=RELAY, help="Media by way of the TURN server only."),
+        ]
+    )
+
+
+join_options = joining("host name, kept")
 
 
 def media_options(*, video: str, audio: str) -> Callable[[F], F]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 import urllib.request
 
 import pytest
 
 from peer.cli.demo import _in_words
-from tests.cli.program import QUIET, Program
+from tests.cli.program import DEADLINE, QUIET, Program
 
 
 def test_list_shows_who_is_there(relay: str, door: str) -> None:
@@ -32,6 +33,29 @@ def test_list_watches_who_comes_and_goes(relay: str) -> None:
             watch.expect("peer-left", peer="guest")
         watch.send(signal.SIGINT)
         assert watch.wait() == 130
+
+
+def test_list_tells_once_that_the_relay_is_away_and_that_nobody_else_is_there() -> None:
+    with Program("serve", "--port", "0", "--json") as serve:
+        url = serve.expect("listening")["url"]
+        with Program("list", "--server", url, "--watch", "--json") as watch:
+            watch.expect("joined", peers=[])
+            with Program("list", "--server", url, "--room", "empty") as alone:
+                assert alone.wait() == 0
+                assert alone.text == [] and alone.errors == "nobody else is here\n"
+            with Program("list", "--server", url, "--room", "empty", "-q") as quiet:
+                assert quiet.wait() == 0
+                assert quiet.errors == ""
+            serve.send(signal.SIGTERM)
+            assert serve.wait() == 0
+            watch.expect("server-lost")
+            until = time.monotonic() + DEADLINE
+            while watch.errors.count("relay away") < 3:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            watch.send(signal.SIGINT)
+            assert watch.wait() == 130
+        assert watch.names().count("server-lost") == 1
 
 
 def test_list_declines_calls(relay: str) -> None:

@@ -31,11 +31,19 @@ def test_a_signed_token_lets_in_where_it_is_for(tmp_path: Path) -> None:
             assert outside.wait() == 3
             said += outside.errors
         assert outside.events[-1]["code"] == "unauthorized"
+        with Program(*join) as throw_away:
+            assert throw_away.wait() == 3
+            assert (
+                "`peer list` joins as list-…" in throw_away.errors and "peer token --id 'list-*'" in throw_away.errors
+            )
+            said += throw_away.errors
         serve.send(signal.SIGTERM)
         assert serve.wait() == 0
         said += serve.errors
     assert "cam-1 joined" in said and "unauthorized" in said
-    assert token not in said + repr([program.events + program.text for program in (serve, inside, outside)])
+    assert token not in said + repr(
+        [program.events + program.text for program in (serve, inside, outside, throw_away)]
+    )
 
 
 def test_a_shared_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: str | None = None) -> str:
-    """The XML. A step that was not reached is ``skipped``; ``error`` is what kept the script from running."""
+    """The XML. A step that was not reached is ``skipped``; ``error`` is what kept the script from running,
+    and is the first case, or from going on, and is the last."""
     outcome = {step.line: step for step in done}  # a recording's failure comes after its start, and is what counts
     suite = ET.Element("testsuite", name=_text(file), tests=str(len(steps) + (error is not None)))
     failures = skipped = 0
@@ -39,7 +40,9 @@ def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: 
             message = _text(result.message or "")
             ET.SubElement(case, "failure", message=message).text = _text(f"{file}:{step.line}: {result.message}")
     if error is not None:
-        case = ET.SubElement(suite, "testcase", classname=_text(Path(file).stem), name="start", time="0.000")
+        name = "end" if done else "start"
+        case = ET.Element("testcase", classname=_text(Path(file).stem), name=name, time="0.000")
+        suite.insert(len(steps) if done else 0, case)
         ET.SubElement(case, "error", message=_text(error)).text = _text(error)
     suite.set("failures", str(failures))
     suite.set("errors", str(int(error is not None)))

@@ -67,15 +67,28 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         steps = parse(text, file)
+        if not steps:
+            raise ScriptError(file, 1, "nothing to do: there is no step, and a test of nothing shall not pass")
     except ScriptError as error:
+        _report(junit, file, str(error))
         fail(error, out)
         return exits.USAGE
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        why = f"{file}: {getattr(error, 'strerror', None) or error}"
+        _report(junit, file, why)
+        raise click.UsageError(why) from None
     if check:
         out.text(f"{file}: {len(steps)} steps, understood")
         return exits.DONE
     return run(lambda: _script(file, steps, junit, settings, out), out)
+
+
+def _report(junit: str | None, file: str, why: str) -> None:
+    """A report of a script that does not start: that of the last run must not pass for this one's."""
+    from .junit import document, write
+
+    if junit is not None:
+        write(junit, document(file, (), (), why))
 
 
 async def _script(file: str, steps: tuple[Step, ...], junit: str | None, settings: Settings, out: Output) -> int:

@@ -48,6 +48,9 @@ def test_a_recording_that_fails_later_is_a_failure_of_its_line() -> None:
 def test_a_script_that_could_not_start_is_an_error() -> None:
     suite = ET.fromstring(document("r", STEPS, [], "no relay"))
     assert (suite.get("errors"), suite.get("skipped"), suite.get("tests")) == ("1", "3", "4")
+    assert [case.get("name") for case in suite.iter("testcase")][:2] == ["start", "1: wait door"]
+    suite = ET.fromstring(document("r", STEPS, [done(1)], "interrupted"))
+    assert [case.get("name") for case in suite.iter("testcase")][2:] == ["3: hang-up door", "end"]
 
 
 @given(st.text(), st.text())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pytest
+
 from tests.cli.program import Program
 
 RING = """# ring
@@ -50,6 +52,21 @@ def test_the_first_failure_stops_with_its_line(relay: str, door: str, tmp_path: 
     assert [line.split()[0] for line in program.text] == ["ok", "ok", "FAILED"]
     suite = ET.parse(report).getroot()
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("cal door\n", 'unknown verb "cal"'), ("# nothing\n", "nothing to do"), (None, "No such file")]
+)
+def test_the_report_of_a_script_that_does_not_start_says_why(tmp_path: Path, text: str | None, why: str) -> None:
+    report, file = tmp_path / "ring.xml", tmp_path / "ring.peer"
+    report.write_text("that of the last run")
+    if text is not None:
+        file.write_text(text)
+    with Program("script", str(file), "--junit", str(report)) as program:
+        assert program.wait() == 2
+        assert why in program.errors and "Traceback" not in program.errors
+    (error,) = ET.parse(report).getroot().iter("error")
+    assert why in str(error.get("message"))
 
 
 def test_a_script_that_is_not_understood_does_not_start(relay: str, tmp_path: Path) -> None:

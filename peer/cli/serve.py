@@ -165,6 +165,10 @@ def command(**params: Any) -> int:
     from .shell import run
 
     settings = Settings.read(params)
+    if params["open_"] and (settings.token or params["jwt_secret_file"] or params["jwt_key"]):
+        raise click.UsageError(
+            "--open asks for no token, and one is given (--token, --token-file, PEER_TOKEN, --jwt-…): use one of them"
+        )
     out = Output(as_json=settings.as_json)
     return run(lambda: _serve(params | {"token": settings.token}, out), out, on_sigterm=exits.DONE)
 

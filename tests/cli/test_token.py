@@ -70,6 +70,13 @@ def test_beyond_this_machine_when_told() -> None:
         program.expect("listening")
 
 
+def test_open_and_a_token_contradict_each_other(tmp_path: Path) -> None:
+    for args in (("--token", "x"), ("--jwt-secret-file", secret(tmp_path))):
+        with Program("serve", "--port", "0", "--open", *args) as program:
+            assert program.wait() == 2
+            assert "--open asks for no token" in program.errors
+
+
 def test_token_as_json(tmp_path: Path) -> None:
     with Program("token", "--jwt-secret-file", secret(tmp_path), "--id", "a", "--json") as program:
         assert program.wait() == 0

@@ -61,6 +61,8 @@ def command(**params: Any) -> int:
     out = Output(as_json=settings.as_json)
     video, audio = _film(settings.video)
     settings = replace(settings, video=video, audio=settings.audio if given and settings.audio != "same" else audio)
+    if (settings.video, settings.audio) == ("none", "none"):
+        raise click.UsageError("--video none and --audio none leave nothing to see or hear: use one of them")
     return run(lambda: _demo(settings, out), out)
 
 

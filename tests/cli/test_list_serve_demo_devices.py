@@ -114,6 +114,12 @@ def test_metrics_on_a_port_in_use_are_named_and_nothing_listens(relay: str) -> N
         assert "listening" not in program.errors + "".join(program.text)
 
 
+def test_a_demo_of_nothing_is_2() -> None:
+    with Program("demo", "--video", "none", "--audio", "none") as program:
+        assert program.wait() == 2
+        assert "nothing to see or hear" in program.errors
+
+
 def test_devices_says_what_there_is_or_that_there_is_nothing() -> None:
     with Program("devices") as program:
         assert program.wait() == 0

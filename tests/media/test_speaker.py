@@ -148,7 +148,7 @@ async def test_nothing_is_played_while_there_is_no_call(played: Path) -> None:
 
 async def test_a_named_device_that_is_missing_is_an_error(played: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with room("hw:99") as it:
-        with pytest.raises(MediaError, match=r"speaker hw:99: No such .*`peer devices`"):
+        with pytest.raises(MediaError, match=r"speaker hw:99: there is no such sound device; `peer devices`"):
             await it.speaker.open()
     assert capfd.readouterr().err == ""
 
@@ -163,7 +163,9 @@ async def test_auto_without_a_device_is_one_line_and_reads_no_call(
         assert not await it.speaker.open()
         it.speaker.add("door", door.audio)
         assert door.audio.readers == 0
-        assert it.notices.get_nowait().startswith("no speaker: No such") and it.notices.empty()
+        assert (
+            it.notices.get_nowait().startswith("no speaker: there is no such sound device; ") and it.notices.empty()
+        )
 
 
 async def test_a_device_that_goes_and_comes_back_ends_no_call_and_is_said_once(
@@ -208,7 +210,9 @@ async def test_auto_does_not_wait_for_a_sound_server_that_says_nothing(mute_serv
         speaker = Speaker(tasks, "auto", notices.append)
         assert not await speaker.open()
         await speaker.close()
-    assert notices == ["no speaker: it does not answer within 0.5 s; calls are not heard here"]
+    assert notices == [
+        "no speaker: it does not answer within 0.5 s; calls are not heard here; --speaker none asks for none"
+    ]
 
 
 async def test_a_named_device_that_says_nothing_is_an_error(mute_server: None) -> None:

@@ -90,7 +90,7 @@ class Speaker:
         if not self._auto:
             hint = "`peer devices` lists what there is; --speaker none plays nothing"
             raise MediaError(f"speaker {self._device}", why, hint)
-        self._on_notice(f"no speaker: {why}; calls are not heard here")
+        self._on_notice(f"no speaker: {why}; calls are not heard here; --speaker none asks for none")
         return False
 
     def add(self, key: str, audio: Fanout[av.AudioFrame]) -> None:
@@ -191,4 +191,6 @@ class Speaker:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):  # of a device of ALSA's, which is no file
+        return "there is no such sound device"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

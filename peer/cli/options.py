@@ -6,6 +6,8 @@ below and read them as ``Settings``.
 
 from __future__ import annotations
 
+import difflib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -20,6 +22,8 @@ from .. import config
 from ..errors import ConfigError
 from ..protocol import is_valid_id
 from .group import COMMANDS
+
+_log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +53,13 @@ class _Option(click.Option):
     def __init__(self, *args: Any, group: str = "Options", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """What a mistake is blamed on: the environment variable where the value came from there."""
+        from_there = click.core.ParameterSource.ENVIRONMENT
+        if ctx is not None and self.name is not None and ctx.get_parameter_source(self.name) is from_there:
+            return f"{self.envvar}"
+        return super().get_error_hint(ctx)
 
 
 def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:
@@ -145,8 +156,12 @@ def _codecs(value: Any) -> tuple[str, ...]:
 def option(*names: str, group: str = "Options", **attributes: Any) -> Callable[[F], F]:
     """``click.option`` with the environment variable that belongs to its name."""
     long = next(name for name in names if name.startswith("--"))
-    variable = "PEER_" + long.partition("/")[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, cls=_Option, group=group, envvar=variable, **attributes)
+    return click.option(*names, cls=_Option, group=group, envvar=_variable(long), **attributes)
+
+
+def _variable(name: str) -> str:
+    """The environment variable of the option ``name``: ``--video-codec`` is ``PEER_VIDEO_CODEC``."""
+    return "PEER_" + name.partition("/")[0].lstrip("-").replace("-", "_").upper()
 
 
 def _together(options: Iterable[Callable[[Any], Any]]) -> Callable[[F], F]:
@@ -438,6 +453,19 @@ def _token(params: dict[str, Any]) -> str | None:
         raise ConfigError(f"{params['token_file']}: a token is text, in UTF-8", where=where) from None
 
 
+def _warn_of_misspelt(environment: Iterable[str]) -> None:
+    """A ``PEER_`` variable that is no option has no effect; nobody would notice."""
+    named = sorted(name for name in environment if name.startswith("PEER_"))
+    if not named:
+        return  # all commands would be loaded to know their options
+    known = {_variable(key) for keys in known_options().values() for key in keys} | {"PEER_CONFIG"}
+    for name in named:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            _log.warning("%s in the environment is no option, and has no effect%s", name, hint)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The options of one run, as they came out of flag, environment, file and default."""
@@ -477,6 +505,7 @@ class Settings:
         params = _filled_in(params)
         settings = cls(**{name: value for name, value in params.items() if name in names})
         configure(settings.log_format, settings.verbose - settings.quiet - quieter)
+        _warn_of_misspelt(os.environ)
         return settings
 
     @property

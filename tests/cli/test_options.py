@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 
+from peer.cli import options
 from peer.cli.options import Settings, known_options
 from peer.errors import ConfigError
 
@@ -238,3 +239,22 @@ def test_an_option_is_not_taken_for_the_value_of_the_one_before(args: tuple[str,
 def test_a_segment_is_a_time_of_a_recording() -> None:
     assert _settings("--record", "x.mkv", "--segment", "90s").segment == 90
     assert _settings("--record", "x.mkv").segment is None
+
+
+def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_FPS", "many")
+    with pytest.raises(click.BadParameter) as caught:
+        params("run")
+    assert "PEER_FPS" in caught.value.format_message() and "--fps" not in caught.value.format_message()
+    with pytest.raises(click.BadParameter) as caught:
+        params("run", "--fps", "many")
+    assert "--fps" in caught.value.format_message()
+
+
+def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    known = {"PEER_SERVER", "PEER_SHOW", "PEER_VIDEO_CODEC", "PEER_CONFIG", "PEER_LOG_FORMAT", "PEER_CLUSTER"}
+    options._warn_of_misspelt(["HOME", "PEER_SRVER", "PEER_XYZ", *known])
+    assert [record.getMessage() for record in caplog.records] == [
+        "PEER_SRVER in the environment is no option, and has no effect; did you mean PEER_SERVER?",
+        "PEER_XYZ in the environment is no option, and has no effect",
+    ]

@@ -25,8 +25,9 @@ from .exchange import Exchange
 from .ice_server import IceServer, merged, parse_ice_server, read_ice_servers
 from .identity import default_id
 from .media.fanout import Fanout, Reader
-from .media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from .media.sending.relay import PassthroughRelay
+from .media.sending.shared import SharedAudio, SharedVideo
 from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .presentation import Presentation

@@ -25,7 +25,8 @@ from peer.media.frames import (
     media_time,
 )
 from peer.media.pattern import Pattern, read_pattern
-from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo
+from peer.media.sending.shared import SharedAudio, SharedVideo
 from peer.rtp.header import MID, SEND_TIME, Header
 from peer.sending import Sending
 from tests.waiting import until

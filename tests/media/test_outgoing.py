@@ -14,11 +14,12 @@ import pytest
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame, OutgoingFrame, media_time
 from peer.media.pattern import Pattern
-from peer.media.sending import outgoing, rungs
+from peer.media.sending import outgoing, rungs, shared
 from peer.media.sending.encoding import EncoderCounters
-from peer.media.sending.outgoing import OutgoingAudio, OutgoingVideo, SharedAudio, SharedVideo
+from peer.media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from peer.media.sending.relay import PassthroughRelay
 from peer.media.sending.rungs import ladder
+from peer.media.sending.shared import SharedAudio, SharedVideo
 from peer.media.sources.passthrough import Fitness
 
 SIZE = (640, 360)
@@ -119,7 +120,7 @@ async def test_a_picture_that_came_while_it_rang_is_sent_at_once() -> None:
 async def test_a_picture_from_before_the_source_fell_silent_is_not_shown_to_who_comes_much_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outgoing, "HOLD", 0.1)
+    monkeypatch.setattr(shared, "HOLD", 0.1)
     async with studio() as made:
         viewer = OutgoingVideo(made.shared)
         viewer.open()

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from peer import config, script
-from peer.cli import options
+from peer.cli import values as option_values
 from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
 from peer.protocol import is_valid_id
@@ -89,7 +89,13 @@ def _config(octets: bytes) -> None:
 
 def _typed(value: object) -> None:
     """A value of the file is read as one from the command line."""
-    for read in (options.duration, options.duration_or_zero, options._rate, options.peer_id, options.any_text):
+    for read in (
+        option_values.duration,
+        option_values.duration_or_zero,
+        option_values.rate,
+        option_values.peer_id,
+        option_values.any_text,
+    ):
         try:
             result = read(value)
         except click.BadParameter as exc:
@@ -106,7 +112,7 @@ def _word(octets: Octets) -> None:
             spec.parse_duration,
             spec.parse_video,
             spec.parse_audio,
-            options._rate,
+            option_values.rate,
         )
     )
     text = octets.rest().decode("utf-8", "surrogateescape")

@@ -10,17 +10,16 @@ import click
 from . import exit as exits
 from .options import (
     Command,
-    Settings,
-    duration,
     duration_option,
     file_options,
     join_options,
     media_options,
     option,
     output_options,
-    peer_id,
     sink_options,
 )
+from .settings import Settings
+from .values import duration, peer_id
 
 if TYPE_CHECKING:
     from ..agent import Agent

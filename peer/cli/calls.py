@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from .. import events, identity
 from ..errors import CallFailed, MediaError, PeerError
 from . import exit as exits
-from .options import Settings
 from .output import Output
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..agent import Agent

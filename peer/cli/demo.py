@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import exit as exits
-from .options import (
-    Command,
-    Settings,
-    duration_or_zero,
-    media_options,
-    option,
-    output_options,
-    sink_options,
-)
+from .options import Command, media_options, option, output_options, sink_options
+from .settings import Settings
+from .values import duration_or_zero
 
 if TYPE_CHECKING:
     from ..call import Call

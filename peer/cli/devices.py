@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import exit as exits
-from .options import Command, Settings, output_options
+from .options import Command, output_options
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..media.sources.devices import Camera

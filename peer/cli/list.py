@@ -11,7 +11,9 @@ import click
 from .. import events, protocol
 from ..errors import JoinRefused, ServerUnreachable
 from . import exit as exits
-from .options import Command, Settings, duration, joining, option, output_options
+from .options import Command, joining, option, output_options
+from .settings import Settings
+from .values import duration
 
 if TYPE_CHECKING:
     from ..signaling import Signaling, SignalingEvent

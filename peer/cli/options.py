@@ -1,27 +1,23 @@
 """The options, each written once: a flag, ``PEER_<OPTION>`` in the environment, a key in the configuration file.
 
 A flag wins over the environment, that over the file, that over the default. Commands take them by the decorators
-below and read them as ``Settings``.
+below and read them as ``settings.Settings``; ``values`` has their types.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
-import math
-import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from .. import config
 from ..errors import ConfigError
-from ..protocol import is_valid_id
 from .group import COMMANDS
+from .values import any_text, codecs, duration, parsed, path, peer_id, rate, relay_url, segment_length
 
 _log = logging.getLogger(__name__)
 
@@ -62,104 +58,13 @@ class _Option(click.Option):
         return super().get_error_hint(ctx)
 
 
-def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:
-    """A type that ``<function>`` of ``peer.media.sources.spec`` reads; the value is its result, or the text itself
-    (``as_text``)."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(
-            value, str | int | float
-        ):  # int, float: a number in the TOML file
-            raise click.BadParameter(f"{value!r} cannot be used here")
-        try:
-            result = getattr(import_module("peer.media.sources.spec"), function)(str(value))
-        except ConfigError as error:
-            raise click.BadParameter(error.message) from None
-        return value if as_text else result
-
-    return convert
-
-
-def duration(value: Any) -> float:
-    """The type of a time that is more than 0."""
-    if isinstance(value, float) and 0 < value < math.inf:  # TOML has negative ones, inf and nan
-        return value
-    return float(parsed("parse_duration")(value))
-
-
-def duration_or_zero(value: Any) -> float:
-    """The type of a time that may be 0, for what 0 turns off."""
-    return 0.0 if str(value) in ("0", "0s", "0.0") else duration(value)
-
-
-def peer_id(value: Any) -> str:
-    """The type of an id. One that begins with ``--`` is an option that its forerunner swallowed."""
-    if not is_valid_id(value):
-        raise click.BadParameter(f"{str(value)[:80]!r} is no id: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
-    if str(value).startswith("--"):
-        raise click.BadParameter(f"an id is missing before {value}")
-    return str(value)
-
-
-def path(value: Any) -> str:
-    """The type of a file to write."""
-    text = any_text(value)
-    if not text or text.startswith("--"):
-        raise click.BadParameter(f"a path is missing before {text}" if text else "the path is empty")
-    return text
-
-
-def _url(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):
-        hint = f"ws{value[4:]}" if isinstance(value, str) and value.startswith("http") else "ws://127.0.0.1:8080/ws"
-        raise click.BadParameter(f"{value!r} is no relay's address; write it like {hint}")
-    return value
-
-
-def any_text(value: Any) -> str:
-    """The type of what is any text; a file may hold a list or number there, of which click would make a text."""
-    if not isinstance(value, str):
-        raise click.BadParameter(f"{value!r} is no text")
-    return value
-
-
-def _rate(value: Any) -> float:
-    """The type of ``--fps``."""
-    try:
-        rate = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else float("nan")
-    except (ValueError, OverflowError):  # OverflowError: TOML's whole numbers have no end
-        rate = float("nan")
-    if not 1 <= rate <= 240:  # nor nan
-        raise click.BadParameter(f"{value!r} is not a number of pictures a second, 1 to 240")
-    return rate
-
-
-def _segment(value: Any) -> float:
-    """The type of ``--segment``."""
-    seconds = duration(value)
-    if seconds < 1:
-        raise click.BadParameter(f"{value} is too short for a file; 1s is the least")
-    return seconds
-
-
-_CODECS: Final = ("vp8", "h264")
-
-
-def _codecs(value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-    codecs = tuple(str(name).strip().lower() for name in names)
-    if not codecs or any(codec not in _CODECS for codec in codecs):
-        raise click.BadParameter(f"{value!r}: write one or both of {', '.join(_CODECS)}, the first choice first")
-    return codecs
-
-
 def option(*names: str, group: str = "Options", **attributes: Any) -> Callable[[F], F]:
     """``click.option`` with the environment variable that belongs to its name."""
     long = next(name for name in names if name.startswith("--"))
-    return click.option(*names, cls=_Option, group=group, envvar=_variable(long), **attributes)
+    return click.option(*names, cls=_Option, group=group, envvar=variable(long), **attributes)
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
     """The environment variable of the option ``name``: ``--video-codec`` is ``PEER_VIDEO_CODEC``."""
     return "PEER_" + name.partition("/")[0].lstrip("-").replace("-", "_").upper()
 
@@ -258,7 +163,7 @@ def joining(own_id: str) -> Callable[[F], F]:
         [
             option(
                 "--server",
-                type=_url,
+                type=relay_url,
                 default="ws://127.0.0.1:8080/ws",
                 show_default=True,
                 metavar="URL",
@@ -319,10 +224,10 @@ def media_options(*, video: str, audio: str) -> Callable[[F], F]:
                 help="auto, none, same (as --video), test, a device, a file or rtsp://…",
             ),
             option("--size", type=parsed("parse_size"), metavar="WxH", group=MEDIA, help="Like 1280x720."),
-            option("--fps", type=_rate, metavar="N", group=MEDIA, help="Pictures a second."),
+            option("--fps", type=rate, metavar="N", group=MEDIA, help="Pictures a second."),
             option(
                 "--video-codec",
-                type=_codecs,
+                type=codecs,
                 metavar="LIST",
                 group=MEDIA,
                 help="The first choice first.  [default: vp8,h264; where the source delivers H.264 h264,vp8]",
@@ -380,7 +285,7 @@ file_options = _together(
         ),
         option(
             "--segment",
-            type=_segment,
+            type=segment_length,
             metavar="TIME",
             group=SINKS,
             help="Begin a new file of a recording each so often; without {time} they are numbered.",
@@ -399,118 +304,3 @@ file_options = _together(
 def duration_option(text: str) -> Callable[[F], F]:
     """``--duration``, with the command's own explanation."""
     return option("--duration", type=duration, metavar="TIME", help=text)
-
-
-def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
-    """What was left to us: a film, a stream or the test source brings its own sound, and .mp4 cannot hold VP8."""
-    from ..media.sources.spec import parse_video
-
-    context = click.get_current_context(silent=True)
-
-    def open_(name: str) -> bool:
-        default = click.core.ParameterSource.DEFAULT
-        return context is not None and name in params and context.get_parameter_source(name) is default
-
-    if params.get("segment") is not None and params["record"] is None and not open_("segment"):
-        raise click.UsageError("--segment cuts recordings; write where to: --record PATH")
-    filled = dict(params)
-    if params.get("token_file") is not None:
-        filled["token"] = _token(params)
-    if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
-        filled["audio"] = "same"
-    mp4 = str(params.get("record") or "").lower().endswith(".mp4")
-    if mp4 and params.get("video_codec") and "h264" not in params["video_codec"]:
-        raise ConfigError(
-            "no .mp4 holds VP8; record to .mkv or .webm, or add h264 to --video-codec", where="--record"
-        )
-    if open_("video_codec") and mp4:
-        filled["video_codec"] = (
-            "h264",
-        )  # alone: who answers decides which of several it is (W3C setCodecPreferences)
-    return filled
-
-
-_NEAREST: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
-"""Where a value came from (click's ``ParameterSource``), the one that wins first."""
-
-
-def _token(params: dict[str, Any]) -> str | None:
-    """The token itself, or what its file holds: whichever was said nearer to the command."""
-    from server.auth import read_secret
-
-    if params["token"] is not None:
-        context = click.get_current_context()
-        sources = [context.get_parameter_source(name) for name in ("token", "token_file")]
-        own, file = (_NEAREST.index(source.name) if source else len(_NEAREST) for source in sources)
-        if own == file:
-            raise click.UsageError("--token and --token-file: use one of them")
-        if own < file:
-            return str(params["token"])
-    where = "--token-file"
-    try:
-        return read_secret(params["token_file"], where).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{params['token_file']}: a token is text, in UTF-8", where=where) from None
-
-
-def _warn_of_misspelt(environment: Iterable[str]) -> None:
-    """A ``PEER_`` variable that is no option has no effect; nobody would notice."""
-    named = sorted(name for name in environment if name.startswith("PEER_"))
-    if not named:
-        return  # all commands would be loaded to know their options
-    known = {_variable(key) for keys in known_options().values() for key in keys} | {"PEER_CONFIG"}
-    for name in named:
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            _log.warning("%s in the environment is no option, and has no effect%s", name, hint)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The options of one run, as they came out of flag, environment, file and default."""
-
-    as_json: bool = False
-    verbose: int = 0
-    quiet: int = 0
-    log_format: str = "text"
-    server: str = "ws://127.0.0.1:8080/ws"
-    own_id: str | None = None
-    room: str | None = None
-    token: str | None = None
-    cacert: str | None = None
-    ice_servers: tuple[str, ...] = ()
-    relay_only: bool = False
-    video: str = "none"
-    audio: str = "none"
-    size: tuple[int, int] | None = None
-    fps: float | None = None
-    video_codec: tuple[str, ...] | None = None
-    video_encoder: Literal["auto", "software"] = "auto"
-    max_bitrate: int | None = None
-    speaker: str = "none"
-    show: bool | None = None
-    record: str | None = None
-    segment: float | None = None
-    snapshot: str | None = None
-    duration: float | None = None
-    timeout: float = 15.0
-
-    @classmethod
-    def read(cls, params: dict[str, Any], *, quieter: int = 0) -> Settings:
-        """The settings among a command's parameters; configures the logs on the way, ``quieter`` by so much."""
-        from .logs import configure
-
-        names = {item.name for item in fields(cls)}
-        params = _filled_in(params)
-        settings = cls(**{name: value for name, value in params.items() if name in names})
-        configure(settings.log_format, settings.verbose - settings.quiet - quieter)
-        _warn_of_misspelt(os.environ)
-        return settings
-
-    @property
-    def windows(self) -> bool:
-        """Whether to show windows: as asked, else where there is a display."""
-        if self.show is not None:
-            return self.show
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -13,16 +13,16 @@ from . import notify
 from .options import (
     RELAY,
     Command,
-    Settings,
     duration_option,
     file_options,
     join_options,
     media_options,
     option,
     output_options,
-    peer_id,
     sink_options,
 )
+from .settings import Settings
+from .values import peer_id
 
 if TYPE_CHECKING:
     from ..agent import Agent

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import exit as exits
-from .options import (
-    Command,
-    Settings,
-    duration,
-    join_options,
-    media_options,
-    option,
-    output_options,
-    sink_options,
-)
+from .options import Command, join_options, media_options, option, output_options, sink_options
+from .settings import Settings
+from .values import duration
 
 if TYPE_CHECKING:
     from ..script import Step

@@ -14,19 +14,10 @@ import click
 from ..errors import ConfigError
 from . import exit as exits
 from . import notify
-from .options import (
-    RELAY,
-    Command,
-    Settings,
-    any_text,
-    duration,
-    duration_or_zero,
-    option,
-    output_options,
-    path,
-    token_options,
-)
+from .options import RELAY, Command, option, output_options, token_options
 from .serve_limits import limit_options, limits
+from .settings import Settings
+from .values import any_text, duration, duration_or_zero, path
 
 if TYPE_CHECKING:
     from .output import Output

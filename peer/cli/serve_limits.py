@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .options import any_text, duration, option
+from .options import option
+from .values import any_text, duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from . import exit as exits
-from .options import Command, Settings, any_text, duration, option, output_options, path
+from .options import Command, option, output_options
+from .settings import Settings
+from .values import any_text, duration, path
 
 
 @click.command("token", cls=Command)

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import pytest
 
-from peer.cli import options
-from peer.cli.options import Settings, known_options
+from peer.cli import settings
+from peer.cli.options import known_options
+from peer.cli.settings import Settings
 from peer.errors import ConfigError
 
 
@@ -253,7 +254,7 @@ def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.Mon
 
 def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     known = {"PEER_SERVER", "PEER_SHOW", "PEER_VIDEO_CODEC", "PEER_CONFIG", "PEER_LOG_FORMAT", "PEER_CLUSTER"}
-    options._warn_of_misspelt(["HOME", "PEER_SRVER", "PEER_XYZ", *known])
+    settings._warn_of_misspelt(["HOME", "PEER_SRVER", "PEER_XYZ", *known])
     assert [record.getMessage() for record in caplog.records] == [
         "PEER_SRVER in the environment is no option, and has no effect; did you mean PEER_SERVER?",
         "PEER_XYZ in the environment is no option, and has no effect",

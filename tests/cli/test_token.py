@@ -9,7 +9,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from peer.cli.options import Settings
+from peer.cli.settings import Settings
 from tests.cli.program import Program
 from tests.cli.test_options import config, params
 from tests.server.keys import MAKERS, SECRET, pair, secret

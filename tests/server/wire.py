@@ -185,7 +185,9 @@ class Raw:
 
     def reset(self) -> None:
         """Gone with a TCP reset, as a process that was killed."""
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection = self.writer.get_extra_info("socket")
+        if connection.fileno() >= 0:  # else the other side was quicker
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def end(self) -> None:

@@ -27,7 +27,7 @@ from server.client import Client, Phase
 from server.config import RelayConfig
 
 from .octets import Octets
-from .stage import NO_RATES, OPENING, READ, Stage
+from .stage import NO_RATES, OPENING, READ, Stage, on_stage
 from .wire import END, RESET, Wire
 
 BEFORE, LIMIT = 1024, 1500
@@ -57,21 +57,6 @@ SEEDS = [
     b"\x08\0\0\0\x10\1\7\xff\x10\0\7\xff\x10\0\7\xff\x04\x80\3abc\0\0",
     b"\x08\0\0\0\x19\0" + (b"\x25\0\x7d" + bytes(125)) * 8 + b"\x09\1\0\0",
 ]
-
-
-_stages: list[Stage] = []
-
-
-def test_one(data: bytes) -> None:
-    if not _stages:
-        _stages.append(Stage(CONFIG))
-    _play(_stages[0], Octets(data))
-
-
-def close() -> None:
-    """Done with it."""
-    while _stages:
-        _stages.pop().close()
 
 
 def _play(stage: Stage, octets: Octets) -> None:
@@ -259,3 +244,6 @@ def _ends_in_a_long_frame(wire: Wire) -> bool:
             return length > (125 if octets[at] & 8 else BEFORE)
         at += 2 + size + 4 + length
     return False
+
+
+test_one, close = on_stage(CONFIG, _play)

@@ -19,7 +19,7 @@ from server.client import Client, Phase
 from server.config import MAX_HEAD, RelayConfig
 
 from .octets import Octets
-from .stage import NO_RATES, OPENING, READ, Stage
+from .stage import NO_RATES, OPENING, READ, Stage, on_stage
 from .wire import END
 
 CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush", **NO_RATES)
@@ -61,20 +61,6 @@ SEEDS = [
     _seed(2, 1, 0, 1, 2, 4, 6, 11, 13, 14, 15),
     _seed(7, 1, 0, 1, 2, 4, 6, 8, 12, 13),
 ]
-
-_stages: list[Stage] = []
-
-
-def test_one(data: bytes) -> None:
-    if not _stages:
-        _stages.append(Stage(CONFIG))
-    _play(_stages[0], Octets(data))
-
-
-def close() -> None:
-    """Done with it."""
-    while _stages:
-        _stages.pop().close()
 
 
 def _play(stage: Stage, octets: Octets) -> None:
@@ -130,3 +116,6 @@ def _check_welcome(client: Client, head: bytes, *, trusted: bool) -> None:
         hosts = [host.lower() for name in ("Host", "X-Forwarded-Host") for host in headers.get_all(name)]
         local = here in ("localhost", "[::1]") or here.endswith(".localhost") or here.startswith("127.")
         assert local or any(here in host for host in hosts), "a foreign website"
+
+
+test_one, close = on_stage(CONFIG, _play)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from server.client import Client
@@ -12,6 +13,7 @@ from server.relay import Relay
 from server.room import Rooms
 
 from .clock import Clock
+from .octets import Octets
 from .wire import Wire
 
 READ: Final = 32 * 1024
@@ -128,3 +130,21 @@ class Stage:
         assert not any(address.sockets for address in relay._guard._addresses._known.values())
         assert not relay._touched and not relay._commands
         relay.said = {}
+
+
+def on_stage(
+    config: RelayConfig, play: Callable[[Stage, Octets], None]
+) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    """A target's ``test_one`` and ``close``: each input is played on one stage, made when the first one comes."""
+    stages: list[Stage] = []
+
+    def test_one(data: bytes) -> None:
+        if not stages:
+            stages.append(Stage(config))
+        play(stages[0], Octets(data))
+
+    def close() -> None:
+        while stages:
+            stages.pop().close()
+
+    return test_one, close

@@ -77,16 +77,7 @@ class Sending:
         self.retransmitted = 0
         """Packets that were asked for again and sent again."""
         self._engine = cast(Any, sender)
-        for name in (
-            "rtp_started",
-            "rtp_exited",
-            "ntp_timestamp",
-            "rtp_timestamp",
-            "octet_count",
-            "packet_count",
-            "lsr",
-            "lsr_time",
-        ):
+        for name in _USED:
             assert hasattr(sender, f"_RTCRtpSender__{name}"), f"the engine has no {name} any more"
         self._send, self._engine.send = self._engine.send, self._started
         self._handle_rtcp, self._engine._handle_rtcp_packet = self._engine._handle_rtcp_packet, self._rtcp

@@ -124,6 +124,11 @@ class RelayConfig:
     max_buffers: int = 256 * 1024 * 1024
     """What may wait for and of all clients together; a quarter of it is for seats in grace."""
 
+    @property
+    def queues(self) -> int:
+        """What may wait for all seats in grace: a quarter of ``max_buffers``, the rest of which is for sockets."""
+        return self.max_buffers // 4
+
     def __post_init__(self) -> None:
         for name in ("join_timeout", "takeover_ping", "ping_interval", "close_timeout", "cluster_lease"):
             if not getattr(self, name) > 0:

@@ -86,7 +86,7 @@ class Relay:
         self._gate = gate_of(config)
         proxies = Proxies(config.trust_proxies)
         self._guard = Guard(config, self.tally, proxies)
-        self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.max_buffers // 4, self._relieve)
+        self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.queues, self._relieve)
         self._seldom = Seldom(logger)
         self._door = Door(Origins(config.allow_origins), proxies, self._guard, self._seldom)
         if config.tls_key is not None and config.tls_cert is None:
@@ -241,7 +241,7 @@ class Relay:
             grace=config.grace,
             takeover_ping=config.takeover_ping,
             queue=config.queue,
-            queues=config.max_buffers // 4,
+            queues=config.queues,
             most_rooms=config.max_rooms,
             most_peers=config.max_room_peers,
         )

@@ -77,7 +77,7 @@ class Cluster(Generic[C]):
             grace=config.grace,
             takeover_ping=config.takeover_ping,
             queue=config.queue,
-            queues=config.max_buffers // 4,
+            queues=config.queues,
             most_rooms=config.max_rooms,
             most_peers=config.max_room_peers,
             join_timeout=config.join_timeout,

@@ -99,7 +99,7 @@ async def test_every_metric_stands_in_its_page_and_no_other(ledger_redis: RedisS
 async def test_what_has_not_happened_yet_is_there_so_that_its_first_time_is_a_rise(server: Relay) -> None:
     seen = await look(server)
     page = (ROOT / "docs" / "limits.md").read_text()
-    named = re.findall(r"`([a-z-]+)`", page.partition("a limit that was exceeded is called")[2].partition(".")[0])
+    named = re.findall(r"`([a-z-]+)`", page.partition("use these names")[2].partition(".")[0])
     assert "buffers" in named
     assert {label: n for (name, label), n in seen.items() if name == "relay_limited_total"} == dict.fromkeys(named, 0)
     page = (ROOT / "docs" / "protocol.md").read_text()

@@ -124,7 +124,11 @@ def test_every_argument_of_the_agent_is_documented_with_its_default() -> None:
         assert row(f"`{name}`", arguments).split(" | ")[1] == f"`{default}`"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "examples").glob("*.py")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "docs" / "interface.md", *(ROOT / "examples").glob("*.py")],
+    ids=lambda page: page.name,
+)
 def test_the_programs_that_are_shown_end_with_a_line_when_there_is_no_relay(page: Path) -> None:
     for block in _fenced(page.read_text(), "python") if page.suffix == ".md" else [page.read_text()]:
         nodes = list(ast.walk(ast.parse(block)))

@@ -1,4 +1,4 @@
-"""Prints the brightness of a peer's pictures once a second: decoded frames as NumPy arrays."""
+"""Print the brightness of a peer's video once per second, until the call ends: decoded frames as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ async def main(peer: str, server: str) -> None:
         await agent.wait_for(peer, timeout=30)
         async with agent.call(peer) as call:
             with call.frames() as frames:
-                told = 0.0
+                printed = 0.0
                 async for frame in frames:
-                    if time.monotonic() - told >= 1:
-                        told = time.monotonic()
+                    if time.monotonic() - printed >= 1:
+                        printed = time.monotonic()
                         print(f"{frame.to_ndarray(format='gray').mean():.0f}", flush=True)
 
 

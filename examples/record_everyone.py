@@ -1,4 +1,4 @@
-"""Calls everybody who joins and records ten seconds of each."""
+"""Call every peer in the room and every peer that joins later, and record ten seconds of each. Runs until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Fuzzing: octets that nobody meant, and what must hold whatever they are (docs/fuzzing.md).
+"""Fuzz targets: arbitrary bytes as input, and properties that must hold (docs/fuzzing.md).
 
     pip install -e '.[fuzz]'                       atheris
-    python -m fuzz                                 which targets there are
-    python -m fuzz frames --seconds 60             one; what it learnt is in .cache/fuzz/frames
-    python -m fuzz frames --once FILE              one input again, a find for example
+    python -m fuzz                                 lists the targets
+    python -m fuzz frames --seconds 60             runs one; its corpus is in .cache/fuzz/frames
+    python -m fuzz frames --once FILE              runs one input again, for example a finding
 
-A target is a module with ``SEEDS``, inputs to begin with, and ``test_one``, which raises what should not be; some
-have a ``close``. It needs no atheris itself: ``tests/test_fuzz.py`` drives each one for a moment, so that none rots.
+A target is a module with ``SEEDS`` (initial inputs) and ``test_one``, which raises if a property is violated; some
+also have ``close``. A target does not need atheris: ``tests/test_fuzz.py`` runs each one briefly in the test suite.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import Final
 
 TARGETS: Final = {
-    "frames": "octets of several clients against a whole relay, and against websockets' own parser",
-    "opening": "HTTP requests, origins and proxies, against websockets' own handshake",
-    "messages": "JSON by all three readers of the protocol, and the ICE servers in it",
-    "addresses": "ICE servers, proxies and origins, as they are typed and as others send them",
+    "frames": "bytes from several clients into a complete relay, compared with websockets' own parser",
+    "handshake": "HTTP requests, origins and proxies, compared with websockets' own handshake",
+    "messages": "JSON, read by all three parsers of the protocol, and the ICE servers in it",
+    "addresses": "ICE servers, proxies and origins, from users and from the network",
     "tokens": "signed tokens",
-    "typed": "scripts, configuration files, and what is typed for media",
-    "rtp": "RTP packets of one stream, against the engine's own parsers",
+    "user_input": "scripts, configuration files and media options",
+    "rtp": "RTP packets of one stream, compared with aiortc's own parsers",
     "h264": "parameter sets, Annex B and avcC",
 }

@@ -1,4 +1,4 @@
-"""See the package. An input that reaches something new is kept; a find ends the run, and its input is a file."""
+"""Command line of the package. Inputs that reach new code are kept; a finding ends the run and is saved as a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from . import TARGETS
 
 INSTRUMENTED = ["peer", "server", "websockets", "jwt", "tomllib"]
-"""The packages whose branches steer the search."""
+"""Packages whose branch coverage guides the search."""
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("target", choices=TARGETS, nargs="?")
     parser.add_argument("--seconds", type=int, default=60, metavar="N")
     parser.add_argument("--once", type=Path, metavar="FILE", help="run this input only")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="by default .cache/fuzz/TARGET")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="default: .cache/fuzz/TARGET")
     asked = parser.parse_args()
     if asked.target is None:
         for name, about in TARGETS.items():

@@ -1,9 +1,9 @@
-"""ICE servers, proxies and origins, as they are typed and as others send them.
+"""Target: ICE servers, proxies and origins, from users and from the network.
 
     python -m fuzz addresses --seconds 60
 
-``ConfigError`` in one line and never with the password in it, or a value that is written as it was read. Nobody
-talks a proxy's word into being his own, and an origin that is let in is one that RFC 6454 knows.
+Properties: a one-line ``ConfigError`` without the password, or a value that parses the same again. Only trusted
+proxies can set the client address, and an accepted origin is valid by RFC 6454.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from peer.ice_server import parse_ice_server
 from server.origins import Origins
 from server.proxies import Proxies, read_address
 
-from .octets import Octets
+from .byte_reader import ByteReader
 
 PASSWORD = "hush-3f1c"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+(%[^\]\s]*)?\]|[^\s/?#@\[\]:\\]+)(:\d{0,5})?", re.IGNORECASE)
@@ -34,28 +34,28 @@ SEEDS = [bytes([kind, *range(12)]) for kind in range(4)] + [
 
 
 def test_one(data: bytes) -> None:
-    octets = Octets(data)
-    match octets.number() % 8:
+    reader = ByteReader(data)
+    match reader.number() % 8:
         case 0:
-            who = octets.pick((f"u:{PASSWORD}@", f"{octets.text()}:{PASSWORD}@", f"u:{octets.text()}{PASSWORD}@"))
-            _ice_server(octets.pick(SCHEMES) + who + _piece(octets, HOSTS) + _piece(octets, TAILS), secret=True)
+            who = reader.pick((f"u:{PASSWORD}@", f"{reader.text()}:{PASSWORD}@", f"u:{reader.text()}{PASSWORD}@"))
+            _ice_server(reader.pick(SCHEMES) + who + _piece(reader, HOSTS) + _piece(reader, TAILS), secret=True)
         case 1 | 5:
-            _origin(octets)
+            _origin(reader)
         case 2 | 6:
-            _hop(octets)
+            _hop(reader)
         case 3:
-            _ice_server(octets.pick(SCHEMES) + _piece(octets, HOSTS) + _piece(octets, TAILS), secret=False)
+            _ice_server(reader.pick(SCHEMES) + _piece(reader, HOSTS) + _piece(reader, TAILS), secret=False)
         case 4:
-            _ice_server(octets.rest().decode("utf-8", "surrogateescape"), secret=False)
+            _ice_server(reader.rest().decode("utf-8", "surrogateescape"), secret=False)
         case _:
             try:
-                Proxies([octets.rest().decode("utf-8", "surrogateescape")])
+                Proxies([reader.rest().decode("utf-8", "surrogateescape")])
             except ConfigError as exc:
                 _one_line(exc)
 
 
-def _piece(octets: Octets, known: tuple[str, ...]) -> str:
-    return octets.text() if octets.number() % 4 == 0 else octets.pick(known)
+def _piece(reader: ByteReader, known: tuple[str, ...]) -> str:
+    return reader.text() if reader.number() % 4 == 0 else reader.pick(known)
 
 
 def _one_line(exc: ConfigError) -> None:
@@ -76,33 +76,33 @@ def _ice_server(text: str, *, secret: bool) -> None:
         assert (again.url, again.host, again.port) == (server.url, server.host, server.port)
 
 
-def _origin(octets: Octets) -> None:
-    named = octets.pick(SCHEMES) + _piece(octets, HOSTS) + _piece(octets, TAILS)
-    asked = octets.pick(SCHEMES) + _piece(octets, HOSTS) + _piece(octets, TAILS)
-    host = _piece(octets, HOSTS) + _piece(octets, TAILS)
+def _origin(reader: ByteReader) -> None:
+    named = reader.pick(SCHEMES) + _piece(reader, HOSTS) + _piece(reader, TAILS)
+    asked = reader.pick(SCHEMES) + _piece(reader, HOSTS) + _piece(reader, TAILS)
+    host = _piece(reader, HOSTS) + _piece(reader, TAILS)
     try:
         origins = Origins([named])
     except ConfigError as exc:
         _one_line(exc)
         origins = Origins()
-    scheme = octets.pick(("http", "https"))
+    scheme = reader.pick(("http", "https"))
     assert origins.allow(None, scheme=scheme, host=host, any_host=False)
     allowed = {
         any_host: origins.allow(asked, scheme=scheme, host=host, any_host=any_host) for any_host in (True, False)
     }
     assert allowed[True] or not allowed[False]
     if allowed[True] and named != "*":
-        assert asked == "null" or _ORIGIN.fullmatch(asked), "no browser sends that"
+        assert asked == "null" or _ORIGIN.fullmatch(asked), "no browser sends this"
 
 
-def _hop(octets: Octets) -> None:
+def _hop(reader: ByteReader) -> None:
     proxies = Proxies(["192.0.2.0/24", "::1"])
-    here = octets.pick(("192.0.2.1", "::1", "::ffff:192.0.2.9", "192.0.2.1%eth0"))
+    here = reader.pick(("192.0.2.1", "::1", "::ffff:192.0.2.9", "192.0.2.1%eth0"))
     assert proxies.trust(here)
     said = {
-        "X-Forwarded-For": [_piece(octets, ADDRESSES) for _ in range(octets.number() % 5)],
-        "X-Forwarded-Proto": [octets.pick(("https", "http", "wss", " HTTPS ", octets.text()))],
-        "X-Forwarded-Host": [octets.text() for _ in range(octets.number() % 2)],
+        "X-Forwarded-For": [_piece(reader, ADDRESSES) for _ in range(reader.number() % 5)],
+        "X-Forwarded-Proto": [reader.pick(("https", "http", "wss", " HTTPS ", reader.text()))],
+        "X-Forwarded-Host": [reader.text() for _ in range(reader.number() % 2)],
     }
     hop = proxies.hop(here, lambda name: said[name])
     assert hop.scheme in ("http", "https")

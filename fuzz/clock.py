@@ -1,4 +1,4 @@
-"""An event loop whose time stands still until it is told to go on: what waits for seconds is tested in none."""
+"""An event loop with a manual clock, so that tests of time-outs do not wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """Real sockets, real callbacks, and the time that ``advance`` says. What only time would end, ends never."""
+    """Real sockets and callbacks; the time changes only by ``advance``, so a time-out needs a call to it."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -16,5 +16,5 @@ class Clock(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. What is due happens in the loop's next turn."""
+        """Advance the clock. Callbacks that are due run in the next turn of the loop."""
         self._now += seconds

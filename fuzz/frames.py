@@ -1,16 +1,16 @@
-"""Octets of up to four clients against a whole relay, in whatever pieces, with time, stalls and losses in between.
+"""Target: bytes from up to four clients, split anywhere, with delays, stalls and losses, into a complete relay.
 
     python -m fuzz frames --seconds 60
 
-What must hold:
+Properties:
 
 - No exception leaves a callback, and nothing is logged as an error.
-- A client's reader holds one frame and one read at most; its message under way is within the limit.
-- What the relay writes is RFC 6455, each text is JSON with a type, a ``peer-list`` comes once, and first of all. What
-  was forwarded is what somebody sent, byte for byte. After a close frame there is no text.
-- A connection lives, or ends with a close code of docs/protocol.md or with its own.
-- websockets' own ``ServerProtocol``, given the same octets at once, finds the same messages and the same failure.
-- When all have gone and the grace is over, the relay is empty.
+- A client's reader holds at most one frame and one read; its incomplete message stays within the limit.
+- The relay's output is valid RFC 6455; each text is JSON with a type; ``peer-list`` comes once, and first. Forwarded
+  text equals what a client sent, byte for byte. No text follows a close frame.
+- A connection stays open, or closes with a code from docs/protocol.md or with the code that the client sent.
+- websockets' own ``ServerProtocol``, given the same bytes at once, finds the same messages and the same failure.
+- When all clients are gone and the grace is over, the relay is empty.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from websockets.server import ServerProtocol
 from server.client import Client, Phase
 from server.config import RelayConfig
 
-from .octets import Octets
-from .stage import NO_RATES, OPENING, READ, Stage, on_stage
-from .wire import END, RESET, Wire
+from .byte_reader import ByteReader
+from .memory_transport import END, RESET, MemoryTransport
+from .relay_harness import NO_RATES, OPENING, READ, RelayHarness, relay_target
 
 BEFORE, LIMIT = 1024, 1500
 CONFIG = RelayConfig(
@@ -41,7 +41,7 @@ CONFIG = RelayConfig(
     **NO_RATES,
 )
 CLOSE_CODES: Final = frozenset({1001, 1002, 1007, 4001, 4400, 4401, 4408, 4409, 4429})
-"""Those of docs/protocol.md."""
+"""Close codes in docs/protocol.md."""
 SIZES: Final = (0, 1, 125, 126, 127, BEFORE - 1, BEFORE, BEFORE + 1, LIMIT, LIMIT + 1, 65_535, 65_536, 2**32, 2**63)
 TYPES: Final = ("offer", "answer", "candidate", "hang-up", "wave", "join", "peer-list", "error")
 SEEDS = [
@@ -59,68 +59,70 @@ SEEDS = [
 ]
 
 
-def _play(stage: Stage, octets: Octets) -> None:
-    everybody: list[tuple[Client, Wire]] = []
-    seats: dict[int, tuple[Client, Wire]] = {}
+def _play(harness: RelayHarness, reader: ByteReader) -> None:
+    everybody: list[tuple[Client, MemoryTransport]] = []
+    seats: dict[int, tuple[Client, MemoryTransport]] = {}
     for _ in range(60):
-        if not octets.left:
+        if not reader.left:
             break
-        what = octets.number()
+        what = reader.number()
         seat, what = what % 4, what // 4 % 11
         if seat not in seats or seats[seat][1].lost:
-            seats[seat] = stage.connect()
+            seats[seat] = harness.connect()
             everybody.append(seats[seat])
-            stage.run(seats[seat][1].feed, OPENING)
-        _step(stage, octets, seat, what, *seats[seat])
+            harness.run(seats[seat][1].feed, OPENING)
+        _step(harness, reader, seat, what, *seats[seat])
         for client, _ in everybody:
             _check_memory(client)
-    stage.turn()
-    sent = {octets for said in stage.relay.said.values() for kind, octets in said if kind == "text"}
-    for client, wire in everybody:
-        _check_written(bytes(wire.written), sent, _own_close(wire))
-        _check_reading(stage.relay.said.get(client, []), client, wire)
-    stage.clear()
+    harness.turn()
+    sent = {text for said in harness.relay.said.values() for kind, text in said if kind == "text"}
+    for client, transport in everybody:
+        _check_written(bytes(transport.written), sent, _own_close(transport))
+        _check_reading(harness.relay.said.get(client, []), client, transport)
+    harness.clear()
 
 
-def _step(stage: Stage, octets: Octets, seat: int, what: int, client: Client, wire: Wire) -> None:
+def _step(
+    harness: RelayHarness, reader: ByteReader, seat: int, what: int, client: Client, transport: MemoryTransport
+) -> None:
     match what:
         case 0:
-            stage.run(wire.feed, octets.chunk())
-        case 1:  # a frame of any kind, in pieces of any size
-            frame, size = masked(octets.number(), octets.chunk()), octets.number() % 16 + 1
-            for at in range(0, len(frame), size if octets.number() % 2 else len(frame)):
-                stage.run(wire.feed, frame[at : at + size] if size < len(frame) else frame)
+            harness.run(transport.feed, reader.chunk())
+        case 1:  # a frame of any opcode, split into pieces of any size
+            frame, size = masked(reader.number(), reader.chunk()), reader.number() % 16 + 1
+            for at in range(0, len(frame), size if reader.number() % 2 else len(frame)):
+                harness.run(transport.feed, frame[at : at + size] if size < len(frame) else frame)
         case 2:
             join = {
                 "type": "join",
-                "peerId": octets.pick("abc"),
-                "key": octets.pick((None, "k", "l", "\ud800", "é")),
-                "room": octets.pick(("", "", "attic")),
+                "peerId": reader.pick("abc"),
+                "key": reader.pick((None, "k", "l", "\ud800", "é")),
+                "room": reader.pick(("", "", "attic")),
             }
-            stage.run(wire.feed, text(join))
+            harness.run(transport.feed, text(join))
         case 3:
             body = {
-                "type": octets.pick(TYPES),
-                "from": octets.pick((stage.relay._rooms.name(client), "a", None, 5)),
-                "to": octets.pick(("a", "b", "c", None, "", "nobody", 5)),
-                "n": "é" * (octets.number() * 3),
+                "type": reader.pick(TYPES),
+                "from": reader.pick((harness.relay._rooms.name(client), "a", None, 5)),
+                "to": reader.pick(("a", "b", "c", None, "", "nobody", 5)),
+                "n": "é" * (reader.number() * 3),
             }
-            stage.run(wire.feed, text({key: value for key, value in body.items() if value is not None}))
-        case 4:  # a head that promises much
-            head, size = octets.number(), octets.pick(SIZES)
-            stage.run(wire.feed, masked_head(head, size) + bytes(min(size, octets.number() * 8)))
+            harness.run(transport.feed, text({key: value for key, value in body.items() if value is not None}))
+        case 4:  # a header that announces a large payload
+            head, size = reader.number(), reader.pick(SIZES)
+            harness.run(transport.feed, masked_head(head, size) + bytes(min(size, reader.number() * 8)))
         case 5:
-            stage.wait(octets.pick((0.001, 1.0, 2.0, 5.0, 10.0, 16.0)))
+            harness.wait(reader.pick((0.001, 1.0, 2.0, 5.0, 10.0, 16.0)))
         case 6:
-            stage.run(wire.resume if octets.number() % 2 else wire.stall)
+            harness.run(transport.resume if reader.number() % 2 else transport.stall)
         case 7:
-            stage.run(wire.feed, RESET if octets.number() % 2 else END)
+            harness.run(transport.feed, RESET if reader.number() % 2 else END)
         case 8:
-            stage.run(wire.feed, masked(0x88, octets.take(2) + octets.chunk()))
+            harness.run(transport.feed, masked(0x88, reader.take(2) + reader.chunk()))
         case 10:
-            stage.run(wire.cork)
+            harness.run(transport.cork)
         case _:
-            stage.run(wire.feed, masked(octets.pick((0x89, 0x8A)), octets.chunk()[:125]))
+            harness.run(transport.feed, masked(reader.pick((0x89, 0x8A)), reader.chunk()[:125]))
 
 
 def masked_head(head: int, size: int) -> bytes:
@@ -131,44 +133,44 @@ def masked_head(head: int, size: int) -> bytes:
 
 
 def masked(head: int, payload: bytes) -> bytes:
-    return masked_head(head, len(payload)) + bytes(octet ^ (1, 2, 3, 4)[n % 4] for n, octet in enumerate(payload))
+    return masked_head(head, len(payload)) + bytes(byte ^ (1, 2, 3, 4)[n % 4] for n, byte in enumerate(payload))
 
 
 def text(body: dict[str, Any]) -> bytes:
     return masked(0x81, json.dumps(body).encode())
 
 
-# --- what must hold -----------------------------------------------------------------------------------------------
+# --- properties ---------------------------------------------------------------------------------------------------
 
 
 def _check_memory(client: Client) -> None:
     reader = client._frames
     assert len(reader.held) <= reader.limit + 14 + READ
     if client.phase is not Phase.CLAIMING and not client._deaf:
-        assert len(reader.held) - reader._pos <= reader.limit + 14, "a whole frame was left lying"
+        assert len(reader.held) - reader._pos <= reader.limit + 14, "a complete frame was not processed"
     assert len(client._message) <= reader.limit
-    assert client.waiting <= CONFIG.outbox + 127, "the last one, a close frame, is always taken"
+    assert client.waiting <= CONFIG.outbox + 127, "the final close frame is always queued"
 
 
-def frames_of(octets: bytes) -> Iterator[tuple[int, bytes]]:
-    """What a server sent: strictly RFC 6455, or AssertionError. Nothing is in fragments."""
+def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Parse the relay's output strictly by RFC 6455 (unfragmented), or raise AssertionError."""
     at = 0
-    while at < len(octets):
-        opcode, length = octets[at] & 0x0F, octets[at + 1]
-        assert octets[at] & 0xF0 == 0x80 and opcode in (1, 8, 9, 10) and length < 128
+    while at < len(data):
+        opcode, length = data[at] & 0x0F, data[at + 1]
+        assert data[at] & 0xF0 == 0x80 and opcode in (1, 8, 9, 10) and length < 128
         at += 2
         if length >= 126:
             size, least = (2, 126) if length == 126 else (8, 65_536)
-            length = int.from_bytes(octets[at : at + size])
+            length = int.from_bytes(data[at : at + size])
             assert length >= least and opcode == 1
             at += size
-        assert at + length <= len(octets), "a frame was cut"
-        yield opcode, octets[at : at + length]
+        assert at + length <= len(data), "a truncated frame"
+        yield opcode, data[at : at + length]
         at += length
 
 
-def _check_written(octets: bytes, sent: set[bytes], own_close: bytes | None) -> None:
-    head, _, frames = octets.partition(b"\r\n\r\n")
+def _check_written(data: bytes, sent: set[bytes], own_close: bytes | None) -> None:
+    head, _, frames = data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ")
     listed = closed = False
     for opcode, payload in frames_of(frames):
@@ -178,31 +180,31 @@ def _check_written(octets: bytes, sent: set[bytes], own_close: bytes | None) -> 
             assert payload == own_close or int.from_bytes(payload[:2]) in CLOSE_CODES, payload
             payload[2:].decode()
         elif opcode == 1:
-            assert not closed, "a message after the goodbye"
+            assert not closed, "a message after the close frame"
             body = json.loads(payload.decode())
             assert isinstance(body["type"], str)
             if body["type"] == "peer-list":
                 assert not listed and len(set(body["peers"])) == len(body["peers"])
                 listed = True
             elif body["type"] not in ("peer-joined", "peer-left", "error"):
-                assert payload in sent, "nobody said that"
+                assert payload in sent, "no client sent this"
             assert listed or body["type"] == "error"
 
 
-def _own_close(wire: Wire) -> bytes | None:
-    """The payload of the close frame that the client sent, if websockets sees one."""
+def _own_close(transport: MemoryTransport) -> bytes | None:
+    """Return the payload of the client's close frame, if websockets finds one."""
     reference = ServerProtocol(state=OPEN, max_size=None)
-    reference.receive_data(bytes(wire.fed[len(OPENING) :]))
+    reference.receive_data(bytes(transport.fed[len(OPENING) :]))
     for frame in reference.events_received():
         if isinstance(frame, Frame) and frame.opcode is Opcode.CLOSE:
             return bytes(frame.data)
     return None
 
 
-def _check_reading(said: list[tuple[str, bytes]], client: Client, wire: Wire) -> None:
-    """Against websockets, which gets the same octets at once."""
+def _check_reading(said: list[tuple[str, bytes]], client: Client, transport: MemoryTransport) -> None:
+    """Compare with websockets, which gets the same bytes at once."""
     reference = ServerProtocol(state=OPEN, max_size=None)
-    reference.receive_data(bytes(wire.fed[len(OPENING) :]))
+    reference.receive_data(bytes(transport.fed[len(OPENING) :]))
     expected: list[tuple[str, bytes]] = []
     message, binary = b"", False
     for frame in reference.events_received():
@@ -216,34 +218,34 @@ def _check_reading(said: list[tuple[str, bytes]], client: Client, wire: Wire) ->
             limit = LIMIT if expected else BEFORE
             kind = "too-large" if len(message) > limit else "bad-message" if binary else "text"
             expected.append((kind, message if kind == "text" else b""))
-    # what is too large is refused at its head, long before websockets has it all
-    assert said == expected[: len(said)] or said == [*expected, ("too-large", b"")], "not what websockets reads"
+    # a message over the limit is rejected at its header, long before websockets has all of it
+    assert said == expected[: len(said)] or said == [*expected, ("too-large", b"")], "differs from websockets"
     failure = reference.close_sent.code if reference.parser_exc is not None and reference.close_sent else None
     if client.phase is Phase.CLOSING:
-        code = next((int.from_bytes(octets[:2]) for op, octets in frames_of(_frames(wire)) if op == 8), None)
+        code = next((int.from_bytes(data[:2]) for op, data in frames_of(_frames(transport)) if op == 8), None)
         echo = reference.close_rcvd is not None and reference.parser_exc is None
         if code in (1002, 1007) and not echo:
-            assert failure == code or (failure is None and _ends_in_a_long_frame(wire)), (failure, code)
+            assert failure == code or (failure is None and _ends_in_a_long_frame(transport)), (failure, code)
     elif client.phase is not Phase.CLAIMING:
-        assert failure is None, "websockets would have ended it"
-        assert len(said) >= len(expected), "websockets reads more"
-        assert not wire.unread, "it does not read any more"
+        assert failure is None, "websockets would have closed it"
+        assert len(said) >= len(expected), "websockets reads more messages"
+        assert not transport.unread, "the relay stopped reading"
 
 
-def _frames(wire: Wire) -> bytes:
-    return bytes(wire.written).partition(b"\r\n\r\n")[2]
+def _frames(transport: MemoryTransport) -> bytes:
+    return bytes(transport.written).partition(b"\r\n\r\n")[2]
 
 
-def _ends_in_a_long_frame(wire: Wire) -> bool:
-    """websockets wants all of it before it says what is wrong with it."""
-    octets, at = bytes(wire.fed[len(OPENING) :]), 0
-    while at + 1 < len(octets):
-        size = {126: 2, 127: 8}.get(octets[at + 1] & 127, 0)
-        length = int.from_bytes(octets[at + 2 : at + 2 + size]) if size else octets[at + 1] & 127
-        if at + 2 + size + 4 + length > len(octets):
-            return length > (125 if octets[at] & 8 else BEFORE)
+def _ends_in_a_long_frame(transport: MemoryTransport) -> bool:
+    """Whether the input ends in an incomplete invalid frame: websockets reports it only when it is complete."""
+    data, at = bytes(transport.fed[len(OPENING) :]), 0
+    while at + 1 < len(data):
+        size = {126: 2, 127: 8}.get(data[at + 1] & 127, 0)
+        length = int.from_bytes(data[at + 2 : at + 2 + size]) if size else data[at + 1] & 127
+        if at + 2 + size + 4 + length > len(data):
+            return length > (125 if data[at] & 8 else BEFORE)
         at += 2 + size + 4 + length
     return False
 
 
-test_one, close = on_stage(CONFIG, _play)
+test_one, close = relay_target(CONFIG, _play)

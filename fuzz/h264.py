@@ -1,9 +1,10 @@
-"""H.264 of a camera, a file or an RTSP server that is broken.
+"""Target: malformed H.264 from a camera, a file or an RTSP server.
 
     python -m fuzz h264 --seconds 60
 
-``ValueError`` or nothing from what is broken; sizes that can be; and an access unit that is passed on has its
-pictures as they came, in order, with parameter sets in front of an IDR picture, also for who has it by RTP.
+Properties: malformed input yields ``ValueError`` or nothing; sizes are plausible; a forwarded access unit contains
+the input's slices unchanged and in order, with parameter sets before an IDR picture, also after a round trip
+through RTP.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from peer.media.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
 from peer.media.sending.payload import MAX_PAYLOAD, payloads
 from peer.rtp import payload
 
-from .octets import Octets
+from .byte_reader import ByteReader
 
 SPS = bytes.fromhex("6742c01fda014016e840000003004000000f23c60ca8")
 HIGH = bytes.fromhex("6764001facd9405005bb016a02020280000003008000001e478c18cb")
@@ -31,23 +32,23 @@ SEEDS = [
 
 
 def test_one(data: bytes) -> None:
-    octets = Octets(data)
-    match octets.number() % 4:
+    reader = ByteReader(data)
+    match reader.number() % 4:
         case 0:
-            _sps(octets.rest())
+            _sps(reader.rest())
         case 1:
-            prefixed = octets.number() % 2 == 1
+            prefixed = reader.number() % 2 == 1
             units = AccessUnits(AVCC if prefixed else b"")
-            for packet in octets.rest().split(b"\xee\xee"):
+            for packet in reader.rest().split(b"\xee\xee"):
                 _convert(units, packet, prefixed=prefixed)
         case 2:
-            extradata = octets.rest()
+            extradata = reader.rest()
             assert all(unit[0] & 31 in (h264.SPS, h264.PPS) for unit in parameter_sets(extradata))
             units = AccessUnits(extradata)
             for packet in (b"\0\0\1\x65\x88", b"\0\0\0\2\x65\x88", b"\0\2\x65\x88"):
                 units.convert(packet)
         case _:
-            unit = octets.rest()
+            unit = reader.rest()
             assert h264.is_b_slice(unit) in (True, False)
 
 
@@ -72,12 +73,12 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
     kinds = [unit[0] & 31 for unit in found]
     assert any(1 <= kind <= 5 for kind in kinds) or prefixed
     assert 9 not in kinds or prefixed
-    if prefixed:  # a unit may hold what looks like a start code; it goes on as it came
+    if prefixed:  # a unit may contain bytes like a start code; it is forwarded unchanged
         return
     slices = [unit for unit in nal_units(packet) if 1 <= unit[0] & 31 <= 5]
     assert [unit for unit in found if 1 <= unit[0] & 31 <= 5] == slices
     assert not key or {h264.IDR, h264.SPS, h264.PPS} <= set(kinds)
-    assert units.convert(out)[0] == out, "what is right already stays as it is"
+    assert units.convert(out)[0] == out, "valid input stays unchanged"
 
 
 def _check_payloads(data: bytes) -> None:

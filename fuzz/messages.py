@@ -1,10 +1,10 @@
-"""JSON of a stranger, by the relay's two readers and the peer's one.
+"""Target: untrusted JSON, read by the relay's two parsers and the peer's one.
 
     python -m fuzz messages --seconds 60
 
-Whatever the text: ``ProtocolError`` with a code of the protocol and one short line, or a result that can be used. A
-message that is written again reads the same, a join cannot break the rooms, and of ICE servers no more than
-``MAX_SERVERS`` come out, each of which can be read again.
+Properties: a ``ProtocolError`` with a code of the protocol and one short line, or a usable result. A serialized
+message parses the same, a join cannot break the rooms, and at most ``MAX_SERVERS`` ICE servers result, each of which
+parses again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from peer.protocol import (
 )
 from server.room import Rooms
 
-from .octets import Octets
+from .byte_reader import ByteReader
 
 T = TypeVar("T")
 
@@ -61,12 +61,12 @@ SEEDS = [
 
 
 def test_one(data: bytes) -> None:
-    octets = Octets(data)
-    if octets.number() % 2:
-        text = json.dumps({octets.pick(KEYS): _value(octets, 5) for _ in range(octets.number() % 12)})
+    reader = ByteReader(data)
+    if reader.number() % 2:
+        text = json.dumps({reader.pick(KEYS): _value(reader, 5) for _ in range(reader.number() % 12)})
     else:
         try:
-            text = octets.rest().decode()
+            text = reader.rest().decode()
         except UnicodeDecodeError:
             return
     envelope, join, message = _read(read_envelope, text), _read(read_join, text), _read(parse, text)
@@ -88,23 +88,23 @@ def test_one(data: bytes) -> None:
         assert not any("\n" in why for why in left_out)
 
 
-def _value(octets: Octets, depth: int) -> Any:
-    kind = octets.number() % (9 if depth else 6)
+def _value(reader: ByteReader, depth: int) -> Any:
+    kind = reader.number() % (9 if depth else 6)
     match kind:
         case 0 | 1:
-            return octets.pick(WORDS)
+            return reader.pick(WORDS)
         case 2:
-            return octets.text()
+            return reader.text()
         case 3:
-            return octets.pick((None, True, False, 0, -1, 1.5, 1e308, 2**70))
+            return reader.pick((None, True, False, 0, -1, 1.5, 1e308, 2**70))
         case 4:
-            return octets.number(2)
+            return reader.number(2)
         case 5:
-            return octets.pick(TYPES)
+            return reader.pick(TYPES)
         case 6 | 7:
-            return {octets.pick(KEYS): _value(octets, depth - 1) for _ in range(octets.number() % 6)}
+            return {reader.pick(KEYS): _value(reader, depth - 1) for _ in range(reader.number() % 6)}
         case _:
-            return [_value(octets, depth - 1) for _ in range(octets.number() % 6)]
+            return [_value(reader, depth - 1) for _ in range(reader.number() % 6)]
 
 
 def _read(read: Callable[[str], T], text: str) -> T | None:
@@ -124,7 +124,7 @@ def _check_envelope(envelope: Envelope, text: str) -> None:
 
 
 def _check_join(join: Join) -> None:
-    """Two that ask for one seat: each is told something."""
+    """Two clients request the same seat: each gets an answer."""
     assert is_valid_id(join.peer_id) and (not join.room or is_valid_id(join.room))
     rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, queue=100)
     assert rooms.join(1, join, 0)

@@ -1,11 +1,11 @@
-"""RTP of one stream, from a sender that keeps no rule.
+"""Target: the RTP of one stream, from a sender that breaks every rule.
 
     python -m fuzz rtp --seconds 60
 
-- A packet is read as the engine reads it, or refused where the engine refuses it; and so is its payload.
-- Pictures and sounds come out in order, never twice, each made of one run of packets; what waits is bounded; what is
-  asked for again is missing, and no count runs away.
-- The estimate of the bandwidth, which is the engine's, takes what it is given.
+- A packet and its payload are parsed as aiortc parses them, or rejected where aiortc rejects them.
+- Video and audio frames come out in order and once, each made of consecutive packets; buffered data is bounded; only
+  missing packets are NACKed, and no counter overflows.
+- aiortc's bandwidth estimator accepts its input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from peer.rtp.sounds import Sounds
 from peer.rtp.statistics import StreamStatistics
 
 SEND_TIME: Final = 3
-CAPACITY, OCTETS, LARGE = 12, 2000, 400
+CAPACITY, MAX_BYTES, LARGE = 12, 2000, 400
 STEPS: Final = (0, 1, 1, 1, 1, 2, 3, 5, 100, 0x7FFF, 0x8000, 0xFFFF)
 SEEDS = [
     b"\0\x80\x60\0\1\0\0\0\1\0\0\0\2hello",
@@ -67,9 +67,9 @@ def _packet(data: bytes) -> None:
         expected = RtpPacket.parse(data)
     except ValueError as exc:
         if "header extension" in str(exc):
-            return  # the engine gives up a packet for an element cut short; we do without the element
+            return  # aiortc drops a packet with a truncated element; we drop only the element
         expected = None
-    assert (packet is None) is (expected is None), "one takes it, the other does not"
+    assert (packet is None) is (expected is None), "only one of the two parsers accepts it"
     if packet is None or expected is None:
         return
     assert _fields(packet) == _fields(expected) and packet.padding == expected.padding_size
@@ -78,7 +78,7 @@ def _packet(data: bytes) -> None:
         profile, words = unpack_from("!HH", data, at)
         elements = unpack_header_extensions(profile, data[at + 4 : at + 4 + 4 * words])
         ids = [number for number, _ in elements]
-        # RFC 8285: 15 ends the list (4.2), the lower bits of the longer form's profile are anything (4.3)
+        # RFC 8285: 15 ends the list (4.2); the lower bits of the two-byte form's profile are arbitrary (4.3)
         if profile in (0xBEDE, 0x1000) and 15 not in ids and ids.count(SEND_TIME) < 2:
             sent = [int.from_bytes(value) for number, value in elements if number == SEND_TIME and len(value) == 3]
             assert packet.abs_send_time == (sent[0] if sent else None)
@@ -123,7 +123,7 @@ def _h264(data: bytes) -> None:
 
 
 class _Stream:
-    """One stream of pictures, one of sounds, the same numbers to both."""
+    """One video and one audio stream with the same sequence numbers."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -134,12 +134,12 @@ class _Stream:
         self.sounds = Sounds()
         self.timestamps = Timestamps()
         self.bandwidth = Bandwidth(RemoteBitrateEstimator())
-        self.sent: dict[int, tuple[int, bytes]] = {}  # by extended number: timestamp, data; the first that came
-        self.order: list[int] = []  # numbers of the packets that pictures were made of
+        self.sent: dict[int, tuple[int, bytes]] = {}  # by extended number: timestamp and data of the first arrival
+        self.order: list[int] = []  # sequence numbers of the packets in delivered frames
         self.heard: list[int] = []
 
     def play(self) -> None:
-        with patch.object(pictures, "MAX_OCTETS", OCTETS):  # so that few packets come to it
+        with patch.object(pictures, "MAX_OCTETS", MAX_BYTES):  # so that a few packets reach the limit
             self._play()
 
     def _play(self) -> None:
@@ -185,7 +185,7 @@ class _Stream:
                 for picture in self.pictures.skip():
                     self.picture(picture.data, picture.timestamp)
         assert len(self.pictures._waiting) <= CAPACITY and self.pictures.torn >= 0
-        assert sum(map(len, self.pictures._parts)) == self.pictures._octets <= OCTETS
+        assert sum(map(len, self.pictures._parts)) == self.pictures._octets <= MAX_BYTES
         assert self.losses.missing <= 2 * MOST + 2 and 0 < self.losses.rtt < 1e6
         for sound in self.sounds.add(extended, timestamp, first[1], self.now):
             self.timestamps.map(sound.timestamp)
@@ -195,13 +195,13 @@ class _Stream:
 
     def picture(self, data: bytes, timestamp: int) -> None:
         numbers = _numbers(data)
-        assert numbers, "an empty picture"
-        assert all(self.sent[number] == (timestamp, self.sent[number][1]) for number in numbers), "of two timestamps"
+        assert numbers, "an empty frame"
+        assert all(self.sent[number] == (timestamp, self.sent[number][1]) for number in numbers), "two timestamps"
         assert b"".join(self.sent[number][1] for number in numbers) == data
         holes = set(range(numbers[0], numbers[-1] + 1)) - set(numbers)
-        assert all(self.sent[hole][1] == b"" for hole in holes), "a picture with a hole"
+        assert all(self.sent[hole][1] == b"" for hole in holes), "a frame with a gap"
         self.order += numbers
-        assert self.order == sorted(set(self.order)), "twice, or out of order"
+        assert self.order == sorted(set(self.order)), "duplicate or out of order"
 
 
 def _numbers(data: bytes) -> list[int]:

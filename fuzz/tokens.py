@@ -1,9 +1,9 @@
-"""Tokens of a stranger, and tokens that were signed and say strange things.
+"""Target: untrusted tokens, and signed tokens with unusual claims.
 
     python -m fuzz tokens --seconds 60
 
-Nothing but ``unauthorized`` comes out, without the token; and what is let in is signed by HS256, has its time, and
-names the room and the id.
+Properties: every error is ``unauthorized`` and does not contain the token; an accepted token is signed with HS256,
+is valid now, and matches the room and the id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from peer.protocol import Join, ProtocolError
 from server.signed import LEEWAY, Key, SignedTokens
 
-from .octets import Octets
+from .byte_reader import ByteReader
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 GATE = SignedTokens(Key("HS256", SECRET))
@@ -56,20 +56,20 @@ SEEDS = [
 
 
 def test_one(data: bytes) -> None:
-    octets = Octets(data)
+    reader = ByteReader(data)
     header: bytes = json.dumps(HEADERS[0]).encode()
-    match octets.number() % 4:
+    match reader.number() % 4:
         case 0:
-            _check(octets.rest().decode("utf-8", "surrogateescape"))
+            _check(reader.rest().decode("utf-8", "surrogateescape"))
             return
         case 1:
-            header = json.dumps(octets.pick(HEADERS)).encode()
-            claims = octets.rest()
+            header = json.dumps(reader.pick(HEADERS)).encode()
+            claims = reader.rest()
         case 2:
-            chosen = {octets.pick(CLAIMS): octets.pick(VALUES) for _ in range(octets.number() % 6)}
+            chosen = {reader.pick(CLAIMS): reader.pick(VALUES) for _ in range(reader.number() % 6)}
             claims = json.dumps(GOOD | chosen).encode()
         case _:
-            header, claims = octets.rest(), json.dumps(GOOD).encode()
+            header, claims = reader.rest(), json.dumps(GOOD).encode()
     body = f"{_encoded(header)}.{_encoded(claims)}"
     _check(f"{body}.{_encoded(hmac.digest(SECRET, body.encode(), 'sha256'))}", header, claims)
 

@@ -1,4 +1,4 @@
-"""A whole relay that plays before wires in memory, in a time of its own, for as many inputs as there are."""
+"""A complete relay on in-memory transports and a manual clock, reused for all inputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from server.config import RelayConfig
 from server.relay import Relay
 from server.room import Rooms
 
+from .byte_reader import ByteReader
 from .clock import Clock
-from .octets import Octets
-from .wire import Wire
+from .memory_transport import MemoryTransport
 
 READ: Final = 32 * 1024
-"""Octets that the relay reads at once."""
+"""Bytes that the relay reads at once."""
 
 NO_RATES: Final[dict[str, Any]] = dict.fromkeys(
     (
@@ -26,7 +26,7 @@ NO_RATES: Final[dict[str, Any]] = dict.fromkeys(
     ),
     0,
 )
-"""Rates go by the machine's clock, and an input must do the same each time."""
+"""No rate limits: they depend on real time, but runs must be reproducible."""
 
 OPENING: Final = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -35,24 +35,24 @@ OPENING: Final = (
 
 
 class _Watched(Relay):
-    """A relay that is looked at: what its clients said, as it was told."""
+    """A relay that records the messages of its clients."""
 
     def __init__(self, config: RelayConfig) -> None:
         super().__init__(config)
         self.said: dict[Client, list[tuple[str, bytes]]] = {}
-        """By client: ``text`` with what it said, or the code of what was refused before anybody read it."""
-        self._telling = False
+        """By client: ``text`` with the message, or the error code of a message rejected before parsing."""
+        self._parsing = False
 
-    def text(self, client: Client, octets: bytes) -> None:
-        self.said.setdefault(client, []).append(("text", octets))
-        self._telling = True
+    def text(self, client: Client, text: bytes) -> None:
+        self.said.setdefault(client, []).append(("text", text))
+        self._parsing = True
         try:
-            super().text(client, octets)
+            super().text(client, text)
         finally:
-            self._telling = False
+            self._parsing = False
 
     def refuse(self, client: Client, code: str, message: str) -> None:
-        if not self._telling:
+        if not self._parsing:
             self.said.setdefault(client, []).append((code, b""))
         super().refuse(client, code, message)
 
@@ -62,8 +62,8 @@ class _NoErrors(logging.Handler):
         raise AssertionError(f"logged as an error: {record.getMessage()}") from (record.exc_info or (None, None))[1]
 
 
-class Stage:
-    """One relay in a loop whose time stands still; made once, because it must be as new after every input."""
+class RelayHarness:
+    """One relay in an event loop with a manual clock. Reused, because it must be empty after every input."""
 
     def __init__(self, config: RelayConfig) -> None:
         self.loop = Clock()
@@ -77,14 +77,14 @@ class Stage:
         logging.getLogger("server").addHandler(self._no_errors)
 
     def close(self) -> None:
-        """The relay is stopped, and logging as it was."""
+        """Stop the relay and restore logging."""
         logging.getLogger("server").removeHandler(self._no_errors)
         self.loop.run_until_complete(self.relay.stop())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
     def turn(self) -> None:
-        """Let happen what is due."""
+        """Run one turn of the event loop. Raises any failure recorded in a callback."""
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()
         if self.failures:
@@ -96,55 +96,55 @@ class Stage:
         for _ in range(3):
             self.turn()
 
-    def connect(self, address: str = "192.0.2.1") -> tuple[Client, Wire]:
+    def connect(self, address: str = "192.0.2.1") -> tuple[Client, MemoryTransport]:
         visit = self.relay._guard.admit(address, self.loop.time())
         assert visit is not None and visit.refusal is None
         client = Client(self.relay, visit)
-        asyncio._set_running_loop(self.loop)  # what a callback would find
+        asyncio._set_running_loop(self.loop)  # as in a callback
         try:
-            return client, Wire(self.loop, client, address)
+            return client, MemoryTransport(self.loop, client, address)
         finally:
             asyncio._set_running_loop(None)
 
     def run(self, what: Any, *args: Any) -> None:
-        """Call it as the loop would, and let happen what follows from it."""
+        """Call ``what`` from the event loop and run its consequences."""
         self.loop.call_soon(what, *args)
         for _ in range(3):
             self.turn()
 
     def clear(self) -> None:
-        """All connections are cut, and the longest wait is over: nothing may be left."""
+        """Cut all connections and let all time-outs pass; then check that nothing is left."""
         relay = self.relay
         for client in list(relay._clients):
             client.abort()
         for _ in range(8):
             self.wait(relay.config.grace)
-        assert not relay._clients, "a connection that is over is still known"
+        assert not relay._clients, "a closed connection is still known"
         rooms = relay._rooms
-        assert isinstance(rooms, Rooms), "one relay, without a cluster"
-        assert len(rooms) == 0 and not rooms.rooms(), "somebody sits in a room for ever"
-        assert not rooms._seats and not rooms._claims, "a claim or a seat of a connection that is over"
-        assert not len(relay._pings), "who is gone is still pinged"
-        assert not relay.buffers.used and not relay.buffers._held, "octets of a connection that is over are counted"
-        assert not relay._guard._visits, "a connection that is over is counted"
+        assert isinstance(rooms, Rooms), "a standalone relay"
+        assert len(rooms) == 0 and not rooms.rooms(), "a seat was never freed"
+        assert not rooms._seats and not rooms._claims, "a claim or a seat of a closed connection"
+        assert not len(relay._pings), "a closed connection is still pinged"
+        assert not relay.buffers.used and not relay.buffers._held, "buffered bytes of a closed connection are counted"
+        assert not relay._guard._visits, "a closed connection is counted"
         assert not any(address.sockets for address in relay._guard._addresses._known.values())
         assert not relay._touched and not relay._commands
         relay.said = {}
 
 
-def on_stage(
-    config: RelayConfig, play: Callable[[Stage, Octets], None]
+def relay_target(
+    config: RelayConfig, play: Callable[[RelayHarness, ByteReader], None]
 ) -> tuple[Callable[[bytes], None], Callable[[], None]]:
-    """A target's ``test_one`` and ``close``: each input is played on one stage, made when the first one comes."""
-    stages: list[Stage] = []
+    """Return ``test_one`` and ``close`` of a target; its inputs share one harness, created with the first input."""
+    harnesses: list[RelayHarness] = []
 
     def test_one(data: bytes) -> None:
-        if not stages:
-            stages.append(Stage(config))
-        play(stages[0], Octets(data))
+        if not harnesses:
+            harnesses.append(RelayHarness(config))
+        play(harnesses[0], ByteReader(data))
 
     def close() -> None:
-        while stages:
-            stages.pop().close()
+        while harnesses:
+            harnesses.pop().close()
 
     return test_one, close

@@ -1,8 +1,8 @@
-"""What a user types or writes into a file: scripts, configuration, sizes, times, sources.
+"""Target: user input: scripts, configuration files, sizes, times, sources.
 
-    python -m fuzz typed --seconds 60
+    python -m fuzz user_input --seconds 60
 
-A mistake is a ``PeerError`` of one line; what is understood is finite and reads the same when it is read again.
+Properties: an error is a ``PeerError`` of one line; an accepted value is finite and parses the same again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
 from peer.protocol import is_valid_id
 
-from .octets import Octets
+from .byte_reader import ByteReader
 
 OPTIONS = {
     "call": {"server", "id", "video", "timeout", "ice-server"},
@@ -45,16 +45,16 @@ SEEDS = [
 
 
 def test_one(data: bytes) -> None:
-    kind, rest = Octets(data[:1]).number() % 3, data[1:]
+    kind, rest = ByteReader(data[:1]).number() % 3, data[1:]
     try:
         if kind == 0:
             _script(rest.decode("utf-8", "surrogateescape"))
         elif kind == 1:
             _config(rest)
         else:
-            _word(Octets(rest))
+            _word(ByteReader(rest))
     except PeerError as exc:
-        assert len(str(exc).splitlines()) == 1, "an error is one line"
+        assert len(str(exc).splitlines()) == 1, "an error has one line"
 
 
 def _script(text: str) -> None:
@@ -65,7 +65,7 @@ def _script(text: str) -> None:
         raise
     for step in steps:
         again = script.parse(step.text)
-        assert again == (replace(step, line=1),), "a line means the same wherever it stands"
+        assert again == (replace(step, line=1),), "the meaning of a line depends on its position"
         if not isinstance(step, script.Sleep):
             assert is_valid_id(step.peer)  # type: ignore[attr-defined]
         for name in ("timeout", "window", "seconds"):
@@ -75,10 +75,10 @@ def _script(text: str) -> None:
             assert math.isfinite(condition.value)
 
 
-def _config(octets: bytes) -> None:
+def _config(data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         path = Path(folder, "peer.toml")
-        path.write_bytes(octets)
+        path.write_bytes(data)
         values = config.load(path, OPTIONS)
     assert set(values) == set(OPTIONS)
     for command, found in values.items():
@@ -88,7 +88,7 @@ def _config(octets: bytes) -> None:
 
 
 def _typed(value: object) -> None:
-    """A value of the file is read as one from the command line."""
+    """Parse a value of the file like one from the command line."""
     for read in (
         option_values.duration,
         option_values.duration_or_zero,
@@ -104,8 +104,8 @@ def _typed(value: object) -> None:
         assert not isinstance(result, float) or (math.isfinite(result) and result >= 0)
 
 
-def _word(octets: Octets) -> None:
-    read = octets.pick(
+def _word(reader: ByteReader) -> None:
+    read = reader.pick(
         (
             spec.parse_size,
             spec.parse_bitrate,
@@ -115,7 +115,7 @@ def _word(octets: Octets) -> None:
             option_values.rate,
         )
     )
-    text = octets.rest().decode("utf-8", "surrogateescape")
+    text = reader.rest().decode("utf-8", "surrogateescape")
     try:
         found = read(text)
     except click.BadParameter:

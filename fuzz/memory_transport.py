@@ -1,6 +1,6 @@
-"""A socket in memory: what asyncio promises of a transport, without a system call, so that a thousand fit a second.
+"""An in-memory socket: asyncio's transport contract without system calls, fast enough for a thousand runs per second.
 
-It stands in for a real one in ``frames`` and ``opening`` only; tests/server has the real ones.
+Only ``frames`` and ``handshake`` use it; tests/server uses real sockets.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ RESET: Final = "reset"
 END: Final = "end"
 
 
-class Wire(asyncio.Transport):
-    """The relay's end of one connection. What it wrote is in ``written``."""
+class MemoryTransport(asyncio.Transport):
+    """The relay's end of one connection. ``written`` collects its output."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BufferedProtocol, address: str) -> None:
         super().__init__({"peername": (address, 40_000)})
@@ -22,9 +22,9 @@ class Wire(asyncio.Transport):
         self._protocol = protocol
         self.written = bytearray()
         self.fed = bytearray()
-        """What its protocol was given."""
+        """Bytes passed to the protocol."""
         self.lost = False
-        """Whether its protocol was told of the end."""
+        """Whether ``connection_lost`` was scheduled."""
         self.half_closed = False
         self._inbox: deque[bytes | str] = deque()
         self._corked: bytearray | None = None
@@ -36,10 +36,10 @@ class Wire(asyncio.Transport):
         self._paused = False
         protocol.connection_made(self)
 
-    # --- what the other side does -------------------------------------------------------------------------------
+    # --- the client's side --------------------------------------------------------------------------------------
 
     def feed(self, data: bytes | str) -> None:
-        """Octets, ``END`` or ``RESET``; they wait while the protocol does not read."""
+        """Send bytes, ``END`` or ``RESET``; they are queued while the protocol does not read."""
         if self._corked is not None:
             if isinstance(data, bytes):
                 self._corked += data
@@ -49,22 +49,22 @@ class Wire(asyncio.Transport):
         self._deliver()
 
     def cork(self) -> None:
-        """What is fed from now on arrives at once, when this is called again."""
+        """Hold back all further data; the second call delivers it in one piece."""
         corked, self._corked = self._corked, bytearray() if self._corked is None else None
         if corked:
             self.feed(bytes(corked))
 
     @property
     def unread(self) -> bool:
-        """Whether octets wait because the protocol does not read."""
+        """Whether data is queued because the protocol does not read."""
         return bool(self._inbox) and not self._closing
 
     def stall(self) -> None:
-        """The other side reads nothing any more."""
+        """Let the client stop reading."""
         self._stalled = True
 
     def resume(self) -> None:
-        """It has read everything."""
+        """Let the client read everything."""
         self._stalled, self._held = False, 0
         if self._paused:
             self._paused = False
@@ -100,7 +100,7 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.half_closed, "asyncio: Cannot call write() after write_eof()"
-        assert data, "nothing is written"
+        assert data, "write() without data"
         if self.lost:
             return
         self.written += data

@@ -1,10 +1,10 @@
-"""The first octets of a connection: HTTP, the page, the opening handshake, origins, proxies.
+"""Target: the first bytes of a connection: HTTP, the page, the WebSocket handshake, origins, proxies.
 
     python -m fuzz opening --seconds 60
 
-Whatever comes: nothing at all yet, or one whole response and the end, or a WebSocket, and then websockets' own
-``ServerProtocol`` takes the same request. What is held is one head and one read. A website that is let in is one of
-this machine, or the one that the request itself is for.
+Properties: no output yet, or one complete response and a close, or a WebSocket; in the last case websockets' own
+``ServerProtocol`` accepts the same request. At most one request head and one read are buffered. An accepted origin is
+local, or is the host that the request names.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from websockets.server import ServerProtocol
 from server.client import Client, Phase
 from server.config import MAX_HEAD, RelayConfig
 
-from .octets import Octets
-from .stage import NO_RATES, OPENING, READ, Stage, on_stage
-from .wire import END
+from .byte_reader import ByteReader
+from .memory_transport import END
+from .relay_harness import NO_RATES, OPENING, READ, RelayHarness, relay_target
 
 CONFIG: Final = RelayConfig(port=0, trust_proxies=("198.51.100.0/24",), token="hush", **NO_RATES)
 LINES: Final = (
@@ -48,7 +48,7 @@ METHODS: Final = (b"GET", b"HEAD", b"POST", b"OPTIONS", b"get", b"CONNECT")
 
 
 def _seed(how: int, trusted: int, *lines: int) -> bytes:
-    return bytes((how, trusted, 0, 0, 0, len(lines), *(octet for line in lines for octet in (0, line))))
+    return bytes((how, trusted, 0, 0, 0, len(lines), *(byte for line in lines for byte in (0, line))))
 
 
 SEEDS = [
@@ -63,38 +63,38 @@ SEEDS = [
 ]
 
 
-def _play(stage: Stage, octets: Octets) -> None:
-    how, trusted = octets.number(), octets.number() % 2 == 1
-    head = _request(octets) if how & 2 else octets.rest()
-    client, wire = stage.connect("198.51.100.7" if trusted else "192.0.2.1")
+def _play(harness: RelayHarness, reader: ByteReader) -> None:
+    how, trusted = reader.number(), reader.number() % 2 == 1
+    head = _request(reader) if how & 2 else reader.rest()
+    client, transport = harness.connect("198.51.100.7" if trusted else "192.0.2.1")
     size = 1 + how // 4 if how & 1 else len(head)
     for at in range(0, len(head), max(size, 1)):
-        stage.run(wire.feed, head[at : at + size])
+        harness.run(transport.feed, head[at : at + size])
         assert len(client._head) <= MAX_HEAD + READ
-    response = bytes(wire.written)
+    response = bytes(transport.written)
     if response.startswith(b"HTTP/1.1 101 "):
         _check_welcome(client, head, trusted=trusted)
     elif response:
-        assert wire.half_closed and client._deaf, "nothing more is read"
+        assert transport.half_closed and client._deaf, "the relay stops reading"
         assert response.startswith(b"HTTP/1.1 ") and response.endswith(_body(response))
     else:
         assert client.phase is Phase.HEAD and b"\r\n\r\n" not in head and len(head) <= MAX_HEAD
-        stage.run(wire.feed, END)
-        stage.turn()
-        assert wire.lost
-    stage.clear()
+        harness.run(transport.feed, END)
+        harness.turn()
+        assert transport.lost
+    harness.clear()
 
 
-def _request(octets: Octets) -> bytes:
-    line = b" ".join((octets.pick(METHODS), octets.pick(TARGETS), octets.pick((b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2"))))
-    lines = [octets.chunk() if octets.number() % 8 == 7 else octets.pick(LINES) for _ in range(octets.number() % 16)]
-    return b"\r\n".join([line, *lines, b"", octets.rest()])
+def _request(reader: ByteReader) -> bytes:
+    line = b" ".join((reader.pick(METHODS), reader.pick(TARGETS), reader.pick((b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2"))))
+    lines = [reader.chunk() if reader.number() % 8 == 7 else reader.pick(LINES) for _ in range(reader.number() % 16)]
+    return b"\r\n".join([line, *lines, b"", reader.rest()])
 
 
 def _body(response: bytes) -> bytes:
     head, _, body = response.partition(b"\r\n\r\n")
     (length,) = (line[16:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
-    assert len(body) in (int(length), 0), "as long as it says, or the answer to HEAD"
+    assert len(body) in (int(length), 0), "the announced length, or empty for HEAD"
     return body
 
 
@@ -105,10 +105,10 @@ def _check_welcome(client: Client, head: bytes, *, trusted: bool) -> None:
     (opening,) = reference.events_received()
     assert isinstance(opening, Opening)
     reference.send_response(reference.accept(opening))
-    assert reference.state is OPEN, "websockets would not have taken it"
+    assert reference.state is OPEN, "websockets would have rejected it"
     headers = opening.headers
     if not trusted:
-        assert client.host == "192.0.2.1" and not client.secure, "it said who it is"
+        assert client.host == "192.0.2.1" and not client.secure, "the client set its own address"
     origins = headers.get_all("Origin")
     assert len(origins) <= 1
     for origin in origins:
@@ -118,4 +118,4 @@ def _check_welcome(client: Client, head: bytes, *, trusted: bool) -> None:
         assert local or any(here in host for host in hosts), "a foreign website"
 
 
-test_one, close = on_stage(CONFIG, _play)
+test_one, close = relay_target(CONFIG, _play)

@@ -1,4 +1,4 @@
-"""Octets of a fuzzer, read as decisions."""
+"""Reads the bytes of a fuzzer as decisions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Octets:
-    """A cursor that never fails: behind the end all is zero, and empty."""
+class ByteReader:
+    """A cursor that never fails: past the end, numbers are zero and bytes are empty."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -17,11 +17,11 @@ class Octets:
 
     @property
     def left(self) -> int:
-        """How many octets have not been read."""
+        """Number of unread bytes."""
         return max(0, len(self._data) - self._at)
 
     def take(self, count: int) -> bytes:
-        """So many octets, or what is left."""
+        """Return ``count`` bytes, or as many as are left."""
         taken = self._data[self._at : self._at + count]
         self._at += count
         return taken
@@ -29,16 +29,16 @@ class Octets:
     def rest(self) -> bytes:
         return self.take(self.left)
 
-    def number(self, octets: int = 1) -> int:
-        return int.from_bytes(self.take(octets))
+    def number(self, size: int = 1) -> int:
+        return int.from_bytes(self.take(size))
 
     def pick(self, options: Sequence[T]) -> T:
         return options[self.number() % len(options)]
 
     def chunk(self) -> bytes:
-        """Up to 255 octets, as many as the first one says."""
+        """Return up to 255 bytes; the first byte is the length."""
         return self.take(self.number())
 
     def text(self) -> str:
-        """A chunk as text; octets that are no UTF-8 are characters too."""
+        """Return a chunk as text; invalid UTF-8 becomes surrogates."""
         return self.chunk().decode("utf-8", "surrogateescape")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 
 import av
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from peer.media.fanout import Fanout
-from peer.media.windows.windows import LOCAL, Windows, available
+from peer.media.windows.windows import _SYSTEM_LIBRARIES, LOCAL, Windows, available
 from tests import x_server
 from tests.x_server import XServer
 
@@ -270,7 +271,10 @@ async def test_a_display_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        ("libGL.so.1: cannot open shared object file: No such file or directory", "libgl1 libglib2.0-0"),
+        (
+            "libGL.so.1: cannot open shared object file: No such file or directory",
+            "libgl1 libglib2.0-0 libice6 libsm6",
+        ),
         ("No module named 'cv2'", "pip install opencv-python"),
     ],
 )
@@ -283,6 +287,27 @@ async def test_an_opencv_that_does_not_load_costs_one_line_that_says_what_to_ins
         assert not await it.windows.start()
         notice = it.notices.get_nowait()
         assert hint in notice and error in notice and it.notices.empty()
+
+
+async def test_qt_plugin_without_its_libraries_costs_one_line(
+    display: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The wheel's own plugin, without the libraries beside it: Qt would abort the process and name none of them."""
+    plugin = Path("qt/plugins/platforms/libqxcb.so")
+    wheel = Path(str(metadata.distribution("opencv-python").locate_file("cv2")))
+    (tmp_path / "cv2" / plugin).parent.mkdir(parents=True)
+    (tmp_path / "cv2" / plugin).write_bytes((wheel / plugin).read_bytes())
+    (tmp_path / "cv2" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with desk() as it:
+        assert not await it.windows.start()
+        notice = it.notices.get_nowait()
+        assert "libQt5XcbQpa" in notice and "libice6 libsm6" in notice and "\n" not in notice and it.notices.empty()
+
+
+def test_hint_and_setup_name_the_same_libraries() -> None:
+    script = (Path(__file__).parents[2] / "setup.sh").read_text()
+    assert f'WINDOW_LIBRARIES="{_SYSTEM_LIBRARIES}"' in script
 
 
 def test_the_child_loads_no_media_engine(display: object) -> None:

@@ -24,11 +24,12 @@ import socket
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from peer.media.windows.display import Display, leave_events_to_qt
+from peer.media.windows.display import Display, leave_events_to_qt, load_qt_plugin
 from peer.media.windows.memory import Picture, PictureReader
 
 _LOOK_MS: Final = 8
@@ -197,7 +198,9 @@ def main(fd: int) -> int:
     try:
         display = _open_display()
         import cv2
-    except (ImportError, ConnectionError) as exc:
+
+        load_qt_plugin(Path(cv2.__file__).parent)
+    except (ImportError, OSError) as exc:
         _say(control, event="failed", why=str(exc))
         return 1
     screen = _Screen(cv2, control, display)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_ulong, c_void_p
+from pathlib import Path
 from typing import Any, Final
 
 _POINTER_ROOT: Final = 1
@@ -31,6 +32,20 @@ def leave_events_to_qt() -> None:
         ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)  # global: found before the wheel's own
     except OSError:
         pass  # it comes with libGL; without it the windows are as good as OpenCV's are
+
+
+def load_qt_plugin(opencv: Path) -> None:
+    """Load the X plugin of the Qt in the OpenCV wheel at ``opencv``, if there is one.
+
+    Qt loads it with the first window. If one of its libraries is missing (libSM on a machine without a desktop), Qt
+    then aborts the process without naming the library.
+
+    Raises:
+        OSError: a library is missing; the message has its name.
+    """
+    plugin = opencv / "qt" / "plugins" / "platforms" / "libqxcb.so"
+    if plugin.exists():
+        ctypes.CDLL(str(plugin))
 
 
 class Display:

@@ -39,6 +39,10 @@ _START_TIMEOUT: Final = 15.0
 _STARTS: Final = 3
 """How often the child is started, when one that had worked dies, before we stop trying."""
 
+_SYSTEM_LIBRARIES: Final = "libgl1 libglib2.0-0 libice6 libsm6"
+"""Debian packages of what the opencv-python wheel and its Qt plugin link to and do not bring. libgl1 depends on the X
+libraries. ``setup.sh`` installs the same."""
+
 _FIRST_BOX: Final = (640, 360)
 _STDERR_KEPT: Final = 4096
 
@@ -343,7 +347,7 @@ def _explain(why: str) -> str:
     if "No module named" in why:
         hint = "pip install opencv-python"
     elif ".so" in why:
-        hint = "install the system libraries OpenCV needs: apt-get install libgl1 libglib2.0-0"
+        hint = f"install the system libraries OpenCV needs: apt-get install {_SYSTEM_LIBRARIES}"
     elif "not implemented" in why:
         first, hint = "this OpenCV was built without windows", "pip install opencv-python, not its headless sister"
     elif "display" in why:

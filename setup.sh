@@ -12,8 +12,8 @@
 set -eu
 cd "$(dirname "$0")"
 
-# For the windows of opencv-python, and only there.
-WINDOW_LIBRARIES="libgl1 libglib2.0-0"
+# What the opencv-python wheel and its Qt plugin link to (`ldd`) and do not bring; libgl1 depends on the X libraries.
+WINDOW_LIBRARIES="libgl1 libglib2.0-0 libice6 libsm6"
 # What tests drive: a browser; a display; sound without a card; a TURN server; FFmpeg as the other end of RTSP; Redis for
 # a cluster of relays; the page's modules (libatomic1 is for the node inside of playwright); the old page and server;
 # proxies before the relay, and what understands its unit.
@@ -42,13 +42,31 @@ missing() {
     done
 }
 
+# Runs "$@" and appends its output to the file $log; meanwhile prints only the lines that contain "$1".
+logged() {
+    shown=$1
+    shift
+    { "$@" 2>&1 && echo "exit code 0" || echo "exit code $?"; } | while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$log"
+        case $line in *"$shown"*) printf '%s\n' "$line" >&2 ;; esac
+    done
+    [ "$(tail -n 1 "$log")" = "exit code 0" ]
+}
+
+# What pip and apt-get write when they cannot reach a server.
+NETWORK_ERRORS="Temporary failure (in name resolution|resolving)|Name or service not known|Could not resolve host\
+|No address associated with hostname|Network is unreachable|No route to host|Connection refused|[Cc]onnection timed out\
+|Connect timeout|Read timed out|Tunnel connection failed|Cannot connect to proxy|certificate verify failed"
+
+network_error() { grep -oE "$NETWORK_ERRORS" "$log" | head -n 1; }
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
 # Installs the Debian packages "$@" that are missing; fails when it cannot.
 provide() {
-    command -v dpkg-query >/dev/null 2>&1 || { say "this is no Debian; please provide: $*"; return 1; }
+    command -v dpkg-query >/dev/null 2>&1 || { say "this is not Debian; please provide: $*"; return 1; }
     wanted=$(missing "$@")
     [ -n "$wanted" ] || return 0
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
@@ -56,15 +74,28 @@ provide() {
         return 1
     fi
     say "installing ${wanted% }"
-    apt_get update || say "apt-get update failed; going on with what is known"
+    log=$(mktemp)
+    apt_get update || true  # a package may be known already
     start_nothing
     # shellcheck disable=SC2086  # a list of packages
-    apt_get install -y --no-install-recommends $wanted || for package in $wanted; do
-        # one that this release does not have keeps none of the others out
-        apt_get install -y --no-install-recommends "$package" || say "$package could not be installed"
-    done
+    if ! apt_get install -y --no-install-recommends $wanted && [ -z "$(network_error)" ]; then
+        for package in $wanted; do  # one that this release does not have must not keep out the others
+            apt_get install -y --no-install-recommends "$package" || true
+        done
+    fi
     as_before
-    [ -z "$(missing "$@")" ]
+    wanted=$(missing "$@")
+    if [ -n "$wanted" ]; then
+        why=$(network_error)
+        if [ -n "$why" ]; then
+            say "cannot reach the Debian mirror ($why); not installed: ${wanted% }"
+        else
+            grep '^E: ' "$log" | tail -n 5 >&2
+            say "could not be installed: ${wanted% }"
+        fi
+    fi
+    rm -f "$log"
+    [ -z "$wanted" ]
 }
 
 # Debian starts the servers that it installs, nginx on port 80 for one; tests start their own. What says so is
@@ -83,7 +114,7 @@ as_before() {
 }
 
 apt_get() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" >&2
+    logged "Setting up " as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
 }
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -112,16 +143,45 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
+# Whether .venv/bin/python can be used at all.
+venv_runs() { [ -x .venv/bin/python ] && usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }
+
+# Whether the project installed in .venv is the one in this folder. A .venv holds absolute paths: after the folder was
+# moved or copied, they still lead to the old one.
+venv_is_ours() {
+    .venv/bin/python -I - <<'END'
+import importlib.util, os, sys
+found = importlib.util.find_spec("peer")
+path = found and found.origin and os.path.dirname(found.origin)
+sys.exit(not (path and os.path.isdir(path) and os.path.samefile(path, "peer")))
+END
+}
+
 # Installs the project into .venv, with the extra "$1" ("" or "test"); skipped while pyproject.toml stays as it was.
 install() {
     stamp=".venv/.installed${1:+-$1}"
     now=$(cksum <pyproject.toml)
-    if [ -x .venv/bin/python ] && usable .venv/bin/python && [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
-        return 0
+    if [ -e .venv/.installed ] && usable .venv/bin/python; then
+        if ! venv_is_ours; then
+            say "this folder, or its .venv, was moved or copied"
+            make_venv
+        elif [ "$(cat "$stamp" 2>/dev/null)" = "$now" ]; then
+            return 0
+        fi
     fi
-    { [ -x .venv/bin/python ] && usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; } || make_venv
+    venv_runs || make_venv
     say "installing into .venv (a minute or more the first time)"
-    .venv/bin/python -m pip install --disable-pip-version-check -e ".${1:+[$1]}" >&2
+    log=$(mktemp)
+    if ! logged "Downloading " .venv/bin/python -m pip --disable-pip-version-check \
+        install --progress-bar off -e ".${1:+[$1]}"; then
+        why=$(network_error)
+        index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null) || index=https://pypi.org/simple
+        [ -n "$why" ] || tail -n 20 "$log" >&2
+        rm -f "$log"
+        [ -z "$why" ] || die "cannot reach ${PIP_INDEX_URL:-$index} ($why); Python packages are downloaded from there"
+        die "pip could not install the project, see above"
+    fi
+    rm -f "$log"
     printf '%s\n' "$now" >"$stamp"
     [ -z "$1" ] || printf '%s\n' "$now" >.venv/.installed
 }

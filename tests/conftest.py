@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import legacy
+
 _ROOT = Path(__file__).parent
 _ORDER = (".", "server", "media", "cli")
 
@@ -21,6 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
 
     items.sort(key=rank)
+
+
+def pytest_report_header() -> str | None:
+    """Say what this machine forbids, and what is done instead."""
+    if legacy.namespaces() is None:
+        return "old Go server: network namespaces are forbidden here; its port is changed in a copy of the program"
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 ``main.go`` and ``page.tsx`` are verbatim copies out of the document they were published in; nothing here edits them.
 
 - The server listens on ``:8080``, hard-coded. ``go_server`` runs it in a network namespace of its own and forwards a
-  free port into it, so several may run at once and 8080 is never taken from anybody.
+  free port into it, so that several can run at once and port 8080 stays free. Where namespaces are forbidden (many
+  containers; sysctl ``user.max_user_namespaces``, ``kernel.unprivileged_userns_clone`` or
+  ``kernel.apparmor_restrict_unprivileged_userns``), it runs a copy of the compiled program with the port replaced.
 - The page dials ``ws://localhost:8080/ws``, hard-coded. Whoever opens it tells the browser to dial elsewhere
   (``tests.browser.rig`` does, by wrapping ``WebSocket``).
 
@@ -18,12 +20,14 @@ import functools
 import hashlib
 import http.server
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -35,10 +39,17 @@ _INDEX = '<!doctype html><meta charset="utf-8"><div id="root"></div><script src=
 @contextlib.contextmanager
 def go_server() -> Iterator[str]:
     """The old server, running. Yields its URL, ``ws://127.0.0.1:PORT/ws``, which accepts at once."""
+    unshare = namespaces()
+    with _in_namespace(unshare) if unshare else _with_other_port() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _in_namespace(unshare: list[str]) -> Iterator[str]:
     binary = old_server()
     with socket.create_server(("127.0.0.1", 0)) as listener, _lifeline() as (ours, theirs):
         # --kill-child: ending unshare ends all of the namespace's processes, the Go server included.
-        command = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--"]
+        command = [*unshare, "--fork", "--kill-child", "--"]
         command += [sys.executable, "-I", str(_HERE / "namespace.py"), str(listener.fileno()), str(binary)]
         fds = [listener.fileno(), theirs.fileno()]
         process = subprocess.Popen(command, pass_fds=fds, stderr=subprocess.DEVNULL)
@@ -49,6 +60,53 @@ def go_server() -> Iterator[str]:
             process.kill()
             process.wait()
             ours.read()  # until the last of them is gone
+
+
+@functools.cache
+def namespaces() -> list[str] | None:
+    """The ``unshare`` command that makes network and PID namespaces here, or ``None`` where none can be made."""
+    for command in (["unshare", "--map-root-user", "--net", "--pid"], ["unshare", "--net", "--pid"]):
+        if subprocess.run([*command, "--fork", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+            return command
+    return None
+
+
+@contextlib.contextmanager
+def _with_other_port() -> Iterator[str]:
+    program = old_server().read_bytes()
+    assert b":8080" in program
+    with tempfile.TemporaryDirectory() as folder:
+        port = _free_port_of_four_digits()
+        copy = Path(folder) / "server"
+        copy.write_bytes(program.replace(b":8080", b":%d" % port))
+        copy.chmod(0o700)
+        process = subprocess.Popen([copy], stderr=subprocess.DEVNULL)
+        try:
+            _wait_until_listening(port, process)
+            yield f"ws://127.0.0.1:{port}/ws"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _free_port_of_four_digits() -> int:
+    """As long as the one it replaces, and below the range from which the system takes free ports."""
+    while True:
+        port = random.randrange(1024, 10000)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+
+
+def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            assert process.poll() is None, "the old server ended: its port was taken meanwhile"
+            assert time.monotonic() < deadline, "the old server does not listen within 10 s"
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

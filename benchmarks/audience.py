@@ -1,8 +1,8 @@
-"""Viewers of one node, in one process: real endpoints that count what comes and decode none of it.
+"""Viewers of one node, in one process: WebRTC endpoints that count received frames without decoding them.
 
-``python benchmarks/audience.py --server URL --viewers 8 [--codec h264]``: calls "node" from as many peers, prints
-``{"event": "watching"}`` when each has a picture, then each second a line with what each got since it began. With
-``--look`` they decode, and ``gap`` is the longest time between two pictures that could be seen, in that second.
+``python benchmarks/audience.py --server URL --viewers 8 [--codec h264]`` calls "node" from that many peers and prints
+``{"event": "watching"}`` when each has received a frame, then one line per second with the totals of each viewer.
+With ``--look`` they decode, and ``gap`` is the longest time between two decoded frames in that second.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from peer import Agent, Call
 
 @dataclass(slots=True)
 class Watched:
-    """What one viewer got so far, of pictures that arrived whole."""
+    """Counters of one viewer, for complete frames."""
 
     id: str
     frames: int = 0
-    octets: int = 0
+    size: int = 0
     keys: int = 0
     seen: int = 0
     width: int = 0
@@ -31,13 +31,13 @@ class Watched:
     _last: float = field(default=0.0, repr=False)
 
     def looked(self, now: float) -> None:
-        """A picture was seen."""
+        """Record a decoded frame."""
         self.seen += 1
         self.gap = max(self.gap, now - self._last)
         self._last = now
 
     def report(self) -> dict[str, object]:
-        """The figures. Who sees nothing now has not seen anything since the last picture."""
+        """Return the counters. A current pause counts towards ``gap``."""
         if self._last:
             self.gap = max(self.gap, time.monotonic() - self._last)
         told = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
@@ -50,7 +50,7 @@ async def count(call: Call, watched: Watched) -> None:
         async for packet in packets:
             if packet.kind == "video":
                 watched.frames += 1
-                watched.octets += len(packet.data)
+                watched.size += len(packet.data)
                 watched.keys += packet.key
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--server", required=True)
     parser.add_argument("--viewers", type=int, default=1)
     parser.add_argument("--codec", default="vp8", help="in order of preference: vp8,h264")
-    parser.add_argument("--prefix", default="viewer", help="of their ids")
+    parser.add_argument("--prefix", default="viewer", help="prefix of their ids")
     parser.add_argument("--look", action="store_true")
     try:
         asyncio.run(watch(parser.parse_args()))

@@ -1,6 +1,6 @@
-"""One viewer in headless Chromium, for ``squeezed.py``: the same figures as audience.py gives, from ``getStats``.
+"""One viewer in headless Chromium, for ``squeezed.py``: the same counters as audience.py, from ``getStats``.
 
-The page is ours for this purpose alone: a join, an offer for a picture, and no interface.
+It uses a minimal page of its own: a join, an offer to receive video, and no interface.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ REPORT = """async () => {
   const silent = seen.last ? performance.now() - seen.last : 0;
   const gap = Math.max(seen.gap, silent) / 1000;
   seen.gap = 0;
-  return { frames: video.framesReceived ?? 0, octets: video.bytesReceived ?? 0, keys: video.keyFramesDecoded ?? 0,
+  return { frames: video.framesReceived ?? 0, size: video.bytesReceived ?? 0, keys: video.keyFramesDecoded ?? 0,
            seen: video.framesDecoded ?? 0, width: video.frameWidth ?? 0, gap };
 }"""
 
 
 class BrowserViewer:
-    """A tab that watches the node."""
+    """A browser tab that receives the node's video."""
 
     def __init__(self, tab: pw.Page) -> None:
         self._tab = tab
 
     async def report(self) -> dict[str, Any]:
-        """What came so far; ``gap`` is the longest time between two pictures shown since the last report."""
+        """Return the totals; ``gap`` is the longest time between two presented frames since the last report."""
         found: dict[str, Any] = await self._tab.evaluate(REPORT)
         return found
 
 
 @asynccontextmanager
 async def browser_viewer(server: str, id: str, codec: str) -> AsyncIterator[BrowserViewer]:
-    """A viewer that joins at ``server`` and has a picture."""
+    """A viewer that has joined at ``server`` and presented its first frame."""
     async with pw.async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         try:

@@ -1,10 +1,10 @@
-"""How long a caller waits: from ``calling`` to ``first-frame``, peer to peer on loopback with the test source.
+"""Call setup time: from ``calling`` to ``first-frame``, between two peers on loopback, with the test source.
 
-The bare engine runs in turn with ours, in two processes each: one node that answers, one that calls. The bare
-engine is aiortc as its examples use it: a track of the same pictures, whole descriptions handed over a pipe, and
-the clock running from ``RTCPeerConnection()`` to the first decoded frame.
+Our client and plain aiortc alternate, in two processes each: one answers, one calls. Plain aiortc is used as in its
+examples: a track with the same frames, complete descriptions exchanged over a pipe, timed from
+``RTCPeerConnection()`` to the first decoded frame.
 
-``typed`` is what a person waits for: from starting ``peer call`` as a process to its ``first-frame``.
+``typed`` is the time a user waits: from starting the process ``peer call`` to its ``first-frame``.
 
     python benchmarks/call_setup.py [--calls 20] [--typed 5]
 """
@@ -18,8 +18,11 @@ import multiprocessing as mp
 import statistics
 import sys
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
+
+from stock_node import Shared
 
 GOAL_MS = 150
 TYPED_GOAL_MS = 1500
@@ -48,16 +51,16 @@ async def _bare_answerer(pipe: Connection) -> None:
 
 
 async def _pictures() -> tuple[Any, Any]:
-    from peer.media.sending.outgoing import OutgoingVideo
     from peer.media.sources.source import open_sources
     from peer.media.sources.spec import parse_audio, parse_video
 
     media = await open_sources(parse_video("test"), parse_audio("none"), size=(640, 480), fps=30)
-    return media, lambda: OutgoingVideo(media.video, (640, 480))
+    assert media.video is not None
+    return media, partial(Shared, media.video)
 
 
 async def bare_call(pipe: Connection, track: Any) -> float:
-    """One call of the bare engine; seconds to the first decoded frame."""
+    """Make one call with plain aiortc; return the seconds to the first decoded frame."""
     from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
     loop = asyncio.get_running_loop()
@@ -87,7 +90,7 @@ async def _our_node(url: str, ready: Connection) -> None:
 
 
 async def typed_call(url: str) -> float:
-    """Seconds from starting ``peer call`` to its first picture."""
+    """Return the seconds from starting ``peer call`` to its first frame."""
     started = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "peer", "call", "node", "--server", url, "--json", "--no-show"),

@@ -1,12 +1,12 @@
-"""Does anything grow? A node (``peer run``) and a caller (the library), two processes, the test source both ways at
+"""Leak test: a node (``peer run``) and a caller (the library) in two processes, sending each other the test source at
 320x180, 15 fps.
 
-    python benchmarks/endurance.py [--calls 500]     made and ended one after the other, each until its first picture
-    python benchmarks/endurance.py --hours 1         one call, looked at and listened to, sampled each minute
+    python benchmarks/endurance.py [--calls 500]     calls in sequence, each until its first frame
+    python benchmarks/endurance.py --hours 1         one call, decoded, sampled once per minute
 
-Threads, descriptors and asyncio tasks must be as many at the end as after the warm-up (the first sample but one), and
-memory within 20 MB. Samples are taken between calls, when all that lingers has gone. ``--trace`` tells where Python's
-memory grows; it is slow. The exit code is 1 when something grew.
+The numbers of threads, descriptors and asyncio tasks must be the same at the end as after the warm-up (the second
+sample), and memory may grow by at most 20 MiB. Samples are taken between calls, after everything of the last call has
+ended. ``--trace`` shows where Python's memory grows; it is slow. The exit code is 1 if something grew.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from peer import Agent, Call
 from peer.media.fanout import Reader
 
 MEMORY_GOAL = 20.0
-"""MiB that a process may grow by."""
+"""Maximum memory growth of a process, in MiB."""
 
 LINGER = 3.0
-"""Seconds after a call until its last thread has ended: a source stays open for two."""
+"""Seconds after a call until its last thread has ended: a source stays open for 2 s."""
 
 SENT = ("--video", "test", "--audio", "test", "--size", "320x180", "--fps", "15")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Of one process at one time."""
+    """One process at one time."""
 
     held: Holdings
     tasks: int
     objects: int
-    """Things that Python's garbage collector knows."""
+    """Objects tracked by Python's garbage collector."""
 
     def cells(self) -> str:
         return f"{self.held.rss:.1f} | {self.held.threads} | {self.held.descriptors} | {self.tasks} | {self.objects}"
 
 
 class Node:
-    """The node's process, which tells about itself when it is asked."""
+    """The node's process, which reports about itself on request."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
@@ -66,8 +66,8 @@ class Node:
                 sys.stderr.buffer.write(line)
                 continue
             found: dict[str, Any] = json.loads(line)
-            for octets, count, places in found.get("grown", ()) if trace else ():
-                print(f"    node: {octets / 1024:+.0f} KiB in {count:+} blocks: {' < '.join(places)}")
+            for size, count, places in found.get("grown", ()) if trace else ():
+                print(f"    node: {size / 1024:+.0f} KiB in {count:+} blocks: {' < '.join(places)}")
             return Sample(holdings(self._child.pid), found["tasks"], found["objects"])
         raise RuntimeError(f"the node ended with {await self._child.wait()}")
 
@@ -79,7 +79,7 @@ def own_sample() -> Sample:
 
 @asynccontextmanager
 async def pair(trace: bool, sending: bool = True) -> AsyncIterator[tuple[Node, Agent]]:
-    """A node, and an agent that can call it."""
+    """Run a node, and an agent that can call it."""
     observed = (str(HERE / "observed.py"), *(["--trace"] if trace else []))
     arguments = (*observed, "run", *SENT, "--speaker", "none", "--no-show", "-q")
     async with relay() as url, node(url, arguments, stderr=asyncio.subprocess.PIPE) as child:
@@ -90,7 +90,7 @@ async def pair(trace: bool, sending: bool = True) -> AsyncIterator[tuple[Node, A
 
 
 class Table:
-    """Printed as it is measured."""
+    """A table that is printed as it is measured."""
 
     def __init__(self, first: str) -> None:
         sides = "RSS MiB | threads | descriptors | tasks | objects"
@@ -102,7 +102,7 @@ class Table:
         print(f"| {first} | {there.cells()} | {here.cells()} |", flush=True)
 
     def verdict(self) -> bool:
-        """Say what grew between the second sample and the last; whether nothing did."""
+        """Print the growth between the second and the last sample; return whether there was none."""
         warm, last = self.rows[min(1, len(self.rows) - 1)], self.rows[-1]
         flat = True
         print()
@@ -119,7 +119,7 @@ class Table:
 
 
 async def calls(count: int, every: int, trace: bool) -> bool:
-    """``count`` calls, one after the other."""
+    """Make ``count`` calls in sequence."""
     async with pair(trace) as (there, agent):
         table = Table("calls")
         for made in range(count + 1):
@@ -133,7 +133,7 @@ async def calls(count: int, every: int, trace: bool) -> bool:
 
 
 async def one_call(seconds: float, every: float, trace: bool, sending: bool) -> bool:
-    """One call of ``seconds``."""
+    """Make one call of ``seconds``."""
     async with pair(trace, sending) as (there, agent), agent.call("node") as call, asyncio.TaskGroup() as group:
         seen = [group.create_task(consume(reader)) for reader in (call.frames(), call.sound())]
         await call.first_frame(10)
@@ -152,7 +152,7 @@ async def one_call(seconds: float, every: float, trace: bool, sending: bool) -> 
 
 
 async def consume(reader: Reader[Any]) -> None:
-    """Take what is decoded, and let it go."""
+    """Read decoded frames and discard them."""
     async for _ in reader:
         pass
 
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--hours", type=float, help="one call of this length instead")
     parser.add_argument("--listen", action="store_true", help="with --hours: the caller sends nothing, half the load")
-    parser.add_argument("--every", type=float, help="calls, or seconds, between samples (50, 60)")
+    parser.add_argument("--every", type=float, help="calls, or seconds, between samples (default: 50, 60)")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.trace:

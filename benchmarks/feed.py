@@ -1,7 +1,7 @@
-"""What the benchmarks of receiving have in common: media coded beforehand, and the bare engine that sends it.
+"""Shared by the receive benchmarks: pre-encoded media, and plain aiortc to send it.
 
-A track that hands out ``av.Packet`` skips the engine's encoder, so that the sender takes little of the machine and is
-the same for whatever receives.
+A track that returns ``av.Packet`` bypasses aiortc's encoder, so the sender uses little CPU and is the same for every
+receiver.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VIDEO_CLOCK, AUDIO_CLOCK = 90_000, 48_000
 
 
 def coded_pictures(width: int, height: int, fps: int, bitrate: int, count: int, key_every: int = 60) -> list[bytes]:
-    """``count`` pictures of VP8 at about ``bitrate`` bit/s: the engine's settings for real time, a moving picture
-    with noise enough to use the rate up. The first is a key frame, and each ``key_every``-th."""
+    """Return ``count`` VP8 frames at about ``bitrate`` bit/s: aiortc's real-time settings, and moving video with
+    enough noise to use up the bitrate. The first frame and every ``key_every``-th is a key frame."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={width}x{height}:rate={fps}")
     noise, form, sink = graph.add("noise", "alls=10:allf=t"), graph.add("format", "yuv420p"), graph.add("buffersink")
@@ -45,7 +45,7 @@ def coded_pictures(width: int, height: int, fps: int, bitrate: int, count: int, 
 
 
 def coded_sound(count: int) -> list[bytes]:
-    """``count`` packets of Opus, 20 ms each, of noise at 64 kbit/s."""
+    """Return ``count`` Opus packets of 20 ms: noise at 64 kbit/s."""
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.format, encoder.layout = AUDIO_CLOCK, "s16", "stereo"
     encoder.bit_rate, encoder.time_base = 64_000, Fraction(1, AUDIO_CLOCK)
@@ -60,7 +60,7 @@ def coded_sound(count: int) -> list[bytes]:
 
 
 class CodedTrack(MediaStreamTrack):
-    """Hands out coded packets in real time, over and over."""
+    """Sends encoded packets in real time, in a loop."""
 
     def __init__(self, kind: str, coded: list[bytes], rate: int, clock: int) -> None:
         super().__init__()
@@ -82,5 +82,5 @@ class CodedTrack(MediaStreamTrack):
 
 
 def open_bare() -> RTCPeerConnection:
-    """A connection of the bare engine that asks no server for its address."""
+    """A plain aiortc connection without ICE servers."""
     return RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))

@@ -1,8 +1,8 @@
-"""What TLS costs, by whom it is spoken: ``python -m benchmarks.fronts`` (Debian's nginx and Caddy have to be there).
+"""The cost of TLS in the relay, nginx and Caddy: ``python -m benchmarks.fronts`` (requires Debian's nginx and Caddy).
 
-The relay alone, the relay with TLS of its own, and behind nginx and Caddy as ``examples/deploy`` has them. Resident
-memory that a peer adds which has joined and says nothing, and CPU time of a 3 kB offer that is routed, of the relay's
-process and of the proxy's. Everything is on this machine; the load is raw sockets, one frame of each pair under way.
+The relay alone, with its own TLS, and behind nginx and Caddy configured as in ``examples/deploy``. Measured are the
+resident memory per joined, idle peer and the CPU time per routed 3 kB offer, for the relay's process and the proxy's.
+Everything runs on this machine; the load uses raw sockets, with one message per pair in flight.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ SDP = "a=rtpmap:111 opus/48000/2\r\n" * 105
 
 
 def resident(pids: list[int]) -> int:
-    """Octets."""
+    """Return the resident memory in bytes."""
     found = (Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1] for pid in pids)
     return sum(int(text.split()[0]) * 1024 for text in found)
 
 
 def spent(pids: list[int]) -> float:
-    """Seconds of CPU, of all threads."""
+    """Return the CPU time of all threads in seconds."""
     ticks = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids)
     return sum(int(user) + int(system) for user, system in ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:
-    """``pid`` and its children."""
+    """Return ``pid`` and its children."""
     stats = {int(path.parent.name): path.read_text() for path in Path("/proc").glob("[0-9]*/stat")}
     return [pid, *(child for child, stat in stats.items() if int(stat.rpartition(")")[2].split()[1]) == pid)]
 
 
 @asynccontextmanager
 async def reached(way: str, folder: Path) -> AsyncIterator[tuple[int, ssl.SSLContext | None, int, list[int]]]:
-    """A relay by one of the ``WAYS``: the port, whom to trust, the relay's pid, and the proxy's."""
+    """Run a relay in one of the ``WAYS``; yields the port, the trusted certificates, the pids of relay and proxy."""
     pem = certificate(folder / "relay.pem", HOST)
     own = {"tls_cert": pem} if way == "its own TLS" else {}
     with process(token=TOKEN, trust_proxies=["127.0.0.1"], **own) as relay:
@@ -61,7 +61,7 @@ async def reached(way: str, folder: Path) -> AsyncIterator[tuple[int, ssl.SSLCon
             trusted = ssl.create_default_context(cafile=door.cacert)
             (
                 await join(door.port, trusted, "first", "alone")
-            ).writer.transport.abort()  # the proxy's workers are there
+            ).writer.transport.abort()  # wait for the proxy's workers
             yield door.port, trusted, relay.process.pid, family(pid)
 
 
@@ -81,7 +81,7 @@ async def behind(way: str, folder: Path, relay: Process) -> AsyncIterator[tuple[
             pids.append(pid)
             yield pid
 
-    healthy = test_caddy.EXAMPLE.replace("health_uri /readyz", "health_uri /healthz")  # there is no listener for it
+    healthy = test_caddy.EXAMPLE.replace("health_uri /readyz", "health_uri /healthz")  # no metrics listener
     with mock.patch.object(test_caddy, "program", seen), mock.patch.object(test_caddy, "EXAMPLE", healthy):
         async with test_caddy.caddy(folder, f"127.0.0.1:{relay.port}", relay.port) as door:
             yield door, pids[0]
@@ -98,7 +98,7 @@ async def join(port: int, tls: ssl.SSLContext | None, peer: str, room: str) -> R
 
 
 async def memory(way: str, peers: int) -> tuple[float, float]:
-    """kB a peer that is idle, of the relay and of the proxy."""
+    """Return the kB per idle peer, in the relay and in the proxy."""
     with tempfile.TemporaryDirectory() as folder:
         async with reached(way, Path(folder)) as (port, tls, relay, proxy):
             before = resident([relay]), resident(proxy)
@@ -110,7 +110,7 @@ async def memory(way: str, peers: int) -> tuple[float, float]:
 
 
 async def routing(way: str, frames: int) -> tuple[float, float]:
-    """Microseconds of CPU for an offer, of the relay and of the proxy."""
+    """Return the CPU time per offer in µs, of the relay and of the proxy."""
 
     async def one(port: int, tls: ssl.SSLContext | None, number: int) -> None:
         room = f"r{number}"
@@ -145,7 +145,7 @@ async def main() -> None:
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print("| TLS by | relay, kB a peer | proxy, kB a peer | relay, µs an offer | proxy, µs an offer |")
+    print("| TLS by | relay, kB per peer | proxy, kB per peer | relay, µs per offer | proxy, µs per offer |")
     print("|---|---|---|---|---|")
     for way in WAYS:
         held, worked = await memory(way, options.peers), await routing(way, options.frames)

@@ -1,11 +1,11 @@
-"""What eight incoming calls cost when nobody looks, against the same with decoding: CPU of the receiving process.
+"""CPU of eight incoming calls without readers, compared with decoding them.
 
-One process sends the same coded pictures (720p30 VP8, 2.7 Mbit/s) and sound (Opus) into all calls. Three receivers
-take them in turn, each in a process of its own: ``idle`` is ours with nobody looking, ``decoding`` ours with readers
-of picture and sound, ``stock`` the bare engine, which knows decoding only. What counts is the user and system time
-of the receiving process, in percent of a core; the ratio is taken within each round.
+One process sends the same encoded video (720p30 VP8, 2.7 Mbit/s) and audio (Opus) into all calls. Three receivers
+alternate, each in its own process: ``idle`` is ours without readers, ``decoding`` ours with readers of video and
+audio, ``stock`` plain aiortc, which always decodes. Measured is the user and system time of the receiving process, in
+percent of a core; ratios are taken within a round.
 
-    python benchmarks/incoming.py [--calls 8] [--seconds 8] [--rounds 3] [--only idle]
+    python -m benchmarks.incoming [--calls 8] [--seconds 8] [--rounds 3] [--only idle]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 GOAL = 0.25
 SIZE, FPS, BITRATE = (1280, 720), 30, 2_700_000
 SETTLE = 3.0
-"""Seconds of each call that are not counted: setting it up, the first picture, the estimate's first rise."""
+"""Seconds at the start of each call that are not counted: setup, first frame, first rise of the estimate."""
 
 
 def send(pipe: Connection, calls: int) -> None:
@@ -96,7 +96,7 @@ def _frames(counters: list[Any]) -> int:
 
 
 def _open(mode: str) -> tuple[Any, Any, Any]:
-    """A connection, what is to be called once it knows its tracks, and what then gives the readers."""
+    """Return a connection, a hook to call once its tracks are known, and a function that returns the readers."""
     from benchmarks.feed import open_bare
     from peer import engine
     from peer.media.receiving.incoming import IncomingMedia
@@ -127,7 +127,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
 
 
 class _Stock:
-    """Counts what the bare engine decodes."""
+    """Counts the frames that plain aiortc decodes."""
 
     def __init__(self) -> None:
         self.pictures = 0
@@ -160,7 +160,7 @@ def measure(calls: int, seconds: float, rounds: int, modes: list[str]) -> dict[s
             near, far = context.Pipe()
             receiver = context.Process(target=receive, args=(far, mode, calls, seconds), daemon=True)
             receiver.start()
-            far.close()  # so that its end is noticed
+            far.close()  # so that EOF is noticed
             ours.send(mode)
             for _ in range(calls):
                 near.send(ours.recv())

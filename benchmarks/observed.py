@@ -1,7 +1,7 @@
-"""``peer`` with one more ear: ``python benchmarks/observed.py [--trace] run …`` is ``peer run …``; each SIGUSR1 makes
-it print a line ``{"event": "observed", "tasks": …}`` to standard error.
+"""``peer`` with self-reporting: ``python benchmarks/observed.py [--trace] run …`` is ``peer run …``, and each SIGUSR1
+prints a line ``{"event": "observed", "tasks": …}`` to standard error.
 
-``--trace``: with the places in the code where memory grew most since the first line (tracemalloc; slow).
+``--trace`` adds the code locations with the largest memory growth since the first line (tracemalloc; slow).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 import tracemalloc
 
 FRAMES = 8
-"""Calls deep that ``--trace`` tells places apart."""
+"""Depth of the call stacks that ``--trace`` distinguishes."""
 
 
 def observe(first: list[tracemalloc.Snapshot]) -> dict[str, object]:
-    """What only the process itself knows. ``first`` keeps the snapshot that later ones are compared with."""
+    """Collect figures known only inside the process. ``first`` keeps the snapshot to compare later ones with."""
     gc.collect()
-    loop = asyncio._get_running_loop()  # None before it runs; the handler interrupts it wherever it is
+    loop = asyncio._get_running_loop()  # None before it runs; the signal handler may interrupt any code
     found: dict[str, object] = {
         "event": "observed",
         "tasks": len(asyncio.all_tasks(loop)) if loop is not None else 0,

@@ -1,11 +1,11 @@
-"""What forwarding costs against transcoding: a node that sends an H.264 file, 720p30, to four viewers.
+"""CPU of passthrough compared with transcoding: a node that sends an H.264 file, 720p30, to four viewers.
 
     python benchmarks/passthrough.py [--container mp4|ts|mkv] [--rounds 1]
 
-``passthrough`` is a file that any viewer can decode as it is (constrained baseline, a key frame each second) and
-viewers that take H.264. ``to vp8`` is the same file and viewers that take only VP8; ``to h264`` the same pictures in
-a file that cannot be forwarded, for it has B-frames. Whether it was forwarded is seen from what arrives: the bitrate
-of the file, and its 60 key frames a minute.
+``passthrough`` is a file that any viewer can decode (constrained baseline, one key frame per second), sent to
+viewers that accept H.264. ``to vp8`` is the same file, sent to viewers that accept only VP8; ``to h264`` is the
+same video in a file that cannot be forwarded because it has B-frames. What arrives shows whether the file was
+forwarded: its bitrate, and its 60 key frames per minute.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ REORDERED = {"profile": "main", "bf": "2"}
 
 
 def write_h264(path: Path, options: dict[str, str], bitrate: int = 2_000_000) -> int:
-    """The real clip, forth and back, with a key frame each second; returns its bitrate."""
+    """Write the real clip, forwards and backwards, with one key frame per second; return its bitrate."""
     with av.open(str(real_clip())) as container:
         pictures = list(container.decode(video=0))
-    octets = 0
+    size = 0
     with av.open(str(path), "w") as container:
         settings = {"preset": "veryfast", "g": str(FPS), "keyint_min": str(FPS), "sc_threshold": "0"}
         stream = container.add_stream("libx264", rate=FPS, options=settings | options)
         stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
         stream.bit_rate = bitrate
         wanted = [*pictures, *pictures[-2:0:-1]]
-        wanted = wanted[: len(wanted) // FPS * FPS]  # whole seconds: it plays in a loop
+        wanted = wanted[: len(wanted) // FPS * FPS]  # whole seconds, because it is played in a loop
         for number, picture in enumerate(wanted):
             shown = picture.reformat(format="yuv420p")
             shown.pts, shown.time_base, shown.pict_type = number, Fraction(1, FPS), PictureType.NONE
             for packet in stream.encode(shown):
-                octets += packet.size
+                size += packet.size
                 container.mux(packet)
         for packet in stream.encode(None):
-            octets += packet.size
+            size += packet.size
             container.mux(packet)
-    return round(octets * 8 / (len(wanted) / FPS))
+    return round(size * 8 / (len(wanted) / FPS))
 
 
 async def compare(options: argparse.Namespace, folder: Path) -> None:
@@ -59,7 +59,7 @@ async def compare(options: argparse.Namespace, folder: Path) -> None:
     write_h264(reordered, REORDERED)
     ways = {"passthrough": (plain, "h264"), "to vp8": (plain, "vp8"), "to h264": (reordered, "h264")}
     print(f"{machine()}; {options.container}, {bitrate / 1000:.0f} kbit/s, {VIEWERS} viewers\n")
-    print("| way | CPU of a core | passthrough is | fps | kbit/s | key frames/min | viewers | others |")
+    print("| mode | CPU of a core | passthrough relative to it | fps | kbit/s | key frames/min | viewers | others |")
     print("|---|---|---|---|---|---|---|---|")
     results: dict[str, list[Result | None]] = {way: [] for way in ways}
     for _ in range(options.rounds):
@@ -76,7 +76,7 @@ async def compare(options: argparse.Namespace, folder: Path) -> None:
         print(f"| {way} | {result.verdict} | {ratio} | {result.figures()} |")
     print(f"\ngoal: at most {GOAL} of the transcoding path")
     if forwarded is not None and not (45 <= forwarded.keys <= 75):
-        sys.exit("it was not forwarded: key frames do not come as in the file")
+        sys.exit("not forwarded: the key frames differ from the file's")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The relay that anybody would write with websockets in an hour: what benchmarks/relay.py compares ours with.
+"""A plain relay, as anyone would write it with websockets in an hour; benchmarks/relay.py compares ours with it.
 
-It keeps the protocol's first page (join, peer-list, peer-joined, peer-left, routing by ``to``) and none of its rules.
+It implements the basic protocol (join, peer-list, peer-joined, peer-left, routing by ``to``) and none of its rules.
 """
 
 import asyncio

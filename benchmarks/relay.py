@@ -1,13 +1,13 @@
-"""CPU of our relay, a plain websockets relay and the old Go server, in turn, on this machine.
+"""CPU of our relay, a plain websockets relay and the old Go server, alternating on this machine.
 
     python benchmarks/relay.py [--rounds 3]
 
-Three loads, each on a fresh process of each relay: 3 kB offers, 200 B candidates, and 1,000 peers who join at once.
-The load is raw sockets and frames made beforehand, with one frame of each pair under way at a time, so that what is
-measured is the relay: the CPU time of its process, user and system. Only ratios mean anything: the relays take
-turns, and the table shows the median of the rounds.
+Three loads, each with a new process per relay: 3 kB offers, 200 B candidates, and 1,000 peers that join at once.
+The load uses raw sockets and prepared messages with one message per pair in flight, so that only the relay is
+measured: the CPU time of its process, user and system. Only ratios are meaningful; the table shows the median of
+the rounds.
 
-``missed``: how many times, in all rounds, one of the 1,000 was never told of another one.
+``missed``: how often, in all rounds, one of the 1,000 peers was never informed of another.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lab import machine
 from swarm import OFFER, RELAYS, TRICKLE, Relay, Swarm, alone, frame, unmasked
 
 ALL_SENT = 2.0
-"""Seconds without a notice after which no more will come."""
+"""Seconds without a notice after which the storm counts as over."""
 
 PEER = re.compile(rb'"(peer-\d{5})"')
 LONGEST = len('"peer-00000"') - 1
-"""Octets of an id whose end is still to come."""
+"""Maximum length of an incomplete id at the end of a read, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Seconds of CPU, and how many were never told of somebody."""
+    """CPU time in seconds, and the number of missed notices."""
 
     cpu: float
     missed: int = 0
 
 
 def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) -> Spent:
-    """CPU for one frame from one peer to another, the mean of ``count``."""
+    """Measure the CPU time per message from one peer to another, the mean of ``count``."""
     with Swarm() as swarm:
         swarm.join(lambda _: relay.port, 2 * pairs, 2 * pairs, quiet=0.2)
         peers = list(swarm.peers.values())
@@ -47,7 +47,7 @@ def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) ->
             receiver: frame(body | {"from": sender.id, "to": sender.partner.id})
             for receiver, sender in senders.items()
         }
-        missing = {receiver: unmasked(octets) for receiver, octets in frames.items()}
+        missing = {receiver: unmasked(data) for receiver, data in frames.items()}
         before, sent, arrived = relay.cpu(), pairs, 0
         for receiver, sender in senders.items():
             sender.socket.sendall(frames[receiver])
@@ -55,7 +55,7 @@ def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) ->
             for fd, _ in swarm.poll.poll():
                 size = len(swarm.receive(fd))
                 if fd not in missing:
-                    continue  # a sender, which gets pings only
+                    continue  # a sender, which receives only pings
                 missing[fd] -= size
                 if size and missing[fd] == 0:
                     arrived += 1
@@ -67,7 +67,7 @@ def route(relay: Relay, body: dict[str, object], count: int, pairs: int = 16) ->
 
 
 def storm(relay: Relay, count: int) -> Spent:
-    """CPU for ``count`` peers that connect and join at once, until all know each other or nothing more comes."""
+    """Measure the CPU time of ``count`` simultaneous joins, until all peers know each other or no notice follows."""
     before = relay.cpu()
     with Swarm() as swarm:
         peers = swarm.connect(lambda _: relay.port, count)
@@ -79,14 +79,14 @@ def storm(relay: Relay, count: int) -> Spent:
         incomplete = set(known)
         while incomplete and (ready := swarm.poll.poll(ALL_SENT)):
             for fd, _ in ready:
-                octets = rest[fd] + swarm.receive(fd)
-                known[fd].update(PEER.findall(octets))
-                rest[fd] = octets[-LONGEST:]
-                if len(known[fd]) == count - 1:  # who is told twice of one counts him once
+                data = rest[fd] + swarm.receive(fd)
+                known[fd].update(PEER.findall(data))
+                rest[fd] = data[-LONGEST:]
+                if len(known[fd]) == count - 1:  # duplicates count once
                     incomplete.discard(fd)
         spent = relay.cpu() - before
         for peer in peers:
-            assert peer.id.encode() not in known[peer.fd], "nobody is told of himself"
+            assert peer.id.encode() not in known[peer.fd], "a peer was informed of itself"
         return Spent(spent, sum(count - 1 - len(names) for names in known.values()))
 
 
@@ -108,8 +108,8 @@ LOADS: list[tuple[str, str, Callable[[Relay, argparse.Namespace], Spent]]] = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=20_000, help="routed a round")
-    parser.add_argument("--peers", type=int, default=1_000, help="in the storm")
+    parser.add_argument("--frames", type=int, default=20_000, help="messages routed per round")
+    parser.add_argument("--peers", type=int, default=1_000, help="peers in the storm")
     options = parser.parse_args()
     alone()
     print(f"{machine()}; median of {options.rounds} rounds\n")

@@ -1,11 +1,11 @@
-"""What peers cost that do nothing but be there: memory, and CPU of the pings.
+"""The cost of idle peers: memory, and the CPU of the pings.
 
     python benchmarks/relay_idle.py [--peers 100,1000,10000] [--whole 1000]
 
-``--peers`` are in rooms of ten; ``--whole`` are all in one room, where each is told of each: 10,000 of them are
-50 million notices, a minute of CPU. The others know one room only. RSS is read when the pings have gone round once;
-``peak`` is the most there was, in the storm of joins. A peer's share is what the relay had not before they came.
-CPU is the share of a core while nothing but pings happens; the others send none.
+``--peers`` are in rooms of ten; ``--whole`` are all in one room, where every join is reported to every peer: 10,000
+peers cause 50 million notices, a minute of CPU. The other relays have one room only. RSS is read after the first
+round of pings; ``peak`` is the maximum during the joins; ``per peer`` is the memory added by the peers. CPU is the
+share of a core while only pings are exchanged; the other relays send none.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ KB = 1000
 
 
 def status(relay: Relay, field: str) -> float:
-    """Of proc(5) status, in octets: VmRSS, VmHWM."""
+    """Return a field of proc(5) status, VmRSS or VmHWM, in bytes."""
     lines = Path(f"/proc/{relay.pid}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def measure(running: AbstractContextManager[Relay], peers: int, room: int, seconds: float) -> list[str]:
-    """The rest of a row: rooms of so many."""
+    """Measure one row of the table, for rooms of ``room`` peers."""
     with running as relay, Swarm() as swarm:
         empty = status(relay, "VmRSS")
         begin, before = time.monotonic(), relay.cpu()
@@ -49,13 +49,15 @@ def measure(running: AbstractContextManager[Relay], peers: int, room: int, secon
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="100,1000,10000")
-    parser.add_argument("--whole", default="1000", help="of ours, in one room")
-    parser.add_argument("--others", default="1000", help="of the plain and the Go relay")
-    parser.add_argument("--seconds", type=float, default=13.0, help="of idleness; the pings take 12 to go round")
+    parser.add_argument("--whole", default="1000", help="peers of our relay, all in one room")
+    parser.add_argument("--others", default="1000", help="peers of the plain and the Go relay")
+    parser.add_argument("--seconds", type=float, default=13.0, help="idle time; a round of pings takes 12 s")
     options = parser.parse_args()
     alone()
     print(f"{machine()}; {options.seconds:g} s each\n")
-    print("| relay | peers | a room | empty | RSS | peak | a peer | CPU idle | CPU of the joins | in | others |")
+    print(
+        "| relay | peers | per room | empty | RSS | peak | per peer | CPU idle | CPU of joins | join time | others |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     rows = [("ours", int(peers), ROOM) for peers in options.peers.split(",") if peers]
     rows += [("ours", int(peers), int(peers)) for peers in options.whole.split(",") if peers]

@@ -1,15 +1,16 @@
-"""How long a frame takes through the relay at 2,000 a second, and what that costs.
+"""Latency and CPU of the relay at 2,000 messages per second.
 
     python benchmarks/relay_latency.py [--peers 100,1000,10000] [--others 1000]
     python benchmarks/relay_latency.py --nodes 1,2,3
 
-The load is open: each frame has its time by a clock, is sent then whatever became of those before it, and its
-latency counts from then on until the swarm was told that it can be read. Nine of ten frames are candidates of 174 B,
-one is an offer of 3.1 kB; all peers send in turn, in rooms of ten. ``swarm late``, the 99th percentile of how long
-after their time frames were sent, is in the latency too: near it, the swarm is what was measured.
+The load is open: each message is sent at its scheduled time, whatever happened to earlier ones, and its latency
+counts from that time until the swarm's poll reports it as readable. Nine of ten messages are candidates of 174 B,
+one is an offer of 3.1 kB; all peers send in turn, in rooms of ten. ``load late``, the 99th percentile of the delay
+between scheduled and actual sending, is included in the latency: if the two are close, the swarm was measured, not
+the relay.
 
-``--nodes``: relays that are one through a redis-server, all on one core, with 1,000 peers. Partners are at the same
-node or, ``across``, never. The CPU is that of all nodes; redis has its own column.
+``--nodes``: relays in a cluster with one redis-server, all on one core, with 1,000 peers. The peers of a pair are
+on the same node (``same``) or never (``across``). The CPU is the sum of all nodes; redis has its own column.
 """
 
 from __future__ import annotations
@@ -45,42 +46,42 @@ from swarm import (
 ROOM = 10
 OFFER_EACH = 10
 PATIENCE = 10.0
-"""Seconds after the last frame was sent in which all must have come."""
+"""Maximum time after sending the last message until all have arrived, in seconds."""
 
 REDIS = 6379
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A frame to send; ``size`` octets arrive."""
+    """A frame to send; ``size`` is its length on arrival."""
 
     sender: Peer
-    octets: bytes
+    data: bytes
     size: int
 
 
 def plan(peers: Sequence[Peer], count: int) -> list[Planned]:
-    """The frames, in the order of sending: no peer sends twice before all did once."""
+    """Return the frames in the order of sending; the peers take turns."""
     order = random.Random(1).sample(peers, len(peers))
     planned = []
     for number in range(count):
         sender = order[number % len(order)]
         body = OFFER if number % OFFER_EACH == 0 else TRICKLE
-        octets = frame(body | {"from": sender.id, "to": sender.partner.id})
-        planned.append(Planned(sender, octets, unmasked(octets)))
+        data = frame(body | {"from": sender.id, "to": sender.partner.id})
+        planned.append(Planned(sender, data, unmasked(data)))
     return planned
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Seconds, sorted."""
+    """Sorted times in seconds."""
 
     latency: list[float]
     late: list[float]
 
 
 def offer(swarm: Swarm, planned: Sequence[Planned], rate: float) -> Took:
-    """Send ``rate`` frames a second by the clock, and wait for all of them. One thread, which never sleeps."""
+    """Send ``rate`` frames per second on schedule, and wait for all of them. One thread that never sleeps."""
     buffer = bytearray(1 << 16)
     under_way: dict[int, deque[tuple[float, int]]] = {fd: deque() for fd in swarm.peers}
     got = dict.fromkeys(swarm.peers, 0)
@@ -95,10 +96,10 @@ def offer(swarm: Swarm, planned: Sequence[Planned], rate: float) -> Took:
             one = planned[len(late)]
             late.append(now - due)
             under_way[one.sender.partner.fd].append((due, one.size))
-            one.sender.socket.sendall(one.octets)
+            one.sender.socket.sendall(one.data)
         elif len(late) == count and now > due + PATIENCE:
-            raise RuntimeError(f"{count - len(latency)} of {count} frames never came")
-        ready = poll(0, 4)  # few, so that the next frame is on time
+            raise RuntimeError(f"{count - len(latency)} of {count} frames never arrived")
+        ready = poll(0, 4)  # only a few, so that the next frame is on time
         now = clock()
         for fd, _ in ready:
             size = peers[fd].socket.recv_into(buffer)
@@ -109,24 +110,24 @@ def offer(swarm: Swarm, planned: Sequence[Planned], rate: float) -> Took:
             got[fd] += size - pings * len(PING)
             expected = under_way[fd]
             while expected and got[fd] >= expected[0][1]:
-                since, octets = expected.popleft()
-                got[fd] -= octets
+                since, size = expected.popleft()
+                got[fd] -= size
                 latency.append(now - since)
         if not ready and owed:
             owed.popleft().socket.sendall(PONG)
     if any(got.values()):
-        raise RuntimeError("something came that was neither a frame of ours nor a ping")
+        raise RuntimeError("received something that is neither a sent frame nor a ping")
     return Took(sorted(latency), sorted(late))
 
 
 def percentile(ordered: Sequence[float], share: float) -> str:
-    """In milliseconds."""
+    """Return a percentile in milliseconds."""
     return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1e3:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What serves: relays, and what they need besides."""
+    """Running relays, and the processes they depend on."""
 
     relays: Sequence[Relay]
     besides: Sequence[Relay] = ()
@@ -140,7 +141,7 @@ def single(running: AbstractContextManager[Relay]) -> Iterator[Service]:
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[Service]:
-    """So many of ours, joined through a redis-server that keeps nothing on disk."""
+    """Run ``nodes`` relays of ours in a cluster, with a redis-server without persistence."""
     redis = ("redis-server", "--port", str(REDIS), "--bind", "127.0.0.1", "--save", "", "--logfile", "/dev/null")
     with ExitStack() as stack:
         ledger = stack.enter_context(process(redis))
@@ -153,14 +154,14 @@ def cluster(nodes: int) -> Iterator[Service]:
 def measure(
     running: AbstractContextManager[Service], peers: int, room: int, across: bool, options: argparse.Namespace
 ) -> list[str]:
-    """The figures of one row."""
+    """Measure one row of the table."""
     with running as service, Swarm() as swarm:
         ports = [relay.port for relay in service.relays]
         swarm.join(lambda number: ports[(number if across else number // 2) % len(ports)], peers, room)
         planned = plan(list(swarm.peers.values()), int(options.rate * options.seconds))
         gc.collect()
         gc.freeze()
-        gc.disable()  # a collection here would be a latency there
+        gc.disable()  # a collection here would count as latency
         pids = [one.pid for one in (*service.relays, *service.besides)]
         window, begin = Window(os.getpid(), *pids), time.monotonic()
         before = [[one.cpu() for one in kind] for kind in (service.relays, service.besides)]
@@ -183,22 +184,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="100,1000,10000")
     parser.add_argument("--others", default="1000", help="peers of the plain and the Go relay, in one room")
-    parser.add_argument("--nodes", help="a cluster of so many instead, like 1,2,3")
+    parser.add_argument("--nodes", help="clusters of these sizes instead, for example 1,2,3")
     parser.add_argument("--cluster-peers", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=2000, help="frames a second")
+    parser.add_argument("--rate", type=float, default=2000, help="messages per second")
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()
     alone()
-    print(f"{machine()}; {options.rate:g} frames a second for {options.seconds:g} s, milliseconds\n")
-    figures = "p50 | p99 | p99.9 | most | swarm late | CPU"
+    print(f"{machine()}; {options.rate:g} messages per second for {options.seconds:g} s, milliseconds\n")
+    figures = "p50 | p99 | p99.9 | max | load late | CPU"
     if options.nodes:
-        print(f"| nodes | partners | {figures} | CPU of redis | others |\n|{'---|' * 10}")
+        print(f"| nodes | pairs | {figures} | CPU of redis | others |\n|{'---|' * 10}")
         for nodes in numbers(options.nodes):
             for across in (False, True)[: 1 + (nodes > 1)]:
                 found = measure(cluster(nodes), options.cluster_peers, ROOM, across, options)
                 print("|", " | ".join([str(nodes), "across" if across else "same", *found]), "|", flush=True)
         return
-    print(f"| relay | peers | a room | {figures} | others |\n|{'---|' * 10}")
+    print(f"| relay | peers | per room | {figures} | others |\n|{'---|' * 10}")
     rows = [("ours", peers, ROOM) for peers in numbers(options.peers)]
     rows += [(name, peers, peers) for peers in numbers(options.others) for name in ("plain", "go")]
     for name, peers, room in rows:

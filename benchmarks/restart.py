@@ -1,9 +1,9 @@
-"""How long after a relay's return its peers are back: ``python benchmarks/restart.py --peers 200 --away 5``.
+"""Time until all peers are back after a relay restart: ``python benchmarks/restart.py --peers 200 --away 5``.
 
-A relay of its own process is stopped by SIGTERM and started again on the same port after ``--away`` seconds. The
-peers are ``peer.signaling`` clients in this process, so their CPU is in the figures; the join of the last one counts
-from the moment in which the relay said that it listens. Then the same number connects by hand in one instant, with
-no jitter at all: the stampede that the backoff avoids.
+A relay in a separate process is stopped with SIGTERM and started again on the same port after ``--away`` seconds.
+The peers are signaling clients in this process, so their CPU time is included; times count from the moment at which
+the relay reports that it listens. Then the same number of peers connects at one instant, without jitter: the
+stampede that the backoff avoids.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def relay(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 class Crowd:
-    """Peers that come back by themselves, and when each did."""
+    """Peers that reconnect by themselves, and the time at which each joined."""
 
     def __init__(self, url: str, peers: int, room: str | None) -> None:
         self.back: list[float] = []
@@ -67,7 +67,7 @@ class Crowd:
 
 
 async def restart(peers: int, away: float, room: str | None) -> list[float]:
-    """Seconds from the relay's return to the join of each peer."""
+    """Return the seconds from the relay's return to the join of each peer."""
     async with asyncio.TaskGroup() as tasks:
         with relay() as (old, port):
             crowd = Crowd(f"ws://127.0.0.1:{port}/ws", peers, room)
@@ -85,7 +85,7 @@ async def restart(peers: int, away: float, room: str | None) -> list[float]:
 
 
 async def stampede(peers: int) -> list[float]:
-    """Seconds to the join of each of ``peers`` that connect in one instant."""
+    """Return the seconds to the join of each of ``peers`` that connect at the same instant."""
     with relay() as (_, port):
         crowd = Crowd(f"ws://127.0.0.1:{port}/ws", peers, None)
         async with asyncio.TaskGroup() as tasks:
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=int, default=200)
     parser.add_argument("--away", type=float, default=5.0, help="seconds without a relay")
-    parser.add_argument("--room", help="all in this room; otherwise ten a room")
+    parser.add_argument("--room", help="one room for all peers; default: ten peers per room")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -114,7 +114,7 @@ def main() -> None:
     for _ in range(options.rounds):
         row(f"{options.peers} back", asyncio.run(restart(options.peers, options.away, options.room)))
     for _ in range(options.rounds):
-        row(f"{options.peers} in one instant", asyncio.run(stampede(options.peers)))
+        row(f"{options.peers} at one instant", asyncio.run(stampede(options.peers)))
 
 
 if __name__ == "__main__":

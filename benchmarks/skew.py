@@ -1,10 +1,10 @@
-"""Does sound stay with its picture? Flash and beep of ``test``, which start at the same moment of each second.
+"""Lip sync: the offset between the flash and the beep of the test source, which start together in each second.
 
     python benchmarks/skew.py [--seconds 20]
 
-``live`` is a call: when the first white picture is handed out, decoded, against the first sound of the beep. The
-files are recordings of such calls, and what counts is the time stamps in them. Skew is sound minus picture: positive
-when the sound comes late. Goal: within 40 ms.
+``live`` is a call: the delivery time of the first white frame, compared with that of the beep's onset. The files are
+recordings of such calls; their timestamps are compared. Skew is audio minus video: positive if the audio is late.
+Goal: within 40 ms.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ RATE = 48_000
 
 
 class Flashes:
-    """When the panel turns white, of pictures in their order."""
+    """Finds the times at which the panel turns white."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
-        self._white = True  # a first picture in the middle of a flash is no beginning
+        self._white = True  # a first frame in the middle of a flash is no onset
         self._frame = -1
 
     def add(self, picture: av.VideoFrame, moment: float) -> None:
         seen = read_pattern(picture.to_ndarray(format="gray"))
         if seen is None:
             return
-        follows = seen.frame == self._frame + 1  # or we do not know when it turned
+        follows = seen.frame == self._frame + 1  # after a gap the time of the change is unknown
         if seen.flash and not self._white and follows:
             self.at.append(moment)
         self._white, self._frame = seen.flash, seen.frame
 
 
 class Beeps:
-    """When the beep starts, of sound in its order."""
+    """Finds the onsets of the beeps."""
 
     def __init__(self) -> None:
         self._pieces: list[np.ndarray[Any, Any]] = []
@@ -76,13 +76,13 @@ class Beeps:
 
 
 def skews(flashes: list[float], beeps: list[float]) -> list[float]:
-    """Seconds from each flash to the beep nearest to it."""
+    """Return the seconds from each flash to the nearest beep."""
     pairs = [(flash, min(beeps, key=lambda beep: abs(beep - flash))) for flash in flashes] if beeps else []
     return [beep - flash for flash, beep in pairs if abs(beep - flash) < 0.5]
 
 
 async def live(call: Call, seconds: float) -> list[float]:
-    """Of what a call hands out, by the clock on the wall."""
+    """Measure a live call by delivery times."""
     flashes, beeps = Flashes(), Beeps()
 
     async def pictures() -> None:
@@ -104,7 +104,7 @@ async def live(call: Call, seconds: float) -> list[float]:
 
 
 def recorded(path: Path) -> list[float]:
-    """Of what a file says."""
+    """Measure a recording by its timestamps."""
     flashes, beeps = Flashes(), Beeps()
     with av.open(str(path)) as container:
         frames: Iterator[Any] = container.decode()
@@ -128,7 +128,7 @@ def row(what: str, found: list[float], each: bool) -> str:
 
 async def run(seconds: float, each: bool, folder: Path) -> None:
     print(f"{machine()}; 640x360 at 30 fps, {seconds:g} s each\n")
-    print("| what | flashes | median skew, ms | least | most | within 40 ms |\n|---|---|---|---|---|---|")
+    print("| what | flashes | median skew, ms | min | max | within 40 ms |\n|---|---|---|---|---|---|")
     async with (
         relay() as url,
         node(url, (*PEER, "run", *SENT, "-qq")),
@@ -150,7 +150,7 @@ async def run(seconds: float, each: bool, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--each", action="store_true", help="tell the skew of each flash, too")
+    parser.add_argument("--each", action="store_true", help="print the skew of each flash, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skew-") as folder:
         lab.run(run(options.seconds, options.each, Path(folder)))

@@ -1,14 +1,14 @@
-"""A narrow line to one peer: a limit to the rate and a queue, between it and everybody it talks to.
+"""A link emulator: a rate limit and a queue between one peer and all others.
 
     async with Squeeze(relay_url) as squeeze:      # the peer joins at squeeze.url instead of relay_url
-        squeeze.rate = 300_000                     # bit/s on the way to that peer; None: not limited
+        squeeze.rate = 300_000                     # bit/s towards that peer; None: unlimited
 
-It stands in the way of the signaling and puts an address of its own into each description, so that media passes
-through it too: plain datagrams in user space, whatever engine or browser is at either end. Everything they report and
-ask for (RTCP, ICE checks) is their own.
+It intercepts the signaling and puts its own address into each description, so that media passes through it too, as
+datagrams in user space, for any engine or browser at either end. All reports and requests (RTCP, ICE checks) are
+those of the endpoints.
 
-A datagram that would wait longer than ``queue`` is dropped, as a router does with a full buffer. The way from the
-peer is not limited.
+A datagram that would wait longer than ``queue`` is dropped, as in a router with a full buffer. The direction from
+the peer is not limited.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 HEADERS: Final = 28
-"""Octets of IPv4 and UDP that a line carries with each datagram."""
+"""Bytes of IPv4 and UDP headers per datagram."""
 
 _CANDIDATE: Final = re.compile(r"^a=candidate:(?:\S+) 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", re.M | re.I)
 _CANDIDATES: Final = re.compile(r"^a=(?:candidate:.*|end-of-candidates)\r?\n", re.M)
@@ -34,7 +34,7 @@ Address = tuple[str, int]
 
 
 class Line:
-    """One way with a rate in bit/s and room for ``queue`` seconds; what fits in is sent when its turn has come."""
+    """One direction with a rate in bit/s and a queue of ``queue`` seconds."""
 
     def __init__(self, queue: float) -> None:
         self.rate: float | None = None
@@ -64,11 +64,11 @@ class Line:
 
 
 class _End(asyncio.DatagramProtocol):
-    """A socket that one side takes for the other. What comes goes out at ``other``, by way of its ``line``."""
+    """A socket that represents the remote to one side. It forwards to ``other`` through the ``line`` there."""
 
     def __init__(self, line: Line) -> None:
         self.remote: Address | None = None
-        """Who is on this side: what its description says, else who sends first."""
+        """The address of this side: from its description, else the first sender."""
         self.other: _End | None = None
         self._line = line
 
@@ -87,11 +87,11 @@ class _End(asyncio.DatagramProtocol):
 
 
 class Squeeze:
-    """See the module."""
+    """The emulator; see the module."""
 
     def __init__(self, server: str, queue: float = 0.3) -> None:
         self.line = Line(queue)
-        """The way to the squeezed peer: how much passed, how much was dropped."""
+        """The direction to the limited peer, with its counters."""
         self._wide = Line(0.0)
         self._server = server
         self._host = next((a for a in aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=False)), "127.0.0.1")
@@ -109,7 +109,7 @@ class Squeeze:
 
     @property
     def url(self) -> str:
-        """Where the squeezed peer joins."""
+        """The URL at which the limited peer joins."""
         assert self._listener is not None
         port = next(iter(self._listener.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}/ws"
@@ -139,7 +139,7 @@ class Squeeze:
             async for text in source:
                 message = json.loads(text)
                 if message.get("type") == "candidate":
-                    continue  # our address stands in the description
+                    continue  # our address is in the description
                 if message.get("type") in ("offer", "answer"):
                     text = json.dumps(message | {"sdp": await self._describe(message, to_near)})
                 await target.send(text)
@@ -149,7 +149,7 @@ class Squeeze:
             await target.close()
 
     async def _describe(self, message: dict[str, Any], to_near: bool) -> str:
-        """The description with the socket that stands for its sender in place of the addresses it names."""
+        """Replace the candidates in a description with the socket that represents its sender."""
         sdp: str = message["sdp"]
         remote = message["from" if to_near else "to"]
         if message["type"] == "offer" or remote not in self._pairs:
@@ -164,7 +164,7 @@ class Squeeze:
         return "".join((head, media, candidate, *rest))
 
     async def _open(self) -> tuple[_End, _End]:
-        """A pair of sockets: the one that the squeezed peer talks to, and the one that the other side does."""
+        """Open a pair of sockets: one for the limited peer, one for the other side."""
         loop = asyncio.get_running_loop()
         ends = []
         for line in (self.line, self._wide):

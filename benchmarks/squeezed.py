@@ -1,11 +1,12 @@
-"""One viewer of four on a line of 300 kbit/s: what it sees, and that the other three lose nothing.
+"""One of four viewers on a 300 kbit/s link: the video it gets, and the effect on the other three.
 
     python benchmarks/squeezed.py [--codec vp8|h264] [--chromium] [--size 1280x720]
 
-Four viewers of one ``peer run`` that sends the real clip. All lines are free at first; then that of one viewer
-carries 300 kbit/s with a queue of 0.3 s (squeeze.py) for 40 s, of which the first ten are for finding a rate; then it
-is free again. The three others decode nothing (audience.py); the squeezed one decodes all, in a process of its own or
-in headless Chromium. ``freeze`` is the longest time between two pictures that it could see.
+Four viewers watch one ``peer run`` that sends the real clip. All links are unlimited at first. Then the link of one
+viewer is limited to 300 kbit/s with a queue of 0.3 s (squeeze.py) for 40 s, of which the first ten let it settle on
+a rate. Then it is unlimited again. The three others decode nothing (audience.py); the limited one decodes
+everything, in a separate process or in headless Chromium. ``freeze`` is the longest time between two frames that it
+decoded.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from squeeze import Squeeze
 AUDIENCE = str(HERE / "audience.py")
 OTHERS = 3
 STEP = 5
-"""Seconds a line of the table stands for."""
+"""Seconds per row of the table."""
 
 ADAPTING = 10
-"""Seconds after the squeeze that are not counted as steady."""
+"""Seconds after the start of the limit that do not count as steady."""
 
 Ask = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``rate``: of the line in bit/s. ``slow``: fps seen and kbit/s; ``others``: (fps, kbit/s) of each."""
+    """One row. ``rate``: limit in bit/s; ``fps`` to ``freeze``: the limited viewer; ``others``: fps and kbit/s."""
 
     ends: int
     rate: float | None
@@ -48,7 +49,7 @@ class Step:
     others: tuple[tuple[float, float], ...]
 
     def row(self) -> str:
-        rate = "free" if self.rate is None else f"{self.rate / 1000:.0f}"
+        rate = "none" if self.rate is None else f"{self.rate / 1000:.0f}"
         others = f"{min(fps for fps, _ in self.others):.1f} | {' '.join(f'{kbps:.0f}' for _, kbps in self.others)}"
         slow = f"{self.fps:.1f} | {self.kbps:.0f} | {self.width} | {self.freeze:.2f}"
         return f"| {self.ends - STEP} to {self.ends} | {rate} | {slow} | {others} |"
@@ -56,7 +57,7 @@ class Step:
 
 @asynccontextmanager
 async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[Ask]:
-    """The one at the end of the line."""
+    """Run the viewer on the limited link; yields its report function."""
     if chromium:
         from browser import browser_viewer
 
@@ -73,7 +74,7 @@ async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[
                 lines.put_nowait((await told(child, "watched"))["viewers"][0])
 
         async def report() -> dict[str, Any]:
-            """The figures since the last report; the next ones if there are none yet."""
+            """Return the counters since the last report; waits for new ones if there are none."""
             found = [await lines.get()]
             while not lines.empty():
                 found.append(lines.get_nowait())
@@ -86,7 +87,7 @@ async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[
 async def watch(
     squeeze: Squeeze, slow: Ask, others: asyncio.subprocess.Process, phases: list[tuple[float | None, int]]
 ) -> list[Step]:
-    """Go through ``phases`` of (rate, seconds); prints each step."""
+    """Run the ``phases`` of (rate, seconds) and print each step."""
     steps: list[Step] = []
     before, crowd, ends = await slow(), await told(others, "watched"), 0
     for rate, seconds in phases:
@@ -101,11 +102,11 @@ async def watch(
                 ends=ends,
                 rate=rate,
                 fps=(now["seen"] - before["seen"]) / elapsed,
-                kbps=(now["octets"] - before["octets"]) * 8 / 1000 / elapsed,
+                kbps=(now["size"] - before["size"]) * 8 / 1000 / elapsed,
                 width=now["width"],
                 freeze=now["gap"],
                 others=tuple(
-                    ((b["frames"] - a["frames"]) / elapsed, (b["octets"] - a["octets"]) * 8 / 1000 / elapsed)
+                    ((b["frames"] - a["frames"]) / elapsed, (b["size"] - a["size"]) * 8 / 1000 / elapsed)
                     for a, b in pairs
                 ),
             )
@@ -116,7 +117,7 @@ async def watch(
 
 
 def summary(steps: list[Step], rate: float) -> str:
-    """The goals: what the others had before and during, and what the squeezed one saw once it had adapted."""
+    """Summarize: the other viewers before and during the limit, and the limited one after it had adapted."""
     first = next(index for index, step in enumerate(steps) if step.rate == rate)
     free = steps[:first]
     tight = [step for step in steps if step.rate == rate]
@@ -127,8 +128,8 @@ def summary(steps: list[Step], rate: float) -> str:
 
     return (
         f"others: {of_others(free, 0):.1f} fps and {of_others(free, 1):.0f} kbit/s before, "
-        f"{of_others(tight, 0):.1f} fps and {of_others(tight, 1):.0f} kbit/s while one is squeezed\n"
-        f"squeezed: {statistics.fmean(step.fps for step in steady):.1f} fps, "
+        f"{of_others(tight, 0):.1f} fps and {of_others(tight, 1):.0f} kbit/s during the limit\n"
+        f"limited: {statistics.fmean(step.fps for step in steady):.1f} fps, "
         f"{statistics.fmean(step.kbps for step in steady):.0f} kbit/s, longest freeze "
         f"{max(step.freeze for step in steady):.2f} s steady, {max(step.freeze for step in tight):.2f} s in all"
     )
@@ -137,8 +138,8 @@ def summary(steps: list[Step], rate: float) -> str:
 async def run(options: argparse.Namespace, clip: str) -> None:
     send = ("--video", clip, "--size", options.size, "--fps", "30")
     await quiet(options.patience)
-    print(f"{machine()}; {options.codec}, {options.size} at 30 fps, one of {OTHERS + 1} viewers squeezed\n")
-    print("| seconds | line, kbit/s | squeezed: fps | kbit/s | width | freeze, s | others: lowest fps | kbit/s |")
+    print(f"{machine()}; {options.codec}, {options.size} at 30 fps, one of {OTHERS + 1} viewers limited\n")
+    print("| seconds | limit, kbit/s | limited: fps | kbit/s | width | freeze, s | others: lowest fps | kbit/s |")
     print("|---|---|---|---|---|---|---|---|")
     phases = [(None, 15), (options.rate, ADAPTING + 30), (None, 30)]
     crowd = (AUDIENCE, "--viewers", str(OTHERS), "--codec", options.codec)
@@ -157,14 +158,14 @@ async def run(options: argparse.Namespace, clip: str) -> None:
             spent = window.cost()
     line = squeeze.line
     print(f"\n{summary(steps, options.rate)}")
-    print(f"the line dropped {line.dropped} of {line.passed + line.dropped} datagrams", end="; ")
-    print(f"the node used {spent.cpu:.0%} of a core, others on the machine (and the squeezed one) {spent.others:.2f}")
+    print(f"the link dropped {line.dropped} of {line.passed + line.dropped} datagrams", end="; ")
+    print(f"the node used {spent.cpu:.0%} of a core, other processes (and the limited viewer) {spent.others:.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8")
-    parser.add_argument("--chromium", action="store_true", help="the squeezed viewer is a browser")
+    parser.add_argument("--chromium", action="store_true", help="the limited viewer is a browser")
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--rate", type=float, default=300_000, help="bit/s")
     parser.add_argument("--settle", type=int, default=8, help="seconds before the table, for bitrates to rise")

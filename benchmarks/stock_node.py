@@ -1,9 +1,9 @@
-"""The camera node that anybody would write with aiortc in an hour: what benchmarks/viewers.py compares ours with.
+"""A camera node, as anyone would write it with aiortc in an hour; benchmarks/viewers.py compares ours with it.
 
-It joins the relay, answers every offer, and sends all callers one shared track, each by an ``RTCRtpSender`` of its
-own as aiortc has it. The pictures come from our own source, so that they are the same ones and cost the same.
+It joins the relay, answers every offer, and sends one shared track to all callers, each through its own
+``RTCRtpSender`` as in aiortc. The frames come from our source, so that they are the same and cost the same.
 
-With ``--viewers 0`` it reads the source and throws it away: what the source alone costs.
+With ``--viewers 0`` it reads the source and discards the frames, to measure the cost of the source alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from peer.media.sources.spec import parse_audio, parse_bitrate, parse_size, pars
 
 
 class Shared(MediaStreamTrack):
-    """What aiortc's MediaRelay makes of a track with ``buffered=False``: the newest picture, the same for each."""
+    """Like a track of aiortc's MediaRelay with ``buffered=False``: the newest frame, the same for every reader."""
 
     kind = "video"
 
@@ -41,7 +41,7 @@ class Shared(MediaStreamTrack):
 
 
 async def answer(offer: dict[str, Any], pictures: Fanout[av.VideoFrame]) -> tuple[RTCPeerConnection, dict[str, Any]]:
-    """A connection for the caller, and the message to send."""
+    """Return a connection for the caller, and the answer message."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     connection.addTrack(Shared(pictures))
     await connection.setRemoteDescription(RTCSessionDescription(offer["sdp"], "offer"))
@@ -78,9 +78,9 @@ def main() -> None:
     parser.add_argument("--video", default="test")
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--fps", type=float, default=30.0)
-    parser.add_argument("--max-bitrate", help="of both codecs; without it theirs: 1.5M for VP8, 3M for H.264")
+    parser.add_argument("--max-bitrate", help="for both codecs; default: aiortc's, 1.5M for VP8 and 3M for H.264")
     parser.add_argument("--viewers", type=int)
-    parser.add_argument("--json", action="store_true", help="nothing: it is always JSON")
+    parser.add_argument("--json", action="store_true", help="ignored: the output is always JSON")
     options = parser.parse_args()
     if options.max_bitrate:
         vpx.MAX_BITRATE = h264.MAX_BITRATE = parse_bitrate(options.max_bitrate)

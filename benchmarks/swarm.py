@@ -1,7 +1,7 @@
-"""What the relay benchmarks share: relays as processes, and a swarm of peers that costs next to nothing itself.
+"""Shared by the relay benchmarks: relays as processes, and a load generator (the swarm) that uses little CPU itself.
 
-All of it happens in a network namespace of its own (``alone``): the old Go server listens on port 8080 of every
-address and on no other. A relay has one core to itself and the swarm another one, where there are two.
+Everything runs in a separate network namespace (``alone``), because the old Go server always listens on port 8080 of
+all addresses. If there are two cores, the relay gets one and the swarm the other.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ TRICKLE: dict[str, object] = {
 }
 
 PING = b"\x89\x00"
-"""Our relay's. It looks like nothing else that the swarm gets: the rest is ASCII and the heads of text frames."""
+"""A ping of our relay. Nothing else that the swarm receives contains it: only ASCII and text frame headers."""
 PONG = Frame(Opcode.PONG, b"").serialize(mask=True)
 OPENING = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 BATCH = 100
-"""Peers that connect and join before the ones before them were read."""
+"""Peers that connect and join before the swarm reads again."""
 STARTING = 20.0
-"""Seconds that a relay may take to listen."""
+"""Maximum start time of a relay, in seconds."""
 
 SERVER_CORE, SWARM_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
 def alone() -> None:
-    """Go on in a network namespace with a loopback and nothing else, on the swarm's core, with many descriptors."""
+    """Continue in a network namespace with only loopback, on the swarm's core, with the maximum of descriptors."""
     if os.environ.get("SWARM") is None:
         inside = ("unshare", "--map-root-user", "--net", "--", sys.executable, *sys.orig_argv[1:])
         os.execvpe(inside[0], inside, os.environ | {"SWARM": "alone"})
@@ -72,7 +72,7 @@ class Relay:
     port: int
 
     def cpu(self) -> float:
-        """Seconds of CPU so far, user and system, of all its threads."""
+        """Return the CPU time so far in seconds: user and system, all threads."""
         tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
@@ -92,7 +92,7 @@ def _go() -> str:
 
 @contextmanager
 def process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A child on the core of relays, killed at the end: what it would say to 10,000 peers is not of interest."""
+    """Run a child on the relay's core; killed at the end, because a shutdown with 10,000 peers is not of interest."""
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ def process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def ours(*options: str) -> Iterator[Relay]:
-    """``peer serve`` with its defaults and ``options``."""
+    """Run ``peer serve`` with its defaults and ``options``."""
     with process((sys.executable, *PEER, "serve", "--port", "0", "--json", "-qq", *options)) as child:
         assert child.stdout is not None
         yield Relay(child.pid, _of_event(child.stdout.readline()))
@@ -117,7 +117,7 @@ def ours(*options: str) -> Iterator[Relay]:
 
 @contextmanager
 def plain() -> Iterator[Relay]:
-    """plain_relay.py. It sends no pings."""
+    """Run plain_relay.py. It sends no pings."""
     with process((sys.executable, str(HERE / "plain_relay.py"))) as child:
         assert child.stdout is not None
         yield Relay(child.pid, int(child.stdout.readline()))
@@ -125,7 +125,7 @@ def plain() -> Iterator[Relay]:
 
 @contextmanager
 def go() -> Iterator[Relay]:
-    """The old Go server of tests/legacy, which builds it once. It sends no pings and knows one room only."""
+    """Run the old Go server of tests/legacy, built once. It sends no pings and has only one room."""
     with process((_go(),)) as child:
         wait_for_port(8080)
         yield Relay(child.pid, 8080)
@@ -135,7 +135,7 @@ RELAYS = {"plain": plain, "go": go, "ours": ours}
 
 
 def wait_for_port(port: int) -> None:
-    """Return when somebody listens there."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + STARTING
     while True:
         try:
@@ -151,17 +151,17 @@ def wait_for_port(port: int) -> None:
 
 
 def frame(body: object) -> bytes:
-    """A whole text message as a client sends it."""
+    """Return a complete text frame as a client sends it."""
     return Frame(Opcode.TEXT, json.dumps(body, separators=(",", ":")).encode()).serialize(mask=True)
 
 
-def unmasked(octets: bytes) -> int:
-    """The size of a client's frame when the relay sends it on."""
-    return len(octets) - 4
+def unmasked(data: bytes) -> int:
+    """Return the size of a client's frame after the relay has forwarded it."""
+    return len(data) - 4
 
 
 class Peer:
-    """A WebSocket, and its id once it has joined."""
+    """A WebSocket connection and its id."""
 
     __slots__ = ("fd", "id", "partner", "socket")
 
@@ -174,7 +174,7 @@ class Peer:
         self.socket.sendall(OPENING)
 
     def opened(self) -> None:
-        """Read the answer to the opening handshake; nothing follows it before the join."""
+        """Read the response to the opening handshake; nothing follows it before the join."""
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += self.socket.recv(4096)
@@ -198,7 +198,7 @@ class Swarm:
             peer.socket.close()
 
     def connect(self, port_of: Callable[[int], int], count: int) -> list[Peer]:
-        """So many more peers, number N at ``port_of(N)``, with their handshakes done and no join."""
+        """Connect ``count`` more peers, number N to ``port_of(N)``: handshake done, not joined."""
         known = len(self.peers)
         fresh = [Peer(port_of(number), f"peer-{number:05}") for number in range(known, known + count)]
         for peer in fresh:
@@ -207,16 +207,16 @@ class Swarm:
             self.poll.register(peer.fd, select.EPOLLIN)
         return fresh
 
-    def join(self, port_of: Callable[[int], int], count: int, a_room: int, quiet: float = 1.0) -> None:
-        """So many peers, an even number, in rooms of ``a_room``, until no notice came for ``quiet`` seconds.
+    def join(self, port_of: Callable[[int], int], count: int, room_size: int, quiet: float = 1.0) -> None:
+        """Join ``count`` (even) peers in rooms of ``room_size``; return after ``quiet`` seconds without a notice.
 
-        Number 0 and number 1 are partners, 2 and 3, and so on.
+        Peers 0 and 1 are partners, 2 and 3, and so on.
         """
         while (known := len(self.peers)) < count:
             fresh = self.connect(port_of, min(BATCH, count - known))
             for place, peer in enumerate(fresh):
                 peer.partner = fresh[place ^ 1]
-                room = f"room-{(known + place) // a_room}"
+                room = f"room-{(known + place) // room_size}"
                 peer.socket.sendall(frame({"type": "join", "peerId": peer.id, "room": room}))
             unanswered = {peer.fd for peer in fresh}
             while unanswered:
@@ -224,23 +224,23 @@ class Swarm:
         self.read(quiet)
 
     def receive(self, fd: int) -> bytes:
-        """What is there for one that is ready, without pings, which are answered."""
+        """Read available data of a peer; pings are answered and removed."""
         peer = self.peers[fd]
-        octets = bytes(self._room[: peer.socket.recv_into(self._room)])
-        if not octets:
+        data = bytes(self._room[: peer.socket.recv_into(self._room)])
+        if not data:
             raise RuntimeError(f"the relay closed {peer.id}")
-        if PING in octets:
+        if PING in data:
             peer.socket.sendall(PONG)
-            octets = octets.replace(PING, b"")
-        return octets
+            data = data.replace(PING, b"")
+        return data
 
     def read(self, quiet: float, at_least: float = 0.0) -> None:
-        """Throw away what comes until nothing but pings came for ``quiet`` seconds."""
+        """Discard data until only pings arrived for ``quiet`` seconds."""
         until = time.monotonic() + max(quiet, at_least)
         while (left := until - time.monotonic()) > 0:
             if self._take(left):
                 until = max(until, time.monotonic() + quiet)
 
     def _take(self, timeout: float | None) -> list[int]:
-        """Throw away what is there; who got more than a ping."""
+        """Discard available data; return the peers that received more than a ping."""
         return [fd for fd, _ in self.poll.poll(timeout) if self.receive(fd)]

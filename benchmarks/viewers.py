@@ -1,14 +1,14 @@
-"""What a viewer more costs the sender: CPU of one 720p30 node with 1, 4, 8 and 16 viewers, ours and stock in turn.
+"""The cost of additional viewers: CPU of one 720p30 node with 1, 4, 8 and 16 viewers, ours and stock alternating.
 
     python benchmarks/viewers.py [--codec vp8|h264] [--viewers 1,4,8,16] [--rounds 1]
 
-``ours`` is a real ``peer run``, ``stock`` is stock_node.py: plain aiortc behind the same relay. Both send a real clip
-that is read raw from a file by the same code; ``source`` is what reading it costs. Both are held to 1.5 Mbit/s;
-``default`` is ours at the bitrate it chooses. Viewers (audience.py) are real endpoints in a process of their own that
-decode nothing; their fps is that of the slowest viewer. A node that does not give 30 to all of them "cannot", and
-what it needs is an estimate: its CPU, raised by the pictures that are missing. ``viewers`` is the CPU of theirs: near
-100% they are what cannot. ``others`` is what else ran on the machine, in cores: a row that was disturbed by it is
-measured again, up to three times.
+``ours`` is a real ``peer run``, ``stock`` is stock_node.py: plain aiortc behind the same relay. Both send a real
+clip that the same code reads uncompressed from a file; ``source`` is the cost of reading it. Both are limited to
+1.5 Mbit/s; ``default`` is ours at the bitrate it chooses. Viewers (audience.py) are WebRTC endpoints in a separate
+process that decode nothing; ``fps`` is that of the slowest viewer. A node that does not deliver 30 fps to all of
+them "cannot", and the CPU it would need is an estimate: its CPU, scaled up by the missing frames. ``viewers`` is
+the CPU of the viewers' process: near 100% it is the bottleneck. ``others`` is the CPU of all other processes, in
+cores: a row disturbed by them is measured again, up to three times.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ STOCK = (str(HERE / "stock_node.py"),)
 COMPARED = ("--max-bitrate", "1500k")
 FPS = 30
 ENOUGH = 29.0
-"""fps of the slowest viewer from which on all of them have 30: the windows are not cut at pictures."""
+"""Minimum fps of the slowest viewer that counts as 30: the windows do not begin at a frame."""
 
 TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``cpu``: share of a core. ``fps`` of the slowest viewer and of the mean one; kbit/s and key frames a minute."""
+    """``cpu``: share of a core. ``fps`` of the slowest viewer and the mean; kbit/s; key frames per minute."""
 
     cpu: float
     fps: float
@@ -43,10 +43,10 @@ class Result:
     kbps: float
     keys: float
     viewers: float
-    """CPU of their process, share of one core. It has one thread that matters: near 1 it is they who cannot."""
+    """CPU of the viewers' process, in shares of a core. It has one busy thread: near 1 it is the bottleneck."""
     others: float
     allowed: float
-    """Cores that others may use while we measure."""
+    """CPU that other processes may use during the measurement, in cores."""
 
     @property
     def holds(self) -> bool:
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def needs(self) -> float:
-        """CPU that 30 fps would take: pictures that were not sent were not encoded either."""
+        """CPU that 30 fps would take: frames that were not sent were not encoded either."""
         return self.cpu if self.holds else self.cpu * FPS / max(self.mean_fps, 0.1)
 
     @property
@@ -63,31 +63,31 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """CPU, or why there is none to speak of."""
+        """The CPU, or why the figure is not valid."""
         if self.holds:
             return f"{self.cpu:.0%}"
         return f"{'disturbed' if self.disturbed else 'cannot'}: {self.cpu:.0%}, needs ≈ {self.needs:.0%}"
 
     def ratio(self, other: Result | None) -> str:
-        """What this one needs of what ``other`` needs; an estimate where one of them did not hold."""
+        """Return the CPU needed relative to ``other``; an estimate if one of them did not hold 30 fps."""
         if other is None:
             return ""
         return f"{'' if self.holds and other.holds else '≈ '}{self.needs / other.needs:.2f}"
 
     def figures(self) -> str:
-        """The rest of a line of a table."""
+        """Return the remaining columns of a row."""
         return f"{self.fps:.1f} | {self.kbps:.0f} | {self.keys:.0f} | {self.viewers:.0%} | {self.others:.2f}"
 
 
 def changes(first: dict[str, Any], last: dict[str, Any], what: str) -> list[float]:
-    """By how much each viewer's counter rose a second between two reports of audience.py."""
+    """Return the rise of each viewer's counter per second between two reports of audience.py."""
     elapsed = last["time"] - first["time"]
     pairs = zip(first["viewers"], last["viewers"], strict=True)
     return [(after[what] - before[what]) / elapsed for before, after in pairs]
 
 
 async def measure(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
-    """One node with so many viewers; ``None``: they could not even connect."""
+    """Measure one node with ``viewers``; ``None``: not all of them could connect."""
     watch = (str(HERE / "audience.py"), "--viewers", str(viewers), "--codec", options.codec)
     async with relay() as url, node(url, command) as sender, python(*watch, "--server", url) as audience:
         try:
@@ -108,13 +108,13 @@ async def measure(command: tuple[str, ...], viewers: int, options: argparse.Name
             allowed=options.busy,
             fps=min(changes(first, last, "frames")),
             mean_fps=statistics.fmean(changes(first, last, "frames")),
-            kbps=statistics.fmean(changes(first, last, "octets")) * 8 / 1000,
+            kbps=statistics.fmean(changes(first, last, "size")) * 8 / 1000,
             keys=statistics.fmean(changes(first, last, "keys")) * 60,
         )
 
 
 async def undisturbed(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
-    """``measure`` when the machine is ours; the last try counts, whatever it was."""
+    """``measure`` on a quiet machine; the last try counts in any case."""
     for _ in range(TRIES):
         await quiet(options.patience, options.busy)
         result = await measure(command, viewers, options)
@@ -124,15 +124,15 @@ async def undisturbed(command: tuple[str, ...], viewers: int, options: argparse.
 
 
 def add_measuring(parser: argparse.ArgumentParser) -> None:
-    """The options of ``undisturbed``."""
+    """Add the options of ``undisturbed``."""
     parser.add_argument("--settle", type=int, default=8, help="seconds before a window, for bitrates to rise")
     parser.add_argument("--window", type=int, default=10, help="seconds")
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
-    parser.add_argument("--busy", type=float, default=0.3, help="cores that others may use meanwhile")
+    parser.add_argument("--busy", type=float, default=0.3, help="cores that other processes may use meanwhile")
 
 
 async def source_alone(video: tuple[str, ...], window: int) -> float:
-    """CPU of reading the clip and throwing it away."""
+    """Measure the CPU of reading the clip and discarding it."""
     async with relay() as url, node(url, (*STOCK, *video, "--viewers", "0")) as reader:
         spending = Window(reader.pid)
         await asyncio.sleep(window)
@@ -140,13 +140,13 @@ async def source_alone(video: tuple[str, ...], window: int) -> float:
 
 
 def median(results: list[Result | None]) -> Result | None:
-    """The one in the middle by CPU; ``None`` if one of them failed."""
+    """Return the median result by CPU; ``None`` if one of them failed."""
     whole = sorted((result for result in results if result is not None), key=lambda result: result.needs)
     return whole[len(whole) // 2] if whole and len(whole) == len(results) else None
 
 
 def row(viewers: int, name: str, result: Result | None, alone: Result | None, stock: Result | None) -> str:
-    """A line of the table. ``alone``: the same node with 1 viewer; ``stock``: stock with as many."""
+    """Format a row. ``alone``: the same node with 1 viewer; ``stock``: stock with as many viewers."""
     if result is None:
         return f"| {viewers} | {name} | cannot: not all of them connect | | | | | | | |"
     to_stock = "" if name == "stock" else result.ratio(stock)
@@ -161,7 +161,7 @@ async def compare(options: argparse.Namespace, video: tuple[str, ...]) -> None:
     )
     print(f"the source alone: {await source_alone(video, options.window):.1%}\n")
     figures = "fps | kbit/s | key frames/min | viewers | others"
-    print(f"| viewers | node | CPU of a core | of its own 1 | of stock | {figures} |")
+    print(f"| viewers | node | CPU of a core | relative to 1 viewer | relative to stock | {figures} |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     alone: dict[str, Result | None] = {}
     for viewers in counts:
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--codec", choices=("vp8", "h264"), default="vp8")
     parser.add_argument("--viewers", default="1,4,8,16")
     parser.add_argument("--nodes", default="stock,ours,default")
-    parser.add_argument("--rounds", type=int, default=1, help="the median of which counts")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds; the median counts")
     add_measuring(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="viewers-") as folder:

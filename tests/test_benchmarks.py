@@ -1,7 +1,8 @@
-"""The relay's benchmarks still run: at a size that says nothing about speed."""
+"""Benchmarks still run, at a size that shows nothing about speed."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def rows(script: str, *options: str) -> list[list[str]]:
-    """The cells of the table that a benchmark prints, without its head."""
+def output(script: str, *options: str) -> str:
+    """Run a benchmark; return what it prints."""
     command = [sys.executable, f"benchmarks/{script}.py", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return done.stdout
+
+
+def rows(script: str, *options: str) -> list[list[str]]:
+    """Return the cells of the table that a benchmark prints, without its head."""
+    lines = [line for line in output(script, *options).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -59,4 +65,9 @@ def test_latency_across_relays_that_are_one() -> None:
 
 def test_peers_come_back_to_a_relay() -> None:
     found = rows("restart", "--peers", "4", "--away", "0.1", "--rounds", "1")
-    assert [row[0] for row in found] == ["4 back", "4 in one instant"]
+    assert [row[0] for row in found] == ["4 back", "4 at one instant"]
+
+
+def test_call_setup_measures_both_clients() -> None:
+    found = json.loads(output("call_setup", "--calls", "1", "--typed", "1"))
+    assert found["bare"] > 0 and found["ours"] > found["connected"] > 0 and found["typed"] > 0

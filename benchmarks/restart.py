@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peer.protocol import Join
-from peer.signaling import Signaling, SignalingEvent, Up
+from peer.signaling.client import Signaling, SignalingEvent, Up
+from peer.signaling.messages import Join
 
 HERE = Path(__file__).resolve().parent
 RELAY = """

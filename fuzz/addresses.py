@@ -12,7 +12,7 @@ import re
 from ipaddress import ip_address
 
 from peer.errors import ConfigError
-from peer.ice_server import parse_ice_server
+from peer.signaling.ice_servers import parse_ice_server
 from server.origins import Origins
 from server.proxies import Proxies, read_address
 

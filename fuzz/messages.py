@@ -13,8 +13,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from peer.ice_server import MAX_SERVERS, merged, parse_ice_server, read_ice_servers
-from peer.protocol import (
+from peer.signaling.ice_servers import MAX_SERVERS, merged, parse_ice_server, read_ice_servers
+from peer.signaling.messages import (
     ERROR_CODES,
     SERVER_TYPES,
     TARGETED_TYPES,

@@ -15,7 +15,7 @@ import re
 import time
 from typing import Any
 
-from peer.protocol import Join, ProtocolError
+from peer.signaling.messages import Join, ProtocolError
 from server.signed import LEEWAY, Key, SignedTokens
 
 from .byte_reader import ByteReader

@@ -18,7 +18,7 @@ from peer import config, script
 from peer.cli import values as option_values
 from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
-from peer.protocol import is_valid_id
+from peer.signaling.messages import is_valid_id
 
 from .byte_reader import ByteReader
 

@@ -1,7 +1,7 @@
 """A headless WebRTC peer: ``from peer import Agent``.
 
 Importing this package loads nothing but itself; names are looked up when they are first used, so that
-``peer --help`` and the relay (which imports ``peer.protocol``) never pay for the media engine.
+``peer --help`` and the relay (which imports ``peer.signaling.messages``) never pay for the media engine.
 """
 
 from __future__ import annotations

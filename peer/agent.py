@@ -16,14 +16,10 @@ from typing import Any, Final, Literal
 
 from . import events as ev
 from . import negotiation as n
-from . import protocol
 from .call import Call, State
 from .connection import ConnectionOptions, OutgoingTracks
-from .directory import Directory
 from .errors import CallFailed, ConfigError, JoinRefused, NotHere, ServerUnreachable
 from .exchange import Exchange
-from .ice_server import IceServer, merged, parse_ice_server, read_ice_servers
-from .identity import default_id
 from .media.fanout import Fanout, Reader
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from .media.sending.relay import PassthroughRelay
@@ -31,8 +27,12 @@ from .media.sending.shared import SharedAudio, SharedVideo
 from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .presentation import Presentation
-from .signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
-from .unreachable import Trouble
+from .signaling import messages
+from .signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
+from .signaling.diagnosis import Trouble
+from .signaling.ice_servers import IceServer, merged, parse_ice_server, read_ice_servers
+from .signaling.identity import default_id
+from .signaling.presence import Directory
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Agent:
         join_timeout: float | None = None,
     ) -> None:
         self.id = default_id() if id is None else id
-        if not protocol.is_valid_id(self.id):
+        if not messages.is_valid_id(self.id):
             raise ConfigError(f"{self.id!r} is no id: use 1 to 64 of A-Z a-z 0-9 . _ ~ -", where="--id")
         if video_codec is not None and (not video_codec or not set(video_codec) <= set(VIDEO_CODECS)):
             raise ConfigError(f"{','.join(video_codec)!r}: choose from vp8, h264", where="--video-codec")
@@ -110,7 +110,7 @@ class Agent:
             raise ConfigError(f"{video_encoder!r}: choose from auto, software", where="--video-encoder")
         self._server = check_url(server)
         self._tls = trusting(cacert)
-        self._join = protocol.Join(self.id, room, token, key)
+        self._join = messages.Join(self.id, room, token, key)
         self._video, self._audio = parse_video(video), parse_audio(audio)
         self._video_out: SharedVideo | None = None
         self._audio_out: SharedAudio | None = None
@@ -281,7 +281,7 @@ class Agent:
             CallFailed: with ``shutdown``: we are leaving, or have left.
             JoinRefused: the relay turned us out.
         """
-        if not protocol.is_valid_id(peer) or peer == self.id:
+        if not messages.is_valid_id(peer) or peer == self.id:
             raise ConfigError(f"{peer!r} cannot be called: " + ("that is us" if peer == self.id else "it is no id"))
         self._raise_refusal()
         if self._leaving:
@@ -332,7 +332,7 @@ class Agent:
                 self._received(message)
         self._notify()
 
-    def _up(self, peers: protocol.PeerList) -> None:
+    def _up(self, peers: messages.PeerList) -> None:
         back = self._was_joined
         self._joined = self._was_joined = True
         self._lost = None
@@ -363,29 +363,29 @@ class Agent:
         self._turnless = turnless
         self._exchange.options = replace(self._options, ice_servers=usable)
 
-    def _received(self, message: protocol.Message) -> None:
+    def _received(self, message: messages.Message) -> None:
         match message:
-            case protocol.IceServers(servers):
+            case messages.IceServers(servers):
                 self._offered(servers)
-            case protocol.PeerJoined(peer):
+            case messages.PeerJoined(peer):
                 if self._directory.joined(peer):
                     self._publish(ev.PeerJoined(peer=peer))
                     self._known(peer, n.PeerBack())
-            case protocol.PeerLeft(peer):
+            case messages.PeerLeft(peer):
                 if self._directory.left(peer):
                     self._publish(ev.PeerLeft(peer=peer))
                     self._known(peer, n.PeerGone())
-            case protocol.Error(code, text, to):
+            case messages.Error(code, text, to):
                 self._publish(ev.Error(code=code, message=text, peer=to))
                 if code == "peer-not-found" and to is not None and to in self._exchange.remotes:
                     self._exchange.feed(to, n.PeerGone())
             case (
-                protocol.Offer(peer, to)
-                | protocol.Answer(peer, to)
-                | protocol.Candidate(peer, to)
-                | protocol.HangUp(peer, to)
+                messages.Offer(peer, to)
+                | messages.Answer(peer, to)
+                | messages.Candidate(peer, to)
+                | messages.HangUp(peer, to)
             ):
-                if to == self.id and peer != self.id and protocol.is_valid_id(peer):
+                if to == self.id and peer != self.id and messages.is_valid_id(peer):
                     self._exchange.feed(peer, self._event(peer, message))
                 else:
                     log.info("= not for us: %s to %s", peer, to)
@@ -397,15 +397,15 @@ class Agent:
         if peer in self._exchange.remotes:
             self._exchange.feed(peer, event)
 
-    def _event(self, peer: str, message: protocol.Message) -> n.Event:
+    def _event(self, peer: str, message: messages.Message) -> n.Event:
         match message:
-            case protocol.Offer(sdp=sdp):
+            case messages.Offer(sdp=sdp):
                 return n.OfferReceived(sdp, self._allows(peer))
-            case protocol.Answer(sdp=sdp):
+            case messages.Answer(sdp=sdp):
                 return n.AnswerReceived(sdp)
-            case protocol.Candidate(candidate=candidate):
+            case messages.Candidate(candidate=candidate):
                 return n.CandidateReceived(candidate)
-            case protocol.HangUp(reason=reason):
+            case messages.HangUp(reason=reason):
                 return n.HangUpReceived(reason)
         raise AssertionError(message)
 

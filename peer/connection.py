@@ -24,13 +24,13 @@ from . import engine
 from . import negotiation as n
 from .events import Reason
 from .ice import Gathering, NoTurnServer
-from .ice_server import IceServer
 from .media.receiving.incoming import IncomingMedia, IncomingTrack
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from .media.sources import passthrough
-from .protocol import IceCandidate
 from .reception import Receiving
 from .sending import Sending
+from .signaling.ice_servers import IceServer
+from .signaling.messages import IceCandidate
 
 log = logging.getLogger(__name__)
 

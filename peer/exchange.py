@@ -16,11 +16,11 @@ from typing import Final
 
 from . import events as ev
 from . import negotiation as n
-from . import protocol
 from .call import Call, State
 from .connection import Connection, ConnectionOptions, OutgoingTracks
 from .media.receiving.incoming import IncomingMedia
 from .presentation import Presentation
+from .signaling import messages
 from .stats import Gauge
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Exchange:
         options: ConnectionOptions,
         tracks: Callable[[], OutgoingTracks],
         presentation: Presentation,
-        send: Callable[[protocol.Message], None],
+        send: Callable[[messages.Message], None],
         publish: Callable[[ev.Event], None],
         here: Callable[[str], bool],
     ) -> None:
@@ -136,13 +136,13 @@ class Exchange:
             case n.Close(generation):
                 connections.pop(generation).close()
             case n.SendOffer(sdp):
-                send(protocol.Offer(self._me, peer, sdp))
+                send(messages.Offer(self._me, peer, sdp))
             case n.SendAnswer(sdp):
-                send(protocol.Answer(self._me, peer, sdp))
+                send(messages.Answer(self._me, peer, sdp))
             case n.SendCandidate(candidate):
-                send(protocol.Candidate(self._me, peer, candidate))
+                send(messages.Candidate(self._me, peer, candidate))
             case n.SendHangUp(reason):
-                send(protocol.HangUp(self._me, peer, reason))
+                send(messages.HangUp(self._me, peer, reason))
             case n.CallStarted(incoming):
                 self._started(peer, remote, incoming)
             case n.CallConnected(generation):

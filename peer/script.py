@@ -25,7 +25,7 @@ from typing import Final, NoReturn, TypedDict
 
 from . import events
 from .errors import ScriptError
-from .protocol import is_valid_id
+from .signaling.messages import is_valid_id
 
 
 @dataclass(frozen=True, kw_only=True)

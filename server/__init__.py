@@ -1,1 +1,1 @@
-"""The relay: who is in a room, and who gets which frame. Imports ``peer.protocol`` and nothing else of peer."""
+"""The relay server: rooms, presence, and routing of signaling messages between peers."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from peer.errors import ConfigError
-from peer.protocol import Join, ProtocolError
+from peer.signaling.messages import Join, ProtocolError
 
 from .config import RelayConfig
 from .errors import NotOpen

@@ -22,7 +22,7 @@ from websockets.protocol import OPEN, SERVER
 from websockets.protocol import Protocol as WebSocket
 from websockets.server import ServerProtocol
 
-from peer.protocol import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
+from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
 
 from .buffers import Buffers
 from .config import MAX_HEAD, RelayConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from peer.protocol import MAX_FRAME, MAX_FRAME_BEFORE_JOIN
+from peer.signaling.messages import MAX_FRAME, MAX_FRAME_BEFORE_JOIN
 
 MAX_HEAD: Final = 16 * 1024
 """Octets of one HTTP request head."""

@@ -10,7 +10,7 @@ import logging
 from http import HTTPStatus
 from typing import Final
 
-from peer.protocol import ProtocolError
+from peer.signaling.messages import ProtocolError
 
 from .config import RelayConfig
 from .journal import Seldom

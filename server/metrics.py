@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from peer.protocol import ERROR_CODES
+from peer.signaling.messages import ERROR_CODES
 
 from .tally import CLOSES, LIMITS, TYPES, Histogram, LedgerTally, Tally
 

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from peer.errors import ConfigError
-from peer.protocol import (
+from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
     CLOSE_RATE_LIMITED,

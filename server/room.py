@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from peer.protocol import (
+from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
     CLOSE_REPLACED,

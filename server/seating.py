@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol, TypeVar
 
-from peer.protocol import Envelope, Join
+from peer.signaling.messages import Envelope, Join
 
 from .room import Command
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from peer.errors import ConfigError
-from peer.protocol import DEFAULT_ROOM, Join, ProtocolError
+from peer.signaling.messages import DEFAULT_ROOM, Join, ProtocolError
 
 from .auth import MISSING, read_secret
 

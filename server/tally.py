@@ -10,9 +10,9 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-from peer import protocol
+from peer.signaling import messages
 
-TYPES: Final = frozenset({"join", *protocol.TARGETED_TYPES})
+TYPES: Final = frozenset({"join", *messages.TARGETED_TYPES})
 
 LIMITS: Final = frozenset(
     {
@@ -24,8 +24,8 @@ LIMITS: Final = frozenset(
 
 CLOSES: Final = frozenset(
     {
-        *(1001, protocol.CLOSE_TRY_AGAIN, protocol.CLOSE_REPLACED, protocol.CLOSE_BAD_JOIN),
-        *(protocol.CLOSE_UNAUTHORIZED, protocol.CLOSE_TOO_SLOW, protocol.CLOSE_ID_TAKEN, protocol.CLOSE_RATE_LIMITED),
+        *(1001, messages.CLOSE_TRY_AGAIN, messages.CLOSE_REPLACED, messages.CLOSE_BAD_JOIN),
+        *(messages.CLOSE_UNAUTHORIZED, messages.CLOSE_TOO_SLOW, messages.CLOSE_ID_TAKEN, messages.CLOSE_RATE_LIMITED),
     }
 )
 """Codes that the relay closes with."""

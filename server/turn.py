@@ -16,7 +16,7 @@ from math import ceil
 from typing import Any, Final
 
 from peer.errors import ConfigError
-from peer.ice_server import MAX_SERVERS, IceServer, parse_ice_server
+from peer.signaling.ice_servers import MAX_SERVERS, IceServer, parse_ice_server
 
 _SERVERS: Final = "--ice-server"
 SECRET: Final = "--turn-secret-file"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peer import negotiation as n
-from peer.protocol import IceCandidate
+from peer.signaling.messages import IceCandidate
 
 _NAME = re.compile(r"([ab])\d+")
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from peer import Agent, CallFailed, ConfigError, JoinRefused, MediaError, ServerUnreachable, protocol
+from peer import Agent, CallFailed, ConfigError, JoinRefused, MediaError, ServerUnreachable
 from peer import events as ev
 from peer.call import State
+from peer.signaling import messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import until
@@ -80,13 +81,13 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    async def send(self, message: protocol.Message) -> None:
-        await self.socket.send(protocol.dump(message))
+    async def send(self, message: messages.Message) -> None:
+        await self.socket.send(messages.dump(message))
 
     async def until(self, kind: type[Any]) -> Any:
         async with asyncio.timeout(5):
             while True:
-                message = protocol.parse(str(await self.socket.recv()))
+                message = messages.parse(str(await self.socket.recv()))
                 if isinstance(message, kind):
                     return message
 
@@ -95,7 +96,7 @@ class Page:
 async def page(relay: Relay, id_: str) -> AsyncIterator[Page]:
     async with connect(url(relay)) as socket:
         made = Page(socket)
-        await made.send(protocol.Join(id_))
+        await made.send(messages.Join(id_))
         yield made
 
 
@@ -192,7 +193,7 @@ async def test_calls_live_on_while_the_relay_is_away(relay: Relay) -> None:
 
 async def test_a_peer_that_left_the_room_keeps_its_call_while_media_flows(relay: Relay) -> None:
     async with agents(relay, "a", **SMALL) as (a,), page(relay, "z") as mirror:
-        await mirror.until(protocol.PeerList)
+        await mirror.until(messages.PeerList)
         async with Agent("b", server=url(relay), **SMALL) as b:
             await a.wait_for("b", 5)
             call = a.call("b")
@@ -222,9 +223,9 @@ async def test_a_peer_that_never_answers_is_given_up_at_the_timeout(relay: Relay
     async with page(relay, "mute") as mute, Agent("a", server=url(relay)) as a:
         await a.wait_for("mute", 5)
         call = a.call("mute", timeout=0.3)
-        await mute.until(protocol.Offer)
+        await mute.until(messages.Offer)
         assert await call.ended() == "no-answer"
-        assert (await mute.until(protocol.HangUp)).reason == "no-answer"
+        assert (await mute.until(messages.HangUp)).reason == "no-answer"
 
 
 async def test_a_peer_that_is_not_there_is_told_by_the_relay(relay: Relay) -> None:
@@ -237,8 +238,8 @@ async def test_a_peer_that_is_not_there_is_told_by_the_relay(relay: Relay) -> No
 async def test_an_offer_that_makes_no_sense_is_declined_and_harms_nothing(relay: Relay) -> None:
     async with page(relay, "odd") as odd, Agent("a", server=url(relay)) as a:
         for nonsense in ("v=0", "m=video", "\r\n" * 10, "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"):
-            await odd.send(protocol.Offer("odd", "a", nonsense))
-            assert (await odd.until(protocol.HangUp)).reason == "declined"
+            await odd.send(messages.Offer("odd", "a", nonsense))
+            assert (await odd.until(messages.HangUp)).reason == "declined"
         await until(lambda: a.calls == {})
         async with Agent("b", server=url(relay)) as b:
             await b.wait_for("a", 5)
@@ -252,7 +253,7 @@ async def test_bad_candidates_cost_only_themselves(relay: Relay) -> None:
         remote = a._exchange.remotes["b"]
         connection = next(iter(remote.connections.values()))
         for line in ("", "candidate:", "candidate:x y z", "candidate:1 1 udp 1 no-such.local 9 typ host", "\0" * 99):
-            connection.add_candidate(protocol.IceCandidate(line, "0", 0))
+            connection.add_candidate(messages.IceCandidate(line, "0", 0))
         await call.connected()
         del b
 

@@ -13,10 +13,11 @@ import click
 import pytest
 
 import peer
-from peer import config, events, protocol, script
+from peer import config, events, script
 from peer.cli import exit as exits
 from peer.cli.group import COMMANDS
 from peer.cli.options import known_options
+from peer.signaling import messages
 
 ROOT = Path(__file__).parent.parent
 INTERFACE = (ROOT / "docs" / "interface.md").read_text()
@@ -159,16 +160,16 @@ def test_links_within_a_page_lead_somewhere(page: Path) -> None:
 PROTOCOL = ROOT / "docs" / "protocol.md"
 
 
-@pytest.mark.parametrize("kind", sorted({"join", "ice-servers"} | protocol.SERVER_TYPES | protocol.TARGETED_TYPES))
+@pytest.mark.parametrize("kind", sorted({"join", "ice-servers"} | messages.SERVER_TYPES | messages.TARGETED_TYPES))
 def test_every_message_type_is_documented(kind: str) -> None:
     assert re.search(rf'`{kind}`|"type": "{kind}"', PROTOCOL.read_text())
 
 
-@pytest.mark.parametrize("code", sorted(protocol.ERROR_CODES))
+@pytest.mark.parametrize("code", sorted(messages.ERROR_CODES))
 def test_every_error_code_is_documented(code: str) -> None:
     assert f"`{code}`" in PROTOCOL.read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in vars(protocol) if name.startswith("CLOSE_")])
+@pytest.mark.parametrize("name", [name for name in vars(messages) if name.startswith("CLOSE_")])
 def test_every_close_code_is_documented(name: str) -> None:
-    assert str(getattr(protocol, name)) in PROTOCOL.read_text()
+    assert str(getattr(messages, name)) in PROTOCOL.read_text()

@@ -15,7 +15,8 @@ from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, unpack_remb_fci
 from websockets.asyncio.client import ClientConnection, connect
 
-from peer import Agent, CallFailed, protocol
+from peer import Agent, CallFailed
+from peer.signaling import messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import until
@@ -32,7 +33,7 @@ async def relay() -> AsyncIterator[str]:
 @pytest.fixture
 async def stranger(relay: str) -> AsyncIterator[ClientConnection]:
     async with connect(relay) as socket:
-        await socket.send(protocol.dump(protocol.Join("stranger")))
+        await socket.send(messages.dump(messages.Join("stranger")))
         yield socket
 
 
@@ -42,11 +43,11 @@ async def agent(relay: str) -> AsyncIterator[Agent]:
         yield agent
 
 
-async def answer(socket: ClientConnection) -> protocol.Answer | protocol.HangUp:
+async def answer(socket: ClientConnection) -> messages.Answer | messages.HangUp:
     async with asyncio.timeout(10):
         while True:
-            message = protocol.parse(str(await socket.recv()))
-            if isinstance(message, protocol.Answer | protocol.HangUp):
+            message = messages.parse(str(await socket.recv()))
+            if isinstance(message, messages.Answer | messages.HangUp):
                 return message
 
 
@@ -75,9 +76,9 @@ async def still_works(agent: Agent, relay: str) -> None:
 async def test_an_offer_of_a_data_channel_alone_is_declined(
     agent: Agent, stranger: ClientConnection, relay: str
 ) -> None:
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer(data=True))))
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(data=True))))
     reply = await answer(stranger)
-    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
     await still_works(agent, relay)
 
 
@@ -100,10 +101,10 @@ async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
     agent: Agent, stranger: ClientConnection, relay: str, edit: Callable[[str], str]
 ) -> None:
     tasks, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", edit(await offer("audio", "video")))))
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", edit(await offer("audio", "video")))))
     reply = await answer(stranger)
-    if isinstance(reply, protocol.Answer):
-        await stranger.send(protocol.dump(protocol.HangUp("stranger", "agent")))
+    if isinstance(reply, messages.Answer):
+        await stranger.send(messages.dump(messages.HangUp("stranger", "agent")))
     await until(lambda: not agent.calls and not agent._exchange.remotes["stranger"].connections)
     await until(lambda: len(asyncio.all_tasks()) <= tasks and len(os.listdir("/proc/self/fd")) <= descriptors)
     await still_works(agent, relay)
@@ -111,27 +112,27 @@ async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
 
 async def test_an_offer_without_a_fingerprint_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     broken = EDITS["no fingerprint"](await offer("audio", "video"))
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", broken)))
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", broken)))
     reply = await answer(stranger)
-    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
 
 
 async def test_an_offer_of_codecs_that_nobody_here_has_is_declined_and_says_which(
     agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = re.sub("VP8|H264", "AV1", await offer("audio", "video"))
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", foreign)))
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", foreign)))
     reply = await answer(stranger)
-    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
     assert "no common video codec: av1 offered, ours is vp8, h264; try --video-codec" in caplog.text
     assert "OperationError" not in caplog.text
 
 
 async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     threads = threading.active_count()
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer(*["audio"] * 100))))
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(*["audio"] * 100))))
     reply = await answer(stranger)
-    assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+    assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
     assert threading.active_count() <= threads + 1
 
 
@@ -153,16 +154,16 @@ async def test_a_report_that_the_engine_stumbles_over_ends_no_call(agent: Agent,
 
 
 async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientConnection) -> None:
-    await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer("audio"))))
-    assert isinstance(await answer(stranger), protocol.Answer)
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer("audio"))))
+    assert isinstance(await answer(stranger), messages.Answer)
     for number in range(500):
         line = f"candidate:{number} 1 udp 1 127.0.0.{number % 250 + 1} {number % 60_000 + 1} typ host"
         await stranger.send(
-            protocol.dump(protocol.Candidate("stranger", "agent", protocol.IceCandidate(line, "0", 0)))
+            messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     for line in ("candidate:1 1 udp 1 127.0.0.1 99999 typ host", "candidate:1 2 udp 1 127.0.0.1 9 typ host"):
         await stranger.send(
-            protocol.dump(protocol.Candidate("stranger", "agent", protocol.IceCandidate(line, "0", 0)))
+            messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     connection = next(iter(agent._exchange.remotes["stranger"].connections.values()))
     await until(lambda: connection._candidates == 100)
@@ -173,9 +174,9 @@ async def test_a_policy_that_raises_declines(relay: str, stranger: ClientConnect
         raise ZeroDivisionError
 
     async with Agent("agent", server=relay, accept=broken) as agent:
-        await stranger.send(protocol.dump(protocol.Offer("stranger", "agent", await offer("audio"))))
+        await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer("audio"))))
         reply = await answer(stranger)
-        assert isinstance(reply, protocol.HangUp) and reply.reason == "declined"
+        assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
         assert agent.calls == {}
 
 
@@ -186,7 +187,7 @@ async def test_errors_about_anybody_are_borne(to: str) -> None:
     async def odd(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type": "peer-list", "peers": ["agent", "x"]}')
-        await socket.send(protocol.dump(protocol.Error("peer-not-found", "who?", to or None)))
+        await socket.send(messages.dump(messages.Error("peer-not-found", "who?", to or None)))
         await socket.send('{"type": "peer-joined", "peerId": "agent"}')
         await socket.send('{"type": "peer-left", "peerId": "agent"}')
         await socket.send('{"type": "peer-joined", "peerId": "done"}')

@@ -122,20 +122,20 @@ async def test_candidates_of_servers_are_trickled_after_the_description(turn_ser
     """The page of another program sees: an offer without relayed candidates, then a relayed candidate."""
     from websockets.asyncio.client import connect
 
-    from peer import protocol
+    from peer.signaling import messages
 
     async with relay_url() as url, connect(url) as socket_:
-        await socket_.send(protocol.dump(protocol.Join("page")))
+        await socket_.send(messages.dump(messages.Join("page")))
         async with Agent("a", server=url, ice_servers=[turn_server]) as a:
             await a.wait_for("page", timeout=5)
             a.call("page", timeout=5)
             offer, relayed = None, None
             async with asyncio.timeout(5):
                 while relayed is None:
-                    match protocol.parse(str(await socket_.recv())):
-                        case protocol.Offer(sdp=sdp):
+                    match messages.parse(str(await socket_.recv())):
+                        case messages.Offer(sdp=sdp):
                             offer = sdp
-                        case protocol.Candidate(candidate=candidate) if candidate is not None:
+                        case messages.Candidate(candidate=candidate) if candidate is not None:
                             assert offer is not None, "a candidate before its offer"
                             relayed = candidate if "typ relay" in candidate.candidate else None
             assert offer is not None and "typ relay" not in offer and "typ host" in offer

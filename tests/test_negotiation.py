@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peer import negotiation as n
-from peer.protocol import IceCandidate
+from peer.signaling.messages import IceCandidate
 
 CASES = json.loads((Path(__file__).parent / "negotiation_cases.json").read_text())
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from peer import negotiation as n
 from peer.negotiation.core import MAX_WAITING, Phase
-from peer.protocol import IceCandidate
+from peer.signaling.messages import IceCandidate
 from tests.negotiation_model import sdp
 
 TIMEOUT = 15.0

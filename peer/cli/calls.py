@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from .. import events, identity
+from .. import events
 from ..errors import CallFailed, MediaError, PeerError
+from ..signaling import identity
 from . import exit as exits
 from .output import Output
 from .settings import Settings

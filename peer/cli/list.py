@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import events, protocol
+from .. import events
 from ..errors import JoinRefused, ServerUnreachable
+from ..signaling import messages
 from . import exit as exits
 from .options import Command, joining, option, output_options
 from .settings import Settings
 from .values import duration
 
 if TYPE_CHECKING:
-    from ..signaling import Signaling, SignalingEvent
-    from ..unreachable import Trouble
+    from ..signaling.client import Signaling, SignalingEvent
+    from ..signaling.diagnosis import Trouble
     from .output import Output
 
 
@@ -45,11 +46,11 @@ def command(watch: bool, **params: Any) -> int:
 
 
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
-    from ..signaling import Down, Received, Refused, Signaling, Up, trusting
+    from ..signaling.client import Down, Received, Refused, Signaling, Up, trusting
 
     own_id = settings.own_id or f"list-{secrets.token_hex(4)}"
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-    join = protocol.Join(own_id, settings.room, settings.token)
+    join = messages.Join(own_id, settings.room, settings.token)
     signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
     trouble: Trouble | None = None
     joined = up = False
@@ -102,13 +103,13 @@ def _show(out: Output, joined: events.Joined, watch: bool) -> None:
         out.text(f"= {peer}" if watch else peer)
 
 
-def _tell(message: protocol.Message, own_id: str, signaling: Signaling, out: Output) -> None:
+def _tell(message: messages.Message, own_id: str, signaling: Signaling, out: Output) -> None:
     match message:
-        case protocol.PeerJoined(peer):
+        case messages.PeerJoined(peer):
             out.object(events.PeerJoined(peer=peer).to_json())
             out.text(f"+ {peer}")
-        case protocol.PeerLeft(peer):
+        case messages.PeerLeft(peer):
             out.object(events.PeerLeft(peer=peer).to_json())
             out.text(f"- {peer}")
-        case protocol.Offer(from_=caller):
-            signaling.send(protocol.HangUp(own_id, caller, "declined"))
+        case messages.Offer(from_=caller):
+            signaling.send(messages.HangUp(own_id, caller, "declined"))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..events import Reason
-from ..protocol import is_valid_id
+from ..signaling.messages import is_valid_id
 
 FIRST: Final = 1.0
 """Seconds until the first call again."""

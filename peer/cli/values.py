@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from ..errors import ConfigError
-from ..protocol import is_valid_id
+from ..signaling.messages import is_valid_id
 
 
 def parsed(function: str, *, as_text: bool = False) -> Callable[[Any], Any]:

@@ -42,7 +42,7 @@ import re
 from typing import Final
 
 from ..events import Reason
-from ..protocol import IceCandidate
+from ..signaling.messages import IceCandidate
 from .messages import (
     AddCandidate,
     AnswerCreated,

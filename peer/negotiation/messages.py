@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..events import Reason
-from ..protocol import IceCandidate
+from ..signaling.messages import IceCandidate
 
 # --- events: what happened --------------------------------------------------------------------------------------
 

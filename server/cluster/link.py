@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from peer.errors import ConfigError
-from peer.protocol import Envelope, Join
+from peer.signaling.messages import Envelope, Join
 
 from ..config import RelayConfig
 from ..errors import NoLedger

@@ -34,7 +34,7 @@ from hmac import compare_digest
 from math import inf
 from typing import Any, Final, Generic
 
-from peer.protocol import (
+from peer.signaling.messages import (
     CLOSE_REPLACED,
     CLOSE_TRY_AGAIN,
     DEFAULT_ROOM,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peer import negotiation as law
-from peer.protocol import IceCandidate
+from peer.signaling.messages import IceCandidate
 
 _HERE = Path(__file__).parent
 _TABLE = _HERE.parent / "negotiation_cases.json"

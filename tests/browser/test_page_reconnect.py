@@ -8,8 +8,8 @@ from typing import Any
 import playwright.async_api as pw
 import pytest
 
-from peer.protocol import Join
-from peer.signaling import Signaling
+from peer.signaling.client import Signaling
+from peer.signaling.messages import Join
 from tests.browser.rig import RELAXED, Browser
 from tests.browser.site import Site, relay
 from tests.waiting import until

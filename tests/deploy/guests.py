@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from peer.protocol import MAX_FRAME
-from peer.signaling import trusting
+from peer.signaling.client import trusting
+from peer.signaling.messages import MAX_FRAME
 from tests.server.wire import DEADLINE, Peer
 
 HOST = "relay.example"

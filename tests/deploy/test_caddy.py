@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import ConfigError
-from peer.signaling import trusting
+from peer.signaling.client import trusting
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import STEP, until

@@ -18,8 +18,8 @@ import click
 import pytest
 import yaml
 
-from peer import protocol
 from peer.cli.options import known_options
+from peer.signaling import messages
 from server.proxies import Proxies
 
 from .front import EXAMPLES, filled, free_ports, program
@@ -206,6 +206,6 @@ def test_the_alarms_are_about_metrics_that_there_are() -> None:
         for metric in re.findall(r"\brelay_\w+", rule["expr"]):
             assert re.search(rf"^\| `{metric.removesuffix('_bucket')}[`{{]", page, re.MULTILINE), metric
         for code in re.findall(r'code="([^"]+)"', rule["expr"]):
-            assert code in protocol.ERROR_CODES or int(code) == protocol.CLOSE_TOO_SLOW
+            assert code in messages.ERROR_CODES or int(code) == messages.CLOSE_TOO_SLOW
         for limits in re.findall(r'limit=~"([^"]+)"', rule["expr"]):
             assert all(f"`{limit}`" in (ROOT / "docs" / "limits.md").read_text() for limit in limits.split("|"))

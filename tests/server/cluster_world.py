@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from peer.protocol import Envelope, Join
+from peer.signaling.messages import Envelope, Join
 from server.cluster.node import InboxBroken, Node
 from server.cluster.seats import Terms
 from server.room import Admit, Ask, Close, Send

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import ConfigError
-from peer.protocol import Join, ProtocolError
+from peer.signaling.messages import Join, ProtocolError
 from server.auth import MAX_SECRET, SharedToken, gate_of, read_secret
 from server.errors import NotOpen
 from server.relay import Relay, RelayConfig

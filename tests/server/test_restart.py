@@ -6,10 +6,11 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 
-from peer import Agent, backoff
+from peer import Agent
 from peer.call import State
-from peer.protocol import Join, PeerJoined, PeerLeft
-from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up
+from peer.signaling import backoff
+from peer.signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up
+from peer.signaling.messages import Join, PeerJoined, PeerLeft
 
 from ..waiting import until
 from .wire import DEADLINE, process

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import server.room
-from peer.protocol import Envelope, Join
+from peer.signaling.messages import Envelope, Join
 from server.room import MAX_CLAIMS, Admit, Ask, Close, Rooms, Send
 
 
@@ -267,6 +267,15 @@ def test_the_room_is_pure() -> None:
     tree = ast.parse(Path(server.room.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    pure = {"__future__", "collections.abc", "dataclasses", "heapq", "hmac", "typing", "peer.protocol", "buffers"}
+    pure = {
+        "__future__",
+        "collections.abc",
+        "dataclasses",
+        "heapq",
+        "hmac",
+        "typing",
+        "peer.signaling.messages",
+        "buffers",
+    }
     assert imported <= pure
     assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree))

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from peer.protocol import CLOSE_ID_TAKEN, CLOSE_REPLACED, Envelope, Join
+from peer.signaling.messages import CLOSE_ID_TAKEN, CLOSE_REPLACED, Envelope, Join
 from server.room import Admit, Ask, Close, Rooms, Send
 
 GRACE, TAKEOVER, QUEUE = 5.0, 2.0, 100

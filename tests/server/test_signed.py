@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.errors import ConfigError
-from peer.protocol import Join, ProtocolError
+from peer.signaling.messages import Join, ProtocolError
 from server.signed import LEEWAY, Key, SignedTokens, matches, sign
 
 from .keys import MAKERS, SECRET, pair, secret

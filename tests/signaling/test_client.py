@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from peer import backoff, protocol, signaling
 from peer.errors import ConfigError
-from peer.signaling import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
-from peer.unreachable import NOT_YET, Trouble, diagnose, is_refusal
+from peer.signaling import backoff, messages
+from peer.signaling import client as signaling
+from peer.signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
+from peer.signaling.diagnosis import NOT_YET, Trouble, diagnose, is_refusal
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 EMPTY = json.dumps({"type": "peer-list", "peers": []})
@@ -46,7 +47,7 @@ class Client:
 
     def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, **extra: str) -> None:
         self.events: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-        self.signaling = Signaling(url, protocol.Join("me", **extra), self.events.put_nowait, tls=tls)
+        self.signaling = Signaling(url, messages.Join("me", **extra), self.events.put_nowait, tls=tls)
 
     async def __aenter__(self) -> Client:
         self._task = asyncio.ensure_future(self.signaling.run())
@@ -73,7 +74,7 @@ async def test_it_joins_first_and_tells_who_is_there() -> None:
         await socket.wait_closed()
 
     async with server(room) as (_, url), Client(url, room="attic", key="secret") as client:
-        assert await client.next(Up) == Up(protocol.PeerList(("a", "b")))
+        assert await client.next(Up) == Up(messages.PeerList(("a", "b")))
         assert json.loads(await first) == {"type": "join", "peerId": "me", "room": "attic", "key": "secret"}
 
 
@@ -84,7 +85,7 @@ async def test_the_old_servers_list_without_peers_is_an_empty_one() -> None:
         await socket.wait_closed()
 
     async with server(old) as (_, url), Client(url) as client:
-        assert await client.next(Up) == Up(protocol.PeerList(()))
+        assert await client.next(Up) == Up(messages.PeerList(()))
 
 
 async def test_what_cannot_be_read_is_passed_over() -> None:
@@ -97,7 +98,7 @@ async def test_what_cannot_be_read_is_passed_over() -> None:
         await socket.wait_closed()
 
     async with server(noisy) as (_, url), Client(url) as client:
-        assert await client.next(Received) == Received(protocol.PeerJoined("x"))
+        assert await client.next(Received) == Received(messages.PeerJoined("x"))
 
 
 async def test_it_tries_again_for_ever_also_before_the_first_success() -> None:
@@ -133,7 +134,7 @@ async def test_what_is_sent_while_the_relay_is_away_goes_out_in_order_when_it_is
     async with Client(url) as client:
         await client.next(Down)
         for number in range(3):
-            client.signaling.send(protocol.Offer("me", "you", str(number)))
+            client.signaling.send(messages.Offer("me", "you", str(number)))
         async with server(room, port):
             async with asyncio.timeout(5):
                 assert [await got.get() for _ in range(3)] == ["0", "1", "2"]
@@ -151,9 +152,9 @@ async def test_what_has_waited_too_long_is_dropped(monkeypatch: pytest.MonkeyPat
 
     async with server(room) as (_, url), Client(url) as client:
         monkeypatch.setattr(signaling, "KEEP", -1.0)
-        client.signaling.send(protocol.Offer("me", "you", "stale"))
+        client.signaling.send(messages.Offer("me", "you", "stale"))
         monkeypatch.setattr(signaling, "KEEP", 5.0)
-        client.signaling.send(protocol.Offer("me", "you", "fresh"))
+        client.signaling.send(messages.Offer("me", "you", "fresh"))
         async with asyncio.timeout(5):
             assert await got.get() == "fresh"
 
@@ -293,7 +294,7 @@ async def test_wss_works_with_a_certificate_that_is_trusted_and_no_other(
         port = made.sockets[0].getsockname()[1]
         async with Client(f"wss://localhost:{port}") as client:
             if trusted:
-                assert await client.next(Up) == Up(protocol.PeerList(()))
+                assert await client.next(Up) == Up(messages.PeerList(()))
             else:
                 down = await client.next(Down)
                 assert isinstance(down, Down) and "certificate" in down.trouble.why
@@ -446,7 +447,7 @@ async def test_only_the_certificates_that_were_named_are_trusted(certificate: Pa
     async with serve(room, "127.0.0.1", 0, ssl=context) as made:
         url = f"wss://localhost:{made.sockets[0].getsockname()[1]}"
         async with Client(url, tls=trusting(str(certificate))) as client:
-            assert await client.next(Up) == Up(protocol.PeerList(()))
+            assert await client.next(Up) == Up(messages.PeerList(()))
         async with Client(url, tls=trusting(None)) as client:
             down = await client.next(Down)
             assert isinstance(down, Down) and down.trouble.hint == "see --cacert"

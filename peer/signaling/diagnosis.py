@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
-from .errors import IS_IT_RUNNING, redacted
+from ..errors import IS_IT_RUNNING, redacted
 
 _NO_RELAY_BEHIND: Final = (502, 503)
 """What a proxy says while the relay behind it is away: nginx and Caddy the one, HAProxy the other."""

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from .protocol import is_valid_id
+from .messages import is_valid_id
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from peer import protocol
 from peer.errors import ProtocolError
-from peer.protocol import (
+from peer.signaling import messages as protocol
+from peer.signaling.messages import (
     Answer,
     Candidate,
     Envelope,
@@ -180,7 +180,10 @@ def test_a_type_we_do_not_know_keeps_its_whole_body() -> None:
 
 
 def test_importing_the_protocol_loads_no_engine() -> None:
-    code = "import sys, peer.protocol; print([m for m in ('aiortc', 'av', 'cv2', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, peer.signaling.messages\n"
+        "print([m for m in ('aiortc', 'av', 'cv2', 'numpy') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 MAX_SERVERS: Final = 8
 """All that are used, our own and those of the relay: each is asked for every call."""

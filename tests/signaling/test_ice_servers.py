@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peer.errors import ConfigError
-from peer.ice_server import MAX_SERVERS, IceServer, merged, parse_ice_server, read_ice_servers
+from peer.signaling.ice_servers import MAX_SERVERS, IceServer, merged, parse_ice_server, read_ice_servers
 
 
 @pytest.mark.parametrize(

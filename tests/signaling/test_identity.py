@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from peer import identity
-from peer.protocol import is_valid_id
+from peer.signaling import identity
+from peer.signaling.messages import is_valid_id
 
 
 def test_a_default_id_is_the_host_name_and_a_random_part(monkeypatch: pytest.MonkeyPatch) -> None:

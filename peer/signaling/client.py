@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from . import protocol
+from ..errors import ConfigError, ProtocolError, redacted
+from . import messages
 from .backoff import Backoff
-from .errors import ConfigError, ProtocolError, redacted
-from .protocol import Join, Message
-from .unreachable import NOT_YET, SILENT, Trouble, diagnose, is_refusal, too_many
+from .diagnosis import NOT_YET, SILENT, Trouble, diagnose, is_refusal, too_many
+from .messages import Join, Message
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,10 @@ PING_INTERVAL: Final = 10.0
 PING_TIMEOUT: Final = 10.0
 
 _FATAL: Final = {
-    protocol.CLOSE_REPLACED: ("replaced", "another program took our seat with the same id and key"),
-    protocol.CLOSE_BAD_JOIN: ("bad-join", "the join was refused"),
-    protocol.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was refused"),
-    protocol.CLOSE_ID_TAKEN: ("id-taken", "the id is taken"),
+    messages.CLOSE_REPLACED: ("replaced", "another program took our seat with the same id and key"),
+    messages.CLOSE_BAD_JOIN: ("bad-join", "the join was refused"),
+    messages.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was refused"),
+    messages.CLOSE_ID_TAKEN: ("id-taken", "the id is taken"),
 }
 
 
@@ -63,7 +63,7 @@ _FOR_NOW: Final = frozenset({"room-full", "rate-limited"})
 class Up:
     """We are in the room. ``peers`` is who else is."""
 
-    peers: protocol.PeerList
+    peers: messages.PeerList
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Signaling:
 
     def send(self, message: Message) -> None:
         """Put ``message`` in line. Never blocks and never fails."""
-        self._outbox.append((asyncio.get_running_loop().time() + KEEP, protocol.dump(message)))
+        self._outbox.append((asyncio.get_running_loop().time() + KEEP, messages.dump(message)))
         self._idle.clear()
         self._pending.set()
         log.debug("> %s", _summary(message))
@@ -212,7 +212,7 @@ class Signaling:
 
     def _refused_by(self, close: int, reason: str) -> tuple[str, str] | None:
         """Code and message of a refusal that ended with this close code; None: it is none."""
-        if close != protocol.CLOSE_RATE_LIMITED and close not in _FATAL:
+        if close != messages.CLOSE_RATE_LIMITED and close not in _FATAL:
             return None
         code, text = _FATAL.get(close, ("rate-limited", "we sent too much too fast"))
         return self._refusal or (code, reason or text)
@@ -227,19 +227,19 @@ class Signaling:
             close_timeout=1.0,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
-            max_size=4 * protocol.MAX_FRAME,
+            max_size=4 * messages.MAX_FRAME,
             proxy=None if _is_loopback(self._url) else True,
         )
 
     async def _enter(self, socket: ClientConnection) -> None:
         self._refusal = None
         async with asyncio.timeout(OPEN_TIMEOUT):
-            await socket.send(protocol.dump(self._join))
+            await socket.send(messages.dump(self._join))
             while True:
                 match _parse(await socket.recv()):
-                    case protocol.PeerList() as peers:
+                    case messages.PeerList() as peers:
                         break
-                    case protocol.Error(code, message):
+                    case messages.Error(code, message):
                         self._refusal = (code, message)  # the close code that follows says whether for good
         log.debug("< %s", _summary(peers))
         self._socket = socket
@@ -288,7 +288,7 @@ def _parse(frame: str | bytes) -> Message | None:
         log.info("= a binary frame from the relay is ignored")
         return None
     try:
-        return protocol.parse(frame)
+        return messages.parse(frame)
     except ProtocolError as exc:
         log.info("= a frame that cannot be read is ignored: %s", exc)
         return None
@@ -296,15 +296,15 @@ def _parse(frame: str | bytes) -> Message | None:
 
 def _summary(message: Message) -> str:
     match message:
-        case protocol.Candidate(from_, to, candidate):
+        case messages.Candidate(from_, to, candidate):
             return f"candidate {from_} to {to}: {candidate.candidate if candidate else 'end'}"
-        case protocol.Offer(from_, to) | protocol.Answer(from_, to):
+        case messages.Offer(from_, to) | messages.Answer(from_, to):
             return f"{type(message).__name__.lower()} {from_} to {to}"
-        case protocol.Join(peer_id, room):
+        case messages.Join(peer_id, room):
             return f"join {peer_id} {room or ''}"
-        case protocol.PeerList(peers):
+        case messages.PeerList(peers):
             return f"peer-list {' '.join(peers)}"
-        case protocol.IceServers(servers):  # without their passwords
+        case messages.IceServers(servers):  # without their passwords
             return f"ice-servers, {len(servers)}"
     return str(message)
 

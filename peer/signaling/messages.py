@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from .errors import PeerError as PeerError  # server/ imports this module and nothing else of peer
-from .errors import ProtocolError as ProtocolError
+from ..errors import PeerError as PeerError  # server/ imports this module and nothing else of peer
+from ..errors import ProtocolError as ProtocolError
 
 MAX_FRAME: Final = 256 * 1024
 """Octets of one frame after the join. Chromium's offers are about 6 kB."""

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.backoff import BACKOFF_MAX, BACKOFF_MIN, PATIENCE, QUICK, Backoff
+from peer.signaling.backoff import BACKOFF_MAX, BACKOFF_MIN, PATIENCE, QUICK, Backoff
 
 
 def longest(lower: float, upper: float) -> float:

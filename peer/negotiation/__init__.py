@@ -1,19 +1,24 @@
 """The law of one call: a pure core, its events and its commands. See ``core``."""
 
-from .core import MAX_WAITING, Fate, Negotiation, Phase
-from .messages import (
+from .commands import (
     AddCandidate,
-    AnswerCreated,
-    AnswerReceived,
     ApplyAnswer,
     CallConnected,
     CallEnded,
     CallStarted,
-    CandidateReceived,
     Close,
     Command,
     CreateAnswer,
     CreateOffer,
+    SendAnswer,
+    SendCandidate,
+    SendHangUp,
+    SendOffer,
+)
+from .events import (
+    AnswerCreated,
+    AnswerReceived,
+    CandidateReceived,
     DescriptionFailed,
     Dial,
     Event,
@@ -26,14 +31,11 @@ from .messages import (
     OfferReceived,
     PeerBack,
     PeerGone,
-    SendAnswer,
-    SendCandidate,
-    SendHangUp,
-    SendOffer,
     Tick,
     TransportClosed,
     TransportConnected,
 )
+from .state_machine import MAX_WAITING, Fate, Negotiation, Phase
 
 __all__ = [
     "MAX_WAITING",

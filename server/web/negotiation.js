@@ -1,8 +1,8 @@
 // The law of one call with one remote peer: offers, answers, glare, candidates, hang-ups, deadlines.
 //
 // PURE: no DOM, no WebRTC, no clock. `handle(event, now)` takes what happened and returns what to do, in order;
-// `deadline` is when to come back with a `Tick`. This is peer/negotiation/core.py, line by line: the reasons for the
-// rules stand there, and tests/negotiation_cases.json holds both to the same behaviour.
+// `deadline` is when to come back with a `Tick`. This is peer/negotiation/state_machine.py, line by line: the reasons for the
+// rules stand there, and tests/negotiation/cases.json holds both to the same behaviour.
 //
 // Events   { type: "Dial", timeout } · { type: "HangUp", reason } · { type: "OfferReceived", sdp, allowed }
 //          { type: "AnswerReceived", sdp } · { type: "CandidateReceived", candidate }

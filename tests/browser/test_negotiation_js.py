@@ -14,7 +14,7 @@ from peer import negotiation as law
 from peer.signaling.messages import IceCandidate
 
 _HERE = Path(__file__).parent
-_TABLE = _HERE.parent / "negotiation_cases.json"
+_TABLE = _HERE.parent / "negotiation" / "cases.json"
 _CANDIDATE_KEYS = {"sdp_mid": "sdpMid", "sdp_m_line_index": "sdpMLineIndex", "username_fragment": "usernameFragment"}
 
 

@@ -11,7 +11,7 @@ import pytest
 from peer import negotiation as n
 from peer.signaling.messages import IceCandidate
 
-CASES = json.loads((Path(__file__).parent / "negotiation_cases.json").read_text())
+CASES = json.loads((Path(__file__).parent / "cases.json").read_text())
 
 CANDIDATE_KEYS = {
     "candidate": "candidate",

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peer import negotiation as n
-from peer.negotiation.core import MAX_WAITING, Phase
+from peer.negotiation.state_machine import MAX_WAITING, Phase
 from peer.signaling.messages import IceCandidate
-from tests.negotiation_model import sdp
+from tests.negotiation.model import sdp
 
 TIMEOUT = 15.0
 FRAGMENTS = st.sampled_from(["x1", "x2", "", None])
@@ -178,7 +178,7 @@ class Hostile(RuleBasedStateMachine):
         core = self.core
         if core.phase not in (Phase.IDLE, Phase.CONNECTED) or (core.phase is Phase.IDLE and not core.settled):
             assert core.deadline is not None and self.now < core.deadline <= self.now + max(
-                TIMEOUT, n.core.LEFT_GRACE
+                TIMEOUT, n.state_machine.LEFT_GRACE
             )
         assert (core.phase is Phase.IDLE) is (self.call == "over")
         assert (core.phase is Phase.CONNECTED) is (self.call == "connected")

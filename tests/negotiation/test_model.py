@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peer.negotiation import Negotiation, Phase
-from tests.negotiation_model import Connection, OldPage, Rules, Side, World, explore
+from tests.negotiation.model import Connection, OldPage, Rules, Side, World, explore
 
 
 def ours(me: str, remote: str, *, lossless: bool = False) -> Side:

@@ -4,7 +4,7 @@ PURE: no await, no clock, no third-party import. ``handle(event, now)`` takes wh
 do; ``deadline`` is when to come back with ``Tick``. The shell (``agent``) runs the commands, in order. Work that
 takes time comes back as an event carrying the ``generation`` of the connection it belongs to, and a dead
 generation changes nothing. ``server/web/negotiation.js`` is the same law for the page; both are held to
-``tests/negotiation_cases.json``, and the tests enumerate every interleaving of two of them.
+``tests/negotiation/cases.json``, and the tests enumerate every interleaving of two of them.
 
 The rules (docs/protocol.md, "Rules for a peer"):
 
@@ -43,19 +43,25 @@ from typing import Final
 
 from ..events import Reason
 from ..signaling.messages import IceCandidate
-from .messages import (
+from .commands import (
     AddCandidate,
-    AnswerCreated,
-    AnswerReceived,
     ApplyAnswer,
     CallConnected,
     CallEnded,
     CallStarted,
-    CandidateReceived,
     Close,
     Command,
     CreateAnswer,
     CreateOffer,
+    SendAnswer,
+    SendCandidate,
+    SendHangUp,
+    SendOffer,
+)
+from .events import (
+    AnswerCreated,
+    AnswerReceived,
+    CandidateReceived,
     DescriptionFailed,
     Dial,
     Event,
@@ -68,10 +74,6 @@ from .messages import (
     OfferReceived,
     PeerBack,
     PeerGone,
-    SendAnswer,
-    SendCandidate,
-    SendHangUp,
-    SendOffer,
     Tick,
     TransportClosed,
     TransportConnected,

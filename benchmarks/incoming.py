@@ -20,6 +20,8 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from peer.rtc.liveness import Liveness
+
 GOAL = 0.25
 SIZE, FPS, BITRATE = (1280, 720), 30, 2_700_000
 SETTLE = 3.0
@@ -98,9 +100,9 @@ def _frames(counters: list[Any]) -> int:
 def _open(mode: str) -> tuple[Any, Any, Any]:
     """Return a connection, a hook to call once its tracks are known, and a function that returns the readers."""
     from benchmarks.feed import open_bare
-    from peer import engine
     from peer.media.receiving.incoming import IncomingMedia
-    from peer.reception import Receiving
+    from peer.rtc import aiortc_hooks
+    from peer.rtc.receiver import Receiving
 
     if mode == "stock":
         counted = _Stock()
@@ -109,7 +111,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
 
     class Ours:
         def __call__(self, connection: Any) -> None:
-            engine.Liveness(connection)
+            Liveness(connection)
             self.receiving = [
                 Receiving(transceiver.receiver, media.track(transceiver.kind))
                 for transceiver in connection.getTransceivers()
@@ -123,7 +125,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
             return []
         return [media.video.frames.read().get, media.audio.frames.read(50).get]
 
-    return engine.open_peer_connection(), Ours(), readers
+    return aiortc_hooks.open_peer_connection(), Ours(), readers
 
 
 class _Stock:

@@ -143,13 +143,13 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
     from aiortc import RTCSessionDescription
 
     from benchmarks.feed import open_bare
-    from peer import engine
     from peer.media.pattern import read_pattern
     from peer.media.receiving.incoming import IncomingMedia
-    from peer.reception import Receiving
+    from peer.rtc import aiortc_hooks
+    from peer.rtc.receiver import Receiving
 
     loop = asyncio.get_running_loop()
-    connection = engine.open_peer_connection() if ours else open_bare()
+    connection = aiortc_hooks.open_peer_connection() if ours else open_bare()
     offer = await loop.run_in_executor(None, pipe.recv)
     await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
     receiver = connection.getReceivers()[0]

@@ -17,16 +17,16 @@ from typing import Any, Final, Literal
 from . import events as ev
 from . import negotiation as n
 from .call import Call, State
-from .connection import ConnectionOptions, OutgoingTracks
+from .call_control import Exchange
 from .errors import CallFailed, ConfigError, JoinRefused, NotHere, ServerUnreachable
-from .exchange import Exchange
 from .media.fanout import Fanout, Reader
 from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
 from .media.sending.relay import PassthroughRelay
 from .media.sending.shared import SharedAudio, SharedVideo
 from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
-from .presentation import Presentation
+from .playout import Presentation
+from .rtc.connection import ConnectionOptions, OutgoingTracks
 from .signaling import messages
 from .signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
 from .signaling.diagnosis import Trouble

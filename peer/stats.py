@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import events
-from .engine import TransportStats
 from .media.receiving.incoming import IncomingMedia, IncomingTrack
+from .rtc.rtcp_stats import TransportStats
 
 
 @dataclass(frozen=True, slots=True)

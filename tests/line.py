@@ -11,9 +11,10 @@ import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 
-from peer import engine, reception
 from peer.media.frames import VIDEO_TIME_BASE
 from peer.media.receiving.incoming import FirstPicture, IncomingMedia
+from peer.rtc import aiortc_hooks
+from peer.rtc import receiver as reception
 from tests.waiting import until
 
 
@@ -73,7 +74,7 @@ class Line:
 @asynccontextmanager
 async def line(*codecs: str) -> AsyncIterator[Line]:
     """``codecs`` are negotiated, VP8 if none is named; the first one is sent."""
-    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     firsts: list[FirstPicture] = []
     made = Line(near, far, IncomingMedia(firsts.append))
     made.firsts = firsts
@@ -92,4 +93,4 @@ async def line(*codecs: str) -> AsyncIterator[Line]:
         yield made
     finally:
         made.track.stop()
-        await asyncio.gather(engine.close(near), engine.close(far))
+        await asyncio.gather(aiortc_hooks.close(near), aiortc_hooks.close(far))

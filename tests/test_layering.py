@@ -12,11 +12,11 @@ LAYERS = (
     ("peer.cli",),
     ("peer.script_runner",),
     ("peer.agent",),
-    ("peer.exchange",),
-    ("peer.presentation", "peer.connection", "peer.measure"),
+    ("peer.call_control",),
+    ("peer.playout", "peer.measure"),
     ("peer.call", "peer.stats"),
-    ("peer.engine", "peer.reception", "peer.sending", "peer.transport_path", "peer.script"),
-    ("peer.media", "peer.rtp", "peer.signaling", "peer.negotiation", "peer.ice", "peer.config"),
+    ("peer.rtc", "peer.script"),
+    ("peer.media", "peer.rtp", "peer.signaling", "peer.negotiation", "peer.config"),
     ("peer.signaling.messages", "peer.events", "peer.signaling.ice_servers"),
     ("peer.errors",),
 )
@@ -24,8 +24,8 @@ LAYERS = (
 layer or those below."""
 
 HOMES = {
-    "aiortc": ("peer.connection", "peer.engine", "peer.reception", "peer.sending", "peer.transport_path"),
-    "aioice": ("peer.connection", "peer.ice"),
+    "aiortc": ("peer.rtc",),
+    "aioice": ("peer.rtc",),
     "websockets": ("peer.signaling.client", "peer.signaling.diagnosis", "server.client", "server.frames"),
     "jwt": ("server.signed",),
     "prometheus_client": ("server.metrics",),

@@ -9,11 +9,11 @@ from typing import Any
 import av
 import pytest
 
-from peer.engine import TransportStats
 from peer.media.frames import EncodedFrame
 from peer.media.receiving.incoming import IncomingMedia
 from peer.media.sending.encoding import EncoderCounters
 from peer.media.sending.outgoing import SendingFigures
+from peer.rtc.rtcp_stats import TransportStats
 from peer.stats import Gauge
 
 

@@ -70,7 +70,7 @@ def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int
 
 
 async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
-    from ..exchange import MAX_CALLS
+    from ..call_control import MAX_CALLS
     from .calls import joined
     from .files import Files
     from .redial import Redial

@@ -24,7 +24,7 @@ from aioice import ice as aioice_ice
 from aioice.candidate import Candidate
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
-from .signaling.ice_servers import MAX_SERVERS, IceServer
+from ..signaling.ice_servers import MAX_SERVERS, IceServer
 
 log = logging.getLogger(__name__)
 

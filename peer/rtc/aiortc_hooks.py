@@ -1,7 +1,7 @@
 """Everything the program needs of aiortc and aioice that they do not offer: their private parts, in one place.
 
 Each hook says what the engine does without it (docs/engine.md has the measurements), and each has a contract
-test in ``tests/test_engine.py`` that fails when a new release moves what is hooked.
+test in ``tests/rtc/test_aiortc_hooks.py`` that fails when a new release moves what is hooked.
 
 The gathering is in ``ice``, the receiving in ``reception``, the sending in ``sending``. Must never: decide anything
 about calls. May be imported by ``connection`` only.
@@ -13,16 +13,13 @@ import asyncio
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtp
 from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
-from OpenSSL import SSL
-
-from .media.sending.outgoing import SendingFigures
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ def widen_codecs() -> None:
 
 
 def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPeerConnection:
-    """A connection with one transport for all media and no ICE servers of the engine's own: ``peer.ice`` gathers.
+    """Open a connection with one transport for all media and no ICE servers (``ice_gathering`` gathers).
 
     Hook: the engine connects in a task that nobody watches; what it raises there (a description without a
     fingerprint) is told by ``on_failure``.
@@ -138,89 +135,3 @@ async def close(connection: RTCPeerConnection) -> None:
 def ice_connection(connection: RTCPeerConnection) -> Any:
     """The one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
     return connection.getTransceivers()[0].receiver.transport.transport._connection
-
-
-class Liveness:
-    """Counts what arrives on the transport, media and ICE checks alike, and keeps from it what would break it.
-
-    Hook: the engine notices a peer that vanished after 29 to 33 s; the counters tell within seconds.
-
-    Hook: whatever the engine raises over a report ends the transport.
-    """
-
-    def __init__(self, connection: RTCPeerConnection) -> None:
-        self._dtls = connection.getTransceivers()[0].receiver.transport
-        self._checks = 0
-        ice = ice_connection(connection)
-        request_received = ice.request_received
-
-        def count(*args: Any) -> None:
-            self._checks += 1
-            request_received(*args)
-
-        ice.request_received = count
-        data_received = ice.data_received
-
-        def guard(data: bytes, component: int) -> None:
-            if data:  # anybody may send us an empty datagram, and the engine looks at its first octet
-                data_received(data, component)
-
-        ice.data_received = guard
-        dtls = cast(Any, self._dtls)
-        handle_rtcp = dtls._handle_rtcp_data
-
-        async def guard_rtcp(data: bytes) -> None:
-            try:
-                await handle_rtcp(data)
-            except Exception as exc:  # an estimate that says it is for more streams than it names, and its like
-                log.debug("< RTCP that cannot be read: %s", exc)
-
-        dtls._handle_rtcp_data = guard_rtcp
-        self.closed_by_remote = False
-        """Whether DTLS ended with the other side's close_notify (RFC 8446 6.1), and by nothing else."""
-        self._dtls.on("statechange", self._dtls_changed)
-
-    @property
-    def datagrams(self) -> int:
-        """How many have come so far."""
-        received: int = self._dtls._RTCDtlsTransport__rx_packets  # type: ignore[attr-defined]
-        return received + self._checks
-
-    def _dtls_changed(self) -> None:
-        if self._dtls.state == "closed":
-            tls = self._dtls._ssl
-            self.closed_by_remote = tls is not None and bool(tls.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class TransportStats:
-    """What RTCP knows. ``rtt`` in seconds; packets as counted here, and octets sent, by kind of media. ``pictures``:
-    what we send of them, if we do."""
-
-    rtt: float | None
-    received: dict[str, int]
-    lost: dict[str, int]
-    octets_sent: dict[str, int]
-    pictures: SendingFigures | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SendingStats:
-    """What the receivers of our media report. ``rtt`` in seconds; octets sent by kind of media."""
-
-    rtt: float | None
-    octets: dict[str, int]
-
-
-async def sending_stats(connection: RTCPeerConnection) -> SendingStats:
-    """A W3C stats report of our senders, as far as anyone asks for it."""
-    rtt: float | None = None
-    octets: dict[str, int] = {}
-    for sender in connection.getSenders():
-        for entry in (await sender.getStats()).values():
-            match entry.type:
-                case "remote-inbound-rtp" if entry.roundTripTime is not None:
-                    rtt = entry.roundTripTime if rtt is None else min(rtt, entry.roundTripTime)
-                case "outbound-rtp":
-                    octets[entry.kind] = octets.get(entry.kind, 0) + entry.bytesSent
-    return SendingStats(rtt, octets)

@@ -133,7 +133,7 @@ async def test_who_stays_calls_with_new_credentials_when_the_old_ones_have_ended
 
 def test_the_configuration_that_is_shown_is_coturns() -> None:
     """By the names of its options: what coturn does not know it passes over."""
-    page = (Path(__file__).parent.parent / "docs" / "turn.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "turn.md").read_text()
     (shown,) = re.findall(r"^```\n(realm=.*?)^```$", page, re.MULTILINE | re.DOTALL)
     told = subprocess.run(["turnserver", "--help"], capture_output=True, text=True, timeout=10)
     keys = {line.partition("=")[0] for line in shown.splitlines() if line and not line.startswith("#")}

@@ -1,6 +1,6 @@
 """Contracts with aiortc and aioice: each private part that is hooked is there, and does what the hook is for.
 
-When one of these fails after an upgrade, read ``peer/engine.py`` and ``peer/ice.py`` first.
+When one of these fails after an upgrade, read ``peer/rtc/aiortc_hooks.py`` and ``peer/rtc/ice_gathering.py`` first.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from aiortc import RTCSessionDescription
 from aiortc.codecs import CODECS
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES, RtcpPsfbPacket
 
-from peer import engine
+from peer.rtc import aiortc_hooks
+from peer.rtc.liveness import Liveness
 from tests.line import line
 from tests.waiting import until
 
 
 async def test_datagrams_are_counted_and_a_close_in_good_order_is_told_from_a_loss() -> None:
     async with line() as made:
-        live = engine.Liveness(made.near)
+        live = Liveness(made.near)
         before = live.datagrams
         await made.until(lambda: live.datagrams > before)
         assert not live.closed_by_remote
@@ -32,8 +33,8 @@ async def test_datagrams_are_counted_and_a_close_in_good_order_is_told_from_a_lo
 
 async def test_our_own_close_is_not_taken_for_the_remotes() -> None:
     async with line() as made:
-        live = engine.Liveness(made.near)
-        await engine.ice_connection(made.near).close()
+        live = Liveness(made.near)
+        await aiortc_hooks.ice_connection(made.near).close()
         await until(lambda: made.near.getTransceivers()[0].receiver.transport.state == "closed")
         assert not live.closed_by_remote
 
@@ -43,8 +44,8 @@ async def test_an_empty_datagram_from_a_stranger_ends_nothing() -> None:
     import socket
 
     async with line() as made:
-        live = engine.Liveness(made.near)
-        for protocol in engine.ice_connection(made.near)._protocols:
+        live = Liveness(made.near)
+        for protocol in aiortc_hooks.ice_connection(made.near)._protocols:
             address = (protocol.local_candidate.host, protocol.local_candidate.port)
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as stranger:
@@ -57,7 +58,7 @@ async def test_an_empty_datagram_from_a_stranger_ends_nothing() -> None:
 async def test_a_report_that_is_cut_short_ends_nothing() -> None:
     """Without the hook: an estimate for five streams that names none ends the transport."""
     async with line() as made:
-        live = engine.Liveness(made.near)
+        live = Liveness(made.near)
         await made.until(lambda: made.firsts)
         remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")
         await cast(Any, made.sender.transport)._send_rtp(bytes(remb))
@@ -82,17 +83,17 @@ async def test_a_connection_whose_task_died_is_taken_apart(caplog: pytest.LogCap
         receiver: Any = made.near.getReceivers()[0]
         receiver._RTCRtpReceiver__rtcp_exited = _Never()  # the task that would set it is dead
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "CLOSE_TIMEOUT", 0.2)
-            await engine.close(made.near)
+            patch.setattr(aiortc_hooks, "CLOSE_TIMEOUT", 0.2)
+            await aiortc_hooks.close(made.near)
         assert "taken apart" in caplog.text
-        assert engine.ice_connection(made.near)._protocols == []
+        assert aiortc_hooks.ice_connection(made.near)._protocols == []
         assert len(asyncio.all_tasks()) < len(tasks)
         made.near.close = _closed  # type: ignore[method-assign]
 
 
 async def test_an_rsa_certificate_can_be_met() -> None:
     """As DTLS client the engine offers no suite that an RSA certificate could sign; ours does."""
-    connection = engine.open_peer_connection()
+    connection = aiortc_hooks.open_peer_connection()
     certificate = connection._RTCPeerConnection__certificates[0]  # type: ignore[attr-defined]
     from aiortc.rtcdtlstransport import SRTP_PROFILES
     from OpenSSL import SSL
@@ -113,23 +114,23 @@ def _profiles(sdp: str) -> list[str]:
 
 async def test_main_and_high_are_negotiated_behind_the_profiles_that_everybody_has() -> None:
     """Without the hook: Baseline and Constrained Baseline only."""
-    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
-    assert _profiles(offer.sdp) == [*_STOCK, *engine.H264_PROFILES]
+    assert _profiles(offer.sdp) == [*_STOCK, *aiortc_hooks.H264_PROFILES]
     assert offer.sdp.count("packetization-mode=1") == 5
     types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
     assert len(types) == len(set(types))
     assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)
     await far.setRemoteDescription(offer)
-    assert _profiles((await far.createAnswer()).sdp) == [*_STOCK, *engine.H264_PROFILES]
+    assert _profiles((await far.createAnswer()).sdp) == [*_STOCK, *aiortc_hooks.H264_PROFILES]
     await near.close()
     await far.close()
 
 
 async def test_a_payload_type_below_96_is_answered_with_the_same() -> None:
     """As Chromium numbers the last of many codecs. Without the hook: with one that may mean something else there."""
-    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
     high = re.search(r"^a=fmtp:(\d+) .*profile-level-id=64001f", offer.sdp, re.MULTILINE)
@@ -144,7 +145,7 @@ async def test_a_payload_type_below_96_is_answered_with_the_same() -> None:
 
 
 async def test_who_does_not_know_main_and_high_negotiates_what_it_knows() -> None:
-    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
     with pytest.MonkeyPatch.context() as patch:  # as the engine is without us

@@ -1,7 +1,7 @@
 """Contracts with the engine's receiver: each private part that is hooked is there, and does what the hook is for.
 
-When one of these fails after an upgrade, read ``peer/reception.py`` and ``peer/transport_path.py`` first. The bare
-engine sends; ``tests/rtp`` has what is decided without it.
+When one of these fails after an upgrade, read ``peer/rtc/receiver.py`` and ``peer/rtc/rtp_fast_path.py`` first. The
+bare engine sends; ``tests/rtp`` has what is decided without it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
-from peer import reception
 from peer.media.frames import EncodedFrame
 from peer.media.receiving.incoming import FirstPicture
+from peer.rtc import receiver as reception
+from peer.rtc.rtp_fast_path import MAX_STREAMS
 from peer.rtp.packet import Packet
-from peer.transport_path import MAX_STREAMS
 from tests.line import Line, line
 from tests.media import coded
 from tests.waiting import until

@@ -5,7 +5,7 @@ through as many coroutines; at eight calls of 720p that was most of a receiver's
 is unprotected, read and taken at once, in the callback of its socket. Everything else (DTLS, RTCP, what comes before
 the keys are there) goes the engine's way.
 
-A home of hooks like ``engine``, with a contract test in ``tests/test_transport_path.py``. May be imported by
+A home of hooks like ``engine``, with a contract test in ``tests/rtc/test_rtp_fast_path.py``. May be imported by
 ``reception`` only.
 """
 
@@ -19,7 +19,7 @@ import pylibsrtp
 from aiortc import RTCDtlsTransport, RTCRtpReceiver
 from aiortc.rtcdtlstransport import State
 
-from .rtp.packet import Packet, parse
+from ..rtp.packet import Packet, parse
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Our sender on the engine's connection, with the bare engine at the other end: the contract of ``peer.sending``."""
+"""The sender on the engine's connection, with the bare engine at the other end.."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from aiortc import RTCPeerConnection, RTCRtpSender
 from aiortc.rtp import RtcpPsfbPacket, RtpPacket
 
-from peer import engine
 from peer.media.fanout import Fanout
 from peer.media.frames import (
     AUDIO_FRAME_SAMPLES,
@@ -27,8 +26,9 @@ from peer.media.frames import (
 from peer.media.pattern import Pattern, read_pattern
 from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo
 from peer.media.sending.shared import SharedAudio, SharedVideo
+from peer.rtc import aiortc_hooks
+from peer.rtc.sender import Sending
 from peer.rtp.header import MID, SEND_TIME, Header
-from peer.sending import Sending
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -88,7 +88,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> AsyncIterator[Wire]:
-    near, far = engine.open_peer_connection(), engine.open_peer_connection()
+    near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     async with asyncio.TaskGroup() as tasks:
         made = Wire(tasks, kind, near, far)
         transceiver = far.addTransceiver(kind, direction="sendonly")
@@ -121,7 +121,7 @@ async def wire(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> Asy
             yield made
         finally:
             made.media.stop()
-            await asyncio.gather(engine.close(near), engine.close(far))
+            await asyncio.gather(aiortc_hooks.close(near), aiortc_hooks.close(far))
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
@@ -280,7 +280,7 @@ async def test_no_packet_is_too_large_for_the_least_mtu_of_ipv6(monkeypatch: pyt
     """With IPv6 and UDP (48 octets) and a TURN channel (4) around it, those too that are sent again."""
     async with wire() as made:
         await made.see(1)
-        protocol = engine.ice_connection(made.far)._nominated[1].protocol
+        protocol = aiortc_hooks.ice_connection(made.far)._nominated[1].protocol
         sizes: list[int] = []
         send = protocol.transport.sendto
 
@@ -305,8 +305,8 @@ async def test_a_network_that_stands_still_gets_nothing_more_and_then_what_is_ne
 ) -> None:
     async with wire() as made:
         await made.see(3)
-        full = _Full(engine.ice_connection(made.far)._nominated[1].protocol.transport)
-        monkeypatch.setattr(engine.ice_connection(made.far)._nominated[1].protocol, "transport", full)
+        full = _Full(aiortc_hooks.ice_connection(made.far)._nominated[1].protocol.transport)
+        monkeypatch.setattr(aiortc_hooks.ice_connection(made.far)._nominated[1].protocol, "transport", full)
         await made.until(lambda: full.asked > 5)
         sent = made.sending._engine._RTCRtpSender__packet_count
         drawn = made._number

@@ -1,7 +1,7 @@
 """One receiver of the engine, connected with one ``IncomingTrack``: packets put together, lost ones asked for again.
 
 Like ``engine``, a home of hooks into the engine's private parts; each says what the engine does without it and has
-a contract test in ``tests/test_engine.py``. May be imported by ``connection`` only.
+a contract test in ``tests/rtc/test_aiortc_hooks.py``. May be imported by ``connection`` only.
 
 Hook: the engine looks at each packet again and again, until its picture is whole and the next one begins, and decodes
 all of it; at eight calls of 720p that was 40 % of a core before any decoding. So ``take`` does its work instead, with
@@ -22,17 +22,17 @@ from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
 from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
-from .media.frames import EncodedFrame
-from .media.receiving.incoming import IncomingTrack
-from .rtp import payload
-from .rtp.bandwidth import Bandwidth
-from .rtp.losses import Losses
-from .rtp.packet import Packet
-from .rtp.pictures import Picture, Pictures
-from .rtp.sequence import Timestamps
-from .rtp.sounds import Sound, Sounds
-from .rtp.statistics import StreamStatistics
-from .transport_path import TransportPath
+from ..media.frames import EncodedFrame
+from ..media.receiving.incoming import IncomingTrack
+from ..rtp import payload
+from ..rtp.bandwidth import Bandwidth
+from ..rtp.losses import Losses
+from ..rtp.packet import Packet
+from ..rtp.pictures import Picture, Pictures
+from ..rtp.sequence import Timestamps
+from ..rtp.sounds import Sound, Sounds
+from ..rtp.statistics import StreamStatistics
+from .rtp_fast_path import TransportPath
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from peer import engine
+from peer.rtc import aiortc_hooks
+from peer.rtc.liveness import Liveness
+from peer.rtc.rtp_fast_path import MAX_DATAGRAM, MAX_STREAMS, TransportPath
 from peer.rtp.packet import Packet
-from peer.transport_path import MAX_DATAGRAM, MAX_STREAMS, TransportPath
 from tests.line import line
 
 
@@ -30,14 +31,14 @@ async def test_without_it_the_engine_hands_packets_over_all_the_same() -> None:
     """What waited in the engine's queue when the keys came is not lost."""
     async with line() as made:
         dtls: Any = made.near.getReceivers()[0].transport
-        ice = engine.ice_connection(made.near)
+        ice = aiortc_hooks.ice_connection(made.near)
         ice.data_received = TransportPath.of(dtls)._engines_way
         await made.pictures(10)
 
 
 async def test_datagrams_are_counted_as_before() -> None:
     async with line() as made:
-        live = engine.Liveness(made.near)
+        live = Liveness(made.near)
         before = live.datagrams
         await made.until(lambda: live.datagrams >= before + 20)
         entry = made.near.getReceivers()[0].transport._get_stats()
@@ -48,7 +49,7 @@ async def test_datagrams_are_counted_as_before() -> None:
 async def test_no_more_room_is_made_for_a_datagram_than_it_can_take() -> None:
     async with line() as made:
         await made.pictures(3)
-        rooms = [protocol.transport.max_size for protocol in engine.ice_connection(made.near)._protocols]
+        rooms = [protocol.transport.max_size for protocol in aiortc_hooks.ice_connection(made.near)._protocols]
         assert rooms and set(rooms) == {MAX_DATAGRAM}
 
 
@@ -61,13 +62,13 @@ async def test_a_transport_has_one_path() -> None:
 async def test_what_a_stranger_sends_ends_nothing() -> None:
     async with line() as made:
         await made.until(lambda: made.firsts)
-        (protocol, *_) = engine.ice_connection(made.near)._protocols
+        (protocol, *_) = aiortc_hooks.ice_connection(made.near)._protocols
         address = (protocol.local_candidate.host, protocol.local_candidate.port)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as stranger:
             for data in (b"\x80", b"\x80" * 12, b"\x80\x60" + bytes(40), bytes([0xBF]) * 1400, b"\x90" * 9000):
                 stranger.sendto(data, address)
-        live = engine.Liveness(made.near)
+        live = Liveness(made.near)
         seen = live.datagrams
         await made.until(lambda: live.datagrams > seen + 5)
         await made.pictures(5)

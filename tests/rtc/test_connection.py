@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from peer import engine
-from peer.connection import _preferences
+from peer.rtc import aiortc_hooks
+from peer.rtc.connection import _preferences
 
 
 @pytest.fixture(autouse=True)
 def _profiles() -> None:
-    engine.widen_codecs()
+    aiortc_hooks.widen_codecs()
 
 
 def _names(codecs: tuple[str, ...], own: str | None = None) -> list[str]:

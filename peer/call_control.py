@@ -17,9 +17,9 @@ from typing import Final
 from . import events as ev
 from . import negotiation as n
 from .call import Call, State
-from .connection import Connection, ConnectionOptions, OutgoingTracks
 from .media.receiving.incoming import IncomingMedia
-from .presentation import Presentation
+from .playout import Presentation
+from .rtc.connection import Connection, ConnectionOptions, OutgoingTracks
 from .signaling import messages
 from .stats import Gauge
 

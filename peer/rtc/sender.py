@@ -1,7 +1,7 @@
 """One sender of the engine, connected with what one call sends: packets that were made once for all calls.
 
 Like ``engine``, a home of hooks into the engine's private parts; each says what the engine does without it and has
-a contract test in ``tests/test_sending.py``. May be imported by ``connection`` only.
+a contract test in ``tests/rtc/test_sender.py``. May be imported by ``connection`` only.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from aiortc.rtcdtlstransport import State
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 
-from .media.frames import OutgoingFrame, media_time
-from .media.sending.outgoing import Outgoing
-from .rtp.header import NTP_EPOCH, Header
+from ..media.frames import OutgoingFrame, media_time
+from ..media.sending.outgoing import Outgoing
+from ..rtp.header import NTP_EPOCH, Header
 
 log = logging.getLogger(__name__)
 

@@ -20,17 +20,19 @@ from typing import Any, Final, Literal
 from aioice.candidate import Candidate
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 
-from . import engine
-from . import negotiation as n
-from .events import Reason
-from .ice import Gathering, NoTurnServer
-from .media.receiving.incoming import IncomingMedia, IncomingTrack
-from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
-from .media.sources import passthrough
-from .reception import Receiving
-from .sending import Sending
-from .signaling.ice_servers import IceServer
-from .signaling.messages import IceCandidate
+from .. import negotiation as n
+from ..events import Reason
+from ..media.receiving.incoming import IncomingMedia, IncomingTrack
+from ..media.sending.outgoing import OutgoingAudio, OutgoingVideo
+from ..media.sources import passthrough
+from ..signaling.ice_servers import IceServer
+from ..signaling.messages import IceCandidate
+from . import aiortc_hooks
+from .ice_gathering import Gathering, NoTurnServer
+from .liveness import Liveness
+from .receiver import Receiving
+from .rtcp_stats import TransportStats, sending_stats
+from .sender import Sending
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class Connection:
         self._closing = False
         self._connected = False
         self._receiving: list[Receiving] = []
-        self._liveness: engine.Liveness | None = None
+        self._liveness: Liveness | None = None
         self._gathering: Gathering | None = None
         self._pc: RTCPeerConnection | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -153,16 +155,16 @@ class Connection:
         kinds = {t.kind for t in self._pc.getTransceivers() if "recv" in (t.currentDirection or "")}
         return frozenset(kind for kind in KINDS if kind in kinds)
 
-    async def stats(self) -> engine.TransportStats:
+    async def stats(self) -> TransportStats:
         """What RTCP knows of this connection."""
         assert self._pc is not None
-        sent = await engine.sending_stats(self._pc)
+        sent = await sending_stats(self._pc)
         received: dict[str, int] = {
             r.kind: r.received for r in reversed(self._receiving)
         }  # of two of a kind the first one counts
         lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receiving)}
         pictures = self._tracks.video.figures() if self._tracks.video is not None else None
-        return engine.TransportStats(sent.rtt, received, lost, sent.octets, pictures)
+        return TransportStats(sent.rtt, received, lost, sent.octets, pictures)
 
     # --- running ---
 
@@ -173,7 +175,7 @@ class Connection:
             return
         task = self._task = asyncio.current_task()
         assert task is not None
-        pc = self._pc = engine.open_peer_connection(self._not_connected)
+        pc = self._pc = aiortc_hooks.open_peer_connection(self._not_connected)
         pc.on("connectionstatechange", self._state_changed)
         try:
             await self._work_off()
@@ -185,7 +187,7 @@ class Connection:
             self._tracks.stop()
             if self._gathering is not None:
                 await self._gathering.settle()
-            await engine.close(pc)
+            await aiortc_hooks.close(pc)
 
     async def _work_off(self) -> None:
         try:
@@ -255,7 +257,7 @@ class Connection:
     def _prepare(self) -> None:
         """Hook up gathering and the counters, once there is a transport."""
         assert self._pc is not None and self._group is not None
-        ice = engine.ice_connection(self._pc)
+        ice = aiortc_hooks.ice_connection(self._pc)
         self._fragment = ice.local_username
         self._gathering = Gathering(
             ice,
@@ -264,7 +266,7 @@ class Connection:
             on_candidate=self._found,
         )
         self._group.create_task(self._gathering.run())
-        self._liveness = engine.Liveness(self._pc)
+        self._liveness = Liveness(self._pc)
 
     async def _apply(self, sdp: str, kind: str) -> None:
         """Apply a remote description without its candidates, then add those one by one: a name that cannot be
@@ -314,7 +316,7 @@ class Connection:
     async def _add_resolved(self, candidate: Candidate) -> None:
         assert self._pc is not None
         try:
-            await engine.ice_connection(self._pc).add_remote_candidate(candidate)
+            await aiortc_hooks.ice_connection(self._pc).add_remote_candidate(candidate)
         except Exception as exc:  # the engine's, resolving a name or pairing it: it costs this candidate
             log.info("= a candidate that cannot be used: %s", exc or type(exc).__name__)
 

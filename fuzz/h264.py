@@ -9,10 +9,10 @@ through RTP.
 
 from __future__ import annotations
 
-from peer.media import h264
-from peer.media.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
-from peer.media.sending.payload import MAX_PAYLOAD, payloads
-from peer.rtp import payload
+from peer.codecs import h264
+from peer.codecs.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
+from peer.rtp import depacketizer
+from peer.rtp.packetizer import MAX_PAYLOAD, payloads
 
 from .byte_reader import ByteReader
 
@@ -84,5 +84,5 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
 def _check_payloads(data: bytes) -> None:
     packets = payloads("h264", data)
     assert all(len(packet) <= MAX_PAYLOAD for packet in packets)
-    arrived = b"".join(payload.read("h264", packet).data for packet in packets)
+    arrived = b"".join(depacketizer.read("h264", packet).data for packet in packets)
     assert arrived == b"".join(h264.START_CODE + unit for unit in nal_units(data))

@@ -20,15 +20,15 @@ from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtp import RtpPacket, unpack_header_extensions
 
-from peer.rtp import payload, pictures
-from peer.rtp.bandwidth import Bandwidth
-from peer.rtp.losses import MOST, Losses
+from peer.rtp import depacketizer, frame_assembler
+from peer.rtp.depacketizer import Piece
+from peer.rtp.frame_assembler import Pictures
+from peer.rtp.nack import MOST, Losses
 from peer.rtp.packet import Packet, parse
-from peer.rtp.payload import Piece
-from peer.rtp.pictures import Pictures
+from peer.rtp.remb import Bandwidth
+from peer.rtp.reorder_buffer import MOST as MOST_SOUNDS
+from peer.rtp.reorder_buffer import Sounds
 from peer.rtp.sequence import Timestamps
-from peer.rtp.sounds import MOST as MOST_SOUNDS
-from peer.rtp.sounds import Sounds
 from peer.rtp.statistics import StreamStatistics
 
 SEND_TIME: Final = 3
@@ -93,7 +93,7 @@ def _fields(packet: Any) -> tuple[Any, ...]:
 
 def _vp8(data: bytes) -> None:
     try:
-        piece = payload.read("vp8", data)
+        piece = depacketizer.read("vp8", data)
     except ValueError:
         piece = None
     try:
@@ -108,7 +108,7 @@ def _vp8(data: bytes) -> None:
 
 def _h264(data: bytes) -> None:
     try:
-        piece = payload.read("h264", data)
+        piece = depacketizer.read("h264", data)
     except ValueError:
         return
     if not data:

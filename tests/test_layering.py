@@ -38,9 +38,9 @@ HOMES = {
 PURE = (
     "peer.negotiation", "peer.signaling.presence", "peer.signaling.backoff", "peer.script",
     "peer.signaling.messages", "peer.events", "peer.errors", "peer.config", "peer.cli.redial",
-    "peer.signaling.ice_servers", "peer.media.h264", "peer.media.sources.spec", "peer.media.sources.passthrough",
-    "peer.media.sending.payload", "peer.media.sending.rungs", "peer.rtp.bandwidth", "peer.rtp.losses",
-    "peer.rtp.packet", "peer.rtp.payload", "peer.rtp.pictures", "peer.rtp.sequence", "peer.rtp.sounds",
+    "peer.signaling.ice_servers", "peer.codecs.h264", "peer.media.sources.spec", "peer.media.sources.passthrough",
+    "peer.rtp.packetizer", "peer.media.sending.rungs", "peer.rtp.remb", "peer.rtp.nack",
+    "peer.rtp.packet", "peer.rtp.depacketizer", "peer.rtp.frame_assembler", "peer.rtp.sequence", "peer.rtp.reorder_buffer",
     "peer.rtp.statistics", "server.cluster.address", "server.cluster.words", "server.cluster.outgoing",
     "server.cluster.seats", "server.cluster.node",
 )  # fmt: skip

@@ -24,13 +24,13 @@ from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacke
 
 from ..media.frames import EncodedFrame
 from ..media.receiving.incoming import IncomingTrack
-from ..rtp import payload
-from ..rtp.bandwidth import Bandwidth
-from ..rtp.losses import Losses
+from ..rtp import depacketizer
+from ..rtp.frame_assembler import Picture, Pictures
+from ..rtp.nack import Losses
 from ..rtp.packet import Packet
-from ..rtp.pictures import Picture, Pictures
+from ..rtp.remb import Bandwidth
+from ..rtp.reorder_buffer import Sound, Sounds
 from ..rtp.sequence import Timestamps
-from ..rtp.sounds import Sound, Sounds
 from ..rtp.statistics import StreamStatistics
 from .rtp_fast_path import TransportPath
 
@@ -193,7 +193,7 @@ class Receiving:
         if not stream.looked_at:
             stream.begin()
         try:
-            piece = payload.read(codec.name, data)
+            piece = depacketizer.read(codec.name, data)
         except ValueError as exc:  # it counts as lost
             log.debug("< %s", exc)
             return

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from peer.codecs.h264 import IDR, PPS, SPS, nal_units, parse_sps
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.h264 import IDR, PPS, SPS, nal_units, parse_sps
 from peer.media.sending import encoder
 from peer.media.sending.encoder import Coded, VideoEncoder
 

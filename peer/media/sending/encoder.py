@@ -20,9 +20,9 @@ from av.audio.resampler import AudioResampler
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
+from ...codecs.h264 import IDR, SPS, nal_units
 from .. import picture
 from ..frames import VIDEO_TIME_BASE
-from ..h264 import IDR, SPS, nal_units
 
 log = logging.getLogger(__name__)
 

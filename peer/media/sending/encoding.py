@@ -22,13 +22,13 @@ from typing import Final
 import av
 from av.video.reformatter import VideoReformatter
 
+from ...rtp.packetizer import payloads
 from .. import picture
 from ..fanout import Fanout, Reader
 from ..frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
 from ..sources.wish import Thinner
 from .encoder import Coded, VideoEncoder
 from .pace import Pace
-from .payload import payloads
 from .rungs import Rung
 
 log = logging.getLogger(__name__)

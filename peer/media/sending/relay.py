@@ -11,10 +11,10 @@ import logging
 import re
 from typing import Final
 
+from ...rtp.packetizer import payloads
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
 from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, Fitness, profile
-from .payload import payloads
 
 log = logging.getLogger(__name__)
 

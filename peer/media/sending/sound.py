@@ -15,10 +15,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from ...rtp.packetizer import payloads
 from ..fanout import Fanout, Reader
 from ..frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_time
 from .encoder import AudioEncoder
-from .payload import payloads
 
 log = logging.getLogger(__name__)
 

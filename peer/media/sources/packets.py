@@ -10,8 +10,8 @@ from typing import Any, Final
 import av
 from av.container import InputContainer
 
+from peer.codecs.h264 import AccessUnits
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame
-from peer.media.h264 import AccessUnits
 from peer.media.sources.passthrough import Facts
 
 _LOOK: Final = 100

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from peer.codecs.h264 import IDR, SLICE, SPS, Sps, is_b_slice, nal_units, parameter_sets, parse_sps
 from peer.media.frames import EncodedFrame
-from peer.media.h264 import IDR, SLICE, SPS, Sps, is_b_slice, nal_units, parameter_sets, parse_sps
 
 KEY_INTERVAL: Final = 2.5
 """Seconds between two key frames, at most: the longest that a viewer who lost a packet may see a broken picture."""

@@ -8,8 +8,8 @@ from aiortc.codecs.vpx import VpxPayloadDescriptor, vp8_depayload
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.media.h264 import nal_units
-from peer.media.sending.payload import MAX_PAYLOAD, payloads
+from peer.codecs.h264 import nal_units
+from peer.rtp.packetizer import MAX_PAYLOAD, payloads
 
 SIZES = st.integers(2, 4 * MAX_PAYLOAD)
 

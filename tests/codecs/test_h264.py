@@ -12,8 +12,8 @@ from av.video.frame import PictureType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.media import h264
-from peer.media.h264 import AccessUnits, is_b_slice, nal_units, parameter_sets, parse_sps
+from peer.codecs import h264
+from peer.codecs.h264 import AccessUnits, is_b_slice, nal_units, parameter_sets, parse_sps
 from tests.media.clips import write_h264
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.rtp.payload import Piece
-from peer.rtp.pictures import MAX_OCTETS, Picture, Pictures
+from peer.rtp.depacketizer import Piece
+from peer.rtp.frame_assembler import MAX_OCTETS, Picture, Pictures
 
 Packet = tuple[int, int, bool, Piece]
 """Extended number, timestamp, marker, piece."""

@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import Final
 
-from ..h264 import nal_units
+from ..codecs.h264 import nal_units
 
 MAX_PAYLOAD: Final = 1170
 """Octets. With IPv6 (40), UDP (8), a TURN channel (4), RTP (12), its extensions (28, with a mid of 16), the number of

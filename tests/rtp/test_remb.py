@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peer.rtp.bandwidth import INTERVAL, Bandwidth
 from peer.rtp.packet import Packet
+from peer.rtp.remb import INTERVAL, Bandwidth
 
 
 class Estimates:

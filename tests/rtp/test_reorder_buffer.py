@@ -8,8 +8,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.rtp.reorder_buffer import MOST, PATIENCE, Sound, Sounds
 from peer.rtp.sequence import Sequence
-from peer.rtp.sounds import MOST, PATIENCE, Sound, Sounds
 
 
 def run(numbers: list[int], distance: float = 0.02) -> tuple[list[tuple[int, bool]], Sounds]:

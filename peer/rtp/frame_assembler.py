@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .payload import Piece
+from .depacketizer import Piece
 
 CAPACITY: Final = 1024
 """Packets, one of which is missing: 1.5 s at 6 Mbit/s. Far more than any answer to a request takes."""

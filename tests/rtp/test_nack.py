@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.rtp.losses import FIRST_RTT, MOST, PATIENCE, QUIET, RETRY, Losses
+from peer.rtp.nack import FIRST_RTT, MOST, PATIENCE, QUIET, RETRY, Losses
 
 
 def arrived(losses: Losses, *numbers: int, now: float = 0.0) -> list[int]:

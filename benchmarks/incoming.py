@@ -100,7 +100,7 @@ def _frames(counters: list[Any]) -> int:
 def _open(mode: str) -> tuple[Any, Any, Any]:
     """Return a connection, a hook to call once its tracks are known, and a function that returns the readers."""
     from benchmarks.feed import open_bare
-    from peer.media.receiving.incoming import IncomingMedia
+    from peer.media.incoming.track import IncomingMedia
     from peer.rtc import aiortc_hooks
     from peer.rtc.receiver import Receiving
 

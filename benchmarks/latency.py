@@ -53,7 +53,7 @@ def _live_track(codec: str, fps: int) -> Any:
     import av
     from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-    from peer.media.pattern import Pattern
+    from peer.media.test_pattern import Pattern
 
     class Live(MediaStreamTrack):
         """Draws and encodes each frame when it is due; a key frame on request."""
@@ -143,8 +143,8 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
     from aiortc import RTCSessionDescription
 
     from benchmarks.feed import open_bare
-    from peer.media.pattern import read_pattern
-    from peer.media.receiving.incoming import IncomingMedia
+    from peer.media.incoming.track import IncomingMedia
+    from peer.media.test_pattern import read_pattern
     from peer.rtc import aiortc_hooks
     from peer.rtc.receiver import Receiving
 
@@ -296,7 +296,7 @@ def _beeps(sounds: list[tuple[float, Any]]) -> list[float]:
     import numpy as np
 
     from peer.media.frames import AUDIO_RATE
-    from peer.media.pattern import beep_onsets
+    from peer.media.test_pattern import beep_onsets
 
     starts = np.cumsum([0, *(len(samples) for _, samples in sounds)])
     begun = []

@@ -25,7 +25,7 @@ import numpy as np
 from lab import PEER, machine, node, relay
 
 from peer import Agent, Call
-from peer.media.pattern import beep_onsets, read_pattern
+from peer.media.test_pattern import beep_onsets, read_pattern
 
 GOAL_MS = 40.0
 SENT = ("--video", "test", "--audio", "test", "--size", "640x360", "--fps", "30", "--speaker", "none", "--no-show")

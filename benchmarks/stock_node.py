@@ -20,7 +20,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from websockets.asyncio.client import connect
 
 from peer.media.fanout import Fanout
-from peer.media.sources.source import open_sources
+from peer.media.sources.local_media import open_sources
 from peer.media.sources.spec import parse_audio, parse_bitrate, parse_size, parse_video
 
 

@@ -20,10 +20,10 @@ from .call import Call, State
 from .call_control import Exchange
 from .errors import CallFailed, ConfigError, JoinRefused, NotHere, ServerUnreachable
 from .media.fanout import Fanout, Reader
-from .media.sending.outgoing import OutgoingAudio, OutgoingVideo
-from .media.sending.relay import PassthroughRelay
-from .media.sending.shared import SharedAudio, SharedVideo
-from .media.sources.source import LocalMedia, Source, SourceLost, open_sources
+from .media.outgoing.passthrough import PassthroughRelay
+from .media.outgoing.shared import SharedAudio, SharedVideo
+from .media.outgoing.track import OutgoingAudio, OutgoingVideo
+from .media.sources.local_media import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .playout import Presentation
 from .rtc.connection import ConnectionOptions, OutgoingTracks

@@ -21,11 +21,11 @@ from .errors import CallFailed, MediaError
 from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
-from .media.receiving.incoming import FirstPicture, IncomingMedia
-from .media.recording.names import SegmentPaths, SinglePath
+from .media.incoming.track import FirstPicture, IncomingMedia
+from .media.recording.file_names import SegmentPaths, SinglePath
 from .media.recording.recorder import Recorder
-from .media.recording.snapshot import snapshot as take_snapshot
-from .media.recording.tape import Recorded
+from .media.recording.writer import Recorded
+from .media.snapshot import snapshot as take_snapshot
 
 
 class State(enum.StrEnum):

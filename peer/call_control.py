@@ -17,7 +17,7 @@ from typing import Final
 from . import events as ev
 from . import negotiation as n
 from .call import Call, State
-from .media.receiving.incoming import IncomingMedia
+from .media.incoming.track import IncomingMedia
 from .playout import Presentation
 from .rtc.connection import Connection, ConnectionOptions, OutgoingTracks
 from .signaling import messages

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import av
 
 from .call import Call
+from .media.audio.speaker import Speaker
 from .media.fanout import Fanout
-from .media.sound.speaker import Speaker
 from .media.windows.windows import LOCAL, Windows
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import events
-from .media.receiving.incoming import IncomingMedia, IncomingTrack
+from .media.incoming.track import IncomingMedia, IncomingTrack
 from .rtc.rtcp_stats import TransportStats
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.receiving.incoming import FirstPicture, IncomingMedia
+from peer.media.incoming.track import FirstPicture, IncomingMedia
 from peer.rtc import aiortc_hooks
 from peer.rtc import receiver as reception
 from tests.waiting import until

@@ -10,9 +10,9 @@ import av
 import pytest
 
 from peer.media.frames import EncodedFrame
-from peer.media.receiving.incoming import IncomingMedia
-from peer.media.sending.encoding import EncoderCounters
-from peer.media.sending.outgoing import SendingFigures
+from peer.media.incoming.track import IncomingMedia
+from peer.media.outgoing.track import SendingFigures
+from peer.media.outgoing.video_encoding import EncoderCounters
 from peer.rtc.rtcp_stats import TransportStats
 from peer.stats import Gauge
 

@@ -130,7 +130,7 @@ async def _sink(
     keep: Callable[[str], Awaitable[object]], choose: Callable[[str], str], peer: str, out: Output, failed: list[int]
 ) -> None:
     """``keep`` something of the call in a file that ``choose`` names; that asks the disk, which may be stuck."""
-    from ..media.blocking import in_thread
+    from ..media.threads import in_thread
 
     try:
         await keep(await in_thread(f"a file for {peer}", lambda: choose(peer)))

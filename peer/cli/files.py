@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import MediaError
-from ..media.recording.file import suffixes
-from ..media.recording.sink_path import expand
-from ..media.recording.snapshot import check_path
+from ..media.path_template import expand
+from ..media.recording.muxer import suffixes
+from ..media.snapshot import check_path
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from av.video.frame import PictureType
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
-from peer.media import lettering
+from peer.media import bitmap_font
 from peer.media.frames import VIDEO_TIME_BASE
 
 
@@ -103,8 +103,8 @@ def card(width: int, height: int, text: str) -> av.VideoFrame:
     planes = np.full((height * 3 // 2, width), 128, np.uint8)
     luma = planes[:height]
     luma[:] = 40
-    scale = max(1, width // (2 * lettering.COLUMNS * max(1, len(text))))
-    top = max(0, (height - lettering.ROWS * scale) // 2)
-    left = max(0, (width - lettering.COLUMNS * scale * len(text)) // 2)
-    lettering.write(luma, text, top=top, left=left, scale=scale, ink=150)
+    scale = max(1, width // (2 * bitmap_font.COLUMNS * max(1, len(text))))
+    top = max(0, (height - bitmap_font.ROWS * scale) // 2)
+    left = max(0, (width - bitmap_font.COLUMNS * scale * len(text)) // 2)
+    bitmap_font.write(luma, text, top=top, left=left, scale=scale, ink=150)
     return from_i420(planes, 0.0)

@@ -22,8 +22,8 @@ from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 
 from .. import negotiation as n
 from ..events import Reason
-from ..media.receiving.incoming import IncomingMedia, IncomingTrack
-from ..media.sending.outgoing import OutgoingAudio, OutgoingVideo
+from ..media.incoming.track import IncomingMedia, IncomingTrack
+from ..media.outgoing.track import OutgoingAudio, OutgoingVideo
 from ..media.sources import passthrough
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate

@@ -23,7 +23,7 @@ from aiortc.codecs import is_rtx
 from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
 from ..media.frames import EncodedFrame
-from ..media.receiving.incoming import IncomingTrack
+from ..media.incoming.track import IncomingTrack
 from ..rtp import depacketizer
 from ..rtp.frame_assembler import Picture, Pictures
 from ..rtp.nack import Losses

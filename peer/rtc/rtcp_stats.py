@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiortc import RTCPeerConnection
 
-from ..media.sending.outgoing import SendingFigures
+from ..media.outgoing.track import SendingFigures
 
 
 @dataclass(frozen=True, slots=True)

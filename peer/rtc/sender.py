@@ -20,7 +20,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 
 from ..media.frames import OutgoingFrame, media_time
-from ..media.sending.outgoing import Outgoing
+from ..media.outgoing.track import Outgoing
 from ..rtp.header import NTP_EPOCH, Header
 
 log = logging.getLogger(__name__)

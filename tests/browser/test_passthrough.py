@@ -30,7 +30,7 @@ async def test_what_the_page_takes_is_shown_as_it_is(
     profile: str, camera: Literal["own", "none"], caller: str,
 ) -> None:  # fmt: skip
     """A Chromium without hardware decoders takes High only where it does not send: as High 4:4:4."""
-    caplog.set_level(logging.INFO, "peer.media.sending.relay")
+    caplog.set_level(logging.INFO, "peer.media.outgoing.passthrough")
     async with (
         _cam(site, tmp_path, profile) as cam,
         browser.page(site.page, "page", camera=camera, colour=RED) as page,
@@ -56,7 +56,7 @@ async def test_what_the_page_does_not_take_is_encoded_anew_and_the_log_says_why(
     browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     b_frames: int, camera: Literal["own", "none"], why: str,
 ) -> None:  # fmt: skip
-    caplog.set_level(logging.INFO, "peer.media.sending.relay")
+    caplog.set_level(logging.INFO, "peer.media.outgoing.passthrough")
     async with (
         _cam(site, tmp_path, "high", b_frames) as cam,
         browser.page(site.page, "page", camera=camera, colour=RED) as page,

@@ -13,7 +13,7 @@ import pytest
 
 from peer import Agent, Call
 from peer.call import State
-from peer.media.pattern import TONE, dominant_frequency
+from peer.media.test_pattern import TONE, dominant_frequency
 from tests.browser.rig import GREEN, RED, Browser, Colour, OldPage, Page
 from tests.browser.site import Site
 from tests.legacy import go_server

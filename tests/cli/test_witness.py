@@ -6,7 +6,7 @@ import av
 import numpy as np
 
 from peer.cli.witness import Witness
-from peer.media import pattern
+from peer.media import test_pattern
 
 
 def tone(witness: Witness, hertz: float, amplitude: float = 0.1) -> None:
@@ -18,7 +18,7 @@ def tone(witness: Witness, hertz: float, amplitude: float = 0.1) -> None:
 
 
 def pictures(witness: Witness, numbers: range) -> None:
-    drawn = pattern.Pattern(320, 240, 30)
+    drawn = test_pattern.Pattern(320, 240, 30)
     for number in numbers:
         witness.see(drawn.picture(number))
 

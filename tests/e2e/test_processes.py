@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from peer.media.pattern import dominant_frequency
+from peer.media.test_pattern import dominant_frequency
 from tests import x_server
 from tests.cli.program import QUIET, TEST, Program
 from tests.media.clips import real_clip

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from peer import Agent, events
-from peer.media.pattern import PatternReading, beep_onsets, read_pattern
+from peer.media.test_pattern import PatternReading, beep_onsets, read_pattern
 from tests.cli.program import DEADLINE, QUIET, Program
 from tests.media.recordings import ffmpeg, payloads
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from peer.media.pattern import Pattern, sound
+from peer.media.test_pattern import Pattern, sound
 
 
 def real_clip() -> Path:

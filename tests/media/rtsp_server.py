@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from peer.media.frames import media_time
-from peer.media.pattern import Pattern, sound
+from peer.media.test_pattern import Pattern, sound
 
 FPS = 25
 SIZE = (320, 180)

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media.sources.failure import explain
+from peer.media.failure import explain
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from av.video.frame import PictureType
 
 from peer.media import picture
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.pattern import Pattern
+from peer.media.test_pattern import Pattern
 
 
 @pytest.mark.parametrize(

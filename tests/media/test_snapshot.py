@@ -14,7 +14,7 @@ import pytest
 
 from peer.errors import MediaError
 from peer.media.fanout import Fanout
-from peer.media.recording.snapshot import snapshot
+from peer.media.snapshot import snapshot
 
 
 def _picture() -> av.VideoFrame:

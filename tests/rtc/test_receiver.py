@@ -18,7 +18,7 @@ import pytest
 from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
 from peer.media.frames import EncodedFrame
-from peer.media.receiving.incoming import FirstPicture
+from peer.media.incoming.track import FirstPicture
 from peer.rtc import receiver as reception
 from peer.rtc.rtp_fast_path import MAX_STREAMS
 from peer.rtp.packet import Packet

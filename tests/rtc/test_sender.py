@@ -23,9 +23,9 @@ from peer.media.frames import (
     OutgoingFrame,
     media_time,
 )
-from peer.media.pattern import Pattern, read_pattern
-from peer.media.sending.outgoing import Outgoing, OutgoingAudio, OutgoingVideo
-from peer.media.sending.shared import SharedAudio, SharedVideo
+from peer.media.outgoing.shared import SharedAudio, SharedVideo
+from peer.media.outgoing.track import Outgoing, OutgoingAudio, OutgoingVideo
+from peer.media.test_pattern import Pattern, read_pattern
 from peer.rtc import aiortc_hooks
 from peer.rtc.sender import Sending
 from peer.rtp.header import MID, SEND_TIME, Header

@@ -20,11 +20,11 @@ from typing import Any, Final
 from ...errors import MediaError
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame
-from .gate import Gate
-from .lineup import START_WAIT, Kind
-from .names import Names
-from .reel import MIN_SEGMENT
-from .tape import Recorded, Tape
+from .file_names import Names
+from .interleaver import START_WAIT, Kind
+from .key_frame_gate import Gate
+from .segmenter import MIN_SEGMENT
+from .writer import Recorded, Tape
 
 _ASK_EVERY: Final = 1.0
 """Seconds between requests for a key frame while one is missing."""

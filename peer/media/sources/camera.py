@@ -14,12 +14,12 @@ from av.container import InputContainer
 from peer.errors import MediaError
 from peer.media import picture
 from peer.media.sources import v4l2
+from peer.media.sources.capture_time import from_monotonic
+from peer.media.sources.constraints import Thinner, Wish
 from peer.media.sources.decoding import PicturesOnDemand, demux
 from peer.media.sources.demand import Demand
-from peer.media.sources.mailbox import Captured
-from peer.media.sources.moments import from_monotonic
-from peer.media.sources.packets import Packets, facts
-from peer.media.sources.wish import Thinner, Wish
+from peer.media.sources.encoded import Packets, facts
+from peer.media.sources.handoff import Captured
 
 STALL: Final = 4.0
 """Seconds without a picture after which a camera is lost; a long exposure at night takes one."""

@@ -27,8 +27,8 @@ from typing import Final
 import av
 
 from peer.errors import MediaError
-from peer.media.sources.failure import explain
-from peer.media.sources.mailbox import Captured, Mailbox, enter
+from peer.media.failure import explain
+from peer.media.sources.handoff import Captured, Mailbox, enter
 from peer.media.sources.passthrough import Facts
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import av
 from av.container import InputContainer
 
 from peer.media.sources.demand import Demand
-from peer.media.sources.mailbox import Media
+from peer.media.sources.handoff import Media
 
 _DAMAGED: Final = 60
 """Packets in a row that cannot be decoded before the input counts as broken: UVC cameras start with torn JPEGs, a

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from peer.media.sound.alsa import prepare_environment
+from peer.media.audio.alsa import prepare_environment
 from peer.media.sources import v4l2
 
 _SYSFS: Final = Path("/sys/class/video4linux")

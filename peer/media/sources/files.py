@@ -19,15 +19,15 @@ from av.container import InputContainer
 
 from peer.errors import MediaError
 from peer.media import picture
+from peer.media.failure import NoSound
 from peer.media.frames import media_time
+from peer.media.sources.audio_framer import Slicer
+from peer.media.sources.constraints import Thinner, Wish
 from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
 from peer.media.sources.demand import Demand
-from peer.media.sources.failure import NoSound
-from peer.media.sources.mailbox import Captured, Media
-from peer.media.sources.packets import Packets, inspect
+from peer.media.sources.encoded import Packets, inspect
+from peer.media.sources.handoff import Captured, Media
 from peer.media.sources.passthrough import Facts
-from peer.media.sources.slicer import Slicer
-from peer.media.sources.wish import Thinner, Wish
 
 _AHEAD: Final = 64
 """What waits in one lane for the others, in a file that is badly interleaved."""

@@ -9,11 +9,11 @@ from typing import Final
 
 import av
 
+from peer.media.audio.pcm import Recording
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
-from peer.media.sound.pcm import Recording
-from peer.media.sources.mailbox import Media
-from peer.media.sources.moments import from_age
-from peer.media.sources.slicer import Slicer
+from peer.media.sources.audio_framer import Slicer
+from peer.media.sources.capture_time import from_age
+from peer.media.sources.handoff import Media
 
 STALL: Final = 3.0
 """Seconds without sound after which a microphone is lost: a working one sends its silence too."""

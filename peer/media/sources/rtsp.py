@@ -15,14 +15,14 @@ from av.container import InputContainer
 
 from peer.errors import MediaError, redacted
 from peer.media import picture
+from peer.media.failure import NoSound
+from peer.media.sources.audio_framer import Slicer
+from peer.media.sources.capture_time import LiveClock
+from peer.media.sources.constraints import Thinner, Wish
 from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
 from peer.media.sources.demand import Demand
-from peer.media.sources.failure import NoSound
-from peer.media.sources.mailbox import Captured
-from peer.media.sources.moments import LiveClock
-from peer.media.sources.packets import Packets, facts
-from peer.media.sources.slicer import Slicer
-from peer.media.sources.wish import Thinner, Wish
+from peer.media.sources.encoded import Packets, facts
+from peer.media.sources.handoff import Captured
 
 _OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "500000"}
 """TCP, as nearly every camera is asked for it: RTP over UDP loses packets, and dies behind a NAT."""

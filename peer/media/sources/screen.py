@@ -11,10 +11,10 @@ import av
 
 from peer.errors import MediaError
 from peer.media import picture
+from peer.media.sources.capture_time import from_wall
+from peer.media.sources.constraints import Wish
 from peer.media.sources.decoding import decode
-from peer.media.sources.mailbox import Media
-from peer.media.sources.moments import from_wall
-from peer.media.sources.wish import Wish
+from peer.media.sources.handoff import Media
 
 _FPS: Final = 30.0
 

@@ -1,207 +1,225 @@
-"""The local media of this program: what ``--video`` and ``--audio`` name, opened once and shared by all calls."""
+"""One input that all calls share: opened once, read while somebody reads.
+
+A ``Source`` reads its input from its first reader on and for a moment after its last one: a call that is made again,
+or moved to a new connection, does not switch a camera off and on. What cannot work is found out when the program
+starts: ``open()`` checks a file, and takes the first frame of anything else, which then runs on for who comes next.
+A file plays in real time from its first reader on, from the beginning each time; who comes later sees the rest.
+
+What comes encoded from an input (H.264 of a file, a stream, a camera) can be read as it is, in ``encoded``; whether a
+viewer can decode it, ``fitness`` knows. It is decoded only while somebody reads pictures or sound, or to prove it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Final
 
 import av
 
 from peer.errors import MediaError
-from peer.media.blocking import in_thread
 from peer.media.fanout import Fanout
-from peer.media.frames import EncodedFrame
-from peer.media.sources import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
+from peer.media.frames import EncodedFrame, media_time
+from peer.media.sources.capture import Capture, Read
 from peer.media.sources.demand import Demand
-from peer.media.sources.failure import NoSound
-from peer.media.sources.input import Input, Source, SourceBack, SourceLost
-from peer.media.sources.passthrough import Fitness
-from peer.media.sources.spec import AudioSpec, VideoSpec
-from peer.media.sources.wish import Wish
+from peer.media.sources.handoff import Captured
+from peer.media.sources.passthrough import Facts, Fitness
+from peer.media.threads import in_thread
 
-__all__ = ["LocalMedia", "Source", "SourceBack", "SourceLost", "open_sources"]
+LINGER: Final = 2.0
+"""Seconds that an input stays open without a reader."""
+
+PACE: Final = 2.0
+"""Seconds after a picture for which the next one is expected."""
+
+_FIRST: Final = 15.0
+"""Seconds for an input to give its first frame, when the program starts."""
 
 
 @dataclass(frozen=True, slots=True)
-class LocalMedia:
-    """What we send. A missing fan-out is a kind of media that we only receive; ``notices`` says so, a line each.
+class SourceLost:
+    """The input ``source`` is gone; it is tried again by itself. ``error`` says why."""
 
-    ``encoded`` is the picture once more, where it may come as H.264; ``fitness`` tells to whom that can be sent.
-    """
+    source: str
+    error: MediaError
 
-    video: Fanout[av.VideoFrame] | None
-    audio: Fanout[av.AudioFrame] | None
-    notices: tuple[str, ...]
-    sources: tuple[Source, ...] = field(default=())
-    encoded: Fanout[EncodedFrame] | None = None
+
+@dataclass(frozen=True, slots=True)
+class SourceBack:
+    """The input ``source`` delivers again."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What a Source reads: how, which kinds of media come of it, and what its silence means (see ``Capture``)."""
+
+    name: str
+    read: Read
+    video: bool
+    audio: bool
+    check: Callable[[], Facts | None] | None = None
+    """Raises if it cannot work; blocks. Without one the first frame is the proof."""
+    demand: Demand = field(default_factory=Demand)
+    """What ``read`` looks at; the Source sets it."""
     fitness: Fitness | None = None
+    """For an input that may deliver H.264: watches it."""
+    reopen: bool = True
+    stall: float | None = None
+    interrupt: Callable[[], None] | None = None
 
+
+class Source:
+    """One input and its fan-outs; ``video``, ``audio`` or ``encoded`` is ``None`` if it has no such thing."""
+
+    def __init__(self, input: Input, *, linger: float = LINGER) -> None:
+        self.name = input.name
+        self.failures: Fanout[SourceLost | SourceBack] = Fanout()
+        self.fitness = input.fitness
+        feed = (self._wanted, self._unwanted)
+        self.video: Fanout[av.VideoFrame] | None = (
+            Fanout(self._pictures_wanted, self._unwanted) if input.video else None
+        )
+        self.audio: Fanout[av.AudioFrame] | None = Fanout(*feed) if input.audio else None
+        self.encoded: Fanout[EncodedFrame] | None = Fanout(*feed) if input.fitness is not None else None
+        self._input = input
+        self._linger = linger
+        self._leaving: asyncio.TimerHandle | None = None
+        self._first: asyncio.Future[MediaError | None] | None = None
+        self._headless = True
+        """Whether no key frame came yet of what was opened last."""
+        self._picture_at: float | None = None
+        """When the last picture came, of ``media_time()``; ``None`` since pictures were wanted again."""
+        self._closed = False
+        self._capture = Capture(
+            input.name,
+            input.read,
+            self._deliver,
+            self._report,
+            reopen=input.reopen,
+            stall=input.stall,
+            interrupt=input.interrupt,
+        )
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a busy event loop took too late."""
+        return self._capture.dropped
+
+    @property
+    def decoded(self) -> int:
+        """Pictures that were decoded for somebody."""
+        return self._input.demand.decoded
+
+    @property
     def picture_expected(self) -> bool:
-        """Whether the source of pictures is about to give one."""
-        return any(source.picture_expected for source in self.sources)
+        """Whether a picture is about to come: they began to be wanted, or one came lately, and nothing failed."""
+        if self.video is None or not self.video.readers or not self._capture.healthy:
+            return False
+        return self._picture_at is None or media_time() - self._picture_at < PACE
+
+    async def open(self) -> None:
+        """Make sure that the input works.
+
+        Raises:
+            MediaError: it is missing, busy, unreadable, or gives nothing.
+        """
+        if self._input.check is not None:
+            facts = await in_thread(self.name, self._input.check)
+            if facts is not None:
+                self._learn(facts)
+            return
+        self._first = asyncio.get_running_loop().create_future()
+        self._set_demand()
+        self._capture.start()
+        try:
+            error = await self._prove(self._first)
+            if error is not None:
+                raise error
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            self._first = None
+        self._unwanted()
+
+    async def _prove(self, first: asyncio.Future[MediaError | None]) -> MediaError | None:
+        try:
+            async with asyncio.timeout(_FIRST):
+                return await first
+        except TimeoutError:
+            return MediaError(self.name, f"gives nothing within {_FIRST:g} s", "does another program show it?")
 
     async def close(self) -> None:
-        """End all readers, close the inputs and join their threads; one that is stuck is abandoned."""
-        await asyncio.gather(*(source.close() for source in self.sources))
+        """End all readers, stop the thread and wait a little for it. May be called twice."""
+        self._closed = True
+        for fanout in (self.video, self.audio, self.encoded, self.failures):
+            if fanout is not None:
+                fanout.close()
+        self._stay()
+        await self._capture.close()
 
+    def _pictures_wanted(self) -> None:
+        self._picture_at = None
+        self._wanted()
 
-async def open_sources(
-    video: VideoSpec, audio: AudioSpec, *, size: tuple[int, int] | None = None, fps: float | None = None
-) -> LocalMedia:
-    """Open what the two name. One file, stream or test source for both is opened once, so that they are in sync.
+    def _wanted(self) -> None:
+        self._stay()
+        self._set_demand()
+        if not self._closed:
+            self._capture.start()
 
-    ``auto`` is the first device that works; ``same`` the sound of the file, stream or test source that the picture
-    comes from, if there is any in it, and else ``auto``. ``size`` bounds the pictures, their shape kept, and ``fps``
-    their rate.
+    def _unwanted(self) -> None:
+        """Close the input in a while, unless somebody reads it, or comes to read it."""
+        self._stay()
+        self._set_demand()
+        fanouts = (self.video, self.audio, self.encoded)
+        if not self._closed and not any(fanout.readers for fanout in fanouts if fanout is not None):
+            self._leaving = asyncio.get_running_loop().call_later(self._linger, self._capture.stop)
 
-    Raises:
-        MediaError: something that was named is missing, busy or unreadable.
-    """
-    any_sound = audio.kind == "same"
-    if any_sound:
-        brings = video.kind in _BOTH
-        audio = AudioSpec(video.kind, video.target, video.loop) if brings else AudioSpec("auto")
-    opened: list[Source] = []
-    notices: list[str] = []
-    wish = Wish(video=True, audio=_same(video, audio), size=size, fps=fps)
-    pictures = _open(video, wish, partial(_cameras, wish), opened, notices, any_sound=any_sound)
-    if wish.audio:
-        sound = _none()
-    else:
-        sound = _open(audio, Wish(video=False, audio=True), _microphones, opened, notices)
-    try:
-        outcomes = await asyncio.gather(pictures, sound, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-    except BaseException:
-        await asyncio.gather(*(source.close() for source in opened))
-        raise
-    seen = next((source for source in opened if source.video is not None), None)
-    return LocalMedia(
-        seen.video if seen is not None else None,
-        next((source.audio for source in opened if source.audio is not None), None),
-        tuple(sorted(notices)),
-        tuple(opened),
-        seen.encoded if seen is not None else None,
-        seen.fitness if seen is not None else None,
-    )
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
 
+    def _set_demand(self) -> None:
+        proving = self._first is not None
+        self._input.demand.pictures = proving or (self.video is not None and self.video.readers > 0)
+        self._input.demand.sound = proving or (self.audio is not None and self.audio.readers > 0)
 
-_BOTH: Final = ("test", "file", "rtsp")
-"""What pictures and sound can both come from."""
+    def _deliver(self, frame: Captured) -> None:
+        match frame:
+            case Facts():
+                self._learn(frame)
+                return
+            case EncodedFrame():
+                self._pass_on(frame)
+                return
+            case av.VideoFrame() if self.video is not None:
+                self._picture_at = media_time()
+                self.video.put(frame)
+            case av.AudioFrame() if self.audio is not None:
+                self.audio.put(frame)
+        self._settle(None)
 
+    def _learn(self, facts: Facts) -> None:
+        self._headless = True
+        if self.fitness is not None:
+            self.fitness.learn(facts)
 
-def _same(video: VideoSpec, audio: AudioSpec) -> bool:
-    shared = video.kind == audio.kind and video.kind in _BOTH
-    return shared and video.target == audio.target and video.loop == audio.loop
+    def _pass_on(self, frame: EncodedFrame) -> None:
+        if self.fitness is not None and self.encoded is not None:
+            self.fitness.observe(frame)
+            self._headless = self._headless and not frame.key
+            if not self._headless:  # else it refers to pictures that nobody has
+                self.encoded.put(frame)
 
+    def _report(self, error: MediaError | None) -> None:
+        self._settle(error)
+        self.failures.put(SourceBack(self.name) if error is None else SourceLost(self.name, error))
 
-def _named(spec: VideoSpec | AudioSpec, wish: Wish) -> Input:
-    """The input that ``spec`` names."""
-    make = partial(Input, video=wish.video, audio=wish.audio)
-    match spec.kind:
-        case "test":
-            return make(name="test", read=partial(synthetic.read, wish), reopen=False, check=_nothing)
-        case "screen":
-            return make(name="screen", read=partial(screen.read, spec.target, wish), stall=5.0)
-        case "rtsp":
-            demand = Demand()
-            read = partial(rtsp.read, spec.target, wish, demand)
-            return make(name=rtsp.name(spec.target), read=read, stall=10.0, demand=demand, fitness=_fitness(wish))
-        case "file":
-            demand = Demand()
-            play = partial(files.play, spec.target, wish, loop=spec.loop, demand=demand)
-            check = partial(files.check, spec.target, wish)
-            return make(name=spec.target, read=play, reopen=False, check=check, demand=demand, fitness=_fitness(wish))
-        case "device" if isinstance(spec, VideoSpec):
-            return _camera(spec.target, replace(wish, h264=spec.h264))
-        case "device":
-            return _microphone(spec.target)
-    raise AssertionError(f"{spec.kind} names no input")
-
-
-def _nothing() -> None:
-    """The test source needs no check."""
-
-
-def _fitness(wish: Wish) -> Fitness | None:
-    return Fitness(wish.size, wish.fps) if wish.video else None
-
-
-def _camera(path: str, wish: Wish) -> Input:
-    demand = Demand()
-    return Input(
-        name=path,
-        read=partial(camera.read, path, wish, demand),
-        video=True,
-        audio=False,
-        stall=camera.STALL,
-        interrupt=partial(v4l2.interrupt, path),
-        demand=demand,
-        fitness=_fitness(wish),
-    )
-
-
-def _microphone(name: str) -> Input:
-    return Input(name=name, read=partial(microphone.read, name), video=False, audio=True, stall=microphone.STALL)
-
-
-def _cameras(wish: Wish) -> list[Input]:
-    return [_camera(found.device, wish) for found in devices.list_cameras()]
-
-
-def _microphones() -> list[Input]:
-    return [_microphone(found.device) for found in devices.list_microphones()]
-
-
-async def _none() -> None:
-    """Nothing to open."""
-
-
-async def _open(
-    spec: VideoSpec | AudioSpec,
-    wish: Wish,
-    devices: Callable[[], list[Input]],
-    opened: list[Source],
-    notices: list[str],
-    *,
-    any_sound: bool = False,
-) -> None:
-    """Open what ``spec`` names into ``opened``, or, for ``auto``, the first of ``devices`` that works.
-
-    ``any_sound``: that it has none is a notice, and no error.
-    """
-    if spec.kind == "auto":
-        await _first(devices, "camera" if wish.video else "microphone", opened, notices)
-    elif spec.kind != "none":
-        source = Source(_named(spec, wish))
-        opened.append(source)
-        try:
-            await source.open()
-        except NoSound as problem:
-            if not any_sound:
-                raise
-            opened.remove(source)
-            notices.append(f"{problem.what}: {problem.why}: only the picture is sent")
-            await source.close()
-            await _open(spec, replace(wish, audio=False), devices, opened, notices)
-
-
-async def _first(devices: Callable[[], list[Input]], what: str, opened: list[Source], notices: list[str]) -> None:
-    """The first device that works, or a notice: without one the peer only receives."""
-    problems = []
-    for input in await in_thread(f"list {what}s", devices):
-        source = Source(input)
-        try:
-            await source.open()
-        except MediaError as problem:
-            problems.append(str(problem))
-            continue
-        opened.append(source)
-        return
-    reason = f"no {what} works ({'; '.join(problems)})" if problems else f"no {what} found"
-    notices.append(f"{reason}: receiving only")
+    def _settle(self, error: MediaError | None) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.set_result(error)

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Generator
 from typing import Final
 
-from peer.media import pattern
+from peer.media import test_pattern
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
 from peer.media.picture import even
-from peer.media.sources.mailbox import Media
-from peer.media.sources.wish import Wish
+from peer.media.sources.constraints import Wish
+from peer.media.sources.handoff import Media
 
 SIZE: Final = (1280, 720)
 FPS: Final = 30.0
@@ -25,7 +25,7 @@ _TOO_LATE: Final = 0.5
 def read(wish: Wish, stop: threading.Event) -> Generator[Media, None, None]:
     """Pictures and sound of the pattern, each at its moment, until ``stop``. The first picture comes at once."""
     fps = wish.fps or FPS
-    canvas = pattern.Pattern(*even(*(wish.size or SIZE)), fps)
+    canvas = test_pattern.Pattern(*even(*(wish.size or SIZE)), fps)
     now = media_time()
     frame = math.floor(now * fps)
     packet = math.floor(now * AUDIO_RATE / AUDIO_FRAME_SAMPLES)
@@ -38,7 +38,7 @@ def read(wish: Wish, stop: threading.Event) -> Generator[Media, None, None]:
             yield canvas.picture(frame)
             frame = max(frame + 1, math.floor(media_time() * fps))
         else:
-            yield pattern.sound(packet * AUDIO_FRAME_SAMPLES)
+            yield test_pattern.sound(packet * AUDIO_FRAME_SAMPLES)
             packet += 1
             if media_time() - sound_due > _TOO_LATE:
                 packet = math.floor(media_time() * AUDIO_RATE / AUDIO_FRAME_SAMPLES)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from peer.media.sources.wish import Wish
+from peer.media.sources.constraints import Wish
 
 
 def _request(direction: int, number: int, size: int) -> int:

@@ -1,0 +1,196 @@
+"""The speaker: the sound of all calls on one ALSA device, in a thread of its own (``speaker``).
+
+The device is open while there is a call to hear. One that fails (unplugged, its server gone) ends no call: it is
+said once, tried again with growing pauses, and said again when it is back. In between, sound is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import av
+
+from ...errors import MediaError
+from ..fanout import Fanout, Reader
+from ..frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE
+from ..threads import in_thread
+from .mixer import Mixer
+from .pcm import Playback
+
+log = logging.getLogger(__name__)
+
+AUTO: Final = "auto"
+
+_DEFAULT_DEVICE: Final = "default"
+
+LATENCY: Final = 0.08
+"""Seconds of sound in the device."""
+
+_BLOCK: Final = AUDIO_FRAME_SAMPLES / AUDIO_RATE * 0.999
+"""Seconds that a block lasts, by the device that is faster than our clock by as much as any is (0.1%)."""
+
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before the device is tried again; the last one over and over."""
+
+_TEST_TIMEOUT: Final = 8.0
+"""Seconds for a device to open: a sound server that starts on demand takes 2, one that hangs takes for ever."""
+
+_JOIN_TIMEOUT: Final = 2.0
+"""Seconds for a device to give its thread back. One that hangs is left behind: the thread is a daemon."""
+
+
+class Speaker:
+    """Plays on ALSA device ``device``; ``auto`` is the default one, if there is one.
+
+    Its tasks live in ``tasks``; every method belongs to the event loop. ``on_notice(line)`` is called when the
+    device fails and when it is back.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup, device: str, on_notice: Callable[[str], None]) -> None:
+        self._tasks = tasks
+        self._auto = device == AUTO
+        self._device = _DEFAULT_DEVICE if self._auto else device
+        self._on_notice = on_notice
+        self._mixer = Mixer()
+        self._readers: dict[str, Reader[av.AudioFrame]] = {}
+        self._wake = threading.Event()
+        self._closing = False
+        self._abandoned = False
+        self._failures = 0  # since the device last played; the thread's
+        self._open = False
+        self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
+
+    async def open(self) -> bool:
+        """See whether the device can play. False, after a notice, when ``auto`` finds none; ``add`` is idle then.
+
+        Raises:
+            MediaError: a device that was named cannot play.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._tested: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._thread.start()
+        try:
+            async with asyncio.timeout(_TEST_TIMEOUT):
+                error = await self._tested
+        except TimeoutError:
+            why = f"it does not answer within {_TEST_TIMEOUT:g} s"
+            self._closing = self._abandoned = True  # the thread hangs in the device; should it wake, it ends
+        else:
+            if error is None:
+                self._open = True
+                return True
+            why = _reason(error)
+            self._thread.join()
+        if not self._auto:
+            hint = "`peer devices` lists what there is; --speaker none plays nothing"
+            raise MediaError(f"speaker {self._device}", why, hint)
+        self._on_notice(f"no speaker: {why}; calls are not heard here; --speaker none asks for none")
+        return False
+
+    def add(self, key: str, audio: Fanout[av.AudioFrame]) -> None:
+        """Play ``audio`` until it closes or ``remove`` is called; in place of what ``key`` played before."""
+        if not self._open:
+            return
+        self.remove(key)
+        reader = self._readers[key] = audio.read(8)
+        self._mixer.add(key)
+        self._wake.set()
+        self._tasks.create_task(self._pump(key, reader), name=f"speaker {key}")
+
+    def remove(self, key: str) -> None:
+        """Do not play ``key`` any more."""
+        reader = self._readers.pop(key, None)
+        if reader is not None:
+            reader.close()
+            self._mixer.remove(key)
+
+    async def close(self) -> None:
+        """Fall silent and give the device back. May be called twice."""
+        for key in list(self._readers):
+            self.remove(key)
+        self._open = False
+        self._closing = True
+        self._wake.set()
+        if self._thread.ident is not None and not self._abandoned:
+            await in_thread("speaker close", lambda: self._thread.join(_JOIN_TIMEOUT))
+
+    async def _pump(self, key: str, reader: Reader[av.AudioFrame]) -> None:
+        async for frame in reader:
+            if reader.closed and self._readers.get(key) is not reader:
+                return
+            self._mixer.push(key, frame)
+        if self._readers.get(key) is reader:
+            self.remove(key)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        error = self._test()
+        self._call(self._tell, error)
+        if error is not None:
+            return
+        while self._wait_for_calls():
+            try:
+                playback = Playback(self._device, AUDIO_RATE, LATENCY)
+                with contextlib.closing(playback):
+                    self._play(playback)
+            except Exception as exc:  # a bug in one block of sound must not silence all calls for good
+                log.debug("speaker %s", self._device, exc_info=exc)
+                if not self._failures:
+                    line = f"speaker {self._device}: {_reason(exc)}; the calls go on, trying it again"
+                    self._call(self._on_notice, line)
+                self._pause(_PAUSES[min(self._failures, len(_PAUSES) - 1)])
+                self._failures += 1
+
+    def _test(self) -> Exception | None:
+        try:
+            Playback(self._device, AUDIO_RATE, LATENCY).close()
+        except Exception as exc:  # told where it is waited for
+            return exc
+        return None
+
+    def _wait_for_calls(self) -> bool:
+        """False when the speaker is closed."""
+        while not self._closing and not len(self._mixer):
+            self._wake.wait()
+            self._wake.clear()
+        return not self._closing
+
+    def _play(self, playback: Playback) -> None:
+        """Until nobody is heard any more. A device blocks us in real time; one that does not is paced here."""
+        until = 0.0
+        while len(self._mixer) and not self._closing:
+            playback.write(self._mixer.mix(AUDIO_FRAME_SAMPLES))
+            if self._failures:
+                self._failures = 0
+                self._call(self._on_notice, f"speaker {self._device} is back")
+            now = time.monotonic()
+            until = max(until, now) + _BLOCK
+            if until - now > 2 * LATENCY:  # more than fits into the device: ALSA's null and file plugins take it all
+                time.sleep(until - now - 2 * LATENCY)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+
+    def _tell(self, error: Exception | None) -> None:
+        if not self._tested.done():
+            self._tested.set_result(error)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(function, *args)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):  # of a device of ALSA's, which is no file
+        return "there is no such sound device"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

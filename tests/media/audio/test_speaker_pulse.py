@@ -1,0 +1,62 @@
+"""The speaker on a real sound server that goes away and comes back in mid-call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from peer.media.frames import AUDIO_RATE
+
+from ..sound_server import SoundServer, running
+from .test_speaker import Voice, level, room
+
+pytestmark = pytest.mark.sound
+
+
+async def record(seconds: float) -> np.ndarray:
+    """What the room hears, left channel."""
+    wanted = int(seconds * AUDIO_RATE) * 4
+    recorder = await asyncio.create_subprocess_exec(
+        *("parec", "-d", "room.monitor", "--raw", "--format=s16le", "--rate=48000", "--channels=2"),
+        "--latency-msec=20",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert recorder.stdout is not None
+    heard = await recorder.stdout.readexactly(wanted)
+    recorder.kill()
+    await recorder.communicate()
+    return np.frombuffer(heard, np.int16)[::2].astype(float)
+
+
+async def hear(hertz: int) -> None:
+    """Returns once the room hears that tone, and nothing between, for half a second."""
+    async with asyncio.timeout(15):
+        while level(await record(0.5), hertz) <= 5000:
+            pass
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
+    """Its one sink plays into nothing, in real time."""
+    device = "module-null-sink sink_name=room rate=48000"
+    with running(tmp_path_factory.mktemp("pulse"), device, monkeypatch) as it:
+        yield it
+
+
+async def test_a_sound_server_that_dies_costs_a_pause_and_two_lines(server: SoundServer) -> None:
+    door = Voice(440)
+    async with room("pulse") as it:
+        assert await it.speaker.open()
+        it.speaker.add("door", door.audio)
+        it.tasks.create_task(door.run(25))
+        await hear(440)
+        server.kill()
+        assert "the calls go on" in await it.notices.get()
+        server.start()
+        assert await it.notices.get() == "speaker pulse is back"
+        await hear(440)
+        assert it.notices.empty() and door.audio.readers == 1
+        door.audio.close()

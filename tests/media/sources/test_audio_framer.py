@@ -1,0 +1,74 @@
+"""Sound cut into 20 ms pieces."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from peer.media.frames import AUDIO_TIME_BASE
+from peer.media.sources.audio_framer import Slicer
+from peer.media.test_pattern import dominant_frequency
+
+
+def _sound(samples: int, rate: int, layout: str, sample_format: str = "s16", start: int = 0) -> av.AudioFrame:
+    channels = len(av.AudioLayout(layout).channels)
+    wave = np.sin((np.arange(samples) + start) * 2 * np.pi * 600 / rate)
+    if sample_format == "fltp":
+        data = np.repeat(wave.astype(np.float32)[np.newaxis], channels, axis=0)
+    else:
+        data = np.repeat((wave * 9000).astype(np.int16), channels)[np.newaxis]
+    frame = av.AudioFrame.from_ndarray(data, format=sample_format, layout=layout)
+    frame.sample_rate = rate
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "sample_format"),
+    [(48_000, "stereo", "s16"), (44_100, "stereo", "fltp"), (8_000, "mono", "s16"), (48_000, "5.1", "fltp")],
+)
+def test_any_sound_becomes_pieces_of_960_s16_stereo(rate: int, layout: str, sample_format: str) -> None:
+    slicer = Slicer()
+    size = rate // 47
+    pieces = [
+        piece
+        for n in range(60)
+        for piece in slicer.cut(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
+    ]
+    assert {(p.samples, p.format.name, p.layout.name, p.sample_rate, p.time_base) for p in pieces} == {
+        (960, "s16", "stereo", 48_000, AUDIO_TIME_BASE)
+    }
+    assert [piece.pts for piece in pieces] == [240_000 + 960 * n for n in range(len(pieces))]
+    assert len(pieces) >= 60
+    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+    assert dominant_frequency(samples) == pytest.approx(600, abs=2)
+
+
+def test_jitter_of_the_moments_does_not_reach_the_stamps() -> None:
+    slicer = Slicer()
+    pts = [
+        piece.pts
+        for n in range(100)
+        for piece in slicer.cut(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
+    ]
+    assert pts == [48_000 + 960 * n for n in range(100)]
+
+
+def test_a_gap_is_skipped() -> None:
+    slicer = Slicer()
+    first = [piece.pts for piece in slicer.cut(_sound(1920, 48_000, "stereo"), 1.0)]
+    later = [piece.pts for piece in slicer.cut(_sound(1920, 48_000, "stereo"), 3.0)]
+    assert (first, later) == ([48_000, 48_960], [144_000, 144_960])
+
+
+def test_a_device_whose_clock_is_fast_loses_a_little_and_never_goes_back() -> None:
+    slicer = Slicer()
+    pts = [p.pts for n in range(500) for p in slicer.cut(_sound(960, 48_000, "stereo"), 1 + n * 0.0198)]
+    assert pts == sorted(set(pts))
+    assert abs(pts[-1] / 48_000 - (1 + 499 * 0.0198)) < 0.06
+
+
+def test_a_stream_may_change_its_rate_on_the_way() -> None:
+    slicer = Slicer()
+    list(slicer.cut(_sound(960, 48_000, "stereo"), 1.0))
+    assert list(slicer.cut(_sound(8_000, 8_000, "mono"), 1.02))

@@ -1,0 +1,302 @@
+"""The policy around a capture thread: bounded, restarted, watched, abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Generator, Iterator
+
+import av
+import pytest
+
+from peer.errors import MediaError
+from peer.media.sources import capture
+from peer.media.sources.capture import Capture
+from peer.media.sources.handoff import Media
+from peer.media.test_pattern import Pattern, sound
+from tests.waiting import until
+
+_PICTURE = Pattern(64, 64, 30).picture(0)
+
+
+class Log:
+    """What a capture delivered and reported, with a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.frames: list[Media] = []
+        self.reports: list[MediaError | None] = []
+        self._changed = asyncio.Event()
+
+    def deliver(self, frame: Media) -> None:
+        self.frames.append(frame)
+        self._changed.set()
+
+    def report(self, error: MediaError | None) -> None:
+        self.reports.append(error)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_BACKOFF", (0.01, 0.04))
+    monkeypatch.setattr(capture, "_JOIN", 0.2)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def stuck() -> Iterator[threading.Event]:
+    """What a stuck read waits for; set at the end of the test, so that no thread is left."""
+    event = threading.Event()
+    yield event
+    event.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("capture "):
+            thread.join(5)
+
+
+def _endless(stop: threading.Event) -> Generator[Media, None, None]:
+    while not stop.wait(0.001):
+        yield _PICTURE
+
+
+async def test_delivers_in_the_loop_until_it_is_stopped(log: Log) -> None:
+    where: list[int] = []
+    source = Capture(
+        "x", _endless, lambda f: (where.append(threading.get_ident()), log.deliver(f))[1], log.report, reopen=True
+    )
+    source.start()
+    await log.until(lambda: len(log.frames) > 3)
+    assert set(where) == {threading.get_ident()}
+    await source.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "capture x"]
+    assert not source.running
+
+
+async def test_the_end_of_a_file_is_the_end_until_it_is_started_again(log: Log) -> None:
+    def once(stop: threading.Event) -> Generator[Media, None, None]:
+        yield _PICTURE
+
+    source = Capture("clip", once, log.deliver, log.report, reopen=False)
+    source.start()
+    await log.until(lambda: len(log.frames) == 1)
+    for thread in threading.enumerate():
+        if thread.name == "capture clip":
+            await asyncio.to_thread(thread.join, 5)
+    await asyncio.sleep(0)  # what the thread said last
+    assert source.finished
+    assert (log.reports, source.running) == ([], False)
+    source.start()
+    await log.until(lambda: len(log.frames) == 2)
+    await source.close()
+
+
+async def test_a_lost_device_is_opened_again_and_reported_once(log: Log) -> None:
+    tries = 0
+
+    def plugged_out_for_a_while(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal tries
+        tries += 1
+        if 1 < tries < 5:
+            raise OSError(errno.ENODEV, "No such device")
+        yield _PICTURE
+        if tries == 1:
+            raise OSError(errno.ENODEV, "No such device")
+        yield _PICTURE
+        stop.wait(5)
+
+    source = Capture("/dev/video0", plugged_out_for_a_while, log.deliver, log.report, reopen=True)
+    source.start()
+    await log.until(lambda: len(log.reports) == 2)
+    error, back = log.reports
+    assert error is not None
+    assert "unplugged" in str(error)
+    assert back is None
+    assert (tries, len(log.frames)) == (5, 2)
+    await source.close()
+
+
+async def test_one_old_picture_is_no_camera_that_is_back(log: Log) -> None:
+    tries = 0
+
+    def freezes_as_v4l2loopback_does(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal tries
+        tries += 1
+        yield _PICTURE
+        if tries == 4:
+            yield _PICTURE
+            stop.wait(5)
+        raise OSError(errno.EIO, "I/O error")
+
+    source = Capture("cam", freezes_as_v4l2loopback_does, log.deliver, log.report, reopen=True)
+    source.start()
+    await log.until(lambda: None in log.reports)
+    assert (tries, len(log.reports), len(log.frames)) == (4, 2, 2)
+    await source.close()
+
+
+async def test_a_device_that_ends_without_an_error_is_lost_too(log: Log) -> None:
+    def ends(stop: threading.Event) -> Generator[Media, None, None]:
+        yield _PICTURE
+        yield _PICTURE
+
+    source = Capture("x", ends, log.deliver, log.report, reopen=True)
+    source.start()
+    await log.until(lambda: len(log.frames) >= 2 and log.reports)
+    assert log.reports[0] is not None
+    await source.close()
+
+
+async def test_a_camera_that_stops_delivering_is_abandoned_and_opened_again(log: Log, stuck: threading.Event) -> None:
+    tries = 0
+    woken = threading.Event()
+
+    def freezes(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal tries
+        tries += 1
+        yield _PICTURE
+        if tries == 1:
+            stuck.wait(30)
+        yield _PICTURE
+        stop.wait(5)
+
+    source = Capture("cam", freezes, log.deliver, log.report, reopen=True, stall=0.1, interrupt=woken.set)
+    source.start()
+    await log.until(lambda: None in log.reports)
+    assert "delivers nothing" in str(log.reports[0])
+    assert woken.wait(5)
+    assert len(log.frames) == 2
+    stuck.set()  # the dead generation comes back, and its frame must change nothing
+    await source.close()
+    assert len(log.frames) == 2
+
+
+async def test_no_more_than_three_stuck_threads_are_left_behind(log: Log, stuck: threading.Event) -> None:
+    tries = 0
+
+    def always_freezes(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal tries
+        tries += 1
+        yield _PICTURE
+        yield _PICTURE
+        stuck.wait(30)
+
+    source = Capture("cam", always_freezes, log.deliver, log.report, reopen=True, stall=0.02)
+    source.start()
+    await until(lambda: tries == 3)
+    with pytest.raises(TimeoutError):
+        await until(lambda: tries > 3, 0.4)
+    source.stop()
+
+
+async def test_a_device_is_not_opened_before_the_last_reader_has_let_go_of_it(
+    log: Log, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_JOIN", 10.0)
+    open_now = 0
+    at_once: list[int] = []
+
+    def exclusive(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal open_now
+        open_now += 1
+        at_once.append(open_now)
+        try:
+            yield _PICTURE
+            stop.wait(5)
+            stuck.wait(0.1)  # closing a camera takes its time
+        finally:
+            open_now -= 1
+
+    source = Capture("cam", exclusive, log.deliver, log.report, reopen=True)
+    source.start()
+    await log.until(lambda: len(log.frames) == 1)
+    source.stop()
+    source.start()
+    await log.until(lambda: len(log.frames) == 2)
+    await source.close()
+    assert at_once == [1, 1]
+
+
+async def test_close_does_not_wait_for_ever_for_a_stuck_thread(
+    log: Log, stuck: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_read = threading.Event()
+
+    def freezes(stop: threading.Event) -> Generator[Media, None, None]:
+        yield _PICTURE
+        in_read.set()
+        stuck.wait(30)
+
+    source = Capture("cam", freezes, log.deliver, log.report, reopen=True)
+    source.start()
+    assert await asyncio.to_thread(in_read.wait, 5)
+    async with asyncio.timeout(10):
+        await source.close()
+    assert "abandoned" in caplog.text
+
+
+async def test_a_busy_loop_gets_the_newest_and_the_loss_is_counted(log: Log) -> None:
+    posted = threading.Event()
+
+    def flood(stop: threading.Event) -> Generator[Media, None, None]:
+        for n in range(100):
+            yield Pattern(64, 64, 1).picture(n)
+            yield sound(n * 960)
+        posted.set()
+        stop.wait(5)
+
+    source = Capture("flood", flood, log.deliver, log.report, reopen=True)
+    source.start()
+    assert posted.wait(5)  # on purpose: this is the loop, and it is busy
+    await log.until(lambda: len(log.frames) >= 52)
+    pictures = [frame.time for frame in log.frames if isinstance(frame, av.VideoFrame)]
+    assert pictures[-1] == 99
+    assert source.dropped == 200 - len(log.frames)
+    await source.close()
+
+
+async def test_a_bug_in_a_reader_is_logged_and_costs_only_that_try(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    def buggy(stop: threading.Event) -> Generator[Media, None, None]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KeyError("oops")
+        yield _PICTURE
+        yield _PICTURE
+        stop.wait(5)
+
+    source = Capture("x", buggy, log.deliver, log.report, reopen=True)
+    source.start()
+    await log.until(lambda: len(log.frames) == 1)
+    assert "internal error" in str(log.reports[0])
+    assert "a bug in its reader" in caplog.text
+    await source.close()
+
+
+def test_a_loop_that_is_closed_first_ends_the_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    async def main() -> None:
+        first = asyncio.Event()
+        source = Capture("orphan", _endless, lambda frame: first.set(), lambda error: None, reopen=True)
+        source.start()
+        await first.wait()
+        threads.extend(thread for thread in threading.enumerate() if thread.name == "capture orphan")
+
+    asyncio.run(main())
+    threads[0].join(5)
+    assert not threads[0].is_alive()

@@ -1,0 +1,271 @@
+"""Files as sources, played in real time."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from peer.errors import MediaError
+from peer.media.frames import EncodedFrame, media_time
+from peer.media.sources import files
+from peer.media.sources.constraints import Wish
+from peer.media.sources.demand import Demand
+from peer.media.sources.handoff import Captured, Media
+from peer.media.sources.passthrough import Facts
+from peer.media.test_pattern import beep_onsets, dominant_frequency, read_pattern
+from tests.media.clips import real_clip, write_clip, write_h264
+
+BOTH = Wish(video=True, audio=True)
+VIDEO = Wish(video=True, audio=False)
+AUDIO = Wish(video=False, audio=True)
+
+
+def _arrivals(frames: Iterator[Media]) -> list[tuple[float, Media]]:
+    return [(media_time(), frame) for frame in frames]
+
+
+def _pictures(frames: list[tuple[float, Media]]) -> list[tuple[float, av.VideoFrame]]:
+    return [(moment, frame) for moment, frame in frames if isinstance(frame, av.VideoFrame)]
+
+
+def _encoded(frames: list[Captured]) -> list[EncodedFrame]:
+    return [frame for frame in frames if isinstance(frame, EncodedFrame)]
+
+
+def _samples(frames: list[tuple[float, Media]]) -> np.ndarray:
+    parts = [frame.to_ndarray().reshape(-1, 2)[:, 0] for _, frame in frames if isinstance(frame, av.AudioFrame)]
+    return np.concatenate(parts)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may be busy with other tests: nothing is too late."""
+    monkeypatch.setattr(files, "_LATE", 10.0)
+    monkeypatch.setattr(files, "_HOPELESS", 10.0)
+
+
+def test_plays_in_real_time_with_every_picture_and_the_sound_in_step(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1.5)
+    started = media_time()
+    frames = _arrivals(files.play(str(clip), BOTH, threading.Event()))
+    assert media_time() - started == pytest.approx(2.0, abs=0.7)
+    pictures = _pictures(frames)
+    readings = [read_pattern(picture.to_ndarray(format="gray")) for _, picture in pictures]
+    assert [reading.frame for reading in readings if reading is not None] == list(range(45))
+    assert all(frame.pict_type == 0 for _, frame in pictures)
+    # Delivered at the moment it is stamped with: early never, late by little.
+    lateness = [moment - frame.time for moment, frame in frames]
+    assert min(lateness) > -0.03
+    assert float(np.median(lateness)) < 0.1
+    # The second flash and the second beep are one moment.
+    flash = next(picture.time for (_, picture), r in list(zip(pictures, readings, strict=True))[10:] if r and r.flash)
+    first_sound = next(frame.time for _, frame in frames if isinstance(frame, av.AudioFrame))
+    assert first_sound + beep_onsets(_samples(frames))[-1] == pytest.approx(flash, abs=0.04)
+
+
+def test_sound_is_cut_and_continuous(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1, video=False)
+    frames = _arrivals(files.play(str(clip), AUDIO, threading.Event()))
+    pts = [frame.pts for _, frame in frames]
+    assert {second - first for first, second in pairwise(pts)} == {960}
+    assert dominant_frequency(_samples(frames)) == pytest.approx(440, abs=2)
+
+
+def test_a_loop_goes_on_without_a_gap_in_stamps_or_sound(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=0.4)
+    stop = threading.Event()
+    frames: list[tuple[float, Media]] = []
+    for frame in files.play(str(clip), BOTH, stop, loop=True):
+        frames.append((media_time(), frame))
+        if len(_pictures(frames)) == 30:
+            stop.set()
+    times = [picture.time for _, picture in _pictures(frames)]
+    assert len(times) == 30
+    assert times == sorted(set(times))
+    assert max(np.diff(times)) < 0.12
+    sounds = [frame.pts for _, frame in frames if isinstance(frame, av.AudioFrame)]
+    assert min(np.diff(sounds)) >= 960
+
+
+def test_stop_ends_it_in_the_middle(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1)
+    stop = threading.Event()
+    playing = files.play(str(clip), VIDEO, stop)
+    next(playing)
+    stop.set()
+    assert list(playing) == []
+
+
+def test_pictures_that_are_late_are_skipped_and_sound_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LATE", 0.1)
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1)
+    frames = []
+    for frame in files.play(str(clip), BOTH, threading.Event()):
+        frames.append(frame)
+        if len(frames) == 10:
+            threading.Event().wait(0.5)  # a machine that is too slow
+    pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    sounds = [frame.pts for frame in frames if isinstance(frame, av.AudioFrame)]
+    assert 3 < len(pictures) < 24
+    assert set(np.diff(sounds).tolist()) == {960}
+
+
+def test_size_and_rate_are_bounded(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1, audio=False)
+    wish = Wish(video=True, audio=False, size=(160, 160), fps=10)
+    frames = list(files.play(str(clip), wish, threading.Event()))
+    assert {(frame.width, frame.height) for frame in frames if isinstance(frame, av.VideoFrame)} == {(160, 90)}
+    assert 9 <= len(frames) <= 11
+
+
+def test_a_real_clip_plays_both_kinds_in_order() -> None:
+    path = real_clip()
+    stop = threading.Event()
+    kinds: dict[type, list[float]] = {av.VideoFrame: [], av.AudioFrame: []}
+    for frame in files.play(str(path), BOTH, stop):
+        kinds[type(frame)].append(frame.time)
+        if len(kinds[av.VideoFrame]) == 20:
+            stop.set()
+    assert np.diff(kinds[av.VideoFrame]) == pytest.approx([0.04] * 19, abs=0.001)
+    assert np.diff(kinds[av.AudioFrame]) == pytest.approx([0.02] * (len(kinds[av.AudioFrame]) - 1), abs=0.0001)
+    assert kinds[av.AudioFrame][-1] == pytest.approx(kinds[av.VideoFrame][-1], abs=0.1)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_clip_that_a_phone_filmed_on_its_side_is_upright(tmp_path: Path, degrees: int) -> None:
+    """Against FFmpeg's own idea of upright."""
+    clip, turned, shown = (str(tmp_path / name) for name in ("clip.mp4", "turned.mp4", "shown.png"))
+    write_clip(Path(clip), seconds=0.1, audio=False)
+    for command in (
+        ("-i", clip, "-c", "copy", "-metadata:s:v", f"rotate={degrees}", turned),
+        ("-i", turned, "-frames:v", "1", shown),
+    ):
+        subprocess.run(["ffmpeg", "-v", "error", *command], check=True, timeout=60)
+    picture = next(files.play(turned, VIDEO, threading.Event()))
+    with av.open(shown) as image:
+        wanted = next(image.decode(video=0)).to_ndarray(format="gray").astype(int)
+    assert np.abs(picture.to_ndarray(format="gray").astype(int) - wanted).mean() < 3
+
+
+def test_what_is_missing_in_a_file_is_said(tmp_path: Path) -> None:
+    mute = write_clip(tmp_path / "mute.mkv", seconds=0.2, audio=False)
+    blind = write_clip(tmp_path / "blind.mkv", seconds=0.2, video=False)
+    files.check(str(mute), VIDEO)
+    files.check(str(blind), AUDIO)
+    with pytest.raises(MediaError, match="no sound"):
+        files.check(str(mute), BOTH)
+    with pytest.raises(MediaError, match="no picture"):
+        files.check(str(blind), VIDEO)
+
+
+def test_a_file_that_is_no_media_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("not a film")
+    with pytest.raises(av.error.FFmpegError):
+        files.check(str(text), VIDEO)
+
+
+def test_a_loop_over_nothing_does_not_spin(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.wav"
+    with av.open(str(empty), "w") as container:
+        container.add_stream("pcm_s16le", rate=48_000)
+        container.start_encoding()
+    with pytest.raises((MediaError, av.error.FFmpegError)):
+        list(files.play(str(empty), AUDIO, threading.Event(), loop=True))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: Path, suffix: str) -> None:
+    clip = write_h264(tmp_path / f"clip.{suffix}", seconds=1, gop=10)
+    arrivals: list[tuple[float, Captured]] = []
+    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=Demand()):
+        arrivals.append((media_time(), frame))
+    encoded = _encoded([frame for _, frame in arrivals])
+    pictures = [frame for _, frame in arrivals if isinstance(frame, av.VideoFrame)]
+    assert isinstance(arrivals[0][1], Facts)
+    assert len(encoded) == 25
+    assert [frame.timestamp for frame in encoded] == pytest.approx([picture.pts for picture in pictures], abs=1)
+    assert [n for n, frame in enumerate(encoded) if frame.key] == [0, 10, 20]
+    lateness = [at - frame.timestamp / 90_000 for at, frame in arrivals if isinstance(frame, EncodedFrame)]
+    assert min(lateness) > -0.03
+
+
+def test_what_nobody_looks_at_is_not_decoded_and_keeps_its_time(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=1)
+    demand = Demand(pictures=False, sound=False)
+    started = media_time()
+    frames = list(files.play(str(clip), BOTH, threading.Event(), demand=demand))
+    assert media_time() - started > 0.9
+    assert len(_encoded(frames)) == 30
+    assert len(frames) == 31
+    assert demand.decoded == 0
+
+
+def test_a_codec_that_cannot_be_passed_on_keeps_its_time_too_and_is_said(tmp_path: Path) -> None:
+    """A loop over it must not spin."""
+    clip = write_h264(tmp_path / "clip.webm", seconds=0.4, codec="libvpx")
+    started = media_time()
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False)))
+    assert media_time() - started > 0.3
+    assert frames == [Facts("vp8")]
+
+
+def test_who_begins_to_look_sees_the_picture_of_now(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=1.2)
+    demand = Demand(pictures=False)
+    numbers = []
+    passed = 0
+    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=demand):
+        passed += isinstance(frame, EncodedFrame)
+        demand.pictures = passed >= 15
+        if isinstance(frame, av.VideoFrame):
+            reading = read_pattern(frame.to_ndarray(format="gray"))
+            assert reading is not None
+            numbers.append(reading.frame)
+    assert numbers[0] in (15, 16)
+    assert numbers == list(range(numbers[0], 30))
+    assert demand.decoded == 30
+
+
+def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=0.4)
+    stop = threading.Event()
+    frames: list[EncodedFrame] = []
+    for frame in files.play(str(clip), VIDEO, stop, loop=True, demand=Demand(pictures=False)):
+        frames += _encoded([frame])
+        if len(frames) == 25:
+            stop.set()
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 24, abs=2)
+    assert [n for n, frame in enumerate(frames) if frame.key] == [0, 10, 20]
+
+
+def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=1, profile="high", b_frames=2)
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand()))
+    stamps = [frame.timestamp for frame in _encoded(frames)]
+    assert stamps != sorted(stamps)
+    assert np.diff(sorted(stamps)) == pytest.approx([3600] * 24, abs=2)
+    pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
+    assert [reading.frame for reading in readings if reading is not None] == list(range(25))
+
+
+def test_h264_without_any_times_plays_at_25_pictures_a_second(tmp_path: Path) -> None:
+    clip = write_h264(tmp_path / "clip.h264", seconds=0.4)
+    frames = _encoded(list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False))))
+    assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 9, abs=2)
+
+
+def test_a_check_tells_what_is_known_of_the_pictures(tmp_path: Path) -> None:
+    facts = files.check(str(write_h264(tmp_path / "clip.mp4", seconds=3, gop=75)), VIDEO)
+    assert facts is not None
+    assert facts.key_interval == pytest.approx(74 / 25, abs=0.01)
+    mute = write_clip(tmp_path / "tone.mkv", seconds=0.2, video=False)
+    assert files.check(str(mute), AUDIO) is None

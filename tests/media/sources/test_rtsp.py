@@ -1,0 +1,167 @@
+"""A camera on the network."""
+
+from __future__ import annotations
+
+import asyncio
+
+import av
+import numpy as np
+import pytest
+
+from peer.errors import MediaError
+from peer.media.sources import rtsp
+from peer.media.sources.local_media import open_sources
+from peer.media.sources.source import SourceBack, SourceLost
+from peer.media.sources.spec import parse_audio, parse_video
+from peer.media.test_pattern import beep_onsets, dominant_frequency, read_pattern
+from tests.media import rtsp_server
+
+
+async def test_picture_and_sound_come_in_sync_from_one_connection() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio(camera.url))
+        assert media.video is not None
+        assert media.audio is not None
+        pictures: list[av.VideoFrame] = []
+        pieces: list[av.AudioFrame] = []
+        with media.video.read(100) as video, media.audio.read(200) as audio:
+            async with asyncio.timeout(10):
+                while len(pictures) < 55:
+                    pictures.append(await video.get())
+            while (piece := audio.get_nowait()) is not None:
+                pieces.append(piece)
+        await media.close()
+        assert camera.connections == 1
+    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
+    numbers = [reading.frame for reading in readings if reading is not None][-50:]
+    steps = np.diff(numbers)
+    assert (steps > 0).all() and (steps > 1).sum() < 5, "a busy machine may skip some"
+    assert np.diff([picture.time for picture in pictures[-50:]]) == pytest.approx(steps * 0.04, abs=0.03)
+    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+    assert dominant_frequency(samples) == pytest.approx(440, abs=3)
+    flash = [p.time for p, r in zip(pictures, readings, strict=True) if r is not None and r.frame % 25 == 0][-1]
+    end = pieces[-1].time + 0.02
+    beeps = [end - (len(samples) / 48_000 - onset) for onset in beep_onsets(samples)]
+    assert min(abs(flash - beep) for beep in beeps) < 0.05
+
+
+async def test_only_what_is_wanted_is_asked_for() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video("none"), parse_audio(camera.url))
+        assert media.video is None
+        assert media.audio is not None
+        with media.audio.read() as audio:
+            assert (await asyncio.wait_for(audio.get(), 10)).samples == 960
+        await media.close()
+
+
+async def test_a_camera_without_a_microphone_sends_its_picture() -> None:
+    async with rtsp_server.serve() as camera:
+        camera.microphone = False
+        media = await open_sources(parse_video(camera.url), parse_audio("same"))
+        assert media.audio is None
+        assert media.notices == (f"{camera.url}: it sends no sound: only the picture is sent",)
+        assert media.video is not None
+        with media.video.read() as pictures:
+            await asyncio.wait_for(pictures.get(), 10)
+        await media.close()
+
+
+async def test_a_camera_whose_cable_is_pulled_comes_back_by_itself() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio("none"))
+        assert media.video is not None
+        (source,) = media.sources
+        with media.video.read() as video, source.failures.read(4) as failures:
+            await asyncio.wait_for(video.get(), 10)
+            camera.cut()
+            assert isinstance(await asyncio.wait_for(failures.get(), 10), SourceLost)
+            assert isinstance(await asyncio.wait_for(failures.get(), 10), SourceBack)
+            await asyncio.wait_for(video.get(), 10)
+        assert camera.connections >= 2
+        await media.close()
+
+
+async def test_a_server_that_does_not_answer_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtsp, "_TIMEOUT", 0.3)
+    hung_up = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        hung_up.set()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with silent:
+        url = f"rtsp://admin:secret@127.0.0.1:{silent.sockets[0].getsockname()[1]}/x"
+        with pytest.raises(MediaError, match="no answer in time") as caught:
+            await open_sources(parse_video(url), parse_audio("none"))
+        await asyncio.wait_for(hung_up.wait(), 5)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_server_of_something_else_is_an_error() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail ready\r\n" * 500)
+        writer.close()
+
+    other = await asyncio.start_server(babble, "127.0.0.1", 0)
+    async with other:
+        url = f"rtsp://127.0.0.1:{other.sockets[0].getsockname()[1]}/x"
+        with pytest.raises(MediaError):
+            await open_sources(parse_video(url), parse_audio("none"))
+
+
+async def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
+    with pytest.raises(MediaError, match="nothing listens"):
+        await open_sources(parse_video("rtsp://127.0.0.1:9/x"), parse_audio("none"))
+
+
+@pytest.mark.parametrize("password", ["secret", "sec@ret", "sec/ret", "s:e/c@r?e#t@"])
+def test_a_cameras_password_is_no_part_of_its_name(password: str) -> None:
+    assert rtsp.name(f"rtsp://admin:{password}@camera:554/live") == "rtsp://camera:554/live"
+
+
+async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio("none"))
+        assert media.encoded is not None
+        assert media.video is not None
+        assert media.fitness is not None
+        (source,) = media.sources
+        before = source.decoded
+        with media.encoded.read(100) as encoded:
+            async with asyncio.timeout(10):
+                while not (first := await encoded.get()).key:
+                    pass
+                frames = [first, *[await encoded.get() for _ in range(10)]]
+            assert media.fitness.refusal("42e01f") is None
+            assert media.fitness.size == rtsp_server.SIZE
+            assert source.decoded - before <= 1  # what was on its way when the proof was there
+            decoder = av.CodecContext.create("h264", "r")
+            shown = [picture for frame in frames for picture in decoder.decode(av.Packet(frame.data))]
+            assert len(shown) == 11
+            assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 10, abs=2700)
+            with media.video.read() as video:
+                picture = await asyncio.wait_for(video.get(), 10)
+            assert source.decoded > before
+            assert read_pattern(picture.to_ndarray(format="gray")) is not None
+        await media.close()
+
+
+async def test_a_camera_that_comes_back_is_judged_anew() -> None:
+    async with rtsp_server.serve() as camera:
+        media = await open_sources(parse_video(camera.url), parse_audio("none"))
+        assert media.encoded is not None
+        assert media.fitness is not None
+        with media.encoded.read(100) as encoded, media.sources[0].failures.read(4) as failures:
+            while not (await asyncio.wait_for(encoded.get(), 10)).key:
+                pass
+            camera.cut()
+            assert isinstance(await asyncio.wait_for(failures.get(), 10), SourceLost)
+            while encoded.get_nowait() is not None:
+                pass
+            while not (await asyncio.wait_for(encoded.get(), 10)).key:
+                pass
+            assert media.fitness.refusal() is None
+        await media.close()

@@ -1,0 +1,48 @@
+"""The screen of an X display, on an Xvfb of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from peer.errors import MediaError
+from peer.media.sources import screen
+from peer.media.sources.local_media import open_sources
+from peer.media.sources.spec import AudioSpec, VideoSpec
+from tests import x_server
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A display whose root is white."""
+    with x_server.running("640x361", "-wr") as server:
+        yield server.name
+
+
+@pytest.mark.display
+async def test_the_screen_is_sent_even_sized_and_shows_what_it_shows(display: str) -> None:
+    media = await open_sources(VideoSpec("screen", display), AudioSpec("none"), fps=20)
+    assert media.video is not None
+    with media.video.read(2) as pictures:
+        async with asyncio.timeout(10):
+            taken = [await pictures.get() for _ in range(10)]
+    await media.close()
+    assert {(picture.width, picture.height, picture.pict_type) for picture in taken} == {(640, 360, 0)}
+    assert np.median(np.diff([picture.time for picture in taken])) == pytest.approx(0.05, abs=0.02)
+    assert taken[-1].to_ndarray(format="gray").mean() > 250
+
+
+@pytest.mark.display
+async def test_a_display_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(MediaError, match="X display cannot be opened"):
+        await open_sources(VideoSpec("screen", ":7654"), AudioSpec("none"))
+
+
+def test_without_a_display_it_says_what_is_missing() -> None:
+    with pytest.raises(MediaError, match="DISPLAY is not set"):
+        screen.display("", {})
+    assert screen.display("", {"DISPLAY": ":3"}) == ":3"
+    assert screen.display(":1", {"DISPLAY": ":3"}) == ":1"

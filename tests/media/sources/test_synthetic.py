@@ -1,0 +1,46 @@
+"""The test source in real time."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+
+import av
+import numpy as np
+import pytest
+
+from peer.media.frames import media_time
+from peer.media.sources import synthetic
+from peer.media.sources.constraints import Wish
+from peer.media.test_pattern import read_pattern
+
+
+def test_the_first_picture_comes_at_once() -> None:
+    reading = synthetic.read(Wish(video=True, audio=False, size=(320, 180), fps=1), threading.Event())
+    started = media_time()
+    picture = next(reading)
+    assert media_time() - started < 0.5
+    assert picture.time <= media_time()
+
+
+def test_pictures_and_sound_come_at_their_moments_and_agree() -> None:
+    reading = synthetic.read(Wish(video=True, audio=True, size=(320, 180), fps=25), threading.Event())
+    frames = [(media_time(), frame) for frame in islice(reading, 75)]
+    assert max(now - frame.time for now, frame in frames[2:]) < 0.4
+    assert min(now - frame.time for now, frame in frames) >= 0
+    pictures = [frame for _, frame in frames if isinstance(frame, av.VideoFrame)]
+    sound = [frame for _, frame in frames if isinstance(frame, av.AudioFrame)]
+    assert np.diff([piece.pts for piece in sound]).tolist() == [960] * (len(sound) - 1)
+    for picture in pictures:
+        code = read_pattern(picture.to_ndarray(format="gray"))
+        assert code is not None
+        assert picture.time == pytest.approx(code.frame / 25)
+        assert code.flash == (picture.time % 1 < 0.0999)
+
+
+def test_stop_ends_it() -> None:
+    stop = threading.Event()
+    reading = synthetic.read(Wish(video=False, audio=True), stop)
+    next(reading)
+    stop.set()
+    assert list(reading) == []

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import click
 
-from peer import config, script
+from peer import config
 from peer.cli import values as option_values
 from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
+from peer.script import language
 from peer.signaling.messages import is_valid_id
 
 from .byte_reader import ByteReader
@@ -59,7 +60,7 @@ def test_one(data: bytes) -> None:
 
 def _script(text: str) -> None:
     try:
-        steps = script.parse(text, "ring.peer")
+        steps = language.parse(text, "ring.peer")
     except ScriptError as exc:
         assert 1 <= exc.line <= len(text.splitlines())
         raise

@@ -13,10 +13,11 @@ import click
 import pytest
 
 import peer
-from peer import config, events, script
+from peer import config, events
 from peer.cli import exit as exits
 from peer.cli.group import COMMANDS
 from peer.cli.options import known_options
+from peer.script import language
 from peer.signaling import messages
 
 ROOT = Path(__file__).parent.parent
@@ -74,12 +75,12 @@ def test_every_exit_code_is_documented_and_in_the_help() -> None:
         assert re.search(rf"^  {code} ", epilog, re.MULTILINE)
 
 
-@pytest.mark.parametrize("verb", script.VERBS)
+@pytest.mark.parametrize("verb", language.VERBS)
 def test_every_verb_is_documented(verb: str) -> None:
     assert re.search(rf"^\| `{verb}[ `]", INTERFACE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("quantity", [*script.VIDEO, *script.AUDIO])
+@pytest.mark.parametrize("quantity", [*language.VIDEO, *language.AUDIO])
 def test_every_quantity_is_documented(quantity: str) -> None:
     assert re.search(rf"^\| .*`{quantity}`", INTERFACE, re.MULTILINE)
 
@@ -93,7 +94,7 @@ def test_the_scripts_that_are_shown_are_understood() -> None:
     shown = [block for block in _fenced(INTERFACE) if block.lstrip().startswith(("#", "wait"))]
     assert shown
     for text in (*shown, *(path.read_text() for path in (ROOT / "examples").glob("*.peer"))):
-        assert script.parse(text)
+        assert language.parse(text)
 
 
 def test_the_configuration_that_is_shown_is_accepted() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 LAYERS = (
     ("peer.cli",),
-    ("peer.script_runner",),
+    ("peer.script.runner",),
     ("peer.agent",),
     ("peer.call_control",),
-    ("peer.playout", "peer.measure"),
+    ("peer.playout", "peer.script.expectations"),
     ("peer.call", "peer.stats"),
     ("peer.rtc", "peer.script"),
     ("peer.media", "peer.signaling", "peer.negotiation", "peer.config"),
@@ -37,7 +37,7 @@ HOMES = {
 """The only users of a library: a module, or a package with everything in it."""
 
 PURE = (
-    "peer.codecs", "peer.rtp", "peer.negotiation", "peer.script",
+    "peer.codecs", "peer.rtp", "peer.negotiation", "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "peer.errors", "peer.events", "peer.config", "peer.cli.redial",
     "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough", "peer.media.sources.spec",

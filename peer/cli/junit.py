@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MediaError
-from ..script import Step
-from ..script_runner import StepDone
+from ..script.language import Step
+from ..script.runner import StepDone
 from .files import check_folder
 
 _HINT = "give --junit another path"

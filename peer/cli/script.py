@@ -14,7 +14,7 @@ from .settings import Settings
 from .values import duration
 
 if TYPE_CHECKING:
-    from ..script import Step
+    from ..script.language import Step
     from .output import Output
 
 
@@ -51,7 +51,7 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
     expect ended door hang-up
     """
     from ..errors import ScriptError
-    from ..script import parse
+    from ..script.language import parse
     from .output import Output
     from .shell import fail, run
 
@@ -87,7 +87,7 @@ def _report(junit: str | None, file: str, why: str) -> None:
 async def _script(file: str, steps: tuple[Step, ...], junit: str | None, settings: Settings, out: Output) -> int:
     from .. import events
     from ..errors import PeerError, ScriptError
-    from ..script_runner import Runner, StepDone
+    from ..script.runner import Runner, StepDone
     from .calls import joined
     from .junit import check, document, write
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from peer.cli.junit import check, document, write
 from peer.errors import MediaError
-from peer.script import parse
-from peer.script_runner import StepDone
+from peer.script.language import parse
+from peer.script.runner import StepDone
 
 STEPS = parse("wait door\ncall door\nhang-up door\n")
 

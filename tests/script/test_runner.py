@@ -10,8 +10,8 @@ import pytest
 
 from peer import Agent
 from peer.errors import ScriptError
-from peer.script import parse
-from peer.script_runner import Runner, StepDone
+from peer.script.language import parse
+from peer.script.runner import Runner, StepDone
 from server.relay import Relay, RelayConfig
 
 

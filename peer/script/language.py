@@ -23,9 +23,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypedDict
 
-from . import events
-from .errors import ScriptError
-from .signaling.messages import is_valid_id
+from .. import events
+from ..errors import ScriptError
+from ..signaling.messages import is_valid_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer import script
 from peer.errors import ScriptError
-from peer.script import (
+from peer.script import language
+from peer.script.language import (
     Call,
     Condition,
     ExpectConnected,
@@ -235,7 +235,7 @@ def test_any_text_parses_or_is_refused_with_its_line(text: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*script.VERBS, "video", "door", "5s", "within", "for", "fps>=1", ">", "'", '"', "#"]))
+    st.lists(st.sampled_from([*language.VERBS, "video", "door", "5s", "within", "for", "fps>=1", ">", "'", '"', "#"]))
 )
 def test_any_words_parse_or_are_refused(words: list[str]) -> None:
     try:

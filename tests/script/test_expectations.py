@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from peer import script
-from peer.measure import AudioMeter, VideoMeter, measure
 from peer.media.fanout import Fanout
+from peer.script import language
+from peer.script.expectations import AudioMeter, VideoMeter, measure
 
 RATE = 48_000
 
@@ -32,9 +32,9 @@ def sound(amplitude: float, samples: int = 960, layout: str = "stereo") -> av.Au
     return frame
 
 
-def expectation(line: str) -> script.ExpectMedia:
-    (step,) = script.parse(line)
-    assert isinstance(step, script.ExpectMedia)
+def expectation(line: str) -> language.ExpectMedia:
+    (step,) = language.parse(line)
+    assert isinstance(step, language.ExpectMedia)
     return step
 
 

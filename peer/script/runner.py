@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from . import events, script
-from .errors import CallFailed, PeerError, ScriptError
-from .measure import measure
+from .. import events
+from ..errors import CallFailed, PeerError, ScriptError
+from . import language
+from .expectations import measure
 
 if TYPE_CHECKING:
-    from .agent import Agent
-    from .call import Call
+    from ..agent import Agent
+    from ..call import Call
 
 _ENDED: Final = 5.0
 """Seconds ``expect ended`` waits when the script does not say ``within``."""
@@ -59,7 +60,7 @@ class Runner:
                 self._calls[event.peer] = call
                 self._began.set()
 
-    async def run(self, steps: Sequence[script.Step]) -> None:
+    async def run(self, steps: Sequence[language.Step]) -> None:
         """Run ``steps``; at the end hang up what is still connected, which closes the recordings.
 
         Raises:
@@ -77,7 +78,7 @@ class Runner:
             if error is not None:
                 raise error
 
-    async def _run_one(self, step: script.Step, recordings: asyncio.TaskGroup) -> ScriptError | None:
+    async def _run_one(self, step: language.Step, recordings: asyncio.TaskGroup) -> ScriptError | None:
         began = time.monotonic()
         try:
             await self._do(step, recordings)
@@ -86,30 +87,30 @@ class Runner:
         self._tell(step, "passed", began)
         return None
 
-    async def _do(self, step: script.Step, recordings: asyncio.TaskGroup) -> None:
+    async def _do(self, step: language.Step, recordings: asyncio.TaskGroup) -> None:
         """Run one step. Raises a ``PeerError`` when it fails."""
         match step:
-            case script.Wait():
+            case language.Wait():
                 await self._agent.wait_for(step.peer, self._patience(step.timeout))
-            case script.Call():
+            case language.Call():
                 call = self._agent.call(step.peer, timeout=self._patience(step.timeout))
                 self._calls[step.peer] = call
                 await call.connected()
-            case script.ExpectConnected():
+            case language.ExpectConnected():
                 await self._expect_connected(step)
-            case script.ExpectMedia():
+            case language.ExpectMedia():
                 await self._expect_media(step)
-            case script.ExpectEnded():
+            case language.ExpectEnded():
                 await self._expect_ended(step)
-            case script.Snapshot():
+            case language.Snapshot():
                 await self._call(step.peer).snapshot(step.path, **_given(timeout=step.timeout))
-            case script.Record(seconds=None):
+            case language.Record(seconds=None):
                 recordings.create_task(self._record(step, self._call(step.peer)))
-            case script.Record():
+            case language.Record():
                 await self._call(step.peer).record(step.path, step.seconds)
-            case script.HangUp():
+            case language.HangUp():
                 await self._call(step.peer).hang_up()
-            case script.Sleep():
+            case language.Sleep():
                 await asyncio.sleep(step.seconds)
             case _:
                 raise AssertionError(f"a step without a runner: {step}")
@@ -124,7 +125,7 @@ class Runner:
             raise PeerError(f"there is no call with {peer}; write a line before: call {peer}")
         return call
 
-    async def _expect_connected(self, step: script.ExpectConnected) -> None:
+    async def _expect_connected(self, step: language.ExpectConnected) -> None:
         timeout = self._patience(step.timeout)
         try:
             async with asyncio.timeout(timeout):
@@ -135,14 +136,14 @@ class Runner:
         except TimeoutError:
             raise CallFailed(step.peer, "timeout", f"not connected within {timeout:g} s") from None
 
-    async def _expect_media(self, step: script.ExpectMedia) -> None:
+    async def _expect_media(self, step: language.ExpectMedia) -> None:
         call = self._call(step.peer)
         with call.frames() if step.kind == "video" else call.sound() as reader:
             why = await measure(step, reader)
         if why is not None:
             raise PeerError(f"{step.peer}: {why}" + (f" ({call.reason})" if call.reason else ""))
 
-    async def _expect_ended(self, step: script.ExpectEnded) -> None:
+    async def _expect_ended(self, step: language.ExpectEnded) -> None:
         timeout = _ENDED if step.timeout is None else step.timeout
         try:
             async with asyncio.timeout(timeout):
@@ -152,19 +153,19 @@ class Runner:
         if step.reason is not None and reason != step.reason:
             raise PeerError(f"the call with {step.peer} ended by {reason}, expected {step.reason}")
 
-    async def _record(self, step: script.Record, call: Call) -> None:
+    async def _record(self, step: language.Record, call: Call) -> None:
         began = time.monotonic()
         try:
             await call.record(step.path)
         except PeerError as error:
             self._failures.append(self._failed(step, str(error), began))
 
-    def _failed(self, step: script.Step, message: str, began: float) -> ScriptError:
+    def _failed(self, step: language.Step, message: str, began: float) -> ScriptError:
         self._tell(step, "failed", began, message)
         return ScriptError(self._file, step.line, f"{step.text}: {message}")
 
     def _tell(
-        self, step: script.Step, status: Literal["passed", "failed"], began: float, message: str | None = None
+        self, step: language.Step, status: Literal["passed", "failed"], began: float, message: str | None = None
     ) -> None:
         seconds = round(time.monotonic() - began, 3)
         self._on_step(StepDone(line=step.line, text=step.text, status=status, seconds=seconds, message=message))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .script import Condition, ExpectMedia
+from .language import Condition, ExpectMedia
 
 if TYPE_CHECKING:
     import av
 
-    from .media.fanout import Reader
+    from ..media.fanout import Reader
 
 FIRST_FRAME: Final = 5.0
 """Seconds an expectation without ``within`` waits for the first frame before it gives up."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from peer import config
-from peer.cli import values as option_values
+from peer.cli import config_file
+from peer.cli import param_types as option_values
 from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
 from peer.script import language

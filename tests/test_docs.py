@@ -13,10 +13,11 @@ import click
 import pytest
 
 import peer
-from peer import config, events
-from peer.cli import exit as exits
-from peer.cli.group import COMMANDS
+from peer import events
+from peer.cli import config_file
+from peer.cli import exit_codes as exits
 from peer.cli.options import known_options
+from peer.cli.root import COMMANDS
 from peer.script import language
 from peer.signaling import messages
 
@@ -41,7 +42,7 @@ def test_every_command_is_in_the_readme_and_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_documented(name: str) -> None:
-    command: click.Command = import_module(f"peer.cli.{name}").command
+    command: click.Command = import_module(f"peer.cli.commands.{name}").command
     for param in command.params:
         if isinstance(param, click.Option):
             for flag in (*param.opts, *param.secondary_opts):
@@ -69,7 +70,7 @@ def test_every_reason_is_documented(reason: str) -> None:
 def test_every_exit_code_is_documented_and_in_the_help() -> None:
     codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
     assert codes == {0, 1, 2, 3, 4, 5, 6, 130}
-    epilog = import_module("peer.cli.group").cli.epilog
+    epilog = import_module("peer.cli.root").cli.epilog
     for code in codes:
         assert row(str(code))
         assert re.search(rf"^  {code} ", epilog, re.MULTILINE)
@@ -99,7 +100,7 @@ def test_the_scripts_that_are_shown_are_understood() -> None:
 
 def test_the_configuration_that_is_shown_is_accepted() -> None:
     (text,) = _fenced(INTERFACE, "toml")
-    values = config.arrange(tomllib.loads(text), known_options(), where="docs")
+    values = config_file.arrange(tomllib.loads(text), known_options(), where="docs")
     assert values["run"]["id"] == "door"
 
 

@@ -10,13 +10,13 @@ import pytest
 
 LAYERS = (
     ("peer.cli",),
-    ("peer.script.runner",),
+    ("peer.node", "peer.script.runner"),
     ("peer.agent",),
     ("peer.call_control",),
     ("peer.playout", "peer.script.expectations"),
     ("peer.call", "peer.stats"),
     ("peer.rtc", "peer.script"),
-    ("peer.media", "peer.signaling", "peer.negotiation", "peer.config"),
+    ("peer.media", "peer.signaling", "peer.negotiation"),
     ("peer.rtp",),
     ("peer.codecs", "peer.signaling.messages", "peer.events", "peer.signaling.ice_servers"),
     ("peer.errors",),
@@ -39,7 +39,7 @@ HOMES = {
 PURE = (
     "peer.codecs", "peer.rtp", "peer.negotiation", "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
-    "peer.errors", "peer.events", "peer.config", "peer.cli.redial",
+    "peer.errors", "peer.events", "peer.cli.config_file", "peer.node.redial",
     "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough", "peer.media.sources.spec",
     "server.cluster.address", "server.cluster.words", "server.cluster.outgoing", "server.cluster.seats",
     "server.cluster.node",
@@ -47,7 +47,7 @@ PURE = (
 """What decides without I/O, or is read before anything heavy may be loaded: standard library only."""
 
 NO_CLOCK = (
-    "peer.negotiation", "peer.signaling.presence", "peer.signaling.backoff", "peer.cli.redial",
+    "peer.negotiation", "peer.signaling.presence", "peer.signaling.backoff", "peer.node.redial",
     "server.cluster.address", "server.cluster.words", "server.cluster.outgoing", "server.cluster.seats",
     "server.cluster.node",
 )  # fmt: skip
@@ -104,7 +104,10 @@ def test_the_server_takes_the_protocol_and_nothing_else_of_peer(graph: grimp.Imp
 
 def test_only_the_command_line_starts_the_server(graph: grimp.ImportGraph) -> None:
     users = graph.find_modules_that_directly_import("server.relay")
-    assert {module for module in users if module.startswith("peer")} <= {"peer.cli.serve", "peer.cli.demo"}
+    assert {module for module in users if module.startswith("peer")} <= {
+        "peer.cli.commands.serve",
+        "peer.cli.commands.demo",
+    }
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -119,7 +122,10 @@ def test_what_decides_needs_the_standard_library_only(graph: grimp.ImportGraph, 
 def test_what_decides_has_no_clock_and_no_loop(graph: grimp.ImportGraph, module: str) -> None:
     for name in {module} | graph.find_descendants(module):
         impure = {"asyncio", "time", "socket", "threading", "os", "logging", "random"}
-        if name in ("peer.signaling.backoff", "peer.cli.redial"):  # their jitter; tests pass a generator of their own
+        if name in (
+            "peer.signaling.backoff",
+            "peer.node.redial",
+        ):  # their jitter; tests pass a generator of their own
             impure -= {"random"}
         assert not graph.find_modules_directly_imported_by(name) & impure
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 def main(args: Sequence[str] | None = None) -> None:
     """The ``peer`` program. Ends the process with one of the codes in ``exit``."""
     try:
-        from .shell import start
+        from .entry import start
 
         code = start(args)
     except KeyboardInterrupt:  # Ctrl-C before a command has taken the signals over

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import MediaError
+from ..node.sinks import check_folder
 from ..script.language import Step
 from ..script.runner import StepDone
-from .files import check_folder
 
 _HINT = "give --junit another path"
 

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .. import config
 from ..errors import ConfigError
-from .group import COMMANDS
-from .values import any_text, codecs, duration, parsed, path, peer_id, rate, relay_url, segment_length
+from . import config_file
+from .param_types import any_text, codecs, duration, parsed, path, peer_id, rate, relay_url, segment_length
+from .root import COMMANDS
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def known_options() -> dict[str, set[str]]:
     """Of each command, the options a configuration file may set."""
     known: dict[str, set[str]] = {}
     for name in COMMANDS:
-        command: click.Command = import_module(f".{name}", __package__).command
+        command: click.Command = import_module(f".commands.{name}", __package__).command
         known[name] = {_key(param) for param in command.params if isinstance(param, _Option)} - {"config"}
     return known
 
@@ -93,10 +93,10 @@ def _key(param: click.Parameter) -> str:
 
 def _read_config(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
     """Put the file's values where click takes defaults from, each checked, so that a mistake names the file."""
-    path = value or config.default_path()
+    path = value or config_file.default_path()
     if ctx.resilient_parsing or (value is None and not _is_there(path)):
         return value
-    found = config.load(path, known_options())[ctx.info_name or ""]
+    found = config_file.load(path, known_options())[ctx.info_name or ""]
     by_key = {_key(param): param for param in ctx.command.params if isinstance(param, _Option)}
     ctx.default_map = {}
     for key, given in found.items():

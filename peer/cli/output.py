@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import events
-from .writer import Writer, write_all
+from .stdout_writer import Writer, write_all
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Control characters, line breaks, marks without a width and those that turn the direction of writing."""

@@ -17,7 +17,7 @@ from peer.errors import ConfigError
 
 def params(name: str, *args: str) -> dict[str, Any]:
     """What the command ``name`` would be called with."""
-    command: click.Command = import_module(f"peer.cli.{name}").command
+    command: click.Command = import_module(f"peer.cli.commands.{name}").command
     with command.make_context(name, list(args)) as ctx:
         return dict(ctx.params)
 
@@ -187,7 +187,7 @@ def test_no_option_of_a_command_is_unknown_to_the_file() -> None:
 
 def _settings(*args: str) -> Settings:
     """What ``peer call door ARGS`` would run with."""
-    from peer.cli.call import command
+    from peer.cli.commands.call import command
 
     with command.make_context("call", ["door", *args]) as context:
         return Settings.read(context.params)
@@ -232,7 +232,7 @@ def test_who_records_mp4_takes_h264_only_unless_told_otherwise() -> None:
     ],
 )
 def test_an_option_is_not_taken_for_the_value_of_the_one_before(args: tuple[str, ...]) -> None:
-    command: click.Command = import_module(f"peer.cli.{args[0]}").command
+    command: click.Command = import_module(f"peer.cli.commands.{args[0]}").command
     with pytest.raises(click.BadParameter, match=r"missing before --|empty"):
         command.make_context(args[0], list(args[1:]))
 

@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 import pytest
 
-from peer.cli.group import COMMANDS
+from peer.cli.root import COMMANDS
 
 HEAVY = ("aiortc", "aioice", "av", "cv2", "numpy", "websockets", "cryptography", "asyncio")
 
@@ -38,7 +38,7 @@ def test_help_comes_at_once() -> None:
 def test_help_loads_nothing_heavy(args: list[str]) -> None:
     code = f"""
 import sys
-from peer.cli.group import cli
+from peer.cli.root import cli
 cli.main({args!r}, standalone_mode=False)
 print("LOADED", *sorted({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r})))
 """
@@ -52,14 +52,14 @@ print("LOADED", *sorted({{name.partition(".")[0] for name in sys.modules}} & set
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
-    command: click.Command = import_module(f"peer.cli.{name}").command
+    command: click.Command = import_module(f"peer.cli.commands.{name}").command
     assert command.name == name
     assert (command.help or "").partition("\n\n")[0].replace("\n", " ").startswith(COMMANDS[name].rstrip("."))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
-    command: click.Command = import_module(f"peer.cli.{name}").command
+    command: click.Command = import_module(f"peer.cli.commands.{name}").command
     for param in command.params:
         if isinstance(param, click.Option):
             assert param.help, param.name

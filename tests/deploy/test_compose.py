@@ -34,7 +34,7 @@ DOCKERFILE = (EXAMPLES / "Dockerfile").read_text()
 
 def parsed(args: list[str]) -> dict[str, Any]:
     """The options of ``peer ARGS``, as click reads them."""
-    command: click.Command = import_module(f"peer.cli.{args[0]}").command
+    command: click.Command = import_module(f"peer.cli.commands.{args[0]}").command
     return command.make_context(args[0], args[1:]).params
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from peer.cli.exit import INTERRUPTED, USAGE
+from peer.cli.exit_codes import INTERRUPTED, USAGE
 from peer.cli.options import known_options
 from server.config import RelayConfig
 from server.listener import SPARE
@@ -62,7 +62,7 @@ def test_the_command_line_is_one(name: str) -> None:
     (line,) = values(UNITS[name], "ExecStart")
     program, command, *args = line.split()
     assert (program, command) == (PROGRAM, name)
-    made: click.Command = import_module(f"peer.cli.{name}").command
+    made: click.Command = import_module(f"peer.cli.commands.{name}").command
     known = {
         flag
         for param in made.params
@@ -91,7 +91,7 @@ def test_the_configuration_of_the_relay_is_accepted(tmp_path: Path, monkeypatch:
 
 def _config(monkeypatch: pytest.MonkeyPatch, *args: str) -> RelayConfig:
     """What ``peer serve ARGS`` would run with."""
-    from peer.cli import shell
+    from peer.cli import entry
     from server import relay
 
     found: list[RelayConfig] = []
@@ -105,7 +105,7 @@ def _config(monkeypatch: pytest.MonkeyPatch, *args: str) -> RelayConfig:
 
     monkeypatch.setattr(relay, "Relay", look)
     with pytest.raises(Seen):
-        shell.start(["serve", *args])
+        entry.start(["serve", *args])
     return found[0]
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..media.frames import AUDIO_RATE
-from ..media.test_pattern import TONE, dominant_frequency, read_pattern
+from ...media.frames import AUDIO_RATE
+from ...media.test_pattern import TONE, dominant_frequency, read_pattern
 
 if TYPE_CHECKING:
     import av

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import exit as exits
-from .options import Command, join_options, media_options, option, output_options, sink_options
-from .settings import Settings
-from .values import duration
+from .. import exit_codes as exits
+from ..options import Command, join_options, media_options, option, output_options, sink_options
+from ..param_types import duration
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..script.language import Step
-    from .output import Output
+    from ...script.language import Step
+    from ..output import Output
 
 
 @click.command("script", cls=Command)
@@ -50,10 +50,10 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
     hang-up door
     expect ended door hang-up
     """
-    from ..errors import ScriptError
-    from ..script.language import parse
-    from .output import Output
-    from .shell import fail, run
+    from ...errors import ScriptError
+    from ...script.language import parse
+    from ..entry import fail, run
+    from ..output import Output
 
     settings = Settings.read(params)
     out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
@@ -78,18 +78,18 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
 
 def _report(junit: str | None, file: str, why: str) -> None:
     """A report of a script that does not start: that of the last run must not pass for this one's."""
-    from .junit import document, write
+    from ..junit import document, write
 
     if junit is not None:
         write(junit, document(file, (), (), why))
 
 
 async def _script(file: str, steps: tuple[Step, ...], junit: str | None, settings: Settings, out: Output) -> int:
-    from .. import events
-    from ..errors import PeerError, ScriptError
-    from ..script.runner import Runner, StepDone
-    from .calls import joined
-    from .junit import check, document, write
+    from ... import events
+    from ...errors import PeerError, ScriptError
+    from ...script.runner import Runner, StepDone
+    from ..joining import joined
+    from ..junit import check, document, write
 
     if junit is not None:
         check(junit)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from peer.cli.redial import FIRST, LONGEST, Redial
 from peer.events import REASONS, Reason
+from peer.node.redial import FIRST, LONGEST, Redial
 
 
 class _Middle(random.Random):

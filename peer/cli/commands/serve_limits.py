@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .options import option
-from .values import any_text, duration
+from ..options import option
+from ..param_types import any_text, duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from peer.cli import writer
-from peer.cli.writer import Writer, write_all
+from peer.cli import stdout_writer
+from peer.cli.stdout_writer import Writer, write_all
 
 DEADLINE = 20.0
 
@@ -41,7 +41,7 @@ def test_all_lines_come_in_order() -> None:
 def test_statistics_are_left_out_first_then_what_is_old(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "_LINES", 3)
+    monkeypatch.setattr(stdout_writer, "_LINES", 3)
     reader = _Reader()
     written = Writer(reader, lambda: None)
     written.put(b"taken")
@@ -61,7 +61,7 @@ def test_statistics_are_left_out_first_then_what_is_old(
 def test_the_end_does_not_wait_for_a_reader_that_is_stuck(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "_STUCK", 0.05)
+    monkeypatch.setattr(stdout_writer, "_STUCK", 0.05)
     reader = _Reader()
     written = Writer(reader, lambda: None)
     written.put(b"1")

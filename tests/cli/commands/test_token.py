@@ -113,7 +113,7 @@ def settings(name: str, *args: str) -> Settings:
 
     import click
 
-    command: click.Command = import_module(f"peer.cli.{name}").command
+    command: click.Command = import_module(f"peer.cli.commands.{name}").command
     with command.make_context(name, list(args)) as context:
         return Settings.read(dict(context.params))
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from . import exit as exits
-from .options import Command, option, output_options
-from .settings import Settings
-from .values import any_text, duration, path
+from .. import exit_codes as exits
+from ..options import Command, option, output_options
+from ..param_types import any_text, duration, path
+from ..settings import Settings
 
 
 @click.command("token", cls=Command)
@@ -29,7 +29,7 @@ def command(room: str, own_id: str, expires: float, **params: Any) -> int:
     peer token --jwt-secret-file relay.secret --id door --expires 12h
     peer token --jwt-key relay.pem --room attic --id 'cam-*'
     """
-    from .output import Output
+    from ..output import Output
 
     settings = Settings.read(params)
     secret, key = params["jwt_secret_file"], params["jwt_key"]

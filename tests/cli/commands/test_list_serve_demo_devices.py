@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from peer.cli.demo import _in_words
+from peer.cli.commands.demo import _in_words
 from tests.cli.program import DEADLINE, QUIET, Program
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peer import config
+from peer.cli import config_file
 from peer.errors import ConfigError
 
 OPTIONS = {
@@ -17,7 +17,7 @@ OPTIONS = {
 
 
 def arrange(body: dict[str, object]) -> dict[str, dict[str, object]]:
-    return config.arrange(body, OPTIONS, where="peer.toml")
+    return config_file.arrange(body, OPTIONS, where="peer.toml")
 
 
 def refusal(body: dict[str, object]) -> str:
@@ -62,7 +62,7 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "peer.toml"
     path.write_text("server = ws://no-quotes\n")
     with pytest.raises(ConfigError, match="not TOML") as caught:
-        config.load(path, OPTIONS)
+        config_file.load(path, OPTIONS)
     assert str(path) in str(caught.value)
     assert "line 1" in str(caught.value)
 
@@ -72,7 +72,7 @@ def test_a_file_of_other_bytes_is_a_configuration_error(tmp_path: Path, content:
     path = tmp_path / "peer.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="not TOML"):
-        config.load(path, OPTIONS)
+        config_file.load(path, OPTIONS)
 
 
 def test_a_key_with_a_line_break_is_told_in_one_line() -> None:
@@ -81,14 +81,14 @@ def test_a_key_with_a_line_break_is_told_in_one_line() -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        config.load(tmp_path / "none.toml", OPTIONS)
+        config_file.load(tmp_path / "none.toml", OPTIONS)
 
 
 def test_the_default_place_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert config.default_path() == Path("/home/ada/.config/peer/config.toml")
+    assert config_file.default_path() == Path("/home/ada/.config/peer/config.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/etc/xdg-ada")
-    assert config.default_path() == Path("/etc/xdg-ada/peer/config.toml")
+    assert config_file.default_path() == Path("/etc/xdg-ada/peer/config.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
-    assert config.default_path() == Path("/home/ada/.config/peer/config.toml")
+    assert config_file.default_path() == Path("/home/ada/.config/peer/config.toml")

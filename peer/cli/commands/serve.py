@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError
-from . import exit as exits
-from . import notify
-from .options import RELAY, Command, option, output_options, token_options
+from ...errors import ConfigError
+from ...node import systemd
+from .. import exit_codes as exits
+from ..options import RELAY, Command, option, output_options, token_options
+from ..param_types import any_text, duration, duration_or_zero, path
+from ..settings import Settings
 from .serve_limits import limit_options, limits
-from .settings import Settings
-from .values import any_text, duration, duration_or_zero, path
 
 if TYPE_CHECKING:
-    from .output import Output
+    from ..output import Output
 
 _FULL_COLLECTION = 50
 """Not a full collection before so many of the middle generation: it stops a relay of 10,000 peers for 60 ms, and
@@ -152,8 +152,8 @@ def command(**params: Any) -> int:
     peer serve --host 0.0.0.0 --open                     for whoever reaches it
     peer serve --port 0 --json                           on a free port, told as JSON
     """
-    from .output import Output
-    from .shell import run
+    from ..entry import run
+    from ..output import Output
 
     settings = Settings.read(params)
     if params["open_"] and (settings.token or params["jwt_secret_file"] or params["jwt_key"]):
@@ -167,7 +167,7 @@ def command(**params: Any) -> int:
 async def _serve(params: dict[str, Any], out: Output) -> int:
     from server.relay import CannotListen, NoLedger, Relay, RelayConfig
 
-    from .shell import fail
+    from ..entry import fail
 
     metrics_host, metrics_port = params["metrics"] or ("127.0.0.1", None)
     try:
@@ -203,13 +203,13 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     gc.set_threshold(*gc.get_threshold()[:2], _FULL_COLLECTION)
 
     def reload() -> None:
-        notify.reloading()
+        systemd.reloading()
         relay.reload()
-        notify.ready(status)
+        systemd.ready(status)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     status = f"listening at {relay.url}"
-    notify.ready(status)
+    systemd.ready(status)
     try:
         said = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
         out.object(said | ({"metrics": relay.metrics} if relay.metrics else {}))

@@ -11,13 +11,13 @@ import sys
 import pytest
 
 from peer import errors
-from peer.cli import shell
+from peer.cli import entry
 from peer.cli.output import Output
 
 STUBBORN = """
 import asyncio, sys
 from peer.cli.output import Output
-from peer.cli.shell import run
+from peer.cli.entry import run
 
 async def body():
     print("running", flush=True)
@@ -70,7 +70,7 @@ async def _raise(error: BaseException) -> int:
 
 def test_an_error_made_on_purpose_is_a_line_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:
     error = errors.ServerUnreachable("ws://r/ws", "refused")
-    assert shell.run(lambda: _raise(error), Output(as_json=True)) == 3
+    assert entry.run(lambda: _raise(error), Output(as_json=True)) == 3
     out, err = capsys.readouterr()
     assert '"code": "server-unreachable"' in out
     assert err == f"peer: {error}\n"
@@ -78,20 +78,20 @@ def test_an_error_made_on_purpose_is_a_line_and_a_code(capsys: pytest.CaptureFix
 
 def test_a_bug_stays_loud() -> None:
     with pytest.raises(ExceptionGroup):
-        shell.run(lambda: _raise(ZeroDivisionError()), Output(as_json=False))
+        entry.run(lambda: _raise(ZeroDivisionError()), Output(as_json=False))
 
 
 def test_a_bug_beside_an_error_stays_loud() -> None:
     both = ExceptionGroup("both", [errors.PeerError("no"), ZeroDivisionError()])
     with pytest.raises(ExceptionGroup):
-        shell.run(lambda: _raise(both), Output(as_json=False))
+        entry.run(lambda: _raise(both), Output(as_json=False))
 
 
 TALKER = """
 import asyncio, sys
 from peer import events
 from peer.cli.output import Output
-from peer.cli.shell import run
+from peer.cli.entry import run
 
 out = Output(as_json=True)
 
@@ -146,7 +146,7 @@ def talker(lines: int, stdout: int) -> subprocess.Popen[str]:
 
 
 def test_an_id_that_the_locale_cannot_write_is_written_all_the_same() -> None:
-    code = "import sys; from peer.cli import shell; shell.start(['--version']); print('Bj\u00f6rn')"
+    code = "import sys; from peer.cli import entry; entry.start(['--version']); print('Bj\u00f6rn')"
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
     assert result.stdout.endswith("Bj\\xf6rn\n"), result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 
-from peer.cli.witness import Witness
+from peer.cli.commands.demo_check import Witness
 from peer.media import test_pattern
 
 

@@ -20,10 +20,10 @@ from typing import Any
 import click
 
 from ..errors import PeerError
-from . import exit as exits
-from . import notify
-from .group import cli
+from ..node import systemd
+from . import exit_codes as exits
 from .output import Output, ReaderGone
+from .root import cli
 
 Body = Callable[[], Awaitable[int]]
 
@@ -97,7 +97,7 @@ async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
             sys.stderr.flush()
             os._exit(exits.INTERRUPTED)
         received.append(number)
-        notify.stopping()
+        systemd.stopping()
         task.cancel()
 
     def stop() -> None:
@@ -112,7 +112,7 @@ async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
     out.when_gone(on_gone)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    notify.keep_alive(loop)
+    systemd.keep_alive(loop)
     try:
         return await body()
     except (asyncio.CancelledError, PeerError, BaseExceptionGroup) as error:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import exit as exits
-from .options import Command, media_options, option, output_options, sink_options
-from .settings import Settings
-from .values import duration_or_zero
+from .. import exit_codes as exits
+from ..options import Command, media_options, option, output_options, sink_options
+from ..param_types import duration_or_zero
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..events import Event
-    from .output import Output
-    from .witness import Witness
+    from ...call import Call
+    from ...events import Event
+    from ..output import Output
+    from .demo_check import Witness
 
 _NODE, _CALLER = "camera", "you"
 
@@ -47,8 +47,8 @@ def command(**params: Any) -> int:
     peer demo --duration 0                for as long as you like
     peer demo --video clip.mp4            the node shows a film, with its sound
     """
-    from .output import Output
-    from .shell import run
+    from ..entry import run
+    from ..output import Output
 
     given = click.get_current_context().get_parameter_source("audio") != click.core.ParameterSource.DEFAULT
     settings = Settings.read(params, quieter=1)  # it tells what happens by itself
@@ -62,14 +62,14 @@ def command(**params: Any) -> int:
 
 def _film(video: str) -> tuple[str, str]:
     """``video`` and the sound that belongs to it: a film goes round and brings its own, if it has any."""
-    from ..media.sources.spec import parse_video
+    from ...media.sources.spec import parse_video
 
     spec = parse_video(video)
     if spec.kind != "file":
         return video, "test"
     import av
 
-    from ..errors import MediaError
+    from ...errors import MediaError
 
     try:
         with av.open(spec.target) as film:
@@ -82,8 +82,8 @@ def _film(video: str) -> tuple[str, str]:
 async def _demo(settings: Settings, out: Output) -> int:
     from server.relay import Relay, RelayConfig
 
-    from ..agent import Agent
-    from .witness import Witness
+    from ...agent import Agent
+    from .demo_check import Witness
 
     relay = Relay(RelayConfig(port=0))
     await relay.start()
@@ -123,7 +123,7 @@ async def _demo(settings: Settings, out: Output) -> int:
 
 
 def _in_words(video: str, audio: str) -> str:
-    from ..errors import redacted
+    from ...errors import redacted
 
     pictures = (
         "a test picture"

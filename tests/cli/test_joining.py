@@ -13,10 +13,10 @@ import pytest
 
 from peer import events
 from peer.call import Call
-from peer.cli import calls
-from peer.cli.files import Files
+from peer.cli import joining
 from peer.cli.output import Output
 from peer.errors import CallFailed, MediaError
+from peer.node.sinks import Files
 
 
 class _Call:
@@ -68,7 +68,7 @@ async def test_a_disk_that_refuses_a_name_ends_no_call(
     files, failed = Files(str(tmp_path / "{peer}.mkv"), None, several=True), list[int]()
     monkeypatch.setattr(Path, "exists", refuse)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        attended = group.create_task(calls.attend(cast(Call, call), files, out, None, failed), name="call")
+        attended = group.create_task(joining.attend(cast(Call, call), files, out, None, failed), name="call")
         await out.said.wait()
         assert not attended.done()
         await call.hang_up()
@@ -79,10 +79,10 @@ async def test_a_disk_that_refuses_a_name_ends_no_call(
 async def test_an_interrupted_call_does_not_wait_for_a_stuck_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "_CLOSING", 0.05)
+    monkeypatch.setattr(joining, "_CLOSING", 0.05)
     call, files = _Call(), Files(str(tmp_path / "{peer}.mkv"), None, several=True)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        attended = group.create_task(calls.attend(cast(Call, call), files, Output(as_json=True)), name="call")
+        attended = group.create_task(joining.attend(cast(Call, call), files, Output(as_json=True)), name="call")
         await call.recording.wait()
         attended.cancel()
     assert attended.cancelled()
@@ -99,7 +99,7 @@ async def test_a_recording_that_failed_is_not_forgotten_when_the_next_call_fails
         _Said(),
     )
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        followed = group.create_task(calls.follow(agent, cast(Call, call), files, out), name="call")  # type: ignore[arg-type]
+        followed = group.create_task(joining.follow(agent, cast(Call, call), files, out), name="call")  # type: ignore[arg-type]
         await out.said.wait()
         await call.hang_up()
     assert followed.result() == 1

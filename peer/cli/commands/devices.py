@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import exit as exits
-from .options import Command, output_options
-from .settings import Settings
+from .. import exit_codes as exits
+from ..options import Command, output_options
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..media.sources.devices import Camera
-    from ..media.sources.v4l2 import Mode
+    from ...media.sources.devices import Camera
+    from ...media.sources.v4l2 import Mode
 
 
 @click.command("devices", cls=Command)
@@ -24,8 +24,8 @@ def command(**params: Any) -> int:
     The first word of each line is what --video, --audio and --speaker take. Nothing is opened but to ask for its
     formats, so a device that is in use shows too.
     """
-    from ..media.sources.devices import list_cameras, list_microphones, list_speakers
-    from .output import Output
+    from ...media.sources.devices import list_cameras, list_microphones, list_speakers
+    from ..output import Output
 
     out = Output(as_json=Settings.read(params).as_json)
     now = round(time.time(), 3)

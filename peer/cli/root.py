@@ -43,7 +43,7 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f".{cmd_name}", __package__), "command")  # noqa: B009
+        command = getattr(import_module(f".commands.{cmd_name}", __package__), "command")  # noqa: B009
         assert isinstance(command, click.Command)
         return command
 

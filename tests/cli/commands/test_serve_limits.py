@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from peer.cli.serve_limits import count, size
+from peer.cli.commands.serve_limits import count, size
 from tests.cli.program import QUIET, Program
 
 

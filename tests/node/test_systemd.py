@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from peer.cli import notify
+from peer.node import systemd as notify
 from tests.cli.program import QUIET, Program
 
 DEADLINE = 20.0

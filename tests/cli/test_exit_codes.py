@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peer import errors, events
-from peer.cli import exit as exits
+from peer.cli import exit_codes as exits
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft, ServerLost
-from . import exit as exits
-from . import notify
-from .options import (
+from ...events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft, ServerLost
+from ...node import systemd
+from .. import exit_codes as exits
+from ..options import (
     RELAY,
     Command,
     duration_option,
@@ -21,14 +21,14 @@ from .options import (
     output_options,
     sink_options,
 )
-from .settings import Settings
-from .values import peer_id
+from ..param_types import peer_id
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..agent import Agent
-    from .files import Files
-    from .output import Output
-    from .redial import Redial
+    from ...agent import Agent
+    from ...node.redial import Redial
+    from ...node.sinks import Files
+    from ..output import Output
 
 
 @click.command("run", cls=Command)
@@ -59,8 +59,8 @@ def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int
     peer run --id lobby --call door gate            a wall of pictures that stays up
     peer run --id guard --call all --video none --record '{peer}-{time}.mkv' --segment 10m
     """
-    from .output import Output
-    from .shell import run
+    from ..entry import run
+    from ..output import Output
 
     if ids and not wanted:
         raise click.UsageError(f"peer run takes no ids by itself; write: peer run --call {' '.join(ids)}")
@@ -70,10 +70,10 @@ def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int
 
 
 async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
-    from ..call_control import MAX_CALLS
-    from .calls import joined
-    from .files import Files
-    from .redial import Redial
+    from ...call_control import MAX_CALLS
+    from ...node.redial import Redial
+    from ...node.sinks import Files
+    from ..joining import joined
 
     files = Files(settings.record, settings.snapshot, several=True, segment=settings.segment)
     files.check()
@@ -83,12 +83,12 @@ async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
     def on_event(event: Event) -> None:
         out.event(event)
         if isinstance(event, Joined):
-            notify.status(f"in the room as {event.id}")
+            systemd.status(f"in the room as {event.id}")
         elif isinstance(event, ServerLost):
-            notify.status("the relay is away; calls go on")
+            systemd.status("the relay is away; calls go on")
         inbox.put_nowait(event)  # _answer takes each at once and never waits for a call, so it stays short
 
-    notify.ready("looking for the relay")  # which may be away for days: whoever starts us need not wait for it
+    systemd.ready("looking for the relay")  # which may be away for days: whoever starts us need not wait for it
     try:
         async with asyncio.timeout(settings.duration) as limit:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:
@@ -101,7 +101,7 @@ async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
 
 async def _answer(agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, files: Files, out: Output) -> NoReturn:
     """Attend to every call, and make those that ``policy`` asks for."""
-    from .calls import attend
+    from ..joining import attend
 
     clock = asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as group:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import exit as exits
-from .options import (
+from .. import exit_codes as exits
+from ..options import (
     Command,
     duration_option,
     file_options,
@@ -18,13 +18,13 @@ from .options import (
     output_options,
     sink_options,
 )
-from .settings import Settings
-from .values import duration, peer_id
+from ..param_types import duration, peer_id
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..agent import Agent
-    from .files import Files
-    from .output import Output
+    from ...agent import Agent
+    from ...node.sinks import Files
+    from ..output import Output
 
 
 @click.command("call", cls=Command)
@@ -47,8 +47,8 @@ def command(ids: tuple[str, ...], **params: Any) -> int:
     peer call door --duration 10s --record door.mkv --no-show
     peer call door gate --json | jq .event
     """
-    from .output import Output
-    from .shell import run
+    from ..entry import run
+    from ..output import Output
 
     settings = Settings.read(params)
     out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
@@ -56,8 +56,8 @@ def command(ids: tuple[str, ...], **params: Any) -> int:
 
 
 async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
-    from .calls import joined
-    from .files import Files
+    from ...node.sinks import Files
+    from ..joining import joined
 
     files = Files(settings.record, settings.snapshot, several=len(ids) > 1, segment=settings.segment)
     files.check()
@@ -68,8 +68,8 @@ async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
 
 
 async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: Output) -> int:
-    from ..errors import CallFailed
-    from .calls import follow, report
+    from ...errors import CallFailed
+    from ..joining import follow, report
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.timeout

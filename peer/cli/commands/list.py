@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import events
-from ..errors import JoinRefused, ServerUnreachable
-from ..signaling import messages
-from . import exit as exits
-from .options import Command, joining, option, output_options
-from .settings import Settings
-from .values import duration
+from ... import events
+from ...errors import JoinRefused, ServerUnreachable
+from ...signaling import messages
+from .. import exit_codes as exits
+from ..options import Command, joining, option, output_options
+from ..param_types import duration
+from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..signaling.client import Signaling, SignalingEvent
-    from ..signaling.diagnosis import Trouble
-    from .output import Output
+    from ...signaling.client import Signaling, SignalingEvent
+    from ...signaling.diagnosis import Trouble
+    from ..output import Output
 
 
 @click.command("list", cls=Command)
@@ -37,8 +37,8 @@ def command(watch: bool, **params: Any) -> int:
     peer list
     peer list --watch --json
     """
-    from .output import Output
-    from .shell import run
+    from ..entry import run
+    from ..output import Output
 
     settings = Settings.read(params)
     out = Output(as_json=settings.as_json)
@@ -46,7 +46,7 @@ def command(watch: bool, **params: Any) -> int:
 
 
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
-    from ..signaling.client import Down, Received, Refused, Signaling, Up, trusting
+    from ...signaling.client import Down, Received, Refused, Signaling, Up, trusting
 
     own_id = settings.own_id or f"list-{secrets.token_hex(4)}"
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()

@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 Options = Mapping[str, Collection[str]]
 """The options of each command: ``{"call": {"server", "id", …}, …}``."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from .. import events
 from ..errors import CallFailed, MediaError, PeerError
 from ..signaling import identity
-from . import exit as exits
+from . import exit_codes as exits
 from .output import Output
 from .settings import Settings
 
 if TYPE_CHECKING:
     from ..agent import Agent
     from ..call import Call
-    from .files import Files
+    from ..node.sinks import Files
 
 _log = logging.getLogger(__name__)
 

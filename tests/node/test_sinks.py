@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peer.cli.files import Files
 from peer.errors import MediaError
+from peer.node.sinks import Files
 
 
 def test_one_call_gets_the_path_as_it_is(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 
 from peer.errors import ConfigError
 from peer.signaling.ice_servers import parse_ice_server
-from server.origins import Origins
-from server.proxies import Proxies, read_address
+from server.admission.origins import Origins
+from server.admission.proxies import Proxies, read_address
 
 from .byte_reader import ByteReader
 

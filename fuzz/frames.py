@@ -23,8 +23,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from server.client import Client, Phase
 from server.config import RelayConfig
+from server.transport.connection import Client, Phase
 
 from .byte_reader import ByteReader
 from .memory_transport import END, RESET, MemoryTransport

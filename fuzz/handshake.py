@@ -15,8 +15,8 @@ from websockets.http11 import Request as Opening
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from server.client import Client, Phase
 from server.config import MAX_HEAD, RelayConfig
+from server.transport.connection import Client, Phase
 
 from .byte_reader import ByteReader
 from .memory_transport import END

@@ -34,7 +34,7 @@ from peer.signaling.messages import (
     read_envelope,
     read_join,
 )
-from server.room import Rooms
+from server.rooms.rooms import Rooms
 
 from .byte_reader import ByteReader
 

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from server.client import Client
 from server.config import RelayConfig
 from server.relay import Relay
-from server.room import Rooms
+from server.rooms.rooms import Rooms
+from server.transport.connection import Client
 
 from .byte_reader import ByteReader
 from .clock import Clock

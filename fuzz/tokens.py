@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from peer.signaling.messages import Join, ProtocolError
-from server.signed import LEEWAY, Key, SignedTokens
+from server.admission.jwt_tokens import LEEWAY, Key, SignedTokens
 
 from .byte_reader import ByteReader
 

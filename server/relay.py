@@ -30,32 +30,32 @@ from peer.signaling.messages import (
     read_join,
 )
 
-from .auth import OpenGate, gate_of
-from .buffers import Buffers
-from .client import Client, Phase
+from .admission.admission import Guard, Visit
+from .admission.origins import Origins
+from .admission.proxies import Proxies
+from .admission.rate_limits import BURST
+from .admission.tokens import OpenGate, gate_of
 from .config import RelayConfig
-from .door import Door
 from .errors import CannotListen, NoLedger, NotOpen
-from .frames import text_frame
-from .guard import Guard, Visit
-from .ice import Handout
-from .journal import Seldom, facts
-from .limits import BURST
-from .listener import Listener, is_loopback, most_connections
-from .memory import most_memory
-from .ops import Ops
-from .origins import Origins
-from .outbox import Outbox
-from .pages import Pages, Request
-from .pings import Pings
-from .proxies import Proxies
-from .room import Admit, Ask, Close, Command, Rooms, Send
-from .seating import Seating
-from .tally import LedgerTally, Tally
-from .tls import Certificate
+from .http import Pages, Request
+from .ice.handout import Handout
+from .memory_budget import Buffers
+from .memory_estimate import most_memory
+from .observability.counters import LedgerTally, Tally
+from .observability.http import Ops
+from .observability.logs import Seldom, facts
+from .rooms.interface import Seating
+from .rooms.rooms import Admit, Ask, Close, Command, Rooms, Send
+from .transport.connection import Client, Phase
+from .transport.frame_reader import text_frame
+from .transport.handshake import Door
+from .transport.keepalive import Pings
+from .transport.listener import Listener, is_loopback, most_connections
+from .transport.send_queue import Outbox
+from .transport.tls import Certificate
 
 if TYPE_CHECKING:
-    from .cluster.link import Cluster
+    from .cluster.redis_link import Cluster
 
 __all__ = ["CannotListen", "NoLedger", "Relay", "RelayConfig"]
 
@@ -248,7 +248,7 @@ class Relay:
 
     def _in_cluster(self, config: RelayConfig) -> Cluster[Client]:
         try:
-            from .cluster.link import Cluster  # redis takes 0.1 s and 20 MB; only who asked pays
+            from .cluster.redis_link import Cluster  # redis takes 0.1 s and 20 MB; only who asked pays
         except ModuleNotFoundError as exc:
             if exc.name != "redis":
                 raise
@@ -258,16 +258,16 @@ class Relay:
         return Cluster(config, self.tally.ledger, self._decided)
 
     async def _watch(self, host: str, port: int) -> None:
-        from . import metrics  # prometheus_client takes 50 ms and 5 MB; only who asked pays
+        from .observability import prometheus  # prometheus_client costs 50 ms and 5 MB: only with --metrics
 
-        def now() -> metrics.Now:
+        def now() -> prometheus.Now:
             fullest = max((client.waiting for client in self._clients), default=0)
             rooms, sockets = self._rooms, len(self._clients)
             ready, held = self.why_not_ready() is None, self.buffers.used + rooms.queued
-            return metrics.Now(len(rooms), len(rooms.rooms()), sockets, ready, fullest, held)
+            return prometheus.Now(len(rooms), len(rooms.rooms()), sockets, ready, fullest, held)
 
-        page = metrics.Page(self.tally, now)
-        ops = Ops(lambda: (page.render(), metrics.CONTENT_TYPE), self.why_not_ready, self.tally.lag_seconds.add)
+        page = prometheus.Page(self.tally, now)
+        ops = Ops(lambda: (page.render(), prometheus.CONTENT_TYPE), self.why_not_ready, self.tally.lag_seconds.add)
         await ops.start(host, port)
         self._ops = ops
         logger.info("= metrics at %s", self.metrics, extra=facts("metrics", url=self.metrics))

@@ -27,10 +27,15 @@ layer or those below."""
 HOMES = {
     "aiortc": ("peer.rtc",),
     "aioice": ("peer.rtc",),
-    "websockets": ("peer.signaling.client", "peer.signaling.diagnosis", "server.client", "server.frames"),
-    "jwt": ("server.signed",),
-    "prometheus_client": ("server.metrics",),
-    "redis": ("server.cluster.link",),
+    "websockets": (
+        "peer.signaling.client",
+        "peer.signaling.diagnosis",
+        "server.transport.connection",
+        "server.transport.frame_reader",
+    ),
+    "jwt": ("server.admission.jwt_tokens",),
+    "prometheus_client": ("server.observability.prometheus",),
+    "redis": ("server.cluster.redis_link",),
     "cv2": ("peer.media.windows.child",),
     "click": ("peer.cli",),
 }
@@ -41,14 +46,14 @@ PURE = (
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "peer.errors", "peer.events", "peer.cli.config_file", "peer.node.redial",
     "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough", "peer.media.sources.spec",
-    "server.cluster.address", "server.cluster.words", "server.cluster.outgoing", "server.cluster.seats",
+    "server.cluster.address", "server.cluster.messages", "server.cluster.batch_queue", "server.cluster.state",
     "server.cluster.node",
 )  # fmt: skip
 """What decides without I/O, or is read before anything heavy may be loaded: standard library only."""
 
 NO_CLOCK = (
     "peer.negotiation", "peer.signaling.presence", "peer.signaling.backoff", "peer.node.redial",
-    "server.cluster.address", "server.cluster.words", "server.cluster.outgoing", "server.cluster.seats",
+    "server.cluster.address", "server.cluster.messages", "server.cluster.batch_queue", "server.cluster.state",
     "server.cluster.node",
 )  # fmt: skip
 """Of these, what takes time as an argument."""

@@ -44,12 +44,12 @@ from peer.signaling.messages import (
     PeerLeft,
 )
 
-from ..buffers import FRAME
-from ..room import MAX_CLAIMS, Admit, Ask, Close, Command, Send, error_to, id_taken, octets, room_full
-from . import words
-from .outgoing import Batch, Outgoing
-from .seats import C, Claim, Room, Seat, Terms
-from .words import NONE, key_word, room_word
+from ..memory_budget import FRAME
+from ..rooms.rooms import MAX_CLAIMS, Admit, Ask, Close, Command, Send, error_to, id_taken, octets, room_full
+from . import messages
+from .batch_queue import Batch, Outgoing
+from .messages import NONE, key_word, room_word
+from .state import C, Claim, Room, Seat, Terms
 
 _AGAIN: Final = 1.0
 """Seconds that an answer may take beyond the holder's time to pong."""
@@ -92,23 +92,23 @@ class Node(Generic[C]):
         self.heard = 0
         """Octets of their texts."""
         self._steps: dict[type[Any], Callable[[Any, float], Sequence[Command[C]]]] = {
-            words.Entered: self._entered,
-            words.Joined: self._joined,
-            words.Ward: self._ward,
-            words.Came: self._came,
-            words.Gone: self._gone,
-            words.Moved: self._moved,
-            words.Lost: self._lost,
-            words.AskFor: self._asked_for,
-            words.Denied: self._denied,
-            words.Again: self._again,
-            words.Full: self._full,
-            words.Nobody: self._nobody,
-            words.Frame: self._frame,
-            words.Broadcast: self._broadcast_heard,
-            words.Mail: self._mail,
-            words.Handed: self._handed,
-            words.Echo: self._echo,
+            messages.Entered: self._entered,
+            messages.Joined: self._joined,
+            messages.Ward: self._ward,
+            messages.Came: self._came,
+            messages.Gone: self._gone,
+            messages.Moved: self._moved,
+            messages.Lost: self._lost,
+            messages.AskFor: self._asked_for,
+            messages.Denied: self._denied,
+            messages.Again: self._again,
+            messages.Full: self._full,
+            messages.Nobody: self._nobody,
+            messages.Frame: self._frame,
+            messages.Broadcast: self._broadcast_heard,
+            messages.Mail: self._mail,
+            messages.Handed: self._handed,
+            messages.Echo: self._echo,
         }
 
     # --- what it holds, as room.Rooms tells it --------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Node(Generic[C]):
         assert conn not in self._seats and conn not in self._claims, "a connection joins once"
         room, key, ticket = room_word(join.room or DEFAULT_ROOM), key_word(join.key), self._ticket()
         here = self._rooms[room].seats.get(join.peer_id) if room in self._rooms else None
-        said = words.Join(room, join.peer_id, ticket, key, limit=self._terms.most_peers)
+        said = messages.Join(room, join.peer_id, ticket, key, limit=self._terms.most_peers)
         if here is not None and key != NONE and compare_digest(here.key, key):
             if here.said is not None and here.said.waits:  # the ledger was not told of the last time: once will do
                 commands = self._return(here, conn, here.ticket)
@@ -179,7 +179,7 @@ class Node(Generic[C]):
             return [error_to(conn, "peer-not-found", "there is no such peer in the room", to)]
         here = room.seats.get(to)
         if here is None:
-            if not self.outgoing.carry(words.Deliver(room.name, seat.id, seat.ticket, to, text), now):
+            if not self.outgoing.carry(messages.Deliver(room.name, seat.id, seat.ticket, to, text), now):
                 return [error_to(conn, "peer-not-found", f"{_TOO_LATE}, and too much waits for it", to)]
             return ()
         if (line := here.line) is not None:
@@ -246,7 +246,7 @@ class Node(Generic[C]):
                 del self._seats[seat.conn]
                 seat.conn, seat.admitted = None, False
             left = self._terms.grace if seat.until is None else max(0.0, seat.until - now)
-            self.outgoing.say(words.Entrust(seat.room.name, seat.id, seat.ticket, left))
+            self.outgoing.say(messages.Entrust(seat.room.name, seat.id, seat.ticket, left))
 
     @property
     def is_quit(self) -> bool:
@@ -268,16 +268,16 @@ class Node(Generic[C]):
             self._doubt(room)
             for seat in room.seats.values():
                 seat.claims, seat.asked_until, seat.ask_again_at = [], None, None  # they ask again by themselves
-                say(words.Resume(room.name, seat.id, seat.ticket, seat.key))
+                say(messages.Resume(room.name, seat.id, seat.ticket, seat.key))
             self._forget_if_empty(room)
-        say(words.Resumed())
+        say(messages.Resumed())
         for claim in self._pending.values():
             claim.said = say(claim.join)
         for frame, since in waiting:
             sender = self._by_ticket.get(frame.ticket)
             if sender is None:
                 continue
-            here = sender.room.seats.get(frame.to) if isinstance(frame, words.Deliver) else None
+            here = sender.room.seats.get(frame.to) if isinstance(frame, messages.Deliver) else None
             if here is not None:  # it moved here meanwhile
                 commands += self._to(here, here.local, frame.text) or ()
             else:
@@ -298,7 +298,7 @@ class Node(Generic[C]):
         if text is not None:
             self.heard += len(text)
         try:
-            event = words.read(line, text)
+            event = messages.read(line, text)
         except (LookupError, TypeError, ValueError, AttributeError):
             raise InboxBroken(f"entry {number} of the inbox is none: {line[:80]!r}") from None
         return self._steps[type(event)](event, now)
@@ -309,11 +309,11 @@ class Node(Generic[C]):
 
     # --- entries of the inbox -------------------------------------------------------------------------------------
 
-    def _entered(self, event: words.Entered, now: float) -> Sequence[Command[C]]:
+    def _entered(self, event: messages.Entered, now: float) -> Sequence[Command[C]]:
         self._settled_at = self._at(now + max(0.0, self._terms.settle - event.age), None)
         return ()
 
-    def _joined(self, event: words.Joined, now: float) -> Sequence[Command[C]]:
+    def _joined(self, event: messages.Joined, now: float) -> Sequence[Command[C]]:
         room, commands = self._member(event.room, event.peers, now)
         ticket = event.ticket
         claim = self._take_claim(ticket)
@@ -321,7 +321,7 @@ class Node(Generic[C]):
         if claim is None:
             seat = self._by_ticket.get(ticket)
             if seat is None:  # it went away meanwhile
-                self.outgoing.say(words.Leave(room.name, event.id, ticket))
+                self.outgoing.say(messages.Leave(room.name, event.id, ticket))
                 return commands
             seat.ask_again_at = None
         else:
@@ -340,7 +340,7 @@ class Node(Generic[C]):
             self._await(seat, now)
         return commands
 
-    def _ward(self, event: words.Ward, now: float) -> Sequence[Command[C]]:
+    def _ward(self, event: messages.Ward, now: float) -> Sequence[Command[C]]:
         room, commands = self._member(event.room, event.peers, now)
         commands += self._present(room, event.id)
         if event.id in room.seats:  # its owner is back already, and said so
@@ -352,11 +352,11 @@ class Node(Generic[C]):
             self._await(seat, now)
         return commands
 
-    def _came(self, event: words.Came, now: float) -> Sequence[Command[C]]:
+    def _came(self, event: messages.Came, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         return () if room is None else self._present(room, event.id)
 
-    def _gone(self, event: words.Gone, now: float) -> Sequence[Command[C]]:
+    def _gone(self, event: messages.Gone, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         if room is None:
             return ()
@@ -368,25 +368,25 @@ class Node(Generic[C]):
         self._last(room, event.last)
         return commands
 
-    def _moved(self, event: words.Moved, now: float) -> Sequence[Command[C]]:
+    def _moved(self, event: messages.Moved, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         say, where = self.outgoing.say, (event.room, event.id, event.ticket)
         commands: list[Command[C]] = []
         seat = room.seats.get(event.id) if room is not None else None
         if seat is not None and seat.ticket == event.ticket:
             for text in self._take(seat):
-                say(words.Hand(*where, text))
+                say(messages.Hand(*where, text))
             commands += self._close(seat, _REPLACED)
-        say(words.Settle(*where))
+        say(messages.Settle(*where))
         if room is not None:
             self._last(room, event.last)
         return commands
 
-    def _lost(self, event: words.Lost, now: float) -> Sequence[Command[C]]:
+    def _lost(self, event: messages.Lost, now: float) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(event.ticket)
         return () if seat is None else self._close(seat, _SOMEBODY)
 
-    def _asked_for(self, event: words.AskFor, now: float) -> Sequence[Command[C]]:
+    def _asked_for(self, event: messages.AskFor, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         seat = room.seats.get(event.id) if room is not None else None
         who = (event.node, event.claim)
@@ -403,21 +403,21 @@ class Node(Generic[C]):
                 return () if seat.conn is None else (Ask(seat.conn),)
         return ()
 
-    def _denied(self, event: words.Denied, now: float) -> Sequence[Command[C]]:
+    def _denied(self, event: messages.Denied, now: float) -> Sequence[Command[C]]:
         claim = self._take_claim(event.ticket)
         if claim is not None:
             return id_taken(claim.conn, claim.join.id)
         seat = self._by_ticket.get(event.ticket)
         return () if seat is None or seat.ask_again_at is None else self._close(seat, _SOMEBODY)
 
-    def _again(self, event: words.Again, now: float) -> Sequence[Command[C]]:
+    def _again(self, event: messages.Again, now: float) -> Sequence[Command[C]]:
         if (claim := self._pending.get(event.ticket)) is not None:
             claim.said = self.outgoing.say(claim.join)
         elif (seat := self._by_ticket.get(event.ticket)) is not None and seat.ask_again_at is not None:
-            self.outgoing.say(words.Join(seat.room.name, seat.id, seat.ticket, seat.key))
+            self.outgoing.say(messages.Join(seat.room.name, seat.id, seat.ticket, seat.key))
         return ()
 
-    def _full(self, event: words.Full, now: float) -> Sequence[Command[C]]:
+    def _full(self, event: messages.Full, now: float) -> Sequence[Command[C]]:
         why = f"the room is full, {self._terms.most_peers} is the most that it takes"
         claim = self._take_claim(event.ticket)
         if claim is not None:
@@ -429,22 +429,22 @@ class Node(Generic[C]):
         self._turn_away(seat, "again")
         return [] if seat.conn is None else room_full(seat.conn, why)
 
-    def _nobody(self, event: words.Nobody, now: float) -> Sequence[Command[C]]:
+    def _nobody(self, event: messages.Nobody, now: float) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(event.ticket)
         if seat is None or seat.conn is None or not seat.admitted:
             return ()
         return (error_to(seat.conn, "peer-not-found", "there is no such peer in the room", event.to),)
 
-    def _frame(self, event: words.Frame, now: float) -> Sequence[Command[C]]:
+    def _frame(self, event: messages.Frame, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         seat = room.seats.get(event.to) if room is not None else None
         commands = None if seat is None else self._to(seat, seat.queue, event.text)
         if commands is None:
-            self.outgoing.say(words.Tell(event.node, f"nobody {event.ticket} {event.to}"))
+            self.outgoing.say(messages.Tell(event.node, f"nobody {event.ticket} {event.to}"))
             return ()
         return commands
 
-    def _broadcast_heard(self, event: words.Broadcast, now: float) -> Sequence[Command[C]]:
+    def _broadcast_heard(self, event: messages.Broadcast, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         if room is None:
             return ()
@@ -456,17 +456,17 @@ class Node(Generic[C]):
                 self._hold(seat, seat.queue, event.text)
         return (Send(lines, event.text),)
 
-    def _mail(self, event: words.Mail, now: float) -> Sequence[Command[C]]:
+    def _mail(self, event: messages.Mail, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         seat = room.seats.get(event.id) if room is not None else None
         return () if seat is None else self._to(seat, seat.mail, event.text) or ()
 
-    def _handed(self, event: words.Handed, now: float) -> Sequence[Command[C]]:
+    def _handed(self, event: messages.Handed, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         seat = room.seats.get(event.id) if room is not None else None  # by another ticket, if its owner came back
         return () if seat is None else self._came_in(seat, "handed")
 
-    def _echo(self, event: words.Echo, now: float) -> Sequence[Command[C]]:
+    def _echo(self, event: messages.Echo, now: float) -> Sequence[Command[C]]:
         room = self._rooms.get(event.room)
         seat = room.seats.get(event.id) if room is not None else None
         return () if seat is None or seat.echo != event.ticket else self._came_in(seat, "echo")
@@ -477,7 +477,7 @@ class Node(Generic[C]):
         commands: list[Command[C]] = []
         if seat.awaits_until is not None and seat.awaits_until <= now:
             if "handed" in seat.awaits:  # its old node is dead, or busy
-                self.outgoing.say(words.Settle(seat.room.name, seat.id, seat.ticket))
+                self.outgoing.say(messages.Settle(seat.room.name, seat.id, seat.ticket))
                 seat.awaits.discard("handed")
                 seat.awaits_until = self._at(now + self._terms.join_timeout, seat)
             else:  # the ledger is away
@@ -486,7 +486,7 @@ class Node(Generic[C]):
                 commands += self._resolve(seat)
         if seat.ask_again_at is not None and seat.ask_again_at <= now:
             if seat.said is None or not seat.said.waits:  # who was not asked need not be asked again
-                seat.said = self.outgoing.say(words.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1))
+                seat.said = self.outgoing.say(messages.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1))
             seat.ask_again_at = self._at(now + self._terms.takeover_ping + _AGAIN, seat)
         grace_over = seat.until is not None and seat.until <= now
         unanswered = seat.asked_until is not None and seat.asked_until <= now
@@ -572,7 +572,7 @@ class Node(Generic[C]):
     def _await(self, seat: Seat[C], now: float) -> None:
         seat.awaits, seat.echo = {"handed", "echo"}, seat.ticket
         seat.awaits_until = self._at(now + self._terms.handover, seat)
-        self.outgoing.say(words.Tell(self.name, f"echo {seat.room.name} {seat.id} {seat.ticket}"))
+        self.outgoing.say(messages.Tell(self.name, f"echo {seat.room.name} {seat.id} {seat.ticket}"))
 
     def _came_in(self, seat: Seat[C], what: str) -> list[Command[C]]:
         if what not in seat.awaits:
@@ -592,7 +592,7 @@ class Node(Generic[C]):
 
     def _vacate(self, seat: Seat[C]) -> None:
         self._end(seat)
-        self.outgoing.say(words.Leave(seat.room.name, seat.id, seat.ticket))
+        self.outgoing.say(messages.Leave(seat.room.name, seat.id, seat.ticket))
         self._turn_away(seat, "again")
 
     def _close(self, seat: Seat[C], reason: str) -> list[Command[C]]:
@@ -614,7 +614,7 @@ class Node(Generic[C]):
         seat.claims, seat.asked_until = [], None
 
     def _answer(self, answer: str, who: tuple[str, str]) -> None:
-        self.outgoing.say(words.Tell(who[0], f"{answer} {who[1]}"))
+        self.outgoing.say(messages.Tell(who[0], f"{answer} {who[1]}"))
 
     # rooms
 
@@ -686,7 +686,7 @@ class Node(Generic[C]):
             else:
                 self._keep(other, text)  # a full queue is not the sender's business: it named nobody
         if room.peers.keys() - room.seats.keys():
-            self.outgoing.carry(words.Cast(room.name, seat.id, seat.ticket, text), now)
+            self.outgoing.carry(messages.Cast(room.name, seat.id, seat.ticket, text), now)
         return [Send(lines, text)]
 
     def _keep(self, seat: Seat[C], text: bytes) -> bool:
@@ -714,8 +714,8 @@ class Node(Generic[C]):
             lane = seat.queue
         return () if self._hold(seat, lane, text) else None
 
-    def _undelivered(self, frame: words.Deliver | words.Cast) -> Sequence[Command[C]]:
+    def _undelivered(self, frame: messages.Deliver | messages.Cast) -> Sequence[Command[C]]:
         seat = self._by_ticket.get(frame.ticket)
-        if seat is None or seat.conn is None or not seat.admitted or isinstance(frame, words.Cast):
+        if seat is None or seat.conn is None or not seat.admitted or isinstance(frame, messages.Cast):
             return ()
         return (error_to(seat.conn, "peer-not-found", _TOO_LATE, frame.to),)

@@ -20,7 +20,7 @@ import yaml
 
 from peer.cli.options import known_options
 from peer.signaling import messages
-from server.proxies import Proxies
+from server.admission.proxies import Proxies
 
 from .front import EXAMPLES, filled, free_ports, program
 from .test_caddy import caddy

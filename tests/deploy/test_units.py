@@ -15,8 +15,8 @@ import pytest
 from peer.cli.exit_codes import INTERRUPTED, USAGE
 from peer.cli.options import known_options
 from server.config import RelayConfig
-from server.listener import SPARE
-from server.memory import most_memory
+from server.memory_estimate import most_memory
+from server.transport.listener import SPARE
 
 from .front import EXAMPLES
 

@@ -21,8 +21,8 @@ from peer import Agent
 from peer import events as ev
 from peer.errors import CallFailed
 from server.config import RelayConfig
+from server.ice.turn_credentials import IceServers
 from server.relay import Relay
-from server.turn import IceServers
 from tests.coturn import Coturn, coturn_with_secret
 from tests.server.keys import certificate, secret
 from tests.waiting import until

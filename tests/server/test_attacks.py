@@ -9,9 +9,9 @@ import time
 import pytest
 from websockets.protocol import Protocol as WebSocket
 
-from server.client import Client
-from server.frames import FrameReader
-from server.outbox import Outbox
+from server.transport.connection import Client
+from server.transport.frame_reader import FrameReader
+from server.transport.send_queue import Outbox
 
 from .wire import DEADLINE, OPENING, Process, Raw, frame, joined, process, relay, text, until
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from server import guard
-from server.client import Phase
+from server.admission import admission
 from server.relay import Relay
+from server.transport.connection import Phase
 
 from .wire import DEADLINE, OPENING, ROOT, Peer, Process, Raw, frame, joined, opened, process, relay, text, until
 
@@ -257,7 +257,7 @@ async def test_a_wrong_token_counts_as_ten_joins() -> None:
 
 
 async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "COURTESY", 3)
+    monkeypatch.setattr(admission, "COURTESY", 3)
     async with relay(max_connections=2, close_timeout=DEADLINE) as server:
         async with joined(server, "A") as a, joined(server, "B"):
             assert (await a.get())["type"] == "peer-joined"
@@ -515,7 +515,7 @@ async def test_who_is_aborted_in_the_turn_that_admits_him_is_not_counted_for_eve
 
 def test_every_limit_has_its_name_in_the_docs() -> None:
     page = (ROOT / "docs" / "limits.md").read_text()
-    for name in (*guard._FULL, *guard._TOO_FAST, "descriptors", "buffers"):
+    for name in (*admission._FULL, *admission._TOO_FAST, "descriptors", "buffers"):
         assert f"`{name}`" in page
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fuzz.clock import Clock
-from server.client import Client, Phase
 from server.relay import Relay, RelayConfig
+from server.transport.connection import Client, Phase
 
 from .wire import Raw, frame, text
 

@@ -55,7 +55,8 @@ def test_a_wanted_id_keeps_its_key_but_not_for_two_at_once(tmp_path: Path) -> No
 
 
 def test_a_killed_process_frees_its_seat(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from peer.signaling import identity; kept = identity.load(state=pathlib.Path(sys.argv[1]));"
+    code = "import sys, pathlib; from peer.signaling import identity;"
+    code += "kept = identity.load(state=pathlib.Path(sys.argv[1]));"
     code += "print(kept.id, flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

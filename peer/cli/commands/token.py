@@ -35,7 +35,7 @@ def command(room: str, own_id: str, expires: float, **params: Any) -> int:
     secret, key = params["jwt_secret_file"], params["jwt_key"]
     if (secret is None) == (key is None):
         raise click.UsageError("a token is signed: write one of --jwt-secret-file FILE and --jwt-key FILE")
-    from server.signed import Key, sign
+    from server.admission.jwt_tokens import Key, sign
 
     out = Output(as_json=settings.as_json)
     now = time.time()

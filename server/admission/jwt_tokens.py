@@ -1,0 +1,171 @@
+"""Signed tokens (JWT, RFC 7519), so that a website can hand them out: which room, which ids, until when.
+
+The only user of PyJWT. The algorithm belongs to the key, which the configuration names, and never to the token
+(RFC 8725, 3.1): a secret is HS256, a key RS256, ES256 or EdDSA by its kind.
+
+Claims, all needed but ``nbf``: ``room``, and ``id``, each a name or a pattern in which ``*`` stands for any number
+of characters; ``exp`` and ``nbf``, in Unix seconds. A room that is ``""`` is the one without a name. A token with an
+``aud`` is meant for somebody else.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from peer.errors import ConfigError
+from peer.signaling.messages import DEFAULT_ROOM, Join, ProtocolError
+
+from .tokens import MISSING, read_secret
+
+MIN_SECRET: Final = 32
+"""Octets of an HS256 secret: as many as the hash has (RFC 7518, 3.2)."""
+MIN_RSA_BITS: Final = 2048
+"""RFC 7518, 3.3."""
+MAX_PATTERN: Final = 64
+LEEWAY: Final = 30
+"""Seconds that the clocks of who signs and who checks may differ."""
+
+_ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-*")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key and the one algorithm that goes with it."""
+
+    algorithm: str
+    material: Any = field(repr=False)
+
+    @classmethod
+    def secret(cls, path: str) -> Key:
+        """The secret in the file ``path``, which both sides know: HS256.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        where = "--jwt-secret-file"
+        secret = read_secret(path, where)
+        if secret.startswith(b"-----BEGIN"):
+            raise ConfigError(f"{path}: this is a key and no secret; use --jwt-key", where=where)
+        if len(secret) < MIN_SECRET:
+            hint = f"a secret has at least {MIN_SECRET} octets; make one: openssl rand -hex 32"
+            raise ConfigError(f"{path}: {hint}", where=where)
+        return cls("HS256", secret)
+
+    @classmethod
+    def public(cls, path: str) -> Key:
+        """The public key in the PEM file ``path``, to check with. A private one is refused: a relay needs none.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        octets = read_secret(path, "--jwt-key")
+        if b"PRIVATE KEY-----" in octets:
+            hint = f"take the public one out of it: openssl pkey -in {path} -pubout"
+            raise ConfigError(
+                f"{path}: this is a private key, which the relay must not have; {hint}", where="--jwt-key"
+            )
+        try:
+            key = load_pem_public_key(octets)
+        except (ValueError, UnsupportedAlgorithm):
+            raise ConfigError(f"{path}: no public key in PEM", where="--jwt-key") from None
+        return cls(_algorithm(key, path), key)
+
+    @classmethod
+    def private(cls, path: str) -> Key:
+        """The private key in the PEM file ``path``, to sign with.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        try:
+            key = load_pem_private_key(read_secret(path, "--jwt-key"), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it wants a password
+            raise ConfigError(f"{path}: no private key in PEM without a password", where="--jwt-key") from None
+        return cls(_algorithm(key.public_key(), path), key)
+
+
+def _algorithm(key: object, path: str) -> str:
+    match key:
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
+            return "ES256"
+        case ed25519.Ed25519PublicKey():
+            return "EdDSA"
+        case rsa.RSAPublicKey() if key.key_size >= MIN_RSA_BITS:
+            return "RS256"
+    raise ConfigError(f"{path}: use P-256, Ed25519, or RSA of at least {MIN_RSA_BITS} bits", where="--jwt-key")
+
+
+class SignedTokens:
+    """Lets in whoever has a token that ``key`` signed, for the room and id of the join."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    def check(self, join: Join) -> None:
+        if not join.token:
+            raise ProtocolError("unauthorized", MISSING)
+        try:
+            claims = jwt.decode(
+                join.token,
+                self._key.material,
+                algorithms=[self._key.algorithm],
+                options={"require": ["exp", "room", "id"]},
+                leeway=LEEWAY,
+            )
+        except jwt.ExpiredSignatureError:
+            raise ProtocolError("unauthorized", "the token has expired") from None
+        except jwt.ImmatureSignatureError:
+            raise ProtocolError("unauthorized", "the token is not valid yet") from None
+        except jwt.MissingRequiredClaimError as exc:
+            raise ProtocolError("unauthorized", f"the token does not say its {exc.claim}") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):  # anybody may send anything
+            raise ProtocolError("unauthorized", "the token is not one of this relay") from None
+        if not matches(claims["room"], join.room or DEFAULT_ROOM):
+            raise ProtocolError("unauthorized", "the token is for another room")
+        if not matches(claims["id"], join.peer_id):
+            raise ProtocolError("unauthorized", "the token is for another id")
+
+
+def sign(key: Key, *, room: str, id: str, lifetime: float, now: float | None = None) -> str:
+    """A token for ``room`` and ``id``, names or patterns, that is good for ``lifetime`` seconds from ``now``.
+
+    Raises:
+        ConfigError: a room or an id that no peer could have.
+    """
+    for where, pattern in (("--room", room), ("--id", id)):
+        if not is_pattern(pattern) or (where == "--id" and not pattern):
+            raise ConfigError(f"{pattern[:80]!r}: use 1 to {MAX_PATTERN} of A-Z a-z 0-9 . _ ~ - and *", where=where)
+    issued = int(time.time() if now is None else now)
+    claims = {"room": room, "id": id, "iat": issued, "exp": issued + max(1, int(lifetime))}
+    return jwt.encode(claims, key.material, algorithm=key.algorithm)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether names can match ``text``: those have no characters but these."""
+    return len(text) <= MAX_PATTERN and _ALPHABET.issuperset(text)
+
+
+def matches(pattern: object, name: str) -> bool:
+    """Whether ``name`` is what ``pattern`` says; ``*`` is any number of characters. In linear time."""
+    if not isinstance(pattern, str) or not is_pattern(pattern):
+        return False
+    first, *rest = pattern.split("*")
+    if not rest:
+        return name == pattern
+    *middle, last = rest
+    if len(name) < len(first) + len(last) or not name.startswith(first) or not name.endswith(last):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

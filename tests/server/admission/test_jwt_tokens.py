@@ -1,0 +1,235 @@
+"""Signed tokens: what they let in, and what is tried to get past them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.errors import ConfigError
+from peer.signaling.messages import Join, ProtocolError
+from server.admission.jwt_tokens import LEEWAY, Key, SignedTokens, matches, sign
+
+from ..keys import MAKERS, SECRET, pair, secret
+from ..wire import joined, opened, relay
+
+KEY = Key("HS256", SECRET.encode())
+GATE = SignedTokens(KEY)
+CAM = Join("cam-1", "attic")
+GOOD: dict[str, Any] = {"room": "attic", "id": "cam-*", "exp": 4102444800}
+
+
+def refused(token: str, join: Join = CAM, gate: SignedTokens = GATE) -> str:
+    """Why ``token`` does not let in."""
+    with pytest.raises(ProtocolError) as refusal:
+        gate.check(Join(join.peer_id, join.room, token))
+    assert refusal.value.code == "unauthorized"
+    assert len(token) < 20 or token not in refusal.value.message
+    return refusal.value.message
+
+
+def encoded(part: object) -> str:
+    return (
+        base64.urlsafe_b64encode(part if isinstance(part, bytes) else json.dumps(part).encode()).decode().rstrip("=")
+    )
+
+
+def without_signature(header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:
+    return f"{encoded(header)}.{encoded(claims)}.{encoded(signature)}"
+
+
+@pytest.mark.parametrize("algorithm", MAKERS)
+def test_each_kind_of_key_has_its_algorithm(tmp_path: Path, algorithm: str) -> None:
+    private, public = pair(tmp_path, MAKERS[algorithm]())
+    token = sign(Key.private(private), room="attic", id="cam-*", lifetime=60)
+    assert jwt.get_unverified_header(token)["alg"] == algorithm
+    gate = SignedTokens(Key.public(public))
+    gate.check(Join("cam-1", "attic", token))
+    assert "another id" in refused(token, Join("door", "attic"), gate)
+    stranger = Key.private(pair(tmp_path, MAKERS[algorithm](), "stranger")[0])
+    assert "not one of this relay" in refused(sign(stranger, room="*", id="*", lifetime=60), gate=gate)
+
+
+def test_a_token_is_for_its_room_and_its_ids() -> None:
+    token = sign(KEY, room="attic", id="cam-*", lifetime=60)
+    GATE.check(Join("cam-1", "attic", token))
+    assert "another room" in refused(token, Join("cam-1", "hall"))
+    assert "another room" in refused(token, Join("cam-1", ""))
+    assert "another id" in refused(token, Join("xcam-1", "attic"))
+    GATE.check(Join("x", "", sign(KEY, room="", id="x", lifetime=60)))
+    GATE.check(Join("x", "hall", sign(KEY, room="*", id="x", lifetime=60)))
+
+
+def test_a_token_has_its_time() -> None:
+    now = time.time()
+    assert "expired" in refused(sign(KEY, room="*", id="*", lifetime=60, now=now - 61 - LEEWAY))
+    assert "not valid yet" in refused(jwt.encode(GOOD | {"nbf": now + 3600}, SECRET))
+    GATE.check(Join("cam-1", "attic", jwt.encode(GOOD | {"nbf": now - 1}, SECRET)))
+
+
+@pytest.mark.parametrize("claim", ["exp", "room", "id"])
+def test_a_claim_that_is_missing_is_no_licence(claim: str) -> None:
+    claims = {name: value for name, value in GOOD.items() if name != claim}
+    assert f"does not say its {claim}" in refused(jwt.encode(claims, SECRET))
+    refused(jwt.encode(GOOD | {claim: None}, SECRET))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": "soon"},
+        {"exp": float("inf")},
+        {"exp": [1]},
+        {"room": ["attic"]},
+        {"room": 5},
+        {"id": {"*": 1}},
+        {"id": "cam-[0-9]"},
+        {"id": "*" * 65},
+        {"aud": "somebody-else"},
+        {"nbf": "x"},
+    ],
+)
+def test_claims_that_are_nonsense_let_nobody_in(claims: dict[str, Any]) -> None:
+    refused(jwt.encode(GOOD | claims, SECRET))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "HS384", "HS512", "RS256", "", "../HS256", None, 5])
+def test_the_token_does_not_choose_its_algorithm(algorithm: object) -> None:
+    refused(without_signature({"alg": algorithm, "typ": "JWT"}, GOOD))
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_not_even_another_one_that_fits_the_secret(algorithm: str) -> None:
+    refused(jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), gate=SignedTokens(Key("HS256", b"x" * 96)))
+    refused(jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), gate=SignedTokens(Key("HS256", SECRET.encode() * 4)))
+
+
+def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
+    """The classic: sign by HS256 with the public key, which everybody has."""
+    _, public = pair(tmp_path, MAKERS["RS256"]())
+    text = Path(public).read_bytes()
+    for octets in (text, text.strip()):
+        body = f"{encoded({'alg': 'HS256', 'typ': 'JWT'})}.{encoded(GOOD)}"
+        forged = f"{body}.{encoded(hmac.digest(octets, body.encode(), hashlib.sha256))}"
+        refused(forged, gate=SignedTokens(Key.public(public)))
+
+
+def test_a_token_cannot_bring_its_own_key() -> None:
+    forged = jwt.encode(
+        GOOD, "y" * 32, headers={"jwk": {"kty": "oct", "k": encoded(b"y" * 32)}, "kid": "../../dev/null"}
+    )
+    refused(forged)
+
+
+def test_a_critical_header_that_nobody_knows_is_refused() -> None:
+    """RFC 7515, 4.1.11."""
+    refused(jwt.encode(GOOD, SECRET, headers={"crit": ["only-on-sundays"], "only-on-sundays": True}))
+
+
+def test_what_was_changed_after_signing_is_refused() -> None:
+    header, claims, signature = jwt.encode(GOOD | {"id": "door"}, SECRET).split(".")
+    refused(f"{header}.{encoded(GOOD)}.{signature}")
+    refused(f"{header}.{claims}.{signature[:-4]}")
+    refused(f"{header}.{claims}.")
+    refused(f"{header}.{claims}")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        "\ud800",
+        "é.é.é",
+        "x" * 8000,
+        encoded(b"[" * 5000) + ".e30.e30",
+        encoded(5) + "..",
+    ],
+)
+def test_what_is_no_token_is_refused_and_breaks_nothing(token: str) -> None:
+    refused(token)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_refused(token: str) -> None:
+    refused(token)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_any_header_is_refused(header: object) -> None:
+    refused(f"{encoded(header)}.{encoded(GOOD)}.{encoded(b'x')}")
+
+
+@given(st.text(alphabet="ab*", max_size=8), st.text(alphabet="ab", max_size=8))
+def test_a_pattern_means_what_the_same_regular_expression_means(pattern: str, name: str) -> None:
+    expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+    assert matches(pattern, name) is expected
+
+
+@pytest.mark.parametrize("pattern", ["cam?", "cam[1]", "käm", "a b", "a/b", "x" * 65])
+def test_a_pattern_is_made_of_what_names_are_made_of(pattern: str) -> None:
+    assert not matches(pattern, pattern)
+    with pytest.raises(ConfigError, match="--id"):
+        sign(KEY, room="", id=pattern, lifetime=60)
+
+
+def test_a_token_without_an_id_cannot_be_made() -> None:
+    with pytest.raises(ConfigError, match="--id"):
+        sign(KEY, room="", id="", lifetime=60)
+
+
+def test_keys_that_are_too_weak_or_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 32 octets"):
+        Key.secret(secret(tmp_path, "short"))
+    private, public = pair(tmp_path, MAKERS["ES256"]())
+    with pytest.raises(ConfigError, match="a key and no secret; use --jwt-key"):
+        Key.secret(public)
+    with pytest.raises(ConfigError, match=r"this is a private key.*-pubout"):
+        Key.public(private)
+    with pytest.raises(ConfigError, match="no private key"):
+        Key.private(public)
+    with pytest.raises(ConfigError, match="no public key"):
+        Key.public(secret(tmp_path))
+    for weak in (rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP384R1())):
+        with pytest.raises(ConfigError, match="use P-256, Ed25519, or RSA of at least 2048 bits"):
+            Key.public(pair(tmp_path, weak, "weak")[1])
+
+
+async def test_who_has_joined_stays_when_the_token_expires_and_does_not_come_back(tmp_path: Path) -> None:
+    token = sign(KEY, room="", id="A", lifetime=1, now=time.time() - LEEWAY)
+    async with relay(jwt_secret_file=secret(tmp_path)) as server, joined(server, "A", token=token) as a:
+        while True:
+            async with opened(server) as peer:
+                await peer.send({"type": "join", "peerId": "A", "token": token})
+                refusal = await peer.get()
+            if "expired" in refusal["message"]:
+                break
+            assert refusal["code"] == "id-taken"
+        await a.barrier()
+
+
+async def test_over_the_wire(tmp_path: Path) -> None:
+    async with relay(jwt_secret_file=secret(tmp_path)) as server:
+        token = sign(KEY, room="attic", id="cam-*", lifetime=60)
+        async with joined(server, "cam-1", room="attic", token=token), opened(server) as peer:
+            await peer.send({"type": "join", "peerId": "door", "room": "attic", "token": token})
+            assert (await peer.get())["code"] == "unauthorized"
+            assert await peer.closed() == 4401

@@ -1,0 +1,205 @@
+"""Relays of a cluster as processes that are killed and stopped, and a wire to Redis that is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+
+from websockets.asyncio.client import connect
+
+from tests.redis_server import RedisServer
+
+from ..observability.test_observability import ask, look
+from ..wire import DEADLINE, Peer, Process, joined, process, relay, until
+
+LEASE = 2.0
+
+
+@contextmanager
+def processes(redis: RedisServer, count: int) -> Iterator[list[Process]]:
+    with ExitStack() as stack:
+        options = {"cluster": redis.url, "cluster_lease": LEASE, "grace": 1.0}
+        yield [stack.enter_context(process(**options)) for _ in range(count)]
+
+
+@asynccontextmanager
+async def client(relay: Process, peer_id: str, *, peers: list[str], key: str | None = None) -> AsyncIterator[Peer]:
+    """A peer at a relay that may die."""
+    url = f"ws://127.0.0.1:{relay.port}/ws"
+    ws = await connect(url, ping_interval=None, close_timeout=0.1)
+    try:
+        peer = Peer(ws)
+        peer.id = peer_id
+        await peer.send({"type": "join", "peerId": peer_id, "key": key})
+        found = await peer.get()
+        assert found["type"] == "peer-list" and sorted(found["peers"]) == peers, found
+        yield peer
+    finally:
+        ws.transport.abort()
+
+
+async def test_of_a_killed_relays_peers_those_that_come_back_never_left_and_the_others_leave(
+    ledger_redis: RedisServer,
+) -> None:
+    with processes(ledger_redis, 3) as (one, two, three):
+        async with client(two, "B", peers=[]) as b, client(one, "A", peers=["B"], key="k"):
+            assert (await b.get())["peerId"] == "A"
+            async with client(one, "X", peers=["A", "B"]):
+                assert (await b.get())["peerId"] == "X"
+                one.process.kill()
+                killed = time.monotonic()
+                async with client(three, "A", peers=["B", "X"], key="k") as a:
+                    assert time.monotonic() - killed < LEASE
+                    assert await b.get() == await a.get() == {"type": "peer-left", "peerId": "X"}
+                    assert LEASE / 2 < time.monotonic() - killed < LEASE + DEADLINE
+                    await b.say("offer", to="A", n=1)
+                    assert (await a.get())["n"] == 1
+                    await a.barrier()
+                    await b.barrier()
+
+
+async def test_a_relay_that_stood_still_seats_its_peers_again_unless_somebody_has_the_seat(
+    ledger_redis: RedisServer,
+) -> None:
+    with processes(ledger_redis, 2) as (one, two):
+        async with client(two, "B", peers=[]) as b, client(one, "A", peers=["B"]) as a:
+            assert (await b.get())["peerId"] == "A"
+            async with client(one, "X", peers=["A", "B"]) as x:
+                assert (await a.get())["peerId"] == (await b.get())["peerId"] == "X"
+                one.process.send_signal(signal.SIGSTOP)
+                assert {(await b.get())["peerId"], (await b.get())["peerId"]} == {"A", "X"}  # they left
+                async with client(two, "X", peers=["B"]) as new:
+                    assert await b.get() == {"type": "peer-joined", "peerId": "X"}
+                    one.process.send_signal(signal.SIGCONT)
+                    assert await x.closed() == 4001
+                    assert await b.get() == await new.get() == {"type": "peer-joined", "peerId": "A"}
+                    await a.say("offer", to="X", n=1)
+                    assert (await new.get())["n"] == 1
+                    for peer in (a, b, new):
+                        await peer.barrier()
+
+
+async def test_a_relay_that_is_told_to_stop_does_not_wait_for_redis(ledger_redis: RedisServer) -> None:
+    with processes(ledger_redis, 1) as (one,):
+        ledger_redis.freeze()
+        try:
+            one.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(one.process.wait, DEADLINE) == 0
+        finally:
+            ledger_redis.thaw()
+
+
+class Wire:
+    """A TCP proxy to Redis that can be cut and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._cut = False
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.transport.abort()
+            return
+        there, here = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers |= {writer, here}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pump(reader, here))
+            tasks.create_task(self._pump(there, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while octets := await reader.read(1 << 16):
+                writer.write(octets)
+                await writer.drain()
+        writer.close()
+        self._writers.discard(writer)
+
+    def cut(self) -> None:
+        self._cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._cut = False
+
+
+@asynccontextmanager
+async def wire(redis: RedisServer) -> AsyncIterator[Wire]:
+    found = Wire(redis.port)
+    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    found.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield found
+        found.cut()
+
+
+async def test_a_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redis: RedisServer) -> None:
+    options = {"cluster_lease": 30.0}
+    async with wire(ledger_redis) as line:
+        url = f"redis://127.0.0.1:{line.port}/0"
+        async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:
+            async with joined(one, "A") as a, joined(two, "B") as b:
+                assert (await a.get())["peerId"] == "B"
+                line.cut()
+                for n in range(100):
+                    await a.say("offer", to="B", n=n)
+                    await b.say("offer", to="A", n=n)
+                await until(lambda: one.tally.ledger is not None and one.tally.ledger.reconnects > 1)
+                line.mend()
+                assert [(await b.get())["n"] for _ in range(100)] == list(range(100))
+                assert [(await a.get())["n"] for _ in range(100)] == list(range(100))
+
+
+async def test_messages_to_all_wait_no_longer_than_others(ledger_redis: RedisServer) -> None:
+    options = {"cluster_lease": 4.5, "takeover_ping": 0.1}
+    async with wire(ledger_redis) as line:
+        url = f"redis://127.0.0.1:{line.port}/0"
+        async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:
+            async with joined(one, "A") as a, joined(two, "B") as b:
+                assert (await a.get())["peerId"] == "B"
+                ledger = one.tally.ledger
+                assert ledger is not None
+                line.cut()
+                await until(lambda: ledger.reconnects > 0 and one._rooms.deadline is None)  # nothing else rings
+                for n in range(10):
+                    await a.say("x", n=n)
+                tried = ledger.reconnects
+                await until(lambda: ledger.reconnects > tried + 1 and not ledger.waiting)
+                line.mend()
+                await a.say("offer", to="B", n=10)
+                assert (await b.get())["n"] == 10
+
+
+async def test_a_relay_cut_off_for_longer_is_left_out_and_comes_back(ledger_redis: RedisServer) -> None:
+    options = {"cluster_lease": LEASE, "metrics_port": 0}
+    async with wire(ledger_redis) as line:
+        url = f"redis://127.0.0.1:{line.port}/0"
+        async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:
+            async with joined(one, "A") as a, joined(one, "L") as local, joined(two, "B") as b:
+                for _ in range(2):
+                    await a.get()
+                await local.get()
+                assert (await ask(one, "/readyz"))[0] == 200
+                assert (await look(two))["relay_cluster_nodes", ""] == 2
+                line.cut()
+                await until(lambda: one.why_not_ready() is not None)
+                status, _, body = await ask(one, "/readyz")
+                assert (status, json.loads(body)["status"]) == (503, "Redis is out of reach")
+                assert {(await b.get())["peerId"], (await b.get())["peerId"]} == {"A", "L"}
+                await a.say("offer", to="L", n=1)
+                assert (await local.get())["n"] == 1
+                line.mend()
+                assert {(await b.get())["peerId"], (await b.get())["peerId"]} == {"A", "L"}
+                for peer in (a, local, b):
+                    await peer.barrier()  # here nobody saw anything
+                counts = await look(one)
+                assert counts["relay_cluster_resumptions_total", ""] == 1
+                assert counts["relay_cluster_reconnects_total", ""] > 0
+                assert counts["relay_cluster_waiting", ""] == 0
+                assert counts["relay_cluster_round_trip_seconds_count", ""] > 0

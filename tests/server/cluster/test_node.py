@@ -1,0 +1,616 @@
+"""The law of a cluster, by cases and by hypothesis: pure nodes, the real ledger, and any order of who hears what."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from server.cluster.batch_queue import ROOM, Outgoing
+from server.cluster.messages import Deliver
+from tests.redis_server import RedisServer
+
+from .world import LEASE, TERMS, Member, World
+
+
+@pytest.fixture
+def world(ledger_redis: RedisServer) -> World:
+    return World(ledger_redis.client())
+
+
+def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_on_every_node(world: World) -> None:
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
+    world.end(b, clean=True)
+    world.calm()
+    assert world.views == {a: {"c"}, c: {"a"}}
+    world.check()
+
+
+def test_frames_between_clients_of_one_node_need_no_ledger(world: World) -> None:
+    first = world.members[0]
+    a, b = world.join(first, "a"), world.join(first, "b")
+    world.calm()
+    world.say(a, "b")
+    world.say(a)
+    assert len(world.got[b]) == 2 and not first.node.outgoing
+
+
+def test_a_frame_to_another_node_arrives(world: World) -> None:
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    world.say(a, "b")
+    world.say(a)
+    world.calm()
+    assert [len(world.got[conn]) for conn in (a, b, c)] == [0, 2, 1]
+
+
+def test_the_owner_takes_its_seat_to_another_node_and_nobody_sees_it(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a", key="k"), world.join(three, "b")
+    world.calm()
+    moved = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone == {a: 4001} and world.views == {moved: {"b"}, b: {"a"}}
+    world.say(b, "a")
+    world.calm()
+    assert len(world.got[moved]) == 1
+    world.check()
+
+
+def test_what_waited_for_a_peer_is_handed_over_before_what_comes_later(world: World) -> None:
+    one, two, three = world.members
+    a, b, local = world.join(one, "a", key="k"), world.join(three, "b"), world.join(one, "l")
+    world.calm()
+    world.end(a, clean=False)
+    sent = [world.say(b, "a"), world.say(local, "a")]
+    world.calm()
+    back = world.join(two, "a", key="k")
+    while world.speak(two):
+        pass
+    sent += [world.say(b, "a"), world.say(local, "a")]
+    world.speak(three)
+    world.listen(two)
+    assert back not in world.views, "let in before the old node handed over"
+    world.calm()
+    assert sorted(body["n"] for body in world.got[back]) == sent  # each sender's order is checked as it comes
+    world.check()
+
+
+def test_a_peer_that_comes_to_its_callers_node_is_not_reached_by_a_shorter_way(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b", key="k")
+    world.calm()
+    world.say(a, "b")  # waits at node one
+    here = world.join(one, "b", key="k")
+    batch = one.node.take()
+    assert batch is not None and batch.operations == 2
+    world.calm()
+    world.say(a, "b")
+    assert len(world.got[here]) + len(world.got[b]) == 2
+    world.check()
+
+
+def test_what_a_node_says_too_late_for_a_peer_that_moved_on_overtakes_nothing(world: World) -> None:
+    one, two, three = world.members
+    world.join(one, "a", key="k")
+    b = world.join(three, "b")
+    world.calm()
+    a = next(conn for conn, (_, id, _) in world.who.items() if id == "a")
+    world.say(a, "b")  # and node one stands still
+    moved = world.join(two, "a", key="k")
+    world.calm_without(one)
+    assert moved not in world.views
+    world.advance(1.5, frozen=[one])
+    world.calm_without(one)
+    sent = world.say(moved, "b")
+    world.calm_without(one)
+    world.calm()
+    assert [body["n"] for body in world.got[b]] == [sent]
+    world.check()
+
+
+def test_a_live_holder_at_another_node_keeps_its_id(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a", key="k")
+    world.calm()
+    late = world.join(two, "a", key="other")
+    world.calm()
+    assert world.gone == {late: 4409} and (late, "id-taken") in world.answered and a in world.views
+
+
+def test_a_silent_holder_at_another_node_loses_it(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a"), world.join(three, "b")
+    world.calm()
+    new = world.join(two, "a")
+    for member in (two, one):
+        world.speak(member)
+        world.listen(member)
+    world.asked.clear()  # it is asked, and does not answer
+    world.advance(2.5)
+    world.calm()
+    assert world.gone == {a: 4001} and world.views == {new: {"b"}, b: {"a"}}
+
+
+def test_somebody_without_a_key_gets_the_id_from_a_node_that_died(world: World) -> None:
+    one, two, three = world.members
+    world.join(one, "a")
+    b = world.join(three, "b")
+    world.calm()
+    world.kill(one)
+    new = world.join(two, "a")
+    world.calm()
+    assert new not in world.views
+    world.advance(3.5)
+    world.calm()
+    assert world.views == {new: {"b"}, b: {"a"}}
+
+
+def test_a_killed_nodes_peers_leave_after_the_lease(world: World) -> None:
+    one, two, _ = world.members
+    world.join(one, "a", key="k")
+    b = world.join(two, "b")
+    world.calm()
+    world.kill(one)
+    world.advance(LEASE - 0.5)
+    world.calm()
+    assert world.views == {b: {"a"}}
+    world.advance(1.5)
+    world.calm()
+    assert world.views == {b: set()}
+    world.check()
+
+
+def test_a_killed_nodes_peer_that_is_back_elsewhere_never_left(world: World) -> None:
+    one, two, three = world.members
+    world.join(one, "a", key="k")
+    b = world.join(two, "b")
+    world.calm()
+    world.kill(one)
+    back = world.join(three, "a", key="k")
+    world.rest()
+    assert world.views == {b: {"a"}, back: {"b"}}
+    world.check()
+
+
+def test_nobodys_lease_is_over_when_the_ledger_was_away_for_all(world: World) -> None:
+    for member, id in zip(world.members, "abc", strict=True):
+        world.join(member, id)
+    world.calm()
+    world.now += 3600
+    for member in world.members:
+        world.speak(member, empty=True)
+    world.calm()
+    assert [member.life for member in world.members] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_restarted_redis_is_filled_again_and_nobody_sees_a_flap(world: World, empty: bool) -> None:
+    one, two, _three = world.members
+    a, b, c = (world.join(member, id, key=id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    heard = {conn: list(world.got[conn]) for conn in (a, b, c)}
+    world.say(a, "c")  # waits through it
+    world.restart(empty=empty)
+    views = {conn: set(view) for conn, view in world.views.items()}
+    for member in (one, two):
+        world.speak(member)
+        world.listen(member)
+    assert world.views == views
+    d = world.join(one, "d")
+    world.calm()
+    assert world.views == {a: {"b", "c", "d"}, b: {"a", "c", "d"}, c: {"a", "b", "d"}, d: {"a", "b", "c"}}
+    assert [body["by"] for body in world.got[c][len(heard[c]) :]] == [a]
+    world.check()
+
+
+def test_who_does_not_come_back_to_a_restarted_redis_is_gone_when_it_has_settled(world: World) -> None:
+    one, two, three = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.join(three, "c")
+    world.calm()
+    world.kill(three)
+    world.restart()
+    world.calm()
+    world.advance(2.5)
+    world.calm()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}}
+    world.advance(2.5)
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_a_node_that_stood_still_finds_its_clients_seats_again_unless_they_are_taken(world: World) -> None:
+    one, two, _three = world.members
+    a, taken = world.join(one, "a", key="k"), world.join(one, "t")
+    b = world.join(two, "b")
+    world.calm()
+    world.advance(LEASE + 2, frozen=[one])
+    world.calm_without(one)
+    assert world.views[b] == set()
+    t = world.join(two, "t")
+    world.calm_without(one)
+    world.advance(0.5)
+    world.calm()
+    assert world.gone == {taken: 4001}
+    assert world.views == {a: {"b", "t"}, b: {"a", "t"}, t: {"a", "b"}}
+    world.check()
+
+
+def test_a_node_that_reads_too_slowly_begins_anew(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.calm()
+    for _ in range(4):
+        for _ in range(450):
+            world.say(a, "b")
+        while world.speak(one):
+            pass
+    name = two.node.name
+    world.advance(0.5)
+    world.calm()
+    assert two.node.name != name and world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_of_a_life_that_began_twice_nothing_is_left(world: World) -> None:
+    one, two, _ = world.members
+    world.join(one, "a", key="k")
+    world.join(two, "b")
+    world.calm()
+    world.restart()
+    world.speak(one, lose=True)  # so nobody knows whether it has entered; it takes a third name
+    world.calm()
+    assert world.redis.smembers("t:nodes") == {member.node.name.encode() for member in world.members}
+    world.rest(2)
+    world.check()
+
+
+@pytest.mark.parametrize("line", [b"", b"\xff", b"joined", b"joined /", b"entered x", b"hello / a", b"came / a b"])
+def test_what_the_ledger_did_not_write_begins_another_life(world: World, line: bytes) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.calm()
+    world.redis.xadd(f"t:in:{one.node.name}", {"h": line}, id=f"{one.node.read + 1}-0")
+    world.calm()
+    assert one.life == 2 and world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_an_answer_that_is_lost_does_nothing_twice(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a"), world.join(two, "b")
+    world.calm()
+    world.say(a, "b")
+    world.speak(one, lose=True)
+    world.calm()
+    assert len(world.got[b]) == 1  # and heard once: the world checks
+
+
+def test_frames_wait_a_while_for_the_ledger_then_their_sender_is_told(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a")
+    world.join(two, "b")
+    world.calm()
+    world.say(a, "b")
+    world.now += 4.9
+    world.see(one.node.expire(world.now))
+    assert world.answered == []
+    world.now += 0.2
+    world.see(one.node.expire(world.now))
+    assert world.answered == [(a, "peer-not-found")]
+
+
+def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
+    one, two, _ = world.members
+    a = world.join(one, "a")
+    world.join(two, "b")
+    world.calm()
+    for _ in range(3000):
+        world.say(a, "b")
+    assert (a, "peer-not-found") in world.answered
+
+
+def test_a_small_frame_that_waits_counts_as_what_it_takes() -> None:
+    outgoing = Outgoing(5, ROOM)
+    tracemalloc.start()
+    try:
+        count = 0
+        while outgoing.carry(Deliver("/", "a", "1", f"{count:064}", b"x" * 40), 0):
+            count += 1
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ROOM // 2 < held <= ROOM * 1.2 and len(outgoing) == count
+
+
+def test_nothing_piles_up_while_the_ledger_is_away(world: World) -> None:
+    one, two, _ = world.members
+    b, c = world.join(two, "b"), world.join(one, "c")
+    a = world.join(one, "a", key="k")
+    world.calm()
+    for n in range(200):  # Redis is away for half an hour
+        world.say(c, "b")
+        world.say(c)
+        world.join(one, f"new-{n}")
+        world.end(world.join(one, "hasty"), clean=True)
+        world.end(a, clean=False)
+        a = world.join(one, "a", key="k")
+        for _ in range(5):
+            world.now += 2
+            world.see(one.node.expire(world.now))
+    assert len(one.node.outgoing) <= 2
+    assert sum(map(len, (one.node.outgoing._items, one.node.outgoing._held))) <= 4
+    world.rest()
+    assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
+    world.check()
+
+
+def test_who_came_back_often_while_the_ledger_was_away_is_who_it_was(world: World) -> None:
+    one, two, _ = world.members
+    b, a = world.join(two, "b"), world.join(one, "a", key="k")
+    world.calm()
+    for _ in range(3):
+        world.end(a, clean=False)
+        a = world.join(one, "a", key="k")
+    world.say(a, "b")
+    assert len(one.node.outgoing) == 2
+    world.calm()
+    assert len(world.got[b]) == 1 and world.views == {a: {"b"}, b: {"a"}}
+    world.check()
+    moved = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone[a] == 4001 and world.views == {moved: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_a_join_without_a_ledger_is_given_up_after_a_while(world: World) -> None:
+    one = world.members[0]
+    a = world.join(one, "a")
+    for _ in range(40):
+        world.now += 0.25
+        world.see(one.node.expire(world.now))
+    assert world.gone == {a: 1013}
+    world.calm()
+    world.check()
+    assert world.ledger() == {}
+
+
+def test_the_owner_is_let_in_at_once_where_it_sat_though_the_ledger_is_away(world: World) -> None:
+    one, two, _ = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b")
+    world.calm()
+    world.end(a, clean=False)
+    back = world.join(one, "a", key="k")
+    assert world.views == {back: {"b"}, b: {"a"}}
+    world.calm()
+    world.check()
+
+
+def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world: World) -> None:
+    one, two, three = world.members
+    a, old, b = world.join(one, "a", key="k"), world.join(one, "old"), world.join(two, "b")
+    world.calm()
+    world.views.pop(a)
+    world.views.pop(old)
+    world.gone |= {a: 1001, old: 1001}
+    one.node.quit(world.now)
+    sent = [world.say(b, "a")]
+    world.calm()
+    assert one.node.is_quit and world.views == {b: {"a"}}
+    world.members.remove(one)
+    sent.append(world.say(b, "a"))
+    world.calm()
+    back = world.join(three, "a", key="k")
+    world.calm()
+    assert world.views == {b: {"a"}, back: {"b"}}
+    assert [body["n"] for body in world.got[back]] == sent
+
+
+def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept_here(
+    ledger_redis: RedisServer,
+) -> None:
+    world = World(ledger_redis.client(), nodes=2)
+    one, two = world.members
+    a, b = world.join(one, "a", key="k"), world.join(two, "b")
+    world.calm()
+    world.views.pop(a)
+    world.gone[a] = 1001
+    one.node.quit(world.now)
+    older = world.join(two, "a", key="k")
+    world.speak(one)
+    world.listen(two)  # it keeps the seat, and has not asked for it yet
+    newer = world.join(two, "a", key="k")
+    world.calm()
+    assert world.gone[older] == 4001 and world.views == {newer: {"b"}, b: {"a"}}
+    world.check()
+
+
+def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_peers=1), nodes=2)
+    one, two = world.members
+    a = world.join(one, "a", key="k")
+    world.calm()
+    other = world.join(two, "a")  # asks twice, while node one stands still
+    world.advance(3.5, frozen=[one])
+    world.calm_without(one)
+    world.end(other, clean=True)
+    z = world.join(two, "z")
+    world.calm_without(one)
+    world.end(a, clean=False)
+    back = world.join(one, "a", key="k")
+    world.speak(one)
+    world.calm()
+    assert world.gone[back] == 4400 and (back, "room-full") in world.answered and world.views == {z: set()}
+    world.check()
+
+
+def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_peers=2))
+    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.answered
+    world.check()
+
+
+def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    one, two, _ = world.members
+    one.node.most_seats = 2
+    a, attic = world.join(one, "a"), world.join(one, "a", "attic")
+    b, c = world.join(one, "b"), world.join(one, "c")
+    d = world.join(two, "a", "attic")
+    world.calm()
+    assert world.views == {a: {"b"}, b: {"a"}, d: set()}
+    assert world.answered == [(attic, "room-full"), (c, "room-full")] and world.gone == {attic: 4400, c: 4400}
+
+
+def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    one = world.members[0]
+    gone, left = world.join(one, "a", "attic"), world.join(one, "b", "attic")
+    world.end(left, clean=True)
+    refused = world.join(one, "c", "hall")
+    for _ in range(40):
+        world.now += 0.25
+        world.see(one.node.expire(world.now))
+    assert world.gone == {gone: 1013, left: 1000, refused: 4400} and not one.node._asked
+    c = world.join(one, "c", "hall")
+    world.calm()
+    assert world.views == {c: set()} and not one.node._asked
+
+
+def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:
+    world = World(ledger_redis.client(), replace(TERMS, queues=400))
+    one, two, _ = world.members
+    b = world.join(two, "b")
+    for id in "ac":
+        conn = world.join(one, id, key="k")
+        world.calm()
+        world.end(conn, clean=False)
+    for n in range(8):
+        world.say(b, "ac"[n % 2])
+    world.calm()
+    assert 0 < one.node.queued <= 400 and (b, "peer-not-found") in world.answered
+    world.rest()
+    world.check()
+
+
+def test_nothing_is_left_when_everybody_has_gone(world: World) -> None:
+    conns = [world.join(member, id, room, key="k") for member, id in zip(world.members, "abc", strict=True)
+             for room in ("", "attic")]  # fmt: skip
+    world.calm()
+    for conn in conns:
+        world.end(conn, clean=False)
+    world.rest()
+    world.check()
+    assert world.leftovers() == set()
+
+
+class Cluster(RuleBasedStateMachine):
+    """Anything that can happen to three nodes, in any order. At rest the law holds."""
+
+    server: RedisServer
+
+    @initialize()
+    def start(self) -> None:
+        self.world = World(self.server.client())
+
+    def one_of(self, n: int) -> Member:
+        return self.world.members[n % len(self.world.members)]
+
+    def admitted(self, n: int) -> int | None:
+        """A client that is in its room, by its place among them."""
+        conns = sorted(self.world.views)
+        return conns[n % len(conns)] if conns else None
+
+    @rule(n=st.integers(0, 2), id=st.sampled_from("abc"), room=st.sampled_from(["", "", "attic"]),
+          key=st.sampled_from([None, "k", "k", "l"]))  # fmt: skip
+    def join(self, n: int, id: str, room: str, key: str | None) -> None:
+        self.world.join(self.one_of(n), id, room, key)
+
+    @rule(n=st.integers(0, 9), clean=st.booleans())
+    def end(self, n: int, clean: bool) -> None:
+        open_ = sorted(self.world.where.keys() - self.world.gone.keys())
+        if open_:
+            self.world.end(open_[n % len(open_)], clean=clean)
+
+    @rule(n=st.integers(0, 9), to=st.sampled_from(["a", "b", "c", None]))
+    def say(self, n: int, to: str | None) -> None:
+        conn = self.admitted(n)
+        if conn is not None:
+            self.world.say(conn, to)
+
+    @rule(n=st.integers(0, 2), lose=st.sampled_from([False, False, False, True]))
+    def speak(self, n: int, lose: bool) -> None:
+        self.world.speak(self.one_of(n), lose=lose)
+
+    @rule(n=st.integers(0, 2), most=st.integers(1, 5))
+    def listen(self, n: int, most: int) -> None:
+        self.world.listen(self.one_of(n), most)
+
+    @rule()
+    def calm(self) -> None:
+        self.world.calm()
+
+    @precondition(lambda self: self.world.asked)
+    @rule(n=st.integers(0, 9))
+    def pong(self, n: int) -> None:
+        asked = sorted(self.world.asked & self.world.views.keys())
+        self.world.asked.clear()
+        if asked:
+            self.world.pong(asked[n % len(asked)])
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 6.0]), frozen=st.sampled_from([None, None, None, 0, 1, 2]))
+    def wait(self, seconds: float, frozen: int | None) -> None:
+        self.world.advance(seconds, [] if frozen is None else [self.one_of(frozen)])
+
+    @rule(n=st.integers(0, 2))
+    def kill(self, n: int) -> None:
+        self.world.kill(self.one_of(n))
+        self.world.members.append(self.world.member())
+
+    @rule(n=st.integers(0, 2))
+    def stop(self, n: int) -> None:
+        member = self.one_of(n)
+        for conn, where in self.world.where.items():
+            if where is member:
+                self.world.views.pop(conn, None)
+                self.world.gone.setdefault(conn, 1001)
+        member.node.quit(self.world.now)
+        self.world.calm()
+        self.world.members.remove(member)
+        self.world.members.append(self.world.member())
+
+    @rule(empty=st.booleans())
+    def restart(self, empty: bool) -> None:
+        self.world.restart(empty=empty)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.rest()
+        world.check()
+        for conn in sorted(world.where.keys() - world.gone.keys()):
+            world.end(conn, clean=conn % 2 == 0)
+        world.rest()
+        world.check()
+        assert world.leftovers() == set()
+        world.redis.close()
+
+
+@pytest.fixture(autouse=True)
+def _server(ledger_redis: RedisServer) -> None:
+    Cluster.server = ledger_redis
+
+
+Cluster.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestCluster = pytest.mark.usefixtures("_server")(Cluster.TestCase)

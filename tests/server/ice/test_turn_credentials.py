@@ -1,0 +1,76 @@
+"""Which servers a peer is told of, what its credentials are, and when it gets others."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from peer.errors import ConfigError
+from server.ice.turn_credentials import IceServers, credential
+
+
+def test_a_password_is_the_hmac_of_rfc_2202() -> None:
+    published = bytes.fromhex("effcdf6ae5eb2fa2d27416d5f184df9c259a7c79")
+    assert base64.b64decode(credential(b"Jefe", "what do ya want for nothing?")) == published
+
+
+def test_a_password_is_the_one_that_openssl_makes() -> None:
+    """printf %s 1433895918:door | openssl dgst -sha1 -hmac north -binary | base64"""
+    assert credential(b"north", "1433895918:door") == "qO56cjB5EDn3dgvOCZzYi01/Jhg="
+
+
+def test_credentials_name_their_end_and_their_peer() -> None:
+    servers = IceServers(["turn:turn.example", "turns:turn.example:443", "stun:stun.example"], b"north", 3600)
+    assert servers.of("door", 1_000_000.0) == (
+        {"urls": ["stun:stun.example:3478"]},
+        {
+            "urls": ["turn:turn.example:3478?transport=udp", "turns:turn.example:443?transport=tcp"],
+            "username": "1003600:door",
+            "credential": credential(b"north", "1003600:door"),
+        },
+    )
+    assert servers.ends
+
+
+def test_credentials_never_end_early() -> None:
+    (server,) = IceServers(["turn:turn.example"], b"north", 1.5).of("door", 1_000_000.2)
+    assert server["username"] == "1000002:door"
+
+
+def test_a_server_with_a_user_and_a_password_keeps_them() -> None:
+    servers = IceServers(["turn:me:hush@turn.example?transport=tcp", "turn:[2001:db8::1]"], b"north", 60)
+    lasting, ending = servers.of("door", 0.0)
+    assert lasting == {"urls": ["turn:turn.example:3478?transport=tcp"], "username": "me", "credential": "hush"}
+    assert ending["urls"] == ["turn:[2001:db8::1]:3478?transport=udp"]
+    assert servers.urls == ("turn:turn.example:3478?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp")
+
+
+def test_without_a_secret_nothing_ends() -> None:
+    assert not IceServers(["stun:stun.example"], None, 60).ends
+    assert not IceServers([], None, 60).ends and IceServers([], None, 60).of("door", 0.0) == ()
+
+
+def test_another_secret_makes_other_passwords() -> None:
+    servers = IceServers(["turn:turn.example"], b"north", 60)
+    (before,) = servers.of("door", 0.0)
+    servers.take_secret(b"south")
+    (after,) = servers.of("door", 0.0)
+    assert after["username"] == before["username"]
+    assert after["credential"] == credential(b"south", "60:door") != before["credential"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "secret", "message"),
+    [
+        (["turn:turn.example"], None, "--ice-server: turn:turn.example.* has no credentials; .*--turn-secret-file"),
+        (["turn:me:hush@turn.example"], b"north", "--turn-secret-file: .*no server .*--ice-server turn:host"),
+        ([], b"north", "--turn-secret-file: "),
+        (["turn.example"], None, "--ice-server: 'turn.example' is no ICE server; write"),
+        (["stun:stun.example?transport=tcp"], None, "a STUN server has no transport"),
+        (["stun:a"] * 9, None, "9 are too many: peers use 8 at most"),
+    ],
+)
+def test_what_cannot_work_says_what_to_do(urls: list[str], secret: bytes | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        IceServers(urls, secret, 60)

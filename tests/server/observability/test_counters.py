@@ -1,0 +1,27 @@
+"""What is counted, and that nobody can make more of it than we want."""
+
+from __future__ import annotations
+
+from server.observability.counters import TYPES, Histogram, Tally
+
+
+def test_a_type_that_a_client_made_up_is_no_label() -> None:
+    tally = Tally()
+    for kind in [*TYPES, "wave", "x" * 1000, "peer-list"]:
+        tally.came(kind)
+    assert tally.messages == {kind: 1 for kind in TYPES} | {"other": 3}
+
+
+def test_a_bound_belongs_to_its_bucket() -> None:
+    histogram = Histogram(0.1, 1.0)
+    for seconds in (0.0, 0.1, 0.5, 1.0, 7.0):
+        histogram.add(seconds)
+    assert histogram.counts == [2, 2, 1]
+    assert histogram.total == 8.6
+
+
+def test_the_high_water_is_the_highest() -> None:
+    tally = Tally()
+    for waiting in (5, 900, 3):
+        tally.outbox(waiting)
+    assert tally.outbox_high == 900

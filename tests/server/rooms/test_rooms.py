@@ -1,0 +1,281 @@
+"""The rooms' law, by its table. What holds after any sequence of events is in test_room_life."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import server.rooms.rooms
+from peer.signaling.messages import Envelope, Join
+from server.rooms.rooms import MAX_CLAIMS, Admit, Ask, Close, Rooms, Send
+
+
+def rooms(*, grace: float = 5.0, takeover_ping: float = 2.0, queue: int = 1000) -> Rooms[str]:
+    return Rooms(grace=grace, takeover_ping=takeover_ping, queue=queue)
+
+
+def read(commands: Iterable[Any]) -> list[Any]:
+    """Commands as short tuples: texts as objects, sends to nobody left out."""
+    out: list[Any] = []
+    for command in commands:
+        match command:
+            case Send(to, text):
+                if to:
+                    out.append(("send", sorted(to), json.loads(text)))
+            case Admit(conn, peers):
+                out += [("admit", conn), listed(conn, *peers)]
+            case Ask(conn):
+                out.append(("ask", conn))
+            case Close(conn, code, _):
+                out.append(("close", conn, code))
+    return out
+
+
+def listed(conn: str, *peers: str) -> tuple[str, list[str], dict[str, Any]]:
+    return ("send", [conn], {"type": "peer-list", "peers": list(peers)})
+
+
+def notice(kind: str, peer: str, *to: str) -> tuple[str, list[str], dict[str, Any]]:
+    return ("send", sorted(to), {"type": f"peer-{kind}", "peerId": peer})
+
+
+def codes(commands: Iterable[Any]) -> list[tuple[Any, str]]:
+    return [(entry[1], entry[2]["code"]) for entry in read(commands) if entry[0] == "send" and "code" in entry[2]]
+
+
+def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_in_one_step() -> None:
+    room = rooms()
+    assert read(room.join("1", Join("a"), 0)) == [("admit", "1"), listed("1")]
+    assert read(room.join("2", Join("b"), 0)) == [("admit", "2"), listed("2", "a"), notice("joined", "b", "1")]
+
+
+def test_peers_of_different_rooms_never_see_one_another() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert read(room.join("2", Join("a", "attic"), 0)) == [("admit", "2"), listed("2")]
+    assert codes(room.route("2", Envelope("offer", "a", "b"), b"{}")) == [(["2"], "peer-not-found")]
+    assert read(room.route("1", Envelope("hello", "a", None), b"{}")) == []
+    assert read(room.leave("1", 0)) == []
+
+
+def test_an_empty_room_vanishes() -> None:
+    room = rooms()
+    room.join("1", Join("a", "attic"), 0)
+    assert room.rooms() == ["attic"]
+    room.leave("1", 0)
+    assert room.rooms() == [] and len(room) == 0
+
+
+def test_the_same_key_takes_the_seat_at_once_and_nobody_sees_it() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    assert read(room.join("3", Join("a", key="k"), 1)) == [("close", "1", 4001), ("admit", "3"), listed("3", "b")]
+    assert room.drop("1", 1) == []  # the old socket's end is nobody's business any more
+    assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
+
+
+@pytest.mark.parametrize("key", ["\ud800", "é"])
+def test_a_key_may_be_any_text_that_json_can_bring(key: str) -> None:
+    room = rooms()
+    room.join("1", Join("a", key=key), 0)
+    assert read(room.join("2", Join("a", key="k"), 1)) == [("ask", "1")]
+    assert read(room.join("3", Join("a", key=key), 1))[0] == ("close", "1", 4001)
+
+
+@pytest.mark.parametrize("key", [None, "other"])
+def test_another_key_asks_the_holder_and_its_pong_keeps_the_seat(key: str | None) -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    assert read(room.join("2", Join("a", key=key), 1)) == [("ask", "1")]
+    assert room.deadline == 3
+    pong = room.pong("1")
+    assert codes(pong) == [(["2"], "id-taken")]
+    assert read(pong)[-1] == ("close", "2", 4409)
+    assert room.expire(3) == [] and room.name("1") == "a"
+
+
+def test_a_holder_that_stays_silent_loses_the_seat() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    room.join("3", Join("a"), 1)
+    assert room.expire(2.9) == []
+    assert read(room.expire(3)) == [
+        ("close", "1", 4001),
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2"),
+    ]
+
+
+def test_a_holder_that_leaves_while_asked_makes_room_at_once() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    assert read(room.leave("1", 1.5)) == [("admit", "2"), listed("2")]
+    assert room.expire(9) == [] and room.name("2") == "a"
+
+
+def test_of_several_claims_the_first_gets_the_seat_and_the_next_asks_again() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    room.join("3", Join("a"), 1)
+    assert read(room.expire(3)) == [("close", "1", 4001), ("admit", "2"), listed("2"), ("ask", "2")]
+    assert codes(room.pong("2")) == [(["3"], "id-taken")]
+
+
+def test_the_owner_who_returns_while_asked_beats_the_claim() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("a"), 1)
+    assert read(room.join("3", Join("a", key="k"), 2)) == [
+        ("close", "1", 4001),
+        ("admit", "3"),
+        listed("3"),
+        ("ask", "3"),
+    ]
+    assert codes(room.pong("3")) == [(["2"], "id-taken")]
+
+
+def test_a_claim_that_goes_away_is_forgotten() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("a"), 1)
+    assert room.drop("2", 1) == [] and room.pong("1") == [] and room.expire(9) == []
+
+
+def test_claims_are_bounded() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    for n in range(MAX_CLAIMS):
+        assert codes(room.join(f"claim {n}", Join("a"), 1)) == []
+    assert codes(room.join("late", Join("a"), 1)) == [(["late"], "id-taken")]
+
+
+def test_a_dropped_seat_with_a_key_waits_and_delivers_in_order() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    assert room.drop("1", 10) == [] and room.deadline == 15
+    assert room.route("2", Envelope("offer", "b", "a"), b"1") == ()
+    assert read(room.route("2", Envelope("hello", "b", None), b"2")) == []
+    assert read(room.join("3", Join("c"), 11))[1] == listed("3", "a", "b")
+    back = room.join("4", Join("a", key="k"), 12)
+    assert read(back) == [
+        ("admit", "4"),
+        listed("4", "b", "c"),
+        ("send", ["4"], 1),
+        ("send", ["4"], 2),
+    ]
+    assert room.expire(99) == []
+
+
+def test_a_seat_nobody_comes_back_to_is_left_after_the_grace() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 10)
+    assert room.expire(14.9) == []
+    assert read(room.expire(15)) == [notice("left", "a", "2")]
+    assert codes(room.route("2", Envelope("offer", "b", "a"), b"1")) == [(["2"], "peer-not-found")]
+
+
+def test_a_stale_deadline_does_not_end_a_second_grace() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.drop("1", 0)
+    room.join("2", Join("a", key="k"), 4)
+    room.drop("2", 4.5)
+    assert room.expire(5) == [] and room.peers() == ["a"]
+    room.expire(9.5)
+    assert room.peers() == []
+
+
+@pytest.mark.parametrize(("key", "grace", "clean"), [(None, 5, False), ("k", 0, False), ("k", 5, True)])
+def test_without_key_or_grace_or_with_a_clean_close_a_peer_leaves_at_once(
+    key: str | None, grace: float, clean: bool
+) -> None:
+    room = rooms(grace=grace)
+    room.join("1", Join("a", key=key), 0)
+    room.join("2", Join("b"), 0)
+    assert read(room.leave("1", 1) if clean else room.drop("1", 1)) == [notice("left", "a", "2")]
+
+
+def test_somebody_else_gets_an_away_seat_when_its_owner_is_not_back_in_time() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 10)
+    assert room.join("3", Join("a", key="other"), 11) == []
+    assert read(room.expire(13)) == [
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2"),
+    ]
+
+
+def test_the_queue_of_an_away_seat_is_bounded_and_its_sender_is_told() -> None:
+    room = rooms(queue=10)
+    room.join("1", Join("a", key="k"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 0)
+    assert room.route("2", Envelope("offer", "b", "a"), b"12345678") == ()
+    assert codes(room.route("2", Envelope("offer", "b", "a"), b"123")) == [(["2"], "peer-not-found")]
+    assert room.route("2", Envelope("offer", "b", "a"), b"90") == ()
+
+
+@pytest.mark.parametrize("sender", [None, "", "b", "A"])
+def test_from_must_be_the_id_that_joined(sender: str | None) -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    assert codes(room.route("1", Envelope("offer", sender, "b"), b"{}")) == [(["1"], "from-mismatch")]
+
+
+def test_an_error_names_its_target_unless_that_is_no_id() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert read(room.route("1", Envelope("offer", "a", "gone"), b"{}"))[0][2]["to"] == "gone"
+    assert "to" not in read(room.route("1", Envelope("offer", "a", "x" * 100_000), b"{}"))[0][2]
+
+
+def test_nobody_is_his_own_peer() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    assert codes(room.route("1", Envelope("offer", "a", "a"), b"{}")) == [(["1"], "peer-not-found")]
+
+
+def test_a_frame_is_forwarded_as_the_same_object() -> None:
+    room = rooms()
+    room.join("1", Join("a"), 0)
+    room.join("2", Join("b"), 0)
+    text = b'{ "type":"offer" }'
+    (send,) = room.route("1", Envelope("offer", "a", "b"), text)
+    assert isinstance(send, Send) and send.text is text
+
+
+def test_the_room_is_pure() -> None:
+    tree = ast.parse(Path(server.rooms.rooms.__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    pure = {
+        "__future__",
+        "collections.abc",
+        "dataclasses",
+        "heapq",
+        "hmac",
+        "typing",
+        "peer.signaling.messages",
+        "memory_budget",
+    }
+    assert imported <= pure
+    assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree))

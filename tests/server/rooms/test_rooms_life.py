@@ -1,0 +1,264 @@
+"""The rooms' law after any sequence of events, by clients that believe what they are told.
+
+- Every view is the room without oneself: nobody is missed, nobody is seen twice.
+- A seat is held by one connection at most, and nobody is thrown out for nobody.
+- A join gets one answer: a seat, or ``id-taken`` and the close. Who waits for his is never forgotten.
+- A frame reaches whom it is for, once, in order, and nobody else; for who is away it waits, for its owner only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from peer.signaling.messages import CLOSE_ID_TAKEN, CLOSE_REPLACED, Envelope, Join
+from server.rooms.rooms import Admit, Ask, Close, Rooms, Send
+
+GRACE, TAKEOVER, QUEUE = 5.0, 2.0, 100
+
+Home = tuple[str, str]
+"""Room and id."""
+
+WHICH = st.integers(0, 7)
+"""One of those that there are."""
+
+
+@dataclass
+class Away:
+    """A seat that waits for its owner."""
+
+    key: str
+    frames: list[bytes] = field(default_factory=list)
+
+
+FORGED = st.sampled_from([False] * 7 + [True])
+
+
+class Life(RuleBasedStateMachine):
+    @initialize()
+    def start(self) -> None:
+        self.rooms: Rooms[int] = Rooms(grace=GRACE, takeover_ping=TAKEOVER, queue=QUEUE)
+        self.now = 0.0
+        self.count = 0
+        self.views: dict[int, set[str]] = {}  # of those who are admitted
+        self.joins: dict[int, Join] = {}
+        self.homes: dict[int, Home] = {}
+        self.unanswered: set[int] = set()
+        self.told: set[int] = set()  # id-taken; the close must follow
+        self.gone: set[int] = set()
+        self.away: dict[Home, Away] = {}
+        self.sent = 0
+        self.heard: list[tuple[int, bytes]] = []
+        self.expected: list[tuple[int, bytes]] = []
+
+    # --- what the shell is told -----------------------------------------------------------------------------------
+
+    def see(self, commands: Iterable[Any]) -> None:
+        replaced = []
+        for command in commands:
+            match command:
+                case Admit(conn, peers):
+                    self.admit(conn, peers)
+                case Ask(conn):
+                    assert conn in self.views
+                case Close(conn, code, _):
+                    assert conn not in self.gone
+                    assert (code == CLOSE_ID_TAKEN) is (conn in self.told)
+                    if code == CLOSE_REPLACED:
+                        replaced.append(self.homes[conn])
+                    self.views.pop(conn, None)
+                    self.gone.add(conn)
+                case Send(to, text):
+                    assert len(set(to)) == len(to)
+                    for conn in to:
+                        self.hear(conn, text)
+        assert not self.told - self.gone, "refused, and left on the line"
+        assert set(replaced) <= {self.homes[conn] for conn in self.views}, "thrown out for nobody"
+        assert self.heard == self.expected
+        self.heard, self.expected = [], []
+        for home in [home for home in self.away if home[1] not in self.rooms.peers(home[0])]:
+            del self.away[home]
+
+    def admit(self, conn: int, peers: tuple[str, ...]) -> None:
+        self.unanswered.remove(conn)
+        assert conn not in self.gone and len(set(peers)) == len(peers)
+        home = self.homes[conn]
+        assert home not in (self.homes[other] for other in self.views), "two hold one seat"
+        self.views[conn] = set(peers)
+        away = self.away.pop(home, None)
+        if away is not None and away.key == self.joins[conn].key:
+            self.expected += [(conn, text) for text in away.frames]
+
+    def hear(self, conn: int, text: bytes) -> None:
+        assert conn not in self.gone, "a frame to a connection that is closed"
+        body = json.loads(text)
+        match body["type"]:
+            case "peer-joined":
+                assert body["peerId"] not in self.views[conn], "seen twice"
+                self.views[conn].add(body["peerId"])
+            case "peer-left":
+                self.views[conn].remove(body["peerId"])
+                self.away.pop((self.homes[conn][0], body["peerId"]), None)
+            case "error" if body["code"] == "id-taken":
+                self.unanswered.remove(conn)
+                self.told.add(conn)
+            case _:
+                self.heard.append((conn, text if body["type"] == "hello" else body["code"].encode()))
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    @rule(
+        peer=st.sampled_from("aab"),
+        room=st.sampled_from(["", "", "", "attic"]),
+        key=st.sampled_from([None, "k", "k", "\ud800"]),
+    )
+    def come(self, peer: str, room: str, key: str | None) -> None:
+        self.join(peer, room, key)
+
+    def join(self, peer: str, room: str, key: str | None) -> None:
+        self.count += 1
+        conn, join = self.count, Join(peer, room, key=key)
+        self.homes[conn], self.joins[conn] = (room, peer), join
+        self.unanswered.add(conn)
+        self.see(self.rooms.join(conn, join, self.now))
+
+    @precondition(lambda self: self.away)
+    @rule(which=WHICH)
+    def come_back(self, which: int) -> None:
+        homes = sorted(self.away)
+        room, peer = homes[which % len(homes)]
+        self.join(peer, room, self.away[room, peer].key)
+
+    @precondition(lambda self: any(self.joins[conn].key for conn in self.views))
+    @rule(which=WHICH, frames=st.integers(0, 4))
+    def blink(self, which: int, frames: int) -> None:
+        """A connection is lost, and back a moment later."""
+        keyed = [conn for conn in self.views if self.joins[conn].key]
+        conn = keyed[which % len(keyed)]
+        self.lose(conn, clean=False)
+        for _ in range(frames if self.views else 0):
+            self.say_to(which, self.homes[conn][1])
+        self.join(self.homes[conn][1], self.homes[conn][0], self.joins[conn].key)
+
+    @precondition(lambda self: self.views or self.unanswered)
+    @rule(which=WHICH, clean=st.booleans())
+    def end(self, which: int, clean: bool) -> None:
+        there = sorted(self.views.keys() | self.unanswered)
+        self.lose(there[which % len(there)], clean=clean)
+
+    def lose(self, conn: int, *, clean: bool) -> None:
+        key = self.joins[conn].key
+        if key is not None and conn in self.views and not clean:
+            self.away[self.homes[conn]] = Away(key)
+        self.views.pop(conn, None)
+        self.unanswered.discard(conn)
+        self.gone.add(conn)
+        self.see(self.rooms.leave(conn, self.now) if clean else self.rooms.drop(conn, self.now))
+
+    @precondition(lambda self: self.views)
+    @rule(which=WHICH)
+    def pong(self, which: int) -> None:
+        conn = sorted(self.views)[which % len(self.views)]
+        waiting = {other for other in self.unanswered if self.homes[other] == self.homes[conn]}
+        self.see(self.rooms.pong(conn))
+        assert not waiting & self.unanswered, "the holder lives, and they are not told"
+
+    @precondition(lambda self: self.views)
+    @rule(which=WHICH, to=st.sampled_from(["a", "b", "a", "b", "nobody", None]), forged=FORGED)
+    def say(self, which: int, to: str | None, forged: bool) -> None:
+        self.say_to(which, to, forged=forged)
+
+    def say_to(self, which: int, to: str | None, *, forged: bool = False) -> None:
+        conn = sorted(self.views)[which % len(self.views)]
+        self.sent += 1
+        room, own = self.homes[conn]
+        text = json.dumps({"type": "hello", "n": self.sent}).encode()
+        if forged:
+            self.expected = [(conn, b"from-mismatch")]
+        elif to is None:
+            self.expected = [
+                (other, text)
+                for peer in self.rooms.peers(room)
+                for other in self.views
+                if self.homes[other] == (room, peer) and other != conn
+            ]
+            for peer in self.views[conn]:
+                self.keep((room, peer), text)
+        elif to not in self.views[conn]:
+            self.expected = [(conn, b"peer-not-found")]
+        elif (room, to) in self.away:
+            if not self.keep((room, to), text):
+                self.expected = [(conn, b"peer-not-found")]
+        else:
+            self.expected = [(other, text) for other in self.views if self.homes[other] == (room, to)]
+            assert len(self.expected) == 1
+        self.see(self.rooms.route(conn, Envelope("hello", "x" if forged else own, to), text))
+
+    def keep(self, home: Home, text: bytes) -> bool:
+        away = self.away.get(home)
+        if away is None or len(text) + sum(map(len, away.frames)) > QUEUE:
+            return False
+        away.frames.append(text)
+        return True
+
+    @rule(seconds=st.sampled_from([0.5, TAKEOVER, GRACE]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.see(self.rooms.expire(self.now))
+
+    @precondition(lambda self: self.rooms.deadline is not None)
+    @rule()
+    def wait_for_the_deadline(self) -> None:
+        self.now = max(self.now, self.rooms.deadline or 0)
+        self.see(self.rooms.expire(self.now))
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_view_is_the_room_without_oneself(self) -> None:
+        for conn, view in self.views.items():
+            room, peer = self.homes[conn]
+            assert self.rooms.name(conn) == peer and self.rooms.room(conn) == room
+            assert view == set(self.rooms.peers(room)) - {peer}
+
+    @invariant()
+    def every_seat_is_held_or_waits_for_its_owner(self) -> None:
+        seats = {(room, peer) for room in self.rooms.rooms() for peer in self.rooms.peers(room)}
+        held = [self.homes[conn] for conn in self.views]
+        assert len(set(held)) == len(held) and set(held) | set(self.away) == seats
+        assert not set(held) & set(self.away)
+        assert all(self.rooms.peers(room) for room in self.rooms.rooms()), "an empty room"
+
+    @invariant()
+    def who_waits_for_an_answer_is_not_forgotten(self) -> None:
+        for conn in self.unanswered:
+            assert self.homes[conn][1] in self.rooms.peers(self.homes[conn][0]), "the seat is free"
+        if self.unanswered:
+            assert self.rooms.deadline is not None and self.rooms.deadline <= self.now + TAKEOVER
+
+    @invariant()
+    def nothing_is_overdue(self) -> None:
+        assert self.rooms.deadline is None or self.rooms.deadline > self.now - 1e-9
+
+    def teardown(self) -> None:
+        """Time passes, then everybody goes: all are answered, and nothing is left."""
+        for _ in range(self.count + 1):
+            self.now += TAKEOVER
+            self.see(self.rooms.expire(self.now))
+        assert not self.unanswered
+        for conn in list(self.views):
+            self.lose(conn, clean=False)
+        while self.rooms.deadline is not None:
+            self.now = self.rooms.deadline
+            self.see(self.rooms.expire(self.now))
+        assert len(self.rooms) == 0 and self.rooms.rooms() == []
+
+
+Life.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife = Life.TestCase

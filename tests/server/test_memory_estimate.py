@@ -1,0 +1,178 @@
+"""Relays driven to their limits: what they take is what docs/limits.md says, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from server.config import RelayConfig
+from server.memory_budget import FRAME
+from server.memory_estimate import most_memory
+from server.transport.listener import KERNEL
+from tests.redis_server import RedisServer
+
+from ..waiting import until
+from .keys import certificate
+from .wire import DEADLINE, OPENING, Process, Raw, frame, process, text
+
+MEGABYTE = 1 << 20
+NOTHING = RelayConfig(max_buffers=0)
+CROWD = 200
+LIMITS: dict[str, Any] = {
+    "max_connections": 350,
+    "max_buffers": 32 * MEGABYTE,
+    "message_rate": 0,
+    "octet_rate": 0,
+    "copy_rate": 0,
+}
+
+
+async def send(raw: Raw, octets: bytes) -> None:
+    """As far as it is still there."""
+    with suppress(ConnectionError):
+        raw.writer.write(octets)
+        await asyncio.wait_for(raw.writer.drain(), DEADLINE)
+
+
+async def check(server: Process, before: int, **options: Any) -> None:
+    """Much of what may wait does; what that takes is within the formula, with and without what is always there."""
+    config = RelayConfig(**LIMITS | options)
+    await until(lambda: server.peak() - before > config.max_buffers // 2, timeout=30)
+    allowed = most_memory(config, config.max_connections)
+    assert server.peak() <= allowed
+    assert server.peak() - before <= allowed - most_memory(NOTHING, 0)
+
+
+@pytest.mark.parametrize(("size", "readers", "buffers"), [(0, 8, 8), (100_000, 60, 32)])
+async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -> None:
+    options = {"max_buffers": buffers * MEGABYTE}
+    with process(**LIMITS | options) as server:
+        before = server.peak()
+        stalled = [await Raw.join(server.port, f"{n}", receive_buffer=4096) for n in range(readers)]
+        for raw in stalled:
+            raw.stall()
+        sender = await Raw.join(server.port, "a")
+        each = buffers * MEGABYTE // readers + 2 * KERNEL  # octets, more than there is room for
+        frames = [text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}) for n in range(readers)]
+        count = 1 + each // (len(frames[0]) + (0 if size else FRAME))
+        for done in range(0, count, 100):
+            for one in frames:
+                await send(sender, one * min(100, count - done))
+        await send(sender, text({"type": "offer", "from": "a", "to": "nobody"}))
+        while (await sender.get()).get("to") != "nobody":
+            pass  # it is told who goes, and who is gone
+        await check(server, before, **options)
+        for raw in (*stalled, sender):
+            raw.reset()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_frames_and_heads_that_never_end(secure: bool, tmp_path: Path) -> None:
+    pem = certificate(tmp_path / "a.pem") if secure else None
+    trust = ssl.create_default_context(cafile=pem) if secure else None
+    with process(**LIMITS, tls_cert=pem) as server:
+        before = server.peak()
+
+        async def connect() -> Raw:
+            return Raw(*await asyncio.open_connection("localhost", server.port, ssl=trust))
+
+        crowd = [await connect() for _ in range(CROWD)]
+        for n, raw in enumerate(crowd):
+            if n % 3 == 0:
+                await send(raw, b"GET /" + b"x" * 16_000)
+                continue
+            await send(raw, OPENING)
+            await raw.head()
+            await send(raw, text({"type": "join", "peerId": f"{n:064}", "room": f"{n:064}", "key": f"{n:0256}"}))
+            await raw.get()
+            kind = frame(1, b"x" * 250_000, fin=False) if n % 3 == 1 else huge()
+            await send(raw, kind)
+        await check(server, before, tls_cert=pem)
+        for raw in crowd:
+            raw.writer.transport.abort()
+
+
+def huge() -> bytes:
+    """All of a frame but its end."""
+    return frame(1, b"x" * 250_000)[:-1]
+
+
+async def test_everything_at_once() -> None:
+    with process(**LIMITS, grace=60) as server:
+        before = server.peak()
+        sender = await Raw.join(server.port, "sender")
+        away = [await Raw.join(server.port, f"away-{n}", key="k") for n in range(100)]
+        for raw in away:
+            raw.reset()
+        stalled = [await Raw.join(server.port, f"stalled-{n}", receive_buffer=4096) for n in range(100)]
+        for raw in stalled:
+            raw.stall()
+        drips = [await Raw.join(server.port, f"drip-{n}") for n in range(100)]
+        for raw in drips:
+            await send(raw, huge())
+        for _ in range(300):
+            await send(sender, text({"type": "x", "from": "sender", "x": "x" * 30_000}))
+        await check(server, before)
+        for raw in (sender, *stalled, *drips):
+            raw.reset()
+
+
+LEASE = 60.0  # nobody is left out while he stands still
+
+
+async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options |= {"max_buffers": MEGABYTE, "max_connections": 10}
+    with process(**options) as one, process(**options) as two:
+        sender, other = await Raw.join(one.port, "a"), await Raw.join(two.port, "b")
+        assert (await sender.get())["peerId"] == "b"
+        before = one.peak()
+        ledger_redis.freeze()
+        try:
+            reading = asyncio.create_task(sender.get())
+            while not reading.done():  # until it is told that too much waits
+                await send(sender, text({"type": "x", "from": "a", "to": "b"}) * 1000)
+            assert (await reading)["code"] == "peer-not-found"
+        finally:
+            ledger_redis.thaw()
+        assert one.peak() - before > 4 * MEGABYTE
+        config = RelayConfig(**options)
+        assert one.peak() <= most_memory(config, 10)
+        for raw in (sender, other):
+            raw.reset()
+
+
+async def test_an_inbox_that_is_read_late(ledger_redis: RedisServer) -> None:
+    readers, each, size = 24, 9, 250_000
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options |= {"max_buffers": 16 * MEGABYTE, "max_connections": 30}
+    with process(**options) as one, process(**options) as two:
+        crowd = [await Raw.join(two.port, f"{n}") for n in range(readers)]
+        for raw in crowd:
+            raw.stall()
+        sender = await Raw.join(one.port, "a")
+        before = two.peak()
+        two.process.send_signal(signal.SIGSTOP)
+        with ledger_redis.client() as client:
+            for done in range(1, each + 1):
+                for n in range(readers):
+                    await send(sender, text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}))
+                await until(lambda least=done * readers: inbox(client) >= least)
+            two.process.send_signal(signal.SIGCONT)
+            await until(lambda: inbox(client) < readers, timeout=30)
+        assert two.peak() - before > 16 * MEGABYTE
+        assert two.peak() <= most_memory(RelayConfig(**options), 30)
+        for raw in (sender, *crowd):
+            raw.reset()
+
+
+def inbox(client: redis.Redis) -> int:
+    """Entries of the fullest inbox that nobody has read."""
+    return max((int(client.xlen(key)) for key in client.scan_iter("peer:*:in:*")), default=0)

@@ -1,10 +1,15 @@
-"""What keeps a relay from starting. Errors hold facts; ``str()`` makes the sentence: what, where, what to try."""
+"""Errors of the relay. They hold facts; ``str()`` makes the sentence: what, where, what to try."""
 
 from __future__ import annotations
 
 import errno
 
-from peer.errors import ConfigError, PeerError
+from peer.errors import ConfigError, PeerError, ProtocolError
+
+
+def token_required() -> ProtocolError:
+    """The error for a join without a token, at a relay that asks for one."""
+    return ProtocolError("unauthorized", "this relay wants a token")
 
 
 class CannotListen(PeerError):

@@ -1,4 +1,4 @@
-"""The architecture, held: imports point down, each library has one home, the relay stays light."""
+"""The layers of docs/architecture.md: who may import whom, the home of each library, what must stay pure or light."""
 
 from __future__ import annotations
 
@@ -8,21 +8,46 @@ import sys
 import grimp
 import pytest
 
-LAYERS = (
-    ("peer.cli",),
-    ("peer.node", "peer.script.runner"),
-    ("peer.agent",),
-    ("peer.call_control",),
-    ("peer.playout", "peer.script.expectations"),
-    ("peer.call", "peer.stats"),
-    ("peer.rtc", "peer.script"),
-    ("peer.media", "peer.signaling", "peer.negotiation"),
-    ("peer.rtp",),
-    ("peer.codecs", "peer.signaling.messages", "peer.events", "peer.signaling.ice_servers"),
-    ("peer.errors",),
-)
-"""Of ``peer``, from the top: packages and modules; the longest name that fits counts. A module imports from its own
-layer or those below."""
+LAYERS = {
+    "peer": (
+        ("peer.cli",),
+        ("peer.node", "peer.script.runner"),
+        ("peer.agent",),
+        ("peer.call_control",),
+        ("peer.playout", "peer.script.expectations"),
+        ("peer.call", "peer.stats"),
+        ("peer.rtc", "peer.script"),
+        ("peer.media", "peer.signaling", "peer.negotiation"),
+        ("peer.rtp",),
+        ("peer.codecs", "peer.signaling.messages", "peer.signaling.ice_servers", "peer.events"),
+        ("peer.errors",),
+    ),
+    "server": (
+        ("server.run", "server.__main__"),
+        ("server.relay",),
+        ("server.ice", "server.memory_estimate"),
+        ("server.transport", "server.cluster"),
+        ("server.admission", "server.rooms"),
+        ("server.observability",),
+        ("server.http", "server.config", "server.memory_budget", "server.renewal_queue"),
+        ("server.errors",),
+    ),
+}
+"""Packages and modules from the top. A module may import from its own layer and from the layers below it. Where two
+names match a module, the longer one counts."""
+
+BETWEEN = {
+    "server": ("peer.signaling.messages", "peer.signaling.ice_servers", "peer.errors"),
+    "peer": (
+        "server.admission.jwt_tokens",
+        "server.admission.secret_files",
+        "server.config",
+        "server.errors",
+        "server.relay",
+        "server.run",
+    ),
+}
+"""What each program may import of the other. Of ``peer``, only ``peer.cli`` imports the server."""
 
 HOMES = {
     "aiortc": ("peer.rtc",),
@@ -39,28 +64,28 @@ HOMES = {
     "cv2": ("peer.media.windows.child",),
     "click": ("peer.cli",),
 }
-"""The only users of a library: a module, or a package with everything in it."""
+"""The only modules or packages that import a library."""
 
 PURE = (
-    "peer.codecs", "peer.rtp", "peer.negotiation", "peer.script.language",
+    "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.rtp",
+    "peer.cli.config_file", "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough",
+    "peer.media.sources.spec", "peer.node.redial", "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
-    "peer.errors", "peer.events", "peer.cli.config_file", "peer.node.redial",
-    "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough", "peer.media.sources.spec",
-    "server.cluster.address", "server.cluster.messages", "server.cluster.batch_queue", "server.cluster.state",
-    "server.cluster.node",
+    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.messages", "server.cluster.node",
+    "server.cluster.state", "server.rooms.rooms",
 )  # fmt: skip
-"""What decides without I/O, or is read before anything heavy may be loaded: standard library only."""
+"""Modules and packages that reach nothing but the standard library: decisions without I/O, and what is imported
+before anything heavy may be loaded."""
 
 NO_CLOCK = (
-    "peer.negotiation", "peer.signaling.presence", "peer.signaling.backoff", "peer.node.redial",
-    "server.cluster.address", "server.cluster.messages", "server.cluster.batch_queue", "server.cluster.state",
-    "server.cluster.node",
+    "peer.negotiation", "peer.node.redial", "peer.signaling.backoff", "peer.signaling.presence",
+    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.messages", "server.cluster.node",
+    "server.cluster.state", "server.rooms.rooms",
 )  # fmt: skip
-"""Of these, what takes time as an argument."""
+"""Of these, the ones that take time as an argument and never see an event loop."""
 
-
-def _within(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
+JITTERED = ("peer.node.redial", "peer.signaling.backoff")
+"""Of these, the ones that add jitter; tests pass a generator of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -68,70 +93,89 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("peer", "server", include_external_packages=True, cache_dir=None)
 
 
+def _within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
 def _layer(module: str) -> int | None:
-    if module in ("peer", "peer.__main__") or not _within(module, "peer"):
-        return None  # the package and its front door are above everything
-    fitting = [(len(name), number) for number, names in enumerate(LAYERS) for name in names if _within(module, name)]
-    return max(fitting)[1] if fitting else -1
+    """The number of a module's layer from the top; ``None`` above all layers, -1 in none of them."""
+    if module in ("peer", "peer.__main__", "server"):
+        return None
+    layers = LAYERS[module.partition(".")[0]]
+    matches = [(len(name), number) for number, names in enumerate(layers) for name in names if _within(module, name)]
+    return max(matches)[1] if matches else -1
 
 
-def test_imports_point_down(graph: grimp.ImportGraph) -> None:
+def _modules(graph: grimp.ImportGraph) -> list[str]:
+    return [module for module in graph.modules if module.partition(".")[0] in LAYERS]
+
+
+def test_import_of_a_higher_layer_is_refused(graph: grimp.ImportGraph) -> None:
     wrong = []
-    for module in graph.modules:
+    for module in _modules(graph):
         own = _layer(module)
         for imported in graph.find_modules_directly_imported_by(module):
-            below = _layer(imported)
-            if own is not None and below is not None and below < own:
-                wrong.append(f"{module} imports {imported}")
+            if module.partition(".")[0] == imported.partition(".")[0]:
+                other = _layer(imported)
+                if own is not None and other is not None and other < own:
+                    wrong.append(f"{module} imports {imported}")
     assert wrong == []
 
 
-def test_every_module_has_its_layer(graph: grimp.ImportGraph) -> None:
-    assert [module for module in graph.modules if _layer(module) == -1] == []
+def test_every_module_has_a_layer(graph: grimp.ImportGraph) -> None:
+    assert [module for module in _modules(graph) if _layer(module) == -1] == []
+
+
+def test_no_two_modules_import_each_other(graph: grimp.ImportGraph) -> None:
+    pairs = [
+        f"{module} and {imported}"
+        for module in _modules(graph)
+        for imported in graph.find_modules_directly_imported_by(module)
+        if module < imported and graph.direct_import_exists(importer=imported, imported=module)
+    ]
+    assert pairs == []
+
+
+@pytest.mark.parametrize("program", BETWEEN)
+def test_the_programs_share_only_what_is_named(graph: grimp.ImportGraph, program: str) -> None:
+    own = [module for module in _modules(graph) if _within(module, program)]
+    used = {imported for module in own for imported in graph.find_modules_directly_imported_by(module)}
+    others = tuple(f"{other}." for other in LAYERS if other != program)
+    assert {module for module in used if module.startswith(others)} <= set(BETWEEN[program])
+
+
+def test_only_the_command_line_imports_the_server(graph: grimp.ImportGraph) -> None:
+    users = {
+        user
+        for module in BETWEEN["peer"]
+        for user in graph.find_modules_that_directly_import(module)
+        if _within(user, "peer")
+    }
+    assert users
+    assert {user for user in users if not _within(user, "peer.cli")} == set()
 
 
 @pytest.mark.parametrize("library", HOMES)
-def test_a_library_has_one_home(graph: grimp.ImportGraph, library: str) -> None:
+def test_a_library_is_imported_only_by_its_home(graph: grimp.ImportGraph, library: str) -> None:
     users = graph.find_modules_that_directly_import(library)
     assert users
     assert {user for user in users if not any(_within(user, home) for home in HOMES[library])} == set()
 
 
-def test_the_server_takes_the_protocol_and_nothing_else_of_peer(graph: grimp.ImportGraph) -> None:
-    ours = {module for module in graph.modules if module.startswith("server")}
-    used = {imported for module in ours for imported in graph.find_modules_directly_imported_by(module)}
-    assert {module for module in used if module.startswith("peer")} <= {
-        "peer.signaling.messages",
-        "peer.signaling.ice_servers",
-        "peer.errors",
-    }
-
-
-def test_only_the_command_line_starts_the_server(graph: grimp.ImportGraph) -> None:
-    users = graph.find_modules_that_directly_import("server.relay")
-    assert {module for module in users if module.startswith("peer")} <= {
-        "peer.cli.commands.serve",
-        "peer.cli.commands.demo",
-    }
-
-
 @pytest.mark.parametrize("module", PURE)
-def test_what_decides_needs_the_standard_library_only(graph: grimp.ImportGraph, module: str) -> None:
+def test_a_pure_module_needs_the_standard_library_only(graph: grimp.ImportGraph, module: str) -> None:
     own = {module} | graph.find_descendants(module)
     reached = own.union(*(graph.find_upstream_modules(name) for name in own))
-    foreign = {name for name in reached if not name.startswith(("peer", "server"))}
-    assert {name for name in foreign if name.partition(".")[0] not in sys.stdlib_module_names} == set()
+    roots = {name.partition(".")[0] for name in reached} - {"peer", "server"}
+    assert roots <= set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("module", NO_CLOCK)
-def test_what_decides_has_no_clock_and_no_loop(graph: grimp.ImportGraph, module: str) -> None:
+def test_a_pure_module_has_no_clock_and_no_loop(graph: grimp.ImportGraph, module: str) -> None:
+    impure = {"asyncio", "time", "socket", "threading", "os", "logging", "random"}
+    if module in JITTERED:
+        impure -= {"random"}
     for name in {module} | graph.find_descendants(module):
-        impure = {"asyncio", "time", "socket", "threading", "os", "logging", "random"}
-        if name in (
-            "peer.signaling.backoff",
-            "peer.node.redial",
-        ):  # their jitter; tests pass a generator of their own
-            impure -= {"random"}
         assert not graph.find_modules_directly_imported_by(name) & impure
 
 
@@ -146,6 +190,6 @@ def test_the_relay_loads_no_media_engine(statement: str) -> None:
     assert not _loaded(statement) & {"aiortc", "aioice", "av", "cv2", "numpy", "redis"}
 
 
-def test_the_process_that_shows_windows_loads_no_media_engine() -> None:
-    """Import order hangs imshow: engine-facts, "import av before cv2"."""
+def test_the_window_process_loads_no_media_engine() -> None:
+    """``imshow`` hangs where PyAV was imported first (docs/engine.md)."""
     assert not _loaded("import peer.media.windows.child") & {"aiortc", "aioice", "av", "websockets"}

@@ -52,7 +52,7 @@ _NEAREST: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 
 def _token(params: dict[str, Any]) -> str | None:
     """The token itself, or what its file holds: whichever was said nearer to the command."""
-    from server.admission.tokens import read_secret
+    from server.admission.secret_files import read_secret
 
     if params["token"] is not None:
         context = click.get_current_context()

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from peer.errors import ConfigError
 from peer.signaling.messages import DEFAULT_ROOM, Join, ProtocolError
 
-from .tokens import MISSING, read_secret
+from ..errors import token_required
+from .secret_files import read_secret
 
 MIN_SECRET: Final = 32
 """Octets of an HS256 secret: as many as the hash has (RFC 7518, 3.2)."""
@@ -110,7 +111,7 @@ class SignedTokens:
 
     def check(self, join: Join) -> None:
         if not join.token:
-            raise ProtocolError("unauthorized", MISSING)
+            raise token_required()
         try:
             claims = jwt.decode(
                 join.token,

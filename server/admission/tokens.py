@@ -10,19 +10,13 @@ ticket lets in and does not throw out (docs/protocol.md, join).
 from __future__ import annotations
 
 from hmac import compare_digest
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from peer.errors import ConfigError
 from peer.signaling.messages import Join, ProtocolError
 
 from ..config import RelayConfig
-from ..errors import NotOpen
-
-MAX_SECRET: Final = 16 * 1024
-"""Octets of a file with a token, a secret or a key; an RSA key of 4096 bits is 3 kB."""
-
-MISSING: Final = "this relay wants a token"
+from ..errors import NotOpen, token_required
 
 
 class Gate(Protocol):
@@ -52,7 +46,7 @@ class SharedToken:
 
     def check(self, join: Join) -> None:
         if not join.token:
-            raise ProtocolError("unauthorized", MISSING)
+            raise token_required()
         # surrogatepass: JSON may bring half a character, which is as wrong as any other token
         if not compare_digest(join.token.encode(errors="surrogatepass"), self._token):
             raise ProtocolError("unauthorized", "the token is wrong")
@@ -83,21 +77,3 @@ def gate_of(config: RelayConfig) -> Gate:
         return SignedTokens(Key.secret(config.jwt_secret_file))
     assert config.jwt_key is not None
     return SignedTokens(Key.public(config.jwt_key))
-
-
-def read_secret(path: str, where: str) -> bytes:
-    """What the file ``path`` holds, without white space around it.
-
-    Raises:
-        ConfigError: with ``where``, the option: it cannot be read, is empty or far too long.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            octets = file.read(MAX_SECRET + 1)
-    except (OSError, ValueError) as exc:  # ValueError: a path with a null character
-        raise ConfigError(f"{path}: {getattr(exc, 'strerror', None) or exc}", where=where) from None
-    if len(octets) > MAX_SECRET:
-        raise ConfigError(f"{path}: more than {MAX_SECRET} octets; is this the right file?", where=where)
-    if not octets.strip():
-        raise ConfigError(f"{path}: the file is empty", where=where)
-    return octets.strip()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ..admission.tokens import read_secret
+from ..admission.secret_files import read_secret
 from ..config import RelayConfig
 from ..observability.counters import Tally
 from ..renewal_queue import Rota

@@ -89,7 +89,10 @@ def test_importing_the_relay_loads_no_engine_and_of_peer_only_what_is_pure() -> 
         "('peer', 'aiortc', 'aioice', 'av', 'cv2', 'numpy')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout == "['peer', 'peer.errors', 'peer.signaling', 'peer.signaling.ice_servers', 'peer.signaling.messages']\n"
+    assert (
+        done.stdout
+        == "['peer', 'peer.errors', 'peer.signaling', 'peer.signaling.ice_servers', 'peer.signaling.messages']\n"
+    )
 
 
 def test_a_relay_may_open_as_many_sockets_as_the_administrator_allows() -> None:

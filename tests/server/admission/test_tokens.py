@@ -9,7 +9,8 @@ import pytest
 
 from peer.errors import ConfigError
 from peer.signaling.messages import Join, ProtocolError
-from server.admission.tokens import MAX_SECRET, SharedToken, gate_of, read_secret
+from server.admission.secret_files import MAX_SECRET, read_secret
+from server.admission.tokens import SharedToken, gate_of
 from server.errors import NotOpen
 from server.relay import Relay, RelayConfig
 

@@ -139,7 +139,7 @@ class _Stream:
         self.heard: list[int] = []
 
     def play(self) -> None:
-        with patch.object(pictures, "MAX_OCTETS", MAX_BYTES):  # so that a few packets reach the limit
+        with patch.object(frame_assembler, "MAX_OCTETS", MAX_BYTES):  # so that a few packets reach the limit
             self._play()
 
     def _play(self) -> None:

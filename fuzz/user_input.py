@@ -65,9 +65,9 @@ def _script(text: str) -> None:
         assert 1 <= exc.line <= len(text.splitlines())
         raise
     for step in steps:
-        again = script.parse(step.text)
+        again = language.parse(step.text)
         assert again == (replace(step, line=1),), "the meaning of a line depends on its position"
-        if not isinstance(step, script.Sleep):
+        if not isinstance(step, language.Sleep):
             assert is_valid_id(step.peer)  # type: ignore[attr-defined]
         for name in ("timeout", "window", "seconds"):
             seconds = getattr(step, name, None)
@@ -80,7 +80,7 @@ def _config(data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         path = Path(folder, "peer.toml")
         path.write_bytes(data)
-        values = config.load(path, OPTIONS)
+        values = config_file.load(path, OPTIONS)
     assert set(values) == set(OPTIONS)
     for command, found in values.items():
         assert set(found) <= OPTIONS[command]

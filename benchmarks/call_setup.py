@@ -51,7 +51,7 @@ async def _bare_answerer(pipe: Connection) -> None:
 
 
 async def _pictures() -> tuple[Any, Any]:
-    from peer.media.sources.source import open_sources
+    from peer.media.sources.local_media import open_sources
     from peer.media.sources.spec import parse_audio, parse_video
 
     media = await open_sources(parse_video("test"), parse_audio("none"), size=(640, 480), fps=30)

@@ -265,7 +265,7 @@ async def skew(seconds: float) -> dict[str, float]:
 
 async def _watch(call: Any, seconds: float) -> tuple[list[float], list[tuple[float, Any]]]:
     """Return the time of each flash, and each audio frame with its delivery time."""
-    from peer.media.pattern import read_pattern
+    from peer.media.test_pattern import read_pattern
 
     flashes: list[float] = []
     sounds: list[tuple[float, Any]] = []

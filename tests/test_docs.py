@@ -21,6 +21,8 @@ from peer.cli.root import COMMANDS
 from peer.script import language
 from peer.signaling import messages
 
+from .test_layering import LAYERS
+
 ROOT = Path(__file__).parent.parent
 INTERFACE = (ROOT / "docs" / "interface.md").read_text()
 README = (ROOT / "README.md").read_text()
@@ -175,3 +177,27 @@ def test_every_error_code_is_documented(code: str) -> None:
 @pytest.mark.parametrize("name", [name for name in vars(messages) if name.startswith("CLOSE_")])
 def test_every_close_code_is_documented(name: str) -> None:
     assert str(getattr(messages, name)) in PROTOCOL.read_text()
+
+
+LIVING = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages that describe the tree as it is now."""
+
+
+@pytest.mark.parametrize("page", LIVING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_named_in_a_page_exist(page: Path) -> None:
+    named = re.findall(r"(?<![\w/.$(-])((?:peer|server|tests|fuzz|benchmarks|examples)/[\w./-]*\w)", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", LIVING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_named_in_a_page_exist(page: Path) -> None:
+    known = {path.name for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    assert set(re.findall(r"\b(\w+\.py)\b", page.read_text())) - known == set()
+
+
+@pytest.mark.parametrize("program", LAYERS)
+def test_layers_are_those_of_the_architecture_page(program: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    (line,) = re.findall(rf"^- `{program}`: (.*)$", page, re.MULTILINE)
+    written = [set(re.findall(r"`([\w.]+)`", part)) for part in line.split(" → ")]
+    assert written == [{name.partition(".")[2] for name in names} for names in LAYERS[program]]

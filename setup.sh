@@ -4,6 +4,7 @@
 #   ./setup.sh                 set up only
 #   ./setup.sh demo [ARG...]   set up, then `peer demo`
 #   ./setup.sh test [ARG...]   set up with all test tools, then pytest
+#   ./setup.sh coverage [ARG...]   the same, with branch coverage of peer/ and server/
 #   ./setup.sh tools           set up with all test tools only
 #
 # System packages are installed with apt-get by root, or through sudo when that asks no password; otherwise what is
@@ -210,10 +211,25 @@ case $what in
         [ $# != 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
         exec .venv/bin/python -m pytest "$@"
         ;;
+    coverage)
+        # shellcheck disable=SC2086
+        provide $WINDOW_LIBRARIES $TEST_PACKAGES || say "going on without"
+        install test
+        rm -rf .cache/coverage
+        mkdir -p .cache/coverage
+        [ $# != 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
+        failed=0
+        .venv/bin/python -m coverage run -m pytest "$@" || failed=1
+        .venv/bin/python -m coverage combine -q
+        .venv/bin/python -m coverage report
+        .venv/bin/python -m coverage json -q -o .cache/coverage/report.json
+        .venv/bin/python -m tests.pure_coverage .cache/coverage/report.json || failed=1
+        exit "$failed"
+        ;;
     -h | --help | help)
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         ;;
     *)
-        die "there is no \"$what\"; there are: demo, test, tools"
+        die "there is no \"$what\"; there are: demo, test, coverage, tools"
         ;;
 esac

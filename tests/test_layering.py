@@ -69,7 +69,8 @@ HOMES = {
 PURE = (
     "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.rtp",
     "peer.cli.config_file", "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough",
-    "peer.media.sources.spec", "peer.node.redial", "peer.script.language",
+    "peer.media.sources.spec", "peer.node.redial",
+    "peer.rtc.codec_preferences", "peer.rtc.sdp", "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.messages", "server.cluster.node",
     "server.cluster.state", "server.rooms.rooms",

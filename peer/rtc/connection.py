@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from .. import negotiation as n
 from ..events import Reason
 from ..media.incoming.track import IncomingMedia, IncomingTrack
 from ..media.outgoing.track import OutgoingAudio, OutgoingVideo
-from ..media.sources import passthrough
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
-from . import aiortc_hooks
+from . import aiortc_hooks, sdp
+from .codec_preferences import default_codecs, preferred_codecs
 from .ice_gathering import Gathering, NoTurnServer
 from .liveness import Liveness
 from .receiver import Receiving
@@ -35,9 +34,6 @@ from .rtcp_stats import TransportStats, sending_stats
 from .sender import Sending
 
 log = logging.getLogger(__name__)
-
-_NO_CODECS: Final = frozenset({"rtx", "red", "ulpfec", "flexfec-03"})
-"""What stands among a description's codecs and repeats or repairs what another one made."""
 
 SILENT_AFTER: Final = 2.5
 """Seconds without a datagram after which a connection that should bring media counts as silent."""
@@ -49,16 +45,7 @@ QUIET_SILENT_AFTER: Final = 8.0
 QUIET_DEAD_AFTER: Final = 20.0
 """The same where no media comes to us: then there are a report or a consent check each 5 s or so."""
 
-MAX_SECTIONS: Final = 8
-"""Media sections of a remote description: each costs the engine threads and tasks."""
-
-MAX_CANDIDATES: Final = 100
-"""Remote candidates of a connection (RFC 8445 19.5.1): each is an address that we send checks to."""
-
 KINDS: Final[tuple[Literal["video"], Literal["audio"]]] = ("video", "audio")
-
-_CANDIDATE_LINE = re.compile(r"^a=candidate:.*\r?\n", re.MULTILINE)
-_END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +113,17 @@ class Connection:
         """Make an offer; posts ``OfferCreated`` or ``DescriptionFailed``."""
         self._work.put_nowait(self._create_offer)
 
-    def create_answer(self, sdp: str) -> None:
-        """Answer ``sdp``; posts ``AnswerCreated`` or ``DescriptionFailed``."""
-        self._work.put_nowait(lambda: self._create_answer(sdp))
+    def create_answer(self, offer: str) -> None:
+        """Answer ``offer``; posts ``AnswerCreated`` or ``DescriptionFailed``."""
+        self._work.put_nowait(lambda: self._create_answer(offer))
 
-    def apply_answer(self, sdp: str) -> None:
-        """Apply the answer to our offer; posts ``DescriptionFailed`` if it cannot be."""
-        self._work.put_nowait(lambda: self._apply(sdp, "answer"))
+    def apply_answer(self, answer: str) -> None:
+        """Apply the answer to our offer; posts ``DescriptionFailed`` if that fails."""
+        self._work.put_nowait(lambda: self._apply(answer, "answer"))
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         """A remote candidate of the remote description. A bad one costs only itself, and so does one too many."""
-        if self._candidates >= MAX_CANDIDATES:
+        if self._candidates >= sdp.MAX_CANDIDATES:
             return
         self._candidates += 1
         self._work.put_nowait(lambda: self._add_candidate(candidate))
@@ -209,7 +196,7 @@ class Connection:
     async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except _NoCommonCodec as exc:  # what somebody chose, and can choose otherwise
+        except sdp.NoCommonCodecError as exc:  # what somebody chose, and can choose otherwise
             log.warning("%s", exc)
             self._emit(n.DescriptionFailed(self.generation))
         except Exception as exc:  # the engine raises whatever it finds; a bad description is the remote's doing
@@ -231,18 +218,18 @@ class Connection:
         self._emit(n.OfferCreated(self.generation, self._local_sdp()))
         self._send_early()
 
-    async def _create_answer(self, sdp: str) -> None:
+    async def _create_answer(self, offer: str) -> None:
         assert self._pc is not None
-        offered = re.findall(r"^m=(audio|video) ", sdp, re.MULTILINE)
-        _check_common(sdp, self._options.video_codecs or _usual(None))
-        self._add_transceivers(dict.fromkeys(offered))
-        await self._apply(sdp, "offer")
+        offered = sdp.parse(offer)
+        sdp.check_video_codecs(offered.sections, self._options.video_codecs or default_codecs(None))
+        self._add_transceivers(offered.media_kinds)
+        await self._apply(offer, "offer")
         self._prepare()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         self._emit(n.AnswerCreated(self.generation, self._local_sdp()))
         self._send_early()
 
-    def _add_transceivers(self, kinds: Sequence[str] | dict[str, None]) -> None:
+    def _add_transceivers(self, kinds: Sequence[str]) -> None:
         assert self._pc is not None
         for kind in kinds:
             track = self._tracks.video if kind == "video" else self._tracks.audio
@@ -252,7 +239,9 @@ class Connection:
                 Sending(transceiver.sender, track)
             if kind == "video":
                 own = self._tracks.video.profile_level_id if self._tracks.video is not None else None
-                transceiver.setCodecPreferences(_preferences(self._options.video_codecs or _usual(own), own))
+                codecs = self._options.video_codecs or default_codecs(own)
+                known = RTCRtpSender.getCapabilities("video").codecs
+                transceiver.setCodecPreferences(preferred_codecs(known, codecs, own))
 
     def _prepare(self) -> None:
         """Hook up gathering and the counters, once there is a transport."""
@@ -268,21 +257,14 @@ class Connection:
         self._group.create_task(self._gathering.run())
         self._liveness = Liveness(self._pc)
 
-    async def _apply(self, sdp: str, kind: str) -> None:
-        """Apply a remote description without its candidates, then add those one by one: a name that cannot be
-        resolved (mDNS) would hold up everything for a second, and after the end of candidates none is taken."""
+    async def _apply(self, text: str, kind: str) -> None:
+        """Apply a remote description, then add its candidates one by one."""
         assert self._pc is not None
-        sections = re.findall(r"^m=(\w+) ", sdp, re.MULTILINE)
-        if not set(sections) & {"audio", "video"} or len(sections) > MAX_SECTIONS:
-            raise ValueError(f"a description with {len(sections)} sections, of {sorted(set(sections))}")
-        if "a=fingerprint:" not in sdp:
-            raise ValueError("a description without a fingerprint (RFC 8122)")
-        bare = _END_LINE.sub("", _CANDIDATE_LINE.sub("", sdp))
-        await self._pc.setRemoteDescription(RTCSessionDescription(bare, kind))
+        description = sdp.read_remote(text)
+        await self._pc.setRemoteDescription(RTCSessionDescription(description.text, kind))
         self._attach_receivers()
-        for index, section in enumerate(re.split(r"^(?=m=)", sdp, flags=re.MULTILINE)[1:]):
-            for line in _CANDIDATE_LINE.findall(section)[:MAX_CANDIDATES]:
-                await self._add_candidate(IceCandidate(line.strip()[2:], None, index))
+        for index, candidate in description.candidates:
+            await self._add_candidate(IceCandidate(candidate, None, index))
 
     def _attach_receivers(self) -> None:
         assert self._pc is not None
@@ -295,10 +277,8 @@ class Connection:
                 self._receiving.append(Receiving(receiver, IncomingTrack(track.kind) if kind_taken else track))
 
     def _local_sdp(self) -> str:
-        """Our description: more candidates may follow it (RFC 8838 4.1.1, 14)."""
         assert self._pc is not None
-        sdp = _END_LINE.sub("", self._pc.localDescription.sdp)
-        return sdp.replace("\r\nm=", "\r\na=ice-options:trickle\r\nm=", 1)
+        return sdp.announce_trickle(self._pc.localDescription.sdp)
 
     # --- candidates ---
 
@@ -370,43 +350,3 @@ class Connection:
             elif now - since >= silent_after and not silent:
                 silent = True
                 self._emit(n.MediaSilent(self.generation))
-
-
-class _NoCommonCodec(Exception):
-    """Pictures are offered in codecs that we do not take. The call is refused: the engine cannot answer a part of
-    what is offered."""
-
-
-def _check_common(sdp: str, own: Sequence[str]) -> None:
-    """Raises ``_NoCommonCodec``."""
-    for section in re.findall(r"^m=video [1-9](?:(?!^m=).)*", sdp, re.MULTILINE | re.DOTALL):
-        names = dict.fromkeys(
-            name.lower() for name in re.findall(r"^a=rtpmap:\d+ ([\w.-]{1,32})/", section, re.MULTILINE)
-        )
-        offered = [name for name in names if name not in _NO_CODECS][:8]
-        if offered and not set(offered) & set(own):
-            raise _NoCommonCodec(
-                f"no common video codec: {', '.join(offered)} offered, ours is {', '.join(own)}; "
-                "try --video-codec vp8,h264 at both ends"
-            )
-
-
-def _usual(own: str | None) -> tuple[str, ...]:
-    """The order that nobody chose: a source's own H.264 costs nothing to send, and the picture loses nothing."""
-    return ("vp8", "h264") if own is None else ("h264", "vp8")
-
-
-def _preferences(codecs: Sequence[str], own: str | None = None) -> list[Any]:
-    """What is negotiated, the best first: of each kind, the first one that both sides have is what is sent.
-
-    ``own``: the profile-level-id of H.264 that the source delivers; first comes who takes just that, then who takes
-    that and more.
-    """
-    wanted = [f"video/{codec}".lower() for codec in codecs] + ["video/rtx"]
-    known = RTCRtpSender.getCapabilities("video").codecs
-    if own is not None:
-        name = passthrough.profile(own)
-        taken = [str(codec.parameters.get("profile-level-id", "")) for codec in known]
-        ranks = [(passthrough.profile(one) != name, not passthrough.decodes(one, own)) for one in taken]
-        known = [known[n] for n in sorted(range(len(known)), key=ranks.__getitem__)]
-    return [c for mime in wanted for c in known if c.mimeType.lower() == mime]

@@ -1,4 +1,4 @@
-"""The law of one call: a pure core, its events and its commands. See ``core``."""
+"""Negotiation with one remote: a pure state machine with its events and commands (see ``state_machine``)."""
 
 from .commands import (
     AddCandidate,
@@ -35,10 +35,10 @@ from .events import (
     TransportClosed,
     TransportConnected,
 )
-from .state_machine import MAX_WAITING, Fate, Negotiation, Phase
+from .state_machine import MAX_QUEUED, Negotiation, Outcome, Phase
 
 __all__ = [
-    "MAX_WAITING",
+    "MAX_QUEUED",
     "AddCandidate",
     "AnswerCreated",
     "AnswerReceived",
@@ -54,7 +54,6 @@ __all__ = [
     "DescriptionFailed",
     "Dial",
     "Event",
-    "Fate",
     "HangUp",
     "HangUpReceived",
     "LocalCandidate",
@@ -63,6 +62,7 @@ __all__ = [
     "Negotiation",
     "OfferCreated",
     "OfferReceived",
+    "Outcome",
     "PeerBack",
     "PeerGone",
     "Phase",

@@ -1,4 +1,4 @@
-"""Commands: what the state machine asks the shell to do, in order."""
+"""Commands that the state machine returns. ``call_control.py`` executes them in order."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from ..signaling.messages import IceCandidate
 
 @dataclass(frozen=True, slots=True)
 class CreateOffer:
-    """Open a connection of this generation and make its offer; comes back as ``OfferCreated``."""
+    """Open a connection with this generation and create its offer; ends with ``OfferCreated`` or
+    ``DescriptionFailed``."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class CreateAnswer:
-    """Open a connection of this generation for the offer ``sdp``; comes back as ``AnswerCreated``."""
+    """Open a connection with this generation and answer the offer ``sdp``; ends with ``AnswerCreated`` or
+    ``DescriptionFailed``."""
 
     generation: int
     sdp: str
@@ -25,55 +27,73 @@ class CreateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ApplyAnswer:
+    """Set the remote's answer; ends with ``DescriptionFailed`` if that fails."""
+
     generation: int
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddCandidate:
+    """Add a candidate of the remote to this connection."""
+
     generation: int
     candidate: IceCandidate
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the connection of this generation, at once and for good."""
+    """Close the connection with this generation at once."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class SendOffer:
+    """Send our offer to the remote."""
+
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class SendAnswer:
+    """Send our answer to the remote."""
+
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class SendCandidate:
+    """Send one of our candidates to the remote."""
+
     candidate: IceCandidate
 
 
 @dataclass(frozen=True, slots=True)
 class SendHangUp:
+    """Send a hang-up. ``declined`` takes the place of an answer (rule 4)."""
+
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
+    """A call begins: ``incoming`` from the remote, or dialed by our user."""
+
     incoming: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CallConnected:
+    """The call is connected, over the connection with this generation."""
+
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
+    """The call is over."""
+
     reason: Reason
 
 

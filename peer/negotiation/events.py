@@ -1,6 +1,6 @@
-"""Events: what the state machine is given.
+"""Events that the state machine processes.
 
-An event of the engine carries the ``generation`` of the connection it belongs to.
+An event of a connection carries that connection's ``generation``.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from ..signaling.messages import IceCandidate
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """The user calls. Ignored while there is a call. ``timeout``: seconds until it must be connected."""
+    """The user calls the remote. Ignored during a call. ``timeout``: maximum time to connect, in seconds."""
 
     timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """The user, or the program on its way out, hangs up. Ignored without a call."""
+    """The user hangs up, or the program is shutting down. Ignored without a call."""
 
     reason: Reason = "hang-up"
 
 
 @dataclass(frozen=True, slots=True)
 class OfferReceived:
-    """``allowed``: what the peer's policy says of an incoming call; a call of our own is always allowed."""
+    """An offer arrived. ``allowed``: the accept policy's decision; it is not applied to a call that we dialed."""
 
     sdp: str
     allowed: bool = True
@@ -35,34 +35,44 @@ class OfferReceived:
 
 @dataclass(frozen=True, slots=True)
 class AnswerReceived:
+    """An answer arrived."""
+
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateReceived:
+    """A candidate of the remote arrived; ``None`` means end-of-candidates."""
+
     candidate: IceCandidate | None
 
 
 @dataclass(frozen=True, slots=True)
 class HangUpReceived:
+    """A hang-up arrived, with the remote's reason."""
+
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OfferCreated:
+    """createOffer has finished."""
+
     generation: int
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerCreated:
+    """createAnswer has finished."""
+
     generation: int
     sdp: str
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptionFailed:
-    """createOffer, createAnswer or applying a description failed in the engine."""
+    """createOffer, createAnswer or setting a description failed."""
 
     generation: int
     reason: Reason = "media-error"
@@ -70,18 +80,22 @@ class DescriptionFailed:
 
 @dataclass(frozen=True, slots=True)
 class LocalCandidate:
+    """The connection has gathered a candidate."""
+
     generation: int
     candidate: IceCandidate
 
 
 @dataclass(frozen=True, slots=True)
 class TransportConnected:
+    """ICE and DTLS are connected."""
+
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class TransportClosed:
-    """``remote-hang-up`` when the other side closed it in good order, else ``transport-failed``."""
+    """The transport closed: ``remote-hang-up`` after a DTLS close of the remote, otherwise ``transport-failed``."""
 
     generation: int
     reason: Reason
@@ -89,31 +103,31 @@ class TransportClosed:
 
 @dataclass(frozen=True, slots=True)
 class MediaSilent:
-    """Nothing has come over a connected transport for a short while."""
+    """A connected transport has received nothing for a short time (``connection.SILENT_AFTER``)."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFlowing:
-    """Something comes again after ``MediaSilent``."""
+    """The transport receives again after ``MediaSilent``."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class PeerGone:
-    """The server says that the peer left, or that a frame to it found nobody."""
+    """The relay reports that the peer left, or that a message could not be delivered to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerBack:
-    """The server says that the peer is in the room."""
+    """The relay reports that the peer is in the room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """A deadline may have passed."""
 
 
 Event = (

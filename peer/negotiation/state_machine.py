@@ -1,38 +1,40 @@
-"""The law of one call with one remote peer: offers, answers, glare, candidates, hang-ups, deadlines.
+"""State machine of the negotiation with one remote: offers, answers, glare, candidates, hang-ups and deadlines.
 
-PURE: no await, no clock, no third-party import. ``handle(event, now)`` takes what happened and returns what to
-do; ``deadline`` is when to come back with ``Tick``. The shell (``agent``) runs the commands, in order. Work that
-takes time comes back as an event carrying the ``generation`` of the connection it belongs to, and a dead
-generation changes nothing. ``server/web/negotiation.js`` is the same law for the page; both are held to
-``tests/negotiation/cases.json``, and the tests enumerate every interleaving of two of them.
+Pure. ``handle(event, now)`` takes one event and returns the commands to execute, in order. ``deadline`` is the time
+at which the caller must pass in a ``Tick``. ``call_control.py`` executes the commands. Asynchronous work, such as
+creating an answer, ends with an event that carries the ``generation`` of its connection. Events of a closed
+generation are ignored.
+
+``server/web/negotiation.js`` is the same state machine for the browser page. ``tests/negotiation/cases.json`` tests
+both, and ``tests/negotiation/test_model.py`` explores all interleavings of two peers.
 
 The rules (docs/protocol.md, "Rules for a peer"):
 
-2. *Glare* is only the case in which an offer arrives while our own offer is unanswered: the lower id's offer
-   stands. The lower side ignores the other offer; the higher side drops its connection and answers.
-3. Any other offer is accepted and replaces the connection we had, whatever the ids.
-4. *Exactly-once answer*: every offer gets one answer, in order, unless it lost the glare: even if the user hung
-   up meanwhile (answer, then hang up), even if a newer offer waits. So an answer always belongs to our oldest
-   unanswered offer, and no new offer goes out before that one is answered, timed out, or its peer left.
-   What stands in the place of an answer is a ``hang-up`` with the reason ``declined``, and that reason is used
-   for nothing else.
-5. Every phase but idle and connected has a deadline.
-6. Candidates wait for their description; those of another ``usernameFragment`` are dropped.
-7. A peer that left while its media flows has a short grace to come back (``LEFT_GRACE``). Media that stops ends the
-   call at once.
+2. *Glare* means only this: an offer arrives while our own offer is unanswered. The offer of the lower id stands. The
+   lower id ignores the other offer; the higher id closes its connection and answers.
+3. Any other offer is accepted and replaces the existing connection, whatever the ids.
+4. *Exactly-once answer*: every offer that did not lose the glare gets one answer, in order. This holds even if the
+   user hangs up in the meantime (answer, then hang up), and even if a newer offer is queued. Therefore an answer
+   always belongs to our oldest unanswered offer, and no new offer is sent until that one is answered, has timed out,
+   or its peer has left. A ``hang-up`` with the reason ``declined`` takes the place of an answer. That reason has no
+   other use.
+5. Every phase except IDLE and CONNECTED has a deadline.
+6. Candidates are queued until their description arrives. Candidates with another ``usernameFragment`` are dropped.
+7. A connected peer that leaves the room has ``ABSENCE_TIMEOUT`` to return, as long as its media flows. If the media
+   stops, the call ends at once.
 
 Phases:
 
     IDLE        no call
-    WAITING     dialed; an older offer, ours or theirs, has to be answered first (rule 4)
-    OFFERING    createOffer is running; nothing is on the wire yet, so an offer that arrives now is no glare
-    OFFERED     our offer is on the wire and unanswered
-    ANSWERING   their offer is being answered, or waits for an older one to be answered
+    WAITING     the user has dialed; an older offer, ours or theirs, has to be answered first (rule 4)
+    OFFERING    createOffer is running; nothing has been sent yet, so an offer that arrives now is no glare
+    OFFERED     our offer is sent and unanswered
+    ANSWERING   the remote's offer is being answered, or is queued behind an older one
     CONNECTING  both descriptions are exchanged
     CONNECTED   media can flow
 
-A ``hang-up`` only ever speaks of what was sent before it, and frames between two peers keep their order. So
-while we are WAITING, OFFERING or OFFERED it can only mean an older call, and is ignored.
+A ``hang-up`` refers only to messages that were sent before it, and messages between two peers keep their order. In
+WAITING, OFFERING and OFFERED it can therefore only refer to an older call, and is ignored.
 """
 
 from __future__ import annotations
@@ -79,16 +81,18 @@ from .events import (
     TransportConnected,
 )
 
-MAX_WAITING: Final = 64
-"""Candidates kept for a description that has not come; offers kept in line. The oldest candidates go first."""
+MAX_QUEUED: Final = 64
+"""Maximum number of queued candidates, and of queued offers. When full, the oldest candidate or the newest offer is
+dropped. Limits the memory that a misbehaving remote can occupy."""
 
-
-LEFT_GRACE: Final = 20.0
-"""Seconds that a peer whose media flows may be out of the room: it comes back after at most 10 s of backoff when the
-relay restarts (``backoff.BACKOFF_MAX``), plus the time to connect."""
+ABSENCE_TIMEOUT: Final = 20.0
+"""Maximum absence of a connected peer from the room, in seconds, while its media flows. When the relay restarts, a
+peer returns after at most 10 s of backoff (``backoff.BACKOFF_MAX``) plus the time to connect."""
 
 
 class Phase(enum.Enum):
+    """Phase of the call; see the head of this file."""
+
     IDLE = "idle"
     WAITING = "waiting"
     OFFERING = "offering"
@@ -98,26 +102,27 @@ class Phase(enum.Enum):
     CONNECTED = "connected"
 
 
-class Fate(enum.Enum):
-    """What becomes of an offer once it is answered."""
+class Outcome(enum.Enum):
+    """What to do with an offer of the remote once its answer is created."""
 
-    LIVE = "live"
-    """The call goes on with it."""
-    DROPPED = "dropped"
-    """Answered, because every offer is; the other side has moved on."""
+    ACCEPTED = "accepted"
+    """Send the answer; the call continues on this connection."""
+    SUPERSEDED = "superseded"
+    """Send the answer, because every offer gets one (rule 4), and close: the remote has moved on."""
     HUNG_UP = "hung-up"
-    """Answered, then hung up: our user hung up meanwhile."""
+    """Send the answer, then a hang-up: our user hung up in the meantime."""
     DECLINED = "declined"
-    """Not answered: the peer's policy says no."""
+    """Send a ``declined`` hang-up in place of an answer: the accept policy rejected the call."""
 
 
-_FAULTS: Final[dict[str | None, Reason]] = {
+_FAILURES: Final[dict[str | None, Reason]] = {
     "transport-failed": "transport-failed",
     "timeout": "timeout",
     "no-answer": "timeout",
     "media-error": "transport-failed",
 }
-"""A hang-up that nobody meant is not told as one: who noticed first must not make the other think it was wanted."""
+"""Maps the peer's failure reasons to ours, so that a failed call is not reported as a deliberate hang-up because the
+peer detected the failure first."""
 
 _DIALING: Final = frozenset({Phase.WAITING, Phase.OFFERING, Phase.OFFERED})
 _UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
@@ -136,25 +141,30 @@ def _fragment(candidate: IceCandidate) -> str | None:
 
 
 class Negotiation:
-    """Everything between us (``me``) and one ``remote``. All fields hold immutable values: ``copy.copy`` forks it.
+    """Negotiation between this peer and one remote.
 
-    ``timeout`` is how long an incoming call may take until it is connected, in seconds.
+    All fields hold immutable values, so ``copy.copy`` makes an independent copy.
+
+    Args:
+        me: this peer's id; the lower id wins glare.
+        remote: the remote's id.
+        timeout: maximum time to connect an incoming call, in seconds.
     """
 
     __slots__ = (
+        "_absence_deadline",
         "_answer_deadline",
         "_answering",
         "_call_deadline",
+        "_commands",
         "_current",
-        "_early",
-        "_fate",
         "_fragments",
         "_generation",
-        "_held",
-        "_left_deadline",
+        "_local_candidates",
         "_offer_deadline",
         "_offers",
-        "_out",
+        "_outcome",
+        "_remote_candidates",
         "_silent",
         "_timeout",
         "_unanswered",
@@ -170,35 +180,35 @@ class Negotiation:
         self.phase = Phase.IDLE
         self._timeout = timeout
         self._generation = 0
-        self._current: int | None = None  # the connection of the call
+        self._current: int | None = None  # generation of the call's connection
         self._call_deadline: float | None = None
-        self._unanswered: int | None = None  # our offer on the wire; not _current once it is abandoned
+        self._unanswered: int | None = None  # generation of our unanswered offer; not _current once it is abandoned
         self._offer_deadline: float | None = None
-        self._answering: int | None = None  # the connection whose createAnswer is running
+        self._answering: int | None = None  # generation whose createAnswer is running
         self._answer_deadline: float | None = None
-        self._fate = Fate.LIVE  # of the offer that is being answered
-        self._offers: tuple[tuple[str, Fate], ...] = ()  # theirs, in line behind it
-        self._fragments: frozenset[str] = frozenset()  # of the remote description in force
-        self._early: tuple[IceCandidate, ...] = ()  # theirs, before their description
-        self._held: tuple[IceCandidate, ...] = ()  # ours, before our description is sent
-        self._left_deadline: float | None = None  # the peer left the room; by then it must be back
+        self._outcome = Outcome.ACCEPTED  # of the offer that is being answered
+        self._offers: tuple[tuple[str, Outcome], ...] = ()  # the remote's, queued behind that one
+        self._fragments: frozenset[str] = frozenset()  # ufrags of the current remote description
+        self._remote_candidates: tuple[IceCandidate, ...] = ()  # queued until the remote description arrives
+        self._local_candidates: tuple[IceCandidate, ...] = ()  # queued until our description is sent
+        self._absence_deadline: float | None = None  # set while the peer is out of the room (rule 7)
         self._silent = False
-        self._out: tuple[Command, ...] = ()
+        self._commands: tuple[Command, ...] = ()
 
     @property
     def deadline(self) -> float | None:
-        """When ``handle(Tick(), now)`` is due, on the clock of ``now``; ``None`` while nothing is."""
-        deadlines = (self._call_deadline, self._offer_deadline, self._answer_deadline, self._left_deadline)
+        """Time at which ``handle(Tick(), now)`` is due, on the clock of ``now``; ``None`` if there is no deadline."""
+        deadlines = (self._call_deadline, self._offer_deadline, self._answer_deadline, self._absence_deadline)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is owed to or awaited from the other side: this object may be forgotten."""
+        """Whether there is no call and no offer is unanswered on either side. This object may then be discarded."""
         return self.phase is Phase.IDLE and self._unanswered is None and self._answering is None
 
     def handle(self, event: Event, now: float) -> tuple[Command, ...]:
-        """What to do about ``event``, in order. ``now``: seconds on any monotonic clock."""
-        self._out = ()
+        """Process ``event`` and return the commands to execute, in order. ``now``: seconds on any monotonic clock."""
+        self._commands = ()
         match event:
             case Dial(timeout):
                 self._dial(now + timeout)
@@ -232,102 +242,102 @@ class Negotiation:
             case PeerGone():
                 self._peer_gone(now)
             case PeerBack():
-                self._left_deadline = None
+                self._absence_deadline = None
             case Tick():
                 self._tick(now)
-        self._go_on(now)
-        out, self._out = self._out, ()
-        return out
+        self._process_queue(now)
+        commands, self._commands = self._commands, ()
+        return commands
 
-    # --- the user ---
+    # --- events of the user ---
 
     def _dial(self, deadline: float) -> None:
         if self.phase is not Phase.IDLE:
             return
-        self._do(CallStarted(incoming=False))
-        self.phase = Phase.WAITING  # _go_on makes the offer when nothing stands in its way
+        self._emit(CallStarted(incoming=False))
+        self.phase = Phase.WAITING  # _process_queue creates the offer once rule 4 permits it
         self._call_deadline = deadline
 
     def _hang_up(self, reason: Reason) -> None:
         if self.phase is Phase.IDLE:
             return
         if self.phase is Phase.ANSWERING:
-            self._mark_live_offers(Fate.HUNG_UP)  # rule 4: answer, then hang up
-        elif self.phase not in (Phase.WAITING, Phase.OFFERING):  # then the other side knows nothing of it
-            self._do(SendHangUp(reason))
-        self._end(reason)
+            self._mark_accepted_offers(Outcome.HUNG_UP)  # rule 4: answer, then hang up
+        elif self.phase not in (Phase.WAITING, Phase.OFFERING):  # in those two nothing has been sent
+            self._emit(SendHangUp(reason))
+        self._end_call(reason)
 
-    # --- the other side ---
+    # --- messages of the remote ---
 
     def _offer_received(self, sdp: str, allowed: bool, now: float) -> None:
         if self._unanswered is not None:  # rule 2: glare
             if self.me < self.remote:
-                return  # ours stands, even abandoned: the other side drops its own and answers ours
-            self._resolve_offer()  # theirs stands; ours will never be answered
-        if len(self._offers) >= MAX_WAITING:
-            return  # a flood; nobody with an honest deadline comes this far
+                return  # our offer stands, even an abandoned one: the remote drops its own and answers ours
+            self._resolve_offer()  # the remote's offer stands; ours will never be answered
+        if len(self._offers) >= MAX_QUEUED:
+            return  # a flood: a conforming peer waits for the answer or for its deadline (rule 4)
         if not allowed and self.phase not in _DIALING:
-            self._offers += ((sdp, Fate.DECLINED),)
+            self._offers += ((sdp, Outcome.DECLINED),)
             return
         if self.phase is Phase.CONNECTED:
-            self._end("replaced")  # rule 3
+            self._end_call("replaced")  # rule 3
         if self.phase is Phase.IDLE:
-            self._do(CallStarted(incoming=True))
+            self._emit(CallStarted(incoming=True))
             self._call_deadline = now + self._timeout
-        self._mark_live_offers(Fate.DROPPED)  # the newer one stands
-        self._release()
+        self._mark_accepted_offers(Outcome.SUPERSEDED)  # by this newer offer
+        self._release_connection()
         self.phase = Phase.ANSWERING
-        self._offers += ((sdp, Fate.LIVE),)
+        self._offers += ((sdp, Outcome.ACCEPTED),)
 
     def _answer_received(self, sdp: str) -> None:
         if self._unanswered is None:
-            return  # of an offer that timed out
+            return  # the answer to an offer that has timed out
         answered = self._unanswered
         self._resolve_offer()
         if answered != self._current:
-            self._do(SendHangUp("hang-up"))  # of an offer that we gave up: said again, in case it was lost
+            self._emit(SendHangUp("hang-up"))  # the offer was abandoned; repeat the hang-up, as the first may be lost
             return
         self.phase = Phase.CONNECTING
-        self._do(ApplyAnswer(answered, sdp))
-        self._describe(sdp)
+        self._emit(ApplyAnswer(answered, sdp))
+        self._remote_description_set(sdp)
 
     def _candidate_received(self, candidate: IceCandidate | None) -> None:
-        # The end of candidates is of no use: a late candidate would be lost after it, and rule 5 ends what fails.
+        # End-of-candidates is ignored: a candidate that arrives after it would be lost, and rule 5 bounds the wait.
         if candidate is None or not candidate.candidate:
             return
         fragment = _fragment(candidate)
         if self._current is not None and self._fragments and (fragment is None or fragment in self._fragments):
-            self._do(AddCandidate(self._current, candidate))
+            self._emit(AddCandidate(self._current, candidate))
         else:
-            self._early = (*self._early, candidate)[-MAX_WAITING:]
+            self._remote_candidates = (*self._remote_candidates, candidate)[-MAX_QUEUED:]
 
     def _hang_up_received(self, reason: str | None) -> None:
         if reason == "declined" and self._unanswered is not None:
             declined = self._unanswered
             self._resolve_offer()
             if declined == self._current:
-                self._end("declined")
+                self._end_call("declined")
         elif self.phase is Phase.ANSWERING:
-            self._mark_live_offers(Fate.DROPPED)
-            self._end(_FAULTS.get(reason, "remote-hang-up"))
+            self._mark_accepted_offers(Outcome.SUPERSEDED)
+            self._end_call(_FAILURES.get(reason, "remote-hang-up"))
         elif self.phase in (Phase.CONNECTING, Phase.CONNECTED):
-            self._end(_FAULTS.get(reason, "remote-hang-up"))
-        # else: it speaks of an older call (see the head of this file)
+            self._end_call(_FAILURES.get(reason, "remote-hang-up"))
+        # In the other phases it refers to an older call (see the head of this file).
 
     def _peer_gone(self, now: float) -> None:
         self._resolve_offer()
         self._offers = ()
-        self._early = ()
+        self._remote_candidates = ()
         if self._answering is not None:
             if self._answering != self._current:
-                self._do(Close(self._answering))
+                self._emit(Close(self._answering))
             self._resolve_answer()
         if self.phase is Phase.CONNECTED and not self._silent:
-            self._left_deadline = self._left_deadline or now + LEFT_GRACE  # rule 7
+            self._absence_deadline = self._absence_deadline or now + ABSENCE_TIMEOUT  # rule 7
         elif self.phase is not Phase.IDLE:
-            self._end("peer-left")
+            self._end_call("peer-left")
 
-    # --- the engine ---
+    # --- events of the connection ---
 
     def _offer_created(self, generation: int, sdp: str) -> None:
         if generation != self._current or self.phase is not Phase.OFFERING:
@@ -335,119 +345,119 @@ class Negotiation:
         self.phase = Phase.OFFERED
         self._unanswered = generation
         self._offer_deadline = self._call_deadline
-        self._do(SendOffer(sdp))
-        self._send_held()
+        self._emit(SendOffer(sdp))
+        self._send_local_candidates()
 
     def _answer_created(self, generation: int, sdp: str) -> None:
         if generation != self._answering:
             return
-        fate = self._fate
+        outcome = self._outcome
         self._resolve_answer()
-        self._do(SendAnswer(sdp))
-        if fate is Fate.LIVE:
+        self._emit(SendAnswer(sdp))
+        if outcome is Outcome.ACCEPTED:
             assert generation == self._current and self.phase is Phase.ANSWERING
             self.phase = Phase.CONNECTING
-            self._send_held()
+            self._send_local_candidates()
             return
-        if fate is Fate.HUNG_UP:
-            self._do(SendHangUp("hang-up"))
-        self._do(Close(generation))
+        if outcome is Outcome.HUNG_UP:
+            self._emit(SendHangUp("hang-up"))
+        self._emit(Close(generation))
 
     def _description_failed(self, generation: int, reason: Reason) -> None:
         if generation == self._answering:
-            self._give_up_answer(reason)
+            self._abandon_answer(reason)
         elif generation == self._current:
             if self.phase is not Phase.OFFERING:
-                self._do(SendHangUp(reason))
-            self._end(reason)
+                self._emit(SendHangUp(reason))
+            self._end_call(reason)
 
     def _local_candidate(self, generation: int, candidate: IceCandidate) -> None:
         if generation != self._current:
             return
         if self.phase in (Phase.OFFERING, Phase.ANSWERING):
-            self._held = (*self._held, candidate)[-MAX_WAITING:]
+            self._local_candidates = (*self._local_candidates, candidate)[-MAX_QUEUED:]
         else:
-            self._do(SendCandidate(candidate))
+            self._emit(SendCandidate(candidate))
 
     def _transport_connected(self, generation: int) -> None:
         if generation == self._current and self.phase is Phase.CONNECTING:
             self.phase = Phase.CONNECTED
             self._call_deadline = None
-            self._do(CallConnected(generation))
+            self._emit(CallConnected(generation))
 
     def _transport_closed(self, generation: int, reason: Reason) -> None:
         if generation == self._current and self.phase in (Phase.CONNECTING, Phase.CONNECTED):
-            self._do(SendHangUp(reason))
-            self._end(reason)
+            self._emit(SendHangUp(reason))
+            self._end_call(reason)
 
     def _media_silent(self, generation: int) -> None:
         if generation == self._current and self.phase is Phase.CONNECTED:
             self._silent = True
-            if self._left_deadline is not None:
-                self._end("peer-left")
+            if self._absence_deadline is not None:
+                self._end_call("peer-left")
 
     # --- time ---
 
     def _tick(self, now: float) -> None:
         if self._answer_deadline is not None and now >= self._answer_deadline:
-            self._give_up_answer("timeout")
+            self._abandon_answer("timeout")
         if self._offer_deadline is not None and now >= self._offer_deadline:
             timed_out = self._unanswered
             self._resolve_offer()
             if timed_out == self._current:
-                self._do(SendHangUp("no-answer"))
-                self._end("no-answer")
-        if self._left_deadline is not None and now >= self._left_deadline:
-            self._end("peer-left")
+                self._emit(SendHangUp("no-answer"))
+                self._end_call("no-answer")
+        if self._absence_deadline is not None and now >= self._absence_deadline:
+            self._end_call("peer-left")
         if self._call_deadline is not None and now >= self._call_deadline:
             self._hang_up("no-answer" if self.phase is Phase.WAITING else "timeout")
 
-    # --- the parts of the law ---
+    # --- steps that several events share ---
 
-    def _do(self, command: Command) -> None:
-        self._out += (command,)
+    def _emit(self, command: Command) -> None:
+        self._commands += (command,)
 
-    def _go_on(self, now: float) -> None:
-        """Take up what rule 4 held back: the next offer in line, then our own."""
+    def _process_queue(self, now: float) -> None:
+        """Start what rule 4 has delayed: answering the next queued offer, then sending our own."""
         while self._offers and self._answering is None:
-            (sdp, fate), *rest = self._offers
+            (sdp, outcome), *rest = self._offers
             self._offers = tuple(rest)
-            if fate is Fate.DECLINED:
-                self._do(SendHangUp("declined"))
+            if outcome is Outcome.DECLINED:
+                self._emit(SendHangUp("declined"))
                 continue
             self._generation += 1
             self._answering = self._generation
             self._answer_deadline = now + self._timeout
-            self._fate = fate
-            self._do(CreateAnswer(self._generation, sdp))
-            if fate is Fate.LIVE:
+            self._outcome = outcome
+            self._emit(CreateAnswer(self._generation, sdp))
+            if outcome is Outcome.ACCEPTED:
                 self._current = self._generation
-                self._describe(sdp)
+                self._remote_description_set(sdp)
         if self.phase is Phase.WAITING and self._unanswered is None and self._answering is None:
             self._generation += 1
             self._current = self._generation
             self.phase = Phase.OFFERING
-            self._do(CreateOffer(self._generation))
+            self._emit(CreateOffer(self._generation))
 
-    def _describe(self, sdp: str) -> None:
-        """A remote description is in force: its candidates need not wait any more, others' are dropped."""
+    def _remote_description_set(self, sdp: str) -> None:
+        """Accept candidates of the new remote description: add the queued ones that belong to it, drop the others."""
         assert self._current is not None
         self._fragments = _fragments(sdp)
-        for candidate in self._early:
+        for candidate in self._remote_candidates:
             fragment = _fragment(candidate)
             if fragment is None or fragment in self._fragments:
-                self._do(AddCandidate(self._current, candidate))
-        self._early = ()
+                self._emit(AddCandidate(self._current, candidate))
+        self._remote_candidates = ()
 
-    def _send_held(self) -> None:
-        for candidate in self._held:
-            self._do(SendCandidate(candidate))
-        self._held = ()
+    def _send_local_candidates(self) -> None:
+        for candidate in self._local_candidates:
+            self._emit(SendCandidate(candidate))
+        self._local_candidates = ()
 
-    def _mark_live_offers(self, fate: Fate) -> None:
-        if self._answering is not None and self._fate is Fate.LIVE:
-            self._fate = fate
-        self._offers = tuple((sdp, fate if was is Fate.LIVE else was) for sdp, was in self._offers)
+    def _mark_accepted_offers(self, outcome: Outcome) -> None:
+        if self._answering is not None and self._outcome is Outcome.ACCEPTED:
+            self._outcome = outcome
+        self._offers = tuple((sdp, outcome if old is Outcome.ACCEPTED else old) for sdp, old in self._offers)
 
     def _resolve_offer(self) -> None:
         self._unanswered = None
@@ -457,29 +467,29 @@ class Negotiation:
         self._answering = None
         self._answer_deadline = None
 
-    def _give_up_answer(self, reason: Reason) -> None:
-        """The engine cannot answer, or does not come back: a refusal goes out in the answer's place."""
-        generation, fate = self._answering, self._fate
+    def _abandon_answer(self, reason: Reason) -> None:
+        """Send a ``declined`` hang-up in place of the answer, because creating it failed or timed out."""
+        generation, outcome = self._answering, self._outcome
         assert generation is not None
         self._resolve_answer()
-        self._do(SendHangUp("declined"))
-        if fate is Fate.LIVE:
-            self._end(reason)
+        self._emit(SendHangUp("declined"))
+        if outcome is Outcome.ACCEPTED:
+            self._end_call(reason)
         else:
-            self._do(Close(generation))
+            self._emit(Close(generation))
 
-    def _release(self) -> None:
-        """Let go of the call's connection. One that is being answered closes itself when it is."""
+    def _release_connection(self) -> None:
+        """Close the call's connection. One that is being answered stays open until ``_answer_created`` closes it."""
         if self._current is not None and self._current != self._answering:
-            self._do(Close(self._current))
+            self._emit(Close(self._current))
         self._current = None
         self._fragments = frozenset()
-        self._held = ()
-        self._left_deadline = None
+        self._local_candidates = ()
+        self._absence_deadline = None
         self._silent = False
 
-    def _end(self, reason: Reason) -> None:
-        self._release()
+    def _end_call(self, reason: Reason) -> None:
+        self._release_connection()
         self.phase = Phase.IDLE
         self._call_deadline = None
-        self._do(CallEnded(reason))
+        self._emit(CallEnded(reason))

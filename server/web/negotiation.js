@@ -18,10 +18,10 @@
 // Times are seconds on any monotonic clock. Candidates are W3C RTCIceCandidateInit.
 
 // Candidates kept for a description that has not come; offers kept in line. The oldest candidates go first.
-const MAX_WAITING = 64;
+const MAX_QUEUED = 64;
 
 // Seconds that a peer whose media flows may be out of the room, while it reconnects to a relay that restarts.
-const LEFT_GRACE = 20;
+const ABSENCE_TIMEOUT = 20;
 
 export const Phase = Object.freeze({
   IDLE: "idle",
@@ -34,10 +34,15 @@ export const Phase = Object.freeze({
 });
 
 // What becomes of an offer once it is answered.
-const Fate = Object.freeze({ LIVE: "live", DROPPED: "dropped", HUNG_UP: "hung-up", DECLINED: "declined" });
+const Outcome = Object.freeze({
+  ACCEPTED: "accepted",
+  SUPERSEDED: "superseded",
+  HUNG_UP: "hung-up",
+  DECLINED: "declined",
+});
 
 // A hang-up that nobody meant is not told as one: who noticed first must not make the other think it was wanted.
-const FAULTS = Object.freeze({
+const FAILURES = Object.freeze({
   __proto__: null,
   "transport-failed": "transport-failed",
   timeout: "timeout",
@@ -62,14 +67,14 @@ export class Negotiation {
   #offerDeadline = null;
   #answering = null; // the connection whose createAnswer is running
   #answerDeadline = null;
-  #fate = Fate.LIVE; // of the offer that is being answered
-  #offers = []; // theirs, in line behind it: { sdp, fate }
+  #outcome = Outcome.ACCEPTED; // of the offer that is being answered
+  #offers = []; // theirs, in line behind it: { sdp, outcome }
   #fragments = new Set(); // of the remote description in force
-  #early = []; // their candidates, before their description
-  #held = []; // our candidates, before our description is sent
-  #leftDeadline = null; // the peer left the room; by then it must be back
+  #remoteCandidates = []; // their candidates, before their description
+  #localCandidates = []; // our candidates, before our description is sent
+  #absenceDeadline = null; // the peer left the room; by then it must be back
   #silent = false;
-  #out = [];
+  #commands = [];
 
   constructor(me, remote, timeout = 15) {
     if (me === remote) throw new Error("a peer does not call itself");
@@ -81,7 +86,7 @@ export class Negotiation {
 
   // When `handle({ type: "Tick" }, now)` is due; null while nothing is.
   get deadline() {
-    const deadlines = [this.#callDeadline, this.#offerDeadline, this.#answerDeadline, this.#leftDeadline];
+    const deadlines = [this.#callDeadline, this.#offerDeadline, this.#answerDeadline, this.#absenceDeadline];
     const due = deadlines.filter((time) => time !== null);
     return due.length ? Math.min(...due) : null;
   }
@@ -92,7 +97,7 @@ export class Negotiation {
   }
 
   handle(event, now) {
-    this.#out = [];
+    this.#commands = [];
     switch (event.type) {
       case "Dial":
         this.#dial(now + event.timeout);
@@ -140,7 +145,7 @@ export class Negotiation {
         this.#peerGone(now);
         break;
       case "PeerBack":
-        this.#leftDeadline = null;
+        this.#absenceDeadline = null;
         break;
       case "Tick":
         this.#tick(now);
@@ -148,9 +153,9 @@ export class Negotiation {
       default:
         throw new Error(`no such event: ${event.type}`);
     }
-    this.#goOn(now);
-    const out = this.#out;
-    this.#out = [];
+    this.#processQueue(now);
+    const out = this.#commands;
+    this.#commands = [];
     return out;
   }
 
@@ -158,19 +163,19 @@ export class Negotiation {
 
   #dial(deadline) {
     if (this.phase !== Phase.IDLE) return;
-    this.#do("CallStarted", { incoming: false });
-    this.phase = Phase.WAITING; // #goOn makes the offer when nothing stands in its way
+    this.#emit("CallStarted", { incoming: false });
+    this.phase = Phase.WAITING; // #processQueue makes the offer when nothing stands in its way
     this.#callDeadline = deadline;
   }
 
   #hangUp(reason) {
     if (this.phase === Phase.IDLE) return;
     if (this.phase === Phase.ANSWERING) {
-      this.#markLiveOffers(Fate.HUNG_UP); // rule 4: answer, then hang up
+      this.#markAcceptedOffers(Outcome.HUNG_UP); // rule 4: answer, then hang up
     } else if (this.phase !== Phase.WAITING && this.phase !== Phase.OFFERING) {
-      this.#do("SendHangUp", { reason }); // before that the other side knows nothing of it
+      this.#emit("SendHangUp", { reason }); // before that the other side knows nothing of it
     }
-    this.#end(reason);
+    this.#endCall(reason);
   }
 
   // --- the other side ---
@@ -181,20 +186,20 @@ export class Negotiation {
       if (this.me < this.remote) return; // ours stands, even abandoned: the other side drops its own and answers ours
       this.#resolveOffer(); // theirs stands; ours will never be answered
     }
-    if (this.#offers.length >= MAX_WAITING) return; // a flood; nobody with an honest deadline comes this far
+    if (this.#offers.length >= MAX_QUEUED) return; // a flood; nobody with an honest deadline comes this far
     if (!allowed && !DIALING.has(this.phase)) {
-      this.#offers.push({ sdp, fate: Fate.DECLINED });
+      this.#offers.push({ sdp, outcome: Outcome.DECLINED });
       return;
     }
-    if (this.phase === Phase.CONNECTED) this.#end("replaced"); // rule 3
+    if (this.phase === Phase.CONNECTED) this.#endCall("replaced"); // rule 3
     if (this.phase === Phase.IDLE) {
-      this.#do("CallStarted", { incoming: true });
+      this.#emit("CallStarted", { incoming: true });
       this.#callDeadline = now + this.#timeout;
     }
-    this.#markLiveOffers(Fate.DROPPED); // the newer one stands
-    this.#release();
+    this.#markAcceptedOffers(Outcome.SUPERSEDED); // the newer one stands
+    this.#releaseConnection();
     this.phase = Phase.ANSWERING;
-    this.#offers.push({ sdp, fate: Fate.LIVE });
+    this.#offers.push({ sdp, outcome: Outcome.ACCEPTED });
   }
 
   #answerReceived(sdp) {
@@ -202,12 +207,12 @@ export class Negotiation {
     const answered = this.#unanswered;
     this.#resolveOffer();
     if (answered !== this.#current) {
-      this.#do("SendHangUp", { reason: "hang-up" }); // of an offer that we gave up: said again, in case it was lost
+      this.#emit("SendHangUp", { reason: "hang-up" }); // of an offer that we gave up: said again, in case it was lost
       return;
     }
     this.phase = Phase.CONNECTING;
-    this.#do("ApplyAnswer", { generation: answered, sdp });
-    this.#describe(sdp);
+    this.#emit("ApplyAnswer", { generation: answered, sdp });
+    this.#remoteDescriptionSet(sdp);
   }
 
   #candidateReceived(candidate) {
@@ -216,9 +221,9 @@ export class Negotiation {
     const fragment = fragmentOf(candidate);
     const known = this.#fragments.size > 0 && (fragment === null || this.#fragments.has(fragment));
     if (this.#current !== null && known) {
-      this.#do("AddCandidate", { generation: this.#current, candidate });
+      this.#emit("AddCandidate", { generation: this.#current, candidate });
     } else {
-      this.#early = [...this.#early, candidate].slice(-MAX_WAITING);
+      this.#remoteCandidates = [...this.#remoteCandidates, candidate].slice(-MAX_QUEUED);
     }
   }
 
@@ -226,27 +231,27 @@ export class Negotiation {
     if (reason === "declined" && this.#unanswered !== null) {
       const declined = this.#unanswered;
       this.#resolveOffer();
-      if (declined === this.#current) this.#end("declined");
+      if (declined === this.#current) this.#endCall("declined");
     } else if (this.phase === Phase.ANSWERING) {
-      this.#markLiveOffers(Fate.DROPPED);
-      this.#end(FAULTS[reason] ?? "remote-hang-up");
+      this.#markAcceptedOffers(Outcome.SUPERSEDED);
+      this.#endCall(FAILURES[reason] ?? "remote-hang-up");
     } else if (this.phase === Phase.CONNECTING || this.phase === Phase.CONNECTED) {
-      this.#end(FAULTS[reason] ?? "remote-hang-up");
+      this.#endCall(FAILURES[reason] ?? "remote-hang-up");
     } // else it speaks of an older call
   }
 
   #peerGone(now) {
     this.#resolveOffer();
     this.#offers = [];
-    this.#early = [];
+    this.#remoteCandidates = [];
     if (this.#answering !== null) {
-      if (this.#answering !== this.#current) this.#do("Close", { generation: this.#answering });
+      if (this.#answering !== this.#current) this.#emit("Close", { generation: this.#answering });
       this.#resolveAnswer();
     }
     if (this.phase === Phase.CONNECTED && !this.#silent) {
-      this.#leftDeadline ??= now + LEFT_GRACE; // rule 7
+      this.#absenceDeadline ??= now + ABSENCE_TIMEOUT; // rule 7
     } else if (this.phase !== Phase.IDLE) {
-      this.#end("peer-left");
+      this.#endCall("peer-left");
     }
   }
 
@@ -257,39 +262,39 @@ export class Negotiation {
     this.phase = Phase.OFFERED;
     this.#unanswered = generation;
     this.#offerDeadline = this.#callDeadline;
-    this.#do("SendOffer", { sdp });
-    this.#sendHeld();
+    this.#emit("SendOffer", { sdp });
+    this.#sendLocalCandidates();
   }
 
   #answerCreated(generation, sdp) {
     if (generation !== this.#answering) return;
-    const fate = this.#fate;
+    const outcome = this.#outcome;
     this.#resolveAnswer();
-    this.#do("SendAnswer", { sdp });
-    if (fate === Fate.LIVE) {
+    this.#emit("SendAnswer", { sdp });
+    if (outcome === Outcome.ACCEPTED) {
       this.phase = Phase.CONNECTING;
-      this.#sendHeld();
+      this.#sendLocalCandidates();
       return;
     }
-    if (fate === Fate.HUNG_UP) this.#do("SendHangUp", { reason: "hang-up" });
-    this.#do("Close", { generation });
+    if (outcome === Outcome.HUNG_UP) this.#emit("SendHangUp", { reason: "hang-up" });
+    this.#emit("Close", { generation });
   }
 
   #descriptionFailed(generation) {
     if (generation === this.#answering) {
-      this.#giveUpAnswer("media-error");
+      this.#abandonAnswer("media-error");
     } else if (generation === this.#current) {
-      if (this.phase !== Phase.OFFERING) this.#do("SendHangUp", { reason: "media-error" });
-      this.#end("media-error");
+      if (this.phase !== Phase.OFFERING) this.#emit("SendHangUp", { reason: "media-error" });
+      this.#endCall("media-error");
     }
   }
 
   #localCandidate(generation, candidate) {
     if (generation !== this.#current) return;
     if (this.phase === Phase.OFFERING || this.phase === Phase.ANSWERING) {
-      this.#held = [...this.#held, candidate].slice(-MAX_WAITING);
+      this.#localCandidates = [...this.#localCandidates, candidate].slice(-MAX_QUEUED);
     } else {
-      this.#do("SendCandidate", { candidate });
+      this.#emit("SendCandidate", { candidate });
     }
   }
 
@@ -297,35 +302,35 @@ export class Negotiation {
     if (generation !== this.#current || this.phase !== Phase.CONNECTING) return;
     this.phase = Phase.CONNECTED;
     this.#callDeadline = null;
-    this.#do("CallConnected", { generation });
+    this.#emit("CallConnected", { generation });
   }
 
   #transportClosed(generation, reason) {
     if (generation !== this.#current) return;
     if (this.phase !== Phase.CONNECTING && this.phase !== Phase.CONNECTED) return;
-    this.#do("SendHangUp", { reason });
-    this.#end(reason);
+    this.#emit("SendHangUp", { reason });
+    this.#endCall(reason);
   }
 
   #mediaSilent(generation) {
     if (generation !== this.#current || this.phase !== Phase.CONNECTED) return;
     this.#silent = true;
-    if (this.#leftDeadline !== null) this.#end("peer-left");
+    if (this.#absenceDeadline !== null) this.#endCall("peer-left");
   }
 
   // --- time ---
 
   #tick(now) {
-    if (this.#answerDeadline !== null && now >= this.#answerDeadline) this.#giveUpAnswer("timeout");
+    if (this.#answerDeadline !== null && now >= this.#answerDeadline) this.#abandonAnswer("timeout");
     if (this.#offerDeadline !== null && now >= this.#offerDeadline) {
       const timedOut = this.#unanswered;
       this.#resolveOffer();
       if (timedOut === this.#current) {
-        this.#do("SendHangUp", { reason: "no-answer" });
-        this.#end("no-answer");
+        this.#emit("SendHangUp", { reason: "no-answer" });
+        this.#endCall("no-answer");
       }
     }
-    if (this.#leftDeadline !== null && now >= this.#leftDeadline) this.#end("peer-left");
+    if (this.#absenceDeadline !== null && now >= this.#absenceDeadline) this.#endCall("peer-left");
     if (this.#callDeadline !== null && now >= this.#callDeadline) {
       this.#hangUp(this.phase === Phase.WAITING ? "no-answer" : "timeout");
     }
@@ -333,56 +338,56 @@ export class Negotiation {
 
   // --- the parts of the law ---
 
-  #do(type, fields) {
-    this.#out.push({ type, ...fields });
+  #emit(type, fields) {
+    this.#commands.push({ type, ...fields });
   }
 
   // Take up what rule 4 held back: the next offer in line, then our own.
-  #goOn(now) {
+  #processQueue(now) {
     while (this.#offers.length && this.#answering === null) {
-      const { sdp, fate } = this.#offers.shift();
-      if (fate === Fate.DECLINED) {
-        this.#do("SendHangUp", { reason: "declined" });
+      const { sdp, outcome } = this.#offers.shift();
+      if (outcome === Outcome.DECLINED) {
+        this.#emit("SendHangUp", { reason: "declined" });
         continue;
       }
       this.#generation += 1;
       this.#answering = this.#generation;
       this.#answerDeadline = now + this.#timeout;
-      this.#fate = fate;
-      this.#do("CreateAnswer", { generation: this.#generation, sdp });
-      if (fate === Fate.LIVE) {
+      this.#outcome = outcome;
+      this.#emit("CreateAnswer", { generation: this.#generation, sdp });
+      if (outcome === Outcome.ACCEPTED) {
         this.#current = this.#generation;
-        this.#describe(sdp);
+        this.#remoteDescriptionSet(sdp);
       }
     }
     if (this.phase === Phase.WAITING && this.#unanswered === null && this.#answering === null) {
       this.#generation += 1;
       this.#current = this.#generation;
       this.phase = Phase.OFFERING;
-      this.#do("CreateOffer", { generation: this.#generation });
+      this.#emit("CreateOffer", { generation: this.#generation });
     }
   }
 
   // A remote description is in force: its candidates need not wait any more, others' are dropped.
-  #describe(sdp) {
+  #remoteDescriptionSet(sdp) {
     this.#fragments = fragmentsOf(sdp);
-    for (const candidate of this.#early) {
+    for (const candidate of this.#remoteCandidates) {
       const fragment = fragmentOf(candidate);
       if (fragment === null || this.#fragments.has(fragment)) {
-        this.#do("AddCandidate", { generation: this.#current, candidate });
+        this.#emit("AddCandidate", { generation: this.#current, candidate });
       }
     }
-    this.#early = [];
+    this.#remoteCandidates = [];
   }
 
-  #sendHeld() {
-    for (const candidate of this.#held) this.#do("SendCandidate", { candidate });
-    this.#held = [];
+  #sendLocalCandidates() {
+    for (const candidate of this.#localCandidates) this.#emit("SendCandidate", { candidate });
+    this.#localCandidates = [];
   }
 
-  #markLiveOffers(fate) {
-    if (this.#answering !== null && this.#fate === Fate.LIVE) this.#fate = fate;
-    this.#offers = this.#offers.map((offer) => (offer.fate === Fate.LIVE ? { ...offer, fate } : offer));
+  #markAcceptedOffers(outcome) {
+    if (this.#answering !== null && this.#outcome === Outcome.ACCEPTED) this.#outcome = outcome;
+    this.#offers = this.#offers.map((offer) => (offer.outcome === Outcome.ACCEPTED ? { ...offer, outcome } : offer));
   }
 
   #resolveOffer() {
@@ -396,32 +401,32 @@ export class Negotiation {
   }
 
   // The engine cannot answer, or does not come back: a refusal goes out in the answer's place.
-  #giveUpAnswer(reason) {
+  #abandonAnswer(reason) {
     const generation = this.#answering;
-    const fate = this.#fate;
+    const outcome = this.#outcome;
     this.#resolveAnswer();
-    this.#do("SendHangUp", { reason: "declined" });
-    if (fate === Fate.LIVE) {
-      this.#end(reason);
+    this.#emit("SendHangUp", { reason: "declined" });
+    if (outcome === Outcome.ACCEPTED) {
+      this.#endCall(reason);
     } else {
-      this.#do("Close", { generation });
+      this.#emit("Close", { generation });
     }
   }
 
   // Let go of the call's connection. One that is being answered closes itself when it is.
-  #release() {
-    if (this.#current !== null && this.#current !== this.#answering) this.#do("Close", { generation: this.#current });
+  #releaseConnection() {
+    if (this.#current !== null && this.#current !== this.#answering) this.#emit("Close", { generation: this.#current });
     this.#current = null;
     this.#fragments = new Set();
-    this.#held = [];
-    this.#leftDeadline = null;
+    this.#localCandidates = [];
+    this.#absenceDeadline = null;
     this.#silent = false;
   }
 
-  #end(reason) {
-    this.#release();
+  #endCall(reason) {
+    this.#releaseConnection();
     this.phase = Phase.IDLE;
     this.#callDeadline = null;
-    this.#do("CallEnded", { reason });
+    this.#emit("CallEnded", { reason });
   }
 }

@@ -55,10 +55,10 @@ def _walk(dice: random.Random, name: str, length: int) -> dict[str, Any]:
 def _flood(name: str) -> dict[str, Any]:
     """More than fits into each of the lines: their early candidates, our held ones, their offers."""
     core = law.Negotiation("b", "a")
-    early = [law.CandidateReceived(IceCandidate(f"candidate:{n}", "0", 0, "x")) for n in range(law.MAX_WAITING + 9)]
-    offers = [law.OfferReceived("a=ice-ufrag:x\r\n")] * (law.MAX_WAITING + 9)
-    held = [law.LocalCandidate(1, IceCandidate(f"candidate:{n}", "0", 0, "y")) for n in range(law.MAX_WAITING + 9)]
-    answers = [law.AnswerCreated(n, "a=ice-ufrag:y\r\n") for n in range(1, law.MAX_WAITING + 9)]
+    early = [law.CandidateReceived(IceCandidate(f"candidate:{n}", "0", 0, "x")) for n in range(law.MAX_QUEUED + 9)]
+    offers = [law.OfferReceived("a=ice-ufrag:x\r\n")] * (law.MAX_QUEUED + 9)
+    held = [law.LocalCandidate(1, IceCandidate(f"candidate:{n}", "0", 0, "y")) for n in range(law.MAX_QUEUED + 9)]
+    answers = [law.AnswerCreated(n, "a=ice-ufrag:y\r\n") for n in range(1, law.MAX_QUEUED + 9)]
     events: list[law.Event] = [*early, offers[0], *held, *offers, *answers]
     return {"name": name, "me": "b", "remote": "a", "steps": [_step(core, event, 0.0) for event in events]}
 

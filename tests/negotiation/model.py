@@ -101,11 +101,11 @@ class Side:
                 parts.append(f"{self.me}{value}" if value else "-")
             elif slot == "phase":
                 parts.append(value.value)
-            elif slot == "_fate":
+            elif slot == "_outcome":
                 parts.append(value.value if core._answering else "-")
             elif slot == "_offers":
-                parts.append(",".join(ufrag(text) + fate.value for text, fate in value))
-            elif slot in ("_fragments", "_early", "_held"):
+                parts.append(",".join(ufrag(text) + outcome.value for text, outcome in value))
+            elif slot in ("_fragments", "_remote_candidates", "_local_candidates"):
                 parts.append(",".join(sorted(map(str, value))) if value else "-")
             elif slot.endswith("_deadline"):
                 parts.append("T" if value is not None else "-")

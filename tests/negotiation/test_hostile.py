@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peer import negotiation as n
-from peer.negotiation.state_machine import MAX_WAITING, Phase
+from peer.negotiation.state_machine import MAX_QUEUED, Phase
 from peer.signaling.messages import IceCandidate
 from tests.negotiation.model import sdp
 
@@ -170,7 +170,7 @@ class Hostile(RuleBasedStateMachine):
     @invariant()
     def what_is_kept_is_bounded(self) -> None:
         core = self.core
-        assert max(len(core._early), len(core._held), len(core._offers)) <= MAX_WAITING
+        assert max(len(core._remote_candidates), len(core._local_candidates), len(core._offers)) <= MAX_QUEUED
         assert len(self.connections) <= 3
 
     @invariant()
@@ -178,7 +178,7 @@ class Hostile(RuleBasedStateMachine):
         core = self.core
         if core.phase not in (Phase.IDLE, Phase.CONNECTED) or (core.phase is Phase.IDLE and not core.settled):
             assert core.deadline is not None and self.now < core.deadline <= self.now + max(
-                TIMEOUT, n.state_machine.LEFT_GRACE
+                TIMEOUT, n.state_machine.ABSENCE_TIMEOUT
             )
         assert (core.phase is Phase.IDLE) is (self.call == "over")
         assert (core.phase is Phase.CONNECTED) is (self.call == "connected")
@@ -190,7 +190,7 @@ class Hostile(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nobody says anything any more: it ends, all by itself, unless media flows."""
-        for _ in range(MAX_WAITING + 4):
+        for _ in range(MAX_QUEUED + 4):
             if self.core.deadline is not None:
                 self.now = max(self.now, self.core.deadline)
                 self.feed(n.Tick())

@@ -39,11 +39,11 @@ def test_case(case: dict[str, Any]) -> None:
 def test_a_waiting_line_is_bounded() -> None:
     core = n.Negotiation("a", "b")
     core.handle(n.OfferReceived("a=ice-ufrag:x"), 0.0)
-    for _ in range(10 * n.MAX_WAITING):
+    for _ in range(10 * n.MAX_QUEUED):
         core.handle(n.OfferReceived("a=ice-ufrag:y"), 0.0)
         core.handle(n.CandidateReceived(IceCandidate("candidate:1", "0", 0, "z")), 0.0)
-    assert len(core._offers) == n.MAX_WAITING
-    assert len(core._early) == n.MAX_WAITING
+    assert len(core._offers) == n.MAX_QUEUED
+    assert len(core._remote_candidates) == n.MAX_QUEUED
 
 
 def test_the_deadline_is_the_earliest_and_none_when_idle_or_connected() -> None:

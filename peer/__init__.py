@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .errors import PeerError as PeerError
     from .errors import ServerError as ServerError
     from .errors import ServerUnreachable as ServerUnreachable
+    from .options import MediaOptions as MediaOptions
+    from .options import RelayOptions as RelayOptions
 
 _HOMES = {
     "Agent": "agent",
@@ -26,7 +28,9 @@ _HOMES = {
     "ConfigError": "errors",
     "JoinRefused": "errors",
     "MediaError": "errors",
+    "MediaOptions": "options",
     "PeerError": "errors",
+    "RelayOptions": "options",
     "ServerError": "errors",
     "ServerUnreachable": "errors",
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Self
 
 from . import events as ev
 from . import negotiation as n
@@ -25,6 +25,7 @@ from .media.outgoing.shared import SharedAudio, SharedVideo
 from .media.outgoing.track import OutgoingAudio, OutgoingVideo
 from .media.sources.local_media import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
+from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
 from .playout import Presentation
 from .rtc.connection import ConnectionOptions, OutgoingTracks
 from .signaling import messages
@@ -39,10 +40,6 @@ log = logging.getLogger(__name__)
 LEAVE_TIMEOUT: Final = 2.0
 """Seconds that leaving waits for hang-ups to go out."""
 
-VIDEO_CODECS: Final = ("vp8", "h264")
-
-VIDEO_ENCODERS: Final = ("auto", "software")
-
 TURN_HINT: Final = "--ice-server turn:user:password@host"
 
 CARD: Final = (1280, 720)
@@ -55,78 +52,43 @@ class Agent:
     Entering opens the sources and joins the room; leaving hangs up, closes recordings and leaves. Joining calls
     nobody; incoming calls are answered unless ``accept(peer)`` says no.
 
-    Args:
-        id: ours in the room; ``None``: the machine's name and a short random part.
-        server: ``ws://`` or ``wss://`` URL of the relay.
-        room, token, key: sent with the join; ``key`` is the secret that takes our seat back after a crash.
-        cacert: PEM file of the certificates that a ``wss://`` relay must come from; ``None``: those of the system.
-        video, audio: what we send, as for ``--video`` and ``--audio`` (docs/interface.md).
-        size: of our pictures in pixels (width, height); ``fps``: their rate.
-        video_codec: in order of preference, of ``vp8`` and ``h264``; ``None``: VP8 first, but H.264 where the source
-            delivers it and it can be sent as it is.
-        video_encoder: ``auto`` takes the machine's own encoders where they work, ``software`` never does.
-        max_bitrate: of our video in bit/s to each viewer; ``None``: what suits ``size``.
-        speaker: ``none``, ``auto`` or an ALSA device.
-        show: windows for the preview and each remote.
-        ice_servers: ``stun:…`` and ``turn:…`` URLs; none by default.
-        relay_only: use TURN relays only.
-        join_timeout: seconds until the relay must be reached on entering, or less where trying again cannot help (a
-            certificate that is not trusted); ``None``: try for ever.
+    The arguments are the fields of ``AgentOptions``: each with its default and unit is in ``peer/options.py``, and
+    with its meaning in docs/interface.md.
 
     Raises:
         ConfigError: a value that cannot be used.
         On entering: MediaError (a source), ServerUnreachable, JoinRefused.
     """
 
-    def __init__(
-        self,
-        id: str | None = None,
-        *,
-        server: str = "ws://127.0.0.1:8080/ws",
-        room: str | None = None,
-        token: str | None = None,
-        key: str | None = None,
-        cacert: str | None = None,
-        video: str = "none",
-        audio: str = "none",
-        size: tuple[int, int] | None = None,
-        fps: float | None = None,
-        video_codec: Sequence[str] | None = None,
-        video_encoder: Literal["auto", "software"] = "auto",
-        max_bitrate: int | None = None,
-        speaker: str = "none",
-        show: bool = False,
-        ice_servers: Sequence[str] = (),
-        relay_only: bool = False,
-        accept: Callable[[str], bool] | None = None,
-        join_timeout: float | None = None,
-    ) -> None:
-        self.id = default_id() if id is None else id
+    @taking(AgentOptions)
+    def __init__(self, options: AgentOptions) -> None:
+        self.id = default_id() if options.id is None else options.id
+        codecs = options.video_codec
         if not messages.is_valid_id(self.id):
             raise ConfigError(f"{self.id!r} is no id: use 1 to 64 of A-Z a-z 0-9 . _ ~ -", where="--id")
-        if video_codec is not None and (not video_codec or not set(video_codec) <= set(VIDEO_CODECS)):
-            raise ConfigError(f"{','.join(video_codec)!r}: choose from vp8, h264", where="--video-codec")
-        if video_encoder not in VIDEO_ENCODERS:
-            raise ConfigError(f"{video_encoder!r}: choose from auto, software", where="--video-encoder")
-        self._server = check_url(server)
-        self._tls = trusting(cacert)
-        self._join = messages.Join(self.id, room, token, key)
-        self._video, self._audio = parse_video(video), parse_audio(audio)
+        if codecs is not None and (not codecs or not set(codecs) <= set(VIDEO_CODECS)):
+            raise ConfigError(f"{','.join(codecs)!r}: choose from vp8, h264", where="--video-codec")
+        if options.video_encoder not in VIDEO_ENCODERS:
+            raise ConfigError(f"{options.video_encoder!r}: choose from auto, software", where="--video-encoder")
+        self._server = check_url(options.server)
+        self._tls = trusting(options.cacert)
+        self._join = messages.Join(self.id, options.room, options.token, options.key)
+        self._video, self._audio = parse_video(options.video), parse_audio(options.audio)
         self._video_out: SharedVideo | None = None
         self._audio_out: SharedAudio | None = None
-        self._size, self._fps = size, fps
-        self._speaker, self._show = speaker, show
-        self._accept = accept
-        self._join_timeout = join_timeout
+        self._size, self._fps = options.size, options.fps
+        self._speaker, self._show = options.speaker, options.show
+        self._accept = options.accept
+        self._join_timeout = options.join_timeout
         self._left_out: list[str] = []
         self._turnless = False
         self._options = ConnectionOptions(
-            ice_servers=_usable(ice_servers),
-            relay_only=relay_only,
-            video_codecs=None if video_codec is None else tuple(video_codec),
+            ice_servers=_usable(options.ice_servers),
+            relay_only=options.relay_only,
+            video_codecs=None if codecs is None else tuple(codecs),
         )
-        self._max_bitrate = max_bitrate
-        self._hardware = video_encoder == "auto"
+        self._max_bitrate = options.max_bitrate
+        self._hardware = options.video_encoder == "auto"
         self._directory = Directory(self.id)
         self._events: Fanout[ev.Event] = Fanout()
         self._changed = asyncio.Event()
@@ -136,6 +98,13 @@ class Agent:
         self._refused: Refused | None = None
         self._put_off: tuple[str, str] | None = None
         self._leaving = False
+
+    @classmethod
+    def from_options(
+        cls, relay: RelayOptions, media: MediaOptions, *, accept: Callable[[str], bool] | None = None
+    ) -> Self:
+        """An agent with these options: ``Agent`` with all their fields as arguments."""
+        return cls(**vars(relay), **vars(media), accept=accept)
 
     # --- life ---
 

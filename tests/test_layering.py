@@ -20,7 +20,7 @@ LAYERS = {
         ("peer.media", "peer.signaling", "peer.negotiation"),
         ("peer.rtp",),
         ("peer.codecs", "peer.signaling.messages", "peer.signaling.ice_servers", "peer.events"),
-        ("peer.errors",),
+        ("peer.errors", "peer.options"),
     ),
     "server": (
         ("server.run", "server.__main__"),
@@ -67,7 +67,7 @@ HOMES = {
 """The only modules or packages that import a library."""
 
 PURE = (
-    "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.rtp",
+    "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
     "peer.cli.config_file", "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough",
     "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences", "peer.rtc.sdp", "peer.script.language",

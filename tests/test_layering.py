@@ -72,16 +72,18 @@ PURE = (
     "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences", "peer.rtc.sdp", "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
-    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.messages", "server.cluster.node",
-    "server.cluster.state", "server.rooms.rooms",
+    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
+    "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",
+    "server.rooms.rooms",
 )  # fmt: skip
 """Modules and packages that reach nothing but the standard library: decisions without I/O, and what is imported
 before anything heavy may be loaded."""
 
 NO_CLOCK = (
     "peer.negotiation", "peer.node.redial", "peer.signaling.backoff", "peer.signaling.presence",
-    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.messages", "server.cluster.node",
-    "server.cluster.state", "server.rooms.rooms",
+    "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
+    "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",
+    "server.rooms.rooms",
 )  # fmt: skip
 """Of these, the ones that take time as an argument and never see an event loop."""
 

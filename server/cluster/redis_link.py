@@ -284,7 +284,7 @@ class Cluster(Generic[C]):
             self._tally.lives += 1
             logger.warning("! the cluster does not know this relay; its peers sit down again", extra=facts("resumed"))
         self._life += 1
-        self._decided(self._node.begin(f"{self._token}.{self._life}", self._loop.time()))
+        self._decided(self._node.begin(f"{self._token}.{self._life}"))
 
     def _lost(self, why: BaseException) -> None:
         self._tally.reconnects += 1

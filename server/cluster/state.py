@@ -1,127 +1,186 @@
-"""What a node of a cluster keeps of its own seats and of the rooms they are in. PURE."""
+"""State of one cluster node: its rooms, seats and claims, their deadlines and its outgoing operations. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import heapq
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..memory_budget import FRAME
 from . import messages
-from .batch_queue import Item
+from .batch_queue import Item, Outgoing
 
 C = TypeVar("C", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """The numbers a node obeys. Seconds and octets."""
+    """Limits and time-outs of a cluster node. Times in seconds, sizes in bytes."""
 
     grace: float
-    """How long a seat with a key outlives its socket (rule 6)."""
+    """How long a seat with a key outlives its connection (rule 6)."""
     takeover_ping: float
-    """How long the holder of an id has to answer (rule 3)."""
+    """Time for the holder of a seat to answer a ping (rule 3)."""
     queue: int
-    """What may wait for one seat."""
+    """Maximum size of the messages queued for one seat."""
     queues: int = 0
-    """For all of them together, with what it takes to keep it; 0: any number."""
+    """Maximum size of the messages queued for all seats, with their overhead; 0: no limit."""
     most_rooms: int = 0
-    """Of this node's peers; 0: any number."""
+    """Maximum number of rooms with peers of this node; 0: no limit."""
     most_peers: int = 0
-    """Of one room, on all nodes together; 0: any number."""
+    """Maximum number of peers in one room, at all nodes together; 0: no limit."""
     join_timeout: float
     """How long a join waits for the ledger."""
     patience: float
-    """How long a frame waits for it."""
+    """How long a message waits for the ledger."""
     room: int
-    """What may wait for it in frames."""
+    """Maximum size of the messages that wait for the ledger."""
     settle: float
-    """How long a new ledger is not believed when it does not know somebody."""
+    """Age from which a ledger is trusted to know all peers."""
     handover: float
-    """How long a seat that moved here waits for what was kept for it."""
+    """How long a seat that moved here waits for the messages queued at its previous node."""
 
 
 @dataclass(slots=True, eq=False)
 class Seat(Generic[C]):
-    """A seat of this node: what the ledger says of it, or what the node has asked the ledger to say."""
+    """A seat at this node: assigned by the ledger, or in a join or resume on its way to the ledger."""
 
     id: str
     room: Room[C]
     ticket: str
+    """Number of the join by which this node got the seat. The ledger compares it before it acts on the seat."""
     key: str
     conn: C | None
-    """None: away (rule 6)."""
+    """``None`` while the seat is in grace (rule 6)."""
     admitted: bool = False
-    """Whether ``conn`` has its list."""
-    until: float | None = None
-    """Away until then."""
-    asked_until: float | None = None
-    """The holder has until then to answer (rule 3)."""
+    """Whether ``conn`` was sent its peer list."""
+    grace_until: float | None = None
+    """End of grace; ``None`` while the seat has a connection."""
+    pong_until: float | None = None
+    """When the holder loses the seat to the oldest claim, unless it answers the ping before (rule 3)."""
     claims: list[tuple[str, str]] = field(default_factory=list)
-    """Who asked: node and ticket."""
-    said: Item | None = None
-    """The join by which its owner came back, on its way to the ledger."""
-    ask_again_at: float | None = None
-    """The ledger has not said yet that the seat is ours."""
+    """Joins without the key that wait for the answer to the ping: node and ticket of each."""
+    rejoin: Item | None = None
+    """The queued join of an owner that came back."""
+    confirm_until: float | None = None
+    """When the join is sent again, because the ledger has not yet confirmed it; ``None`` once it has."""
     awaits: set[str] = field(default_factory=set)
-    """``handed``, ``echo``: what must come before frames may pass."""
+    """What must arrive before messages are delivered after a move: ``handed``, ``echo``."""
     awaits_until: float | None = None
     echo: str = ""
-    """The ticket it had when it began to wait."""
-    mail: list[bytes] = field(default_factory=list)
-    """Handed over by who held the seat."""
+    """The ticket that the expected echo carries."""
+    handed: list[bytes] = field(default_factory=list)
+    """Messages handed over by the previous node."""
     queue: list[bytes] = field(default_factory=list)
-    """By way of the ledger; and all that waits for a seat that is away."""
+    """Messages received through the ledger; for a seat in grace, all messages."""
     local: list[bytes] = field(default_factory=list)
-    """From this node's own clients, since the seat is here."""
+    """Messages from this node's own clients since the seat moved here."""
     queued: int = 0
-    """Octets of the three."""
+    """Size of the messages in the three queues, in bytes."""
 
     @property
-    def line(self) -> C | None:
-        """Whom a frame can be sent to at once."""
+    def reachable(self) -> C | None:
+        """The connection, if a message can be sent to it at once."""
         return self.conn if self.admitted and not self.awaits else None
 
     @property
-    def held(self) -> int:
-        """Octets that wait, and what it takes to keep them."""
-        return self.queued + FRAME * (len(self.mail) + len(self.queue) + len(self.local))
+    def memory(self) -> int:
+        """Size of the queued messages with their overhead, in bytes."""
+        return self.queued + FRAME * (len(self.handed) + len(self.queue) + len(self.local))
 
     def take(self) -> list[bytes]:
-        """All that waited, of each sender in its order."""
-        texts = [*self.mail, *self.queue, *self.local]
-        self.mail, self.queue, self.local, self.queued = [], [], [], 0
+        """Empty the three queues and return their messages; those of each sender are in order."""
+        texts = [*self.handed, *self.queue, *self.local]
+        self.handed, self.queue, self.local, self.queued = [], [], [], 0
         return texts
 
 
 @dataclass(slots=True, eq=False)
 class Room(Generic[C]):
-    """A room that seats of this node are in."""
+    """A room with seats at this node."""
 
     name: str
     peers: dict[str, None] = field(default_factory=dict)
-    """Who is in it, as far as the inbox was read; in the order in which this node heard of them."""
+    """Ids of all peers in the room, at any node, according to the inbox; in order of arrival there."""
     seats: dict[str, Seat[C]] = field(default_factory=dict)
-    """Those of this node."""
-    member: bool = False
-    """Whether the ledger tells this node what happens in it."""
-    doubts: set[str] = field(default_factory=set)
-    """Peers that a new ledger has not seen yet."""
+    """The seats at this node, by id."""
+    subscribed: bool = False
+    """Whether the ledger reports changes of the room to this node."""
+    unconfirmed: set[str] = field(default_factory=set)
+    """Peers known from before a restart that the new ledger has not reported yet."""
 
-    def lines(self, but: str) -> list[C]:
-        """Who is told of ``but``: all but himself."""
+    def others(self, peer: str) -> list[C]:
+        """The connections to notify about ``peer``: all admitted ones but its own."""
         return [
-            seat.conn for seat in self.seats.values() if seat.conn is not None and seat.admitted and seat.id != but
+            seat.conn for seat in self.seats.values() if seat.conn is not None and seat.admitted and seat.id != peer
         ]
 
 
 @dataclass(slots=True, eq=False)
 class Claim(Generic[C]):
-    """A client that has asked for a seat and has none."""
+    """A client whose join waits for the ledger's answer."""
 
     conn: C
     join: messages.Join
-    said: Item
-    """The same on its way to the ledger."""
+    queued: Item
+    """The join in the queue to the ledger."""
     again_at: float
+    """When the join is sent again."""
     give_up_at: float
+
+
+class NodeState(Generic[C]):
+    """The tables that the parts of a cluster node share.
+
+    Args:
+        name: name of the node, TOKEN.N for its N-th life; unique in the cluster, forever.
+    """
+
+    def __init__(self, name: str, terms: Terms) -> None:
+        self.name = name
+        self.terms = terms
+        self.outgoing = Outgoing(terms.patience, terms.room)
+        self.rooms: dict[str, Room[C]] = {}
+        self.seats: dict[C, Seat[C]] = {}
+        self.seats_by_ticket: dict[str, Seat[C]] = {}
+        self.claims: dict[C, Claim[C]] = {}
+        self.claims_by_ticket: dict[str, Claim[C]] = {}
+        self.queued = 0
+        """Size of the messages queued for all seats, with their overhead, in bytes."""
+        self._deadlines: list[tuple[float, int, Seat[C] | Claim[C] | None]] = []  # heap; outdated ones stay until due
+        self._count = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """The earliest deadline that was scheduled."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def schedule(self, deadline: float, what: Seat[C] | Claim[C] | None) -> float:
+        """Add ``deadline`` for a seat, a claim or (``None``) the age of the ledger, and return it."""
+        self._count += 1  # the entries are not comparable; equal deadlines keep their order
+        heapq.heappush(self._deadlines, (deadline, self._count, what))
+        return deadline
+
+    def due(self, now: float) -> Iterator[Seat[C] | Claim[C] | None]:
+        """Remove and yield what was scheduled up to ``now`` and still exists."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            match heapq.heappop(self._deadlines)[2]:
+                case Seat() as seat:
+                    if self.seats_by_ticket.get(seat.ticket) is seat:
+                        yield seat
+                case Claim() as claim:
+                    if self.claims_by_ticket.get(claim.join.ticket) is claim:
+                        yield claim
+                case None:
+                    yield None
+
+    def new_ticket(self) -> str:
+        """Return a ticket that this node has not used yet."""
+        self._count += 1
+        return str(self._count)
+
+    def seat(self, room: str, id: str) -> Seat[C] | None:
+        """The seat at this node for ``id`` in ``room``."""
+        found = self.rooms.get(room)
+        return found.seats.get(id) if found is not None else None

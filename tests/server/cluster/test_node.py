@@ -481,10 +481,10 @@ def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisSe
     for _ in range(40):
         world.now += 0.25
         world.see(one.node.expire(world.now))
-    assert world.gone == {gone: 1013, left: 1000, refused: 4400} and not one.node._asked
+    assert world.gone == {gone: 1013, left: 1000, refused: 4400} and not one.node._seats._claims_per_room
     c = world.join(one, "c", "hall")
     world.calm()
-    assert world.views == {c: set()} and not one.node._asked
+    assert world.views == {c: set()} and not one.node._seats._claims_per_room
 
 
 def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:

@@ -159,7 +159,7 @@ class World:
     def begin(self, member: Member) -> None:
         member.life += 1
         member.run = self.run
-        self.see(member.node.begin(f"{member.token}.{member.life}", self.now))
+        self.see(member.node.begin(f"{member.token}.{member.life}"))
 
     def listen(self, member: Member, most: int = 1000) -> bool:
         """Read up to ``most`` entries of the inbox. False: there was none."""

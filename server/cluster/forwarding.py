@@ -1,0 +1,208 @@
+"""Messages between peers, and the handover of queued messages when a seat moves to another node. Pure.
+
+Message order between two peers, while one of them moves from node 1 to node 2: node 1 hands over the messages queued
+for the seat, and then reports the end of the handover. Its own clients' messages precede that report. Until it
+arrives, node 2 does not admit the client, so nothing the client sends can overtake a queued message. Node 2's own
+clients may still have messages for the seat on their way through the ledger. Their later messages wait for an echo,
+a line that node 2 sends to itself through the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Generic
+
+from peer.signaling.messages import Envelope
+
+from ..memory_budget import FRAME
+from ..rooms.rooms import Admit, Command, Send, error_to
+from . import messages
+from .state import C, NodeState, Seat
+
+_TOO_LATE: Final = "the relay that has this peer is out of reach"
+
+
+class Forwarding(Generic[C]):
+    """Delivers or queues the messages of one node's clients, and those that other nodes send to them."""
+
+    def __init__(self, state: NodeState[C]) -> None:
+        self._state = state
+
+    # --- from this node's clients ---------------------------------------------------------------------------------
+
+    def route(self, conn: C, envelope: Envelope, text: bytes, now: float) -> Sequence[Command[C]]:
+        """Forward ``text``, unchanged, to the recipients in its envelope (rules 4 to 6)."""
+        state = self._state
+        seat = state.seats[conn]
+        room, to = seat.room, envelope.to
+        if envelope.from_ != seat.id:
+            return [error_to(conn, "from-mismatch", f'"from" must be {seat.id}, the id that joined', to)]
+        if to is None:
+            return self._broadcast(seat, text, now)
+        if to not in room.peers or to == seat.id:
+            return [error_to(conn, "peer-not-found", "there is no such peer in the room", to)]
+        target = room.seats.get(to)
+        if target is None:
+            if not state.outgoing.carry(messages.Deliver(room.name, seat.id, seat.ticket, to, text), now):
+                return [error_to(conn, "peer-not-found", f"{_TOO_LATE}, and too much waits for it", to)]
+            return ()
+        if (ready := target.reachable) is not None:
+            return (Send((ready,), text),)
+        if not self._enqueue_local(target, text):
+            return [error_to(conn, "peer-not-found", "the peer is away, and its queue is full", to)]
+        return ()
+
+    def _broadcast(self, seat: Seat[C], text: bytes, now: float) -> list[Command[C]]:
+        room, ready = seat.room, []
+        for other in room.seats.values():
+            if other is seat:
+                continue
+            if (conn := other.reachable) is not None:
+                ready.append(conn)
+            else:
+                self._enqueue_local(other, text)  # no error if a queue is full: the sender named no recipient
+        if room.peers.keys() - room.seats.keys():
+            self._state.outgoing.carry(messages.Cast(room.name, seat.id, seat.ticket, text), now)
+        return [Send(ready, text)]
+
+    def undelivered(self, message: messages.Deliver | messages.Cast) -> Sequence[Command[C]]:
+        """Answer the sender of a message that the ledger did not accept in time, or whose fate is unknown."""
+        seat = self._state.seats_by_ticket.get(message.ticket)
+        if seat is None or seat.conn is None or not seat.admitted or isinstance(message, messages.Cast):
+            return ()
+        return (error_to(seat.conn, "peer-not-found", _TOO_LATE, message.to),)
+
+    def retry(self, message: messages.Deliver | messages.Cast, since: float) -> Sequence[Command[C]]:
+        """Forward a message again that had waited for the ledger since ``since`` when the node began a new life."""
+        sender = self._state.seats_by_ticket.get(message.ticket)
+        if sender is None:
+            return ()
+        target = sender.room.seats.get(message.to) if isinstance(message, messages.Deliver) else None
+        if target is not None:  # it has moved here since
+            return self._deliver(target, target.local, message.text) or ()
+        self._state.outgoing.carry(message, since)
+        return ()
+
+    # --- from other nodes -----------------------------------------------------------------------------------------
+
+    def message_received(self, event: messages.Frame, now: float) -> Sequence[Command[C]]:
+        """A client of another node sent a message to a peer here."""
+        seat = self._state.seat(event.room, event.to)
+        commands = None if seat is None else self._deliver(seat, seat.queue, event.text)
+        if commands is None:
+            self._state.outgoing.say(messages.Tell(event.node, f"nobody {event.ticket} {event.to}"))
+            return ()
+        return commands
+
+    def broadcast_received(self, event: messages.Broadcast, now: float) -> Sequence[Command[C]]:
+        """A client of another node sent a message to all peers of the room."""
+        room = self._state.rooms.get(event.room)
+        if room is None:
+            return ()
+        ready = []
+        for seat in room.seats.values():
+            if (conn := seat.reachable) is not None and seat.id != event.sender:
+                ready.append(conn)
+            elif seat.id != event.sender:
+                self._enqueue(seat, seat.queue, event.text)
+        return (Send(ready, event.text),)
+
+    def peer_not_found(self, event: messages.Nobody, now: float) -> Sequence[Command[C]]:
+        """A message of a client of this node found no recipient."""
+        seat = self._state.seats_by_ticket.get(event.ticket)
+        if seat is None or seat.conn is None or not seat.admitted:
+            return ()
+        return (error_to(seat.conn, "peer-not-found", "there is no such peer in the room", event.to),)
+
+    # --- handover -------------------------------------------------------------------------------------------------
+
+    def hand_over(self, seat: Seat[C]) -> None:
+        """Send the messages queued for ``seat`` to the node it has moved to."""
+        for text in self.take_queued(seat):
+            self._state.outgoing.say(messages.Hand(seat.room.name, seat.id, seat.ticket, text))
+
+    def await_handover(self, seat: Seat[C], now: float) -> None:
+        """Hold back messages for ``seat``, which has moved here, until its previous node has handed over."""
+        seat.awaits, seat.echo = {"handed", "echo"}, seat.ticket
+        seat.awaits_until = self._state.schedule(now + self._state.terms.handover, seat)
+        echo = f"echo {seat.room.name} {seat.id} {seat.ticket}"
+        self._state.outgoing.say(messages.Tell(self._state.name, echo))
+
+    def handed_over(self, event: messages.Mail, now: float) -> Sequence[Command[C]]:
+        """The previous node handed over one message."""
+        seat = self._state.seat(event.room, event.id)
+        return () if seat is None else self._deliver(seat, seat.handed, event.text) or ()
+
+    def handover_finished(self, event: messages.Handed, now: float) -> Sequence[Command[C]]:
+        """The previous node has handed over all messages."""
+        # the ticket is not compared: it is another one if the owner has come back since
+        seat = self._state.seat(event.room, event.id)
+        return () if seat is None else self._arrived(seat, "handed")
+
+    def echo_received(self, event: messages.Echo, now: float) -> Sequence[Command[C]]:
+        """All messages that this node's clients sent before the seat moved here have been processed."""
+        seat = self._state.seat(event.room, event.id)
+        return () if seat is None or seat.echo != event.ticket else self._arrived(seat, "echo")
+
+    def check_handover(self, seat: Seat[C], now: float) -> list[Command[C]]:
+        """Stop waiting for the handover to ``seat`` if its time is over."""
+        if seat.awaits_until is None or seat.awaits_until > now:
+            return []
+        if "handed" in seat.awaits:  # the previous node is dead or busy
+            self._state.outgoing.say(messages.Settle(seat.room.name, seat.id, seat.ticket))
+            seat.awaits.discard("handed")
+            seat.awaits_until = self._state.schedule(now + self._state.terms.join_timeout, seat)
+        else:  # the ledger is out of reach
+            seat.awaits.clear()
+        return [] if seat.awaits else self.end_handover(seat)
+
+    def _arrived(self, seat: Seat[C], what: str) -> list[Command[C]]:
+        if what not in seat.awaits:
+            return []
+        seat.awaits.discard(what)
+        return [] if seat.awaits else self.end_handover(seat)
+
+    def end_handover(self, seat: Seat[C]) -> list[Command[C]]:
+        """Deliver what was held back for ``seat``: nothing has to arrive before it any more."""
+        seat.awaits, seat.awaits_until = set(), None
+        if seat.conn is None:
+            seat.queue, seat.handed, seat.local = [*seat.handed, *seat.queue, *seat.local], [], []
+            return []
+        if not seat.admitted:
+            return self.admit(seat)
+        return [Send((seat.conn,), text) for text in self.take_queued(seat)]
+
+    def admit(self, seat: Seat[C]) -> list[Command[C]]:
+        """Send the connection of ``seat`` its peer list and the queued messages."""
+        assert seat.conn is not None
+        seat.admitted = True
+        peers = tuple(peer for peer in seat.room.peers if peer != seat.id)
+        return [Admit(seat.conn, peers), *(Send((seat.conn,), text) for text in self.take_queued(seat))]
+
+    # --- queues ---------------------------------------------------------------------------------------------------
+
+    def take_queued(self, seat: Seat[C]) -> list[bytes]:
+        """Empty the queues of ``seat`` and return their messages."""
+        self._state.queued -= seat.memory
+        return seat.take()
+
+    def _deliver(self, seat: Seat[C], queue: list[bytes], text: bytes) -> Sequence[Command[C]] | None:
+        """Send ``text``, or add it to ``queue``. ``None``: it does not fit."""
+        if (ready := seat.reachable) is not None:
+            return (Send((ready,), text),)
+        if not seat.awaits:
+            queue = seat.queue
+        return () if self._enqueue(seat, queue, text) else None
+
+    def _enqueue_local(self, seat: Seat[C], text: bytes) -> bool:
+        return self._enqueue(seat, seat.local if seat.awaits else seat.queue, text)
+
+    def _enqueue(self, seat: Seat[C], queue: list[bytes], text: bytes) -> bool:
+        """Add ``text`` to one of the three queues of ``seat``. ``False``: it does not fit."""
+        size, most = len(text) + FRAME, self._state.terms.queues
+        if seat.queued + len(text) > self._state.terms.queue or (most and self._state.queued + size > most):
+            return False
+        queue.append(text)
+        seat.queued += len(text)
+        self._state.queued += size
+        return True

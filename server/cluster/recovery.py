@@ -1,0 +1,141 @@
+"""Presence in the rooms of one node, and its recovery after a restart of Redis. Pure.
+
+A new ledger learns of the peers node by node. Until it is ``settle`` seconds old, a peer that it does not know is
+unconfirmed: not reported as gone, and messages to other nodes wait, because the ledger would not find their
+recipients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Generic
+
+from peer.signaling.messages import PeerJoined, PeerLeft
+
+from ..rooms.rooms import Command, Send, octets
+from . import messages
+from .forwarding import Forwarding
+from .state import C, NodeState, Room
+
+
+class Recovery(Generic[C]):
+    """Keeps each room as the inbox describes it, across the lives of a node."""
+
+    def __init__(self, state: NodeState[C], forwarding: Forwarding[C]) -> None:
+        self._state = state
+        self._forwarding = forwarding
+        self._unconfirmed_rooms: set[str] = set()
+        self._settled_at = inf
+
+    # --- a new life -----------------------------------------------------------------------------------------------
+
+    def restart(self, name: str) -> list[Command[C]]:
+        """Begin a new life as ``name``: claim all seats of this node again, and forward the waiting messages."""
+        state, forwarding = self._state, self._forwarding
+        state.name, self._settled_at = name, inf
+        lost, waiting = state.outgoing.restart()
+        commands = [command for message in lost for command in forwarding.undelivered(message)]
+        say = state.outgoing.say
+        for room in list(state.rooms.values()):
+            room.subscribed = False
+            room.unconfirmed = room.peers.keys() - room.seats.keys()
+            self._update_unconfirmed(room)
+            for seat in room.seats.values():
+                seat.claims, seat.pong_until, seat.confirm_until = [], None, None  # the claiming clients join again
+                say(messages.Resume(room.name, seat.id, seat.ticket, seat.key))
+            self.remove_if_empty(room)
+        say(messages.Resumed())
+        for claim in state.claims_by_ticket.values():
+            claim.queued = say(claim.join)
+        for message, since in waiting:
+            commands += forwarding.retry(message, since)
+        for seat in state.seats_by_ticket.values():
+            commands += forwarding.end_handover(seat)
+        return commands
+
+    def entered(self, event: messages.Entered, now: float) -> Sequence[Command[C]]:
+        """The ledger has accepted this life of the node."""
+        self._settled_at = self._state.schedule(now + max(0.0, self._state.terms.settle - event.age), None)
+        return ()
+
+    def settle(self, now: float) -> list[Command[C]]:
+        """Report the peers that are still unconfirmed as gone, if the ledger is old enough to know all peers."""
+        commands: list[Command[C]] = []
+        for name in list(self._unconfirmed_rooms) if self._settled_at <= now else ():
+            room = self._state.rooms[name]
+            if room.subscribed:
+                for peer in list(room.unconfirmed):
+                    commands += self.peer_left(room, peer)
+        return commands
+
+    def _update_unconfirmed(self, room: Room[C]) -> None:
+        outgoing = self._state.outgoing
+        if room.unconfirmed:
+            self._unconfirmed_rooms.add(room.name)
+            outgoing.holding = True
+        else:
+            self._unconfirmed_rooms.discard(room.name)
+            if not self._unconfirmed_rooms and outgoing.holding:
+                outgoing.release()
+
+    def _confirm(self, room: Room[C], peer: str) -> None:
+        if peer in room.unconfirmed:
+            room.unconfirmed.discard(peer)
+            self._update_unconfirmed(room)
+
+    # --- presence -------------------------------------------------------------------------------------------------
+
+    def subscribe(self, name: str, peers: Iterable[str] | None, now: float) -> tuple[Room[C], list[Command[C]]]:
+        """Note that the ledger now reports changes of the room ``name``.
+
+        Args:
+            peers: all peers in the room; ``None`` if the ledger reported its changes before, too.
+        """
+        room = self._state.rooms.setdefault(name, Room(name))
+        room.subscribed = True
+        commands: list[Command[C]] = []
+        if peers is not None:
+            listed = set(peers)
+            for peer in room.peers.keys() - listed - room.seats.keys():
+                if now < self._settled_at:
+                    room.unconfirmed.add(peer)
+                else:
+                    commands += self.peer_left(room, peer)
+            for peer in peers:
+                commands += self.peer_joined(room, peer)
+            self._update_unconfirmed(room)
+        return room, commands
+
+    def unsubscribe(self, room: Room[C]) -> None:
+        """Note that the ledger reports no more changes of ``room``."""
+        room.subscribed = False
+        self.remove_if_empty(room)
+
+    def peer_arrived(self, event: messages.Came, now: float) -> Sequence[Command[C]]:
+        """A peer has joined a room at another node."""
+        room = self._state.rooms.get(event.room)
+        return () if room is None else self.peer_joined(room, event.id)
+
+    def peer_joined(self, room: Room[C], peer: str) -> list[Command[C]]:
+        """Add ``peer`` to ``room`` and notify the others, unless it is there already."""
+        self._confirm(room, peer)
+        if peer in room.peers:
+            return []
+        room.peers[peer] = None
+        return [Send(room.others(peer), octets(PeerJoined(peer)))]
+
+    def peer_left(self, room: Room[C], peer: str) -> list[Command[C]]:
+        """Remove ``peer`` from ``room`` and notify the others, if it is there."""
+        self._confirm(room, peer)
+        if peer not in room.peers:
+            return []
+        del room.peers[peer]
+        return [Send(room.others(peer), octets(PeerLeft(peer)))]
+
+    def remove_if_empty(self, room: Room[C]) -> None:
+        """Remove ``room`` when it has no seats here and the ledger reports nothing of it."""
+        if not room.seats and not room.subscribed and self._state.rooms.get(room.name) is room:
+            del self._state.rooms[room.name]
+            room.unconfirmed.clear()
+            self._update_unconfirmed(room)

@@ -1,10 +1,10 @@
-"""Two sides, the wire between them, and every order in which things can happen: the state space, explored.
+"""Model checker: explores every interleaving of two negotiations and the wire between them.
 
-A ``World`` is one state. ``steps()`` yields every world that can follow. Time does not pass by itself: a deadline
-is a step that is possible whenever one is pending, so all timings are covered. Frames of one direction keep their
-order, as the relay promises. The engine is modelled by what it guarantees: completions come later or never, a
-connection is up when each side holds the other's description, and a side notices, some time, that the other
-closed.
+A ``World`` is one state of the model, and ``steps()`` yields every state that can follow it. There is no clock: a
+pending deadline may expire at any step, so all timings are covered. Messages in one direction keep their order, as
+the relay guarantees. The WebRTC stack is modeled by what it guarantees: createOffer and createAnswer finish later or
+never, a connection is up once each side has the other's description, and a side detects at some point that the other
+has closed its connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peer.signaling.messages import IceCandidate
 
 _NAME = re.compile(r"([ab])\d+")
 
-Frame = tuple[Any, ...]
+Message = tuple[Any, ...]
 
 
 def sdp(name: str) -> str:
@@ -33,7 +33,8 @@ def ufrag(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One side's RTCPeerConnection: its own ufrag is ``side + generation``; ``remote`` is whom it talks to."""
+    """RTCPeerConnection of one side. ``name`` is its ufrag (side and generation), ``remote`` that of the other
+    end."""
 
     name: str
     remote: str | None = None
@@ -41,68 +42,68 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What may happen in this exploration."""
+class Bounds:
+    """Maximum number of each kind of step in one exploration."""
 
     dials: int = 3
     hang_ups: int = 2
     losses: int = 0
-    """Frames that may be lost."""
+    """Messages lost on the wire."""
     leaves: int = 0
-    """Times that a side is told that the other left, or left and returned."""
+    """Reports of the relay that the other side left, or left and returned."""
     failures: int = 0
-    """createOffer or createAnswer that may fail."""
+    """createOffer and createAnswer calls that fail."""
     refusals: int = 0
-    """Offers that the policy of the side may refuse."""
+    """Offers that a side's accept policy declines."""
     candidates: int = 0
-    """Candidates that a connection may trickle."""
+    """Candidates that connections gather."""
     deadlines: int = 0
-    """Deadlines that may fire while something else could still happen. When nothing else can, they always may;
-    -1: and then it is wrong that one is pending."""
+    """Deadlines that expire while another step is possible. When no other step is, every deadline may expire. With
+    -1, a deadline that is pending then is an error."""
 
 
 class Side:
-    """A core with the engine's part around it. Subclasses replace the core (the old page)."""
+    """A negotiation and its modeled connections. ``LegacyPage`` replaces the negotiation."""
 
-    __slots__ = ("_key", "connections", "core", "lossless", "me", "pending")
+    __slots__ = ("_key", "connections", "lossless", "me", "negotiation", "pending")
 
-    def __init__(self, me: str, core: Any, *, lossless: bool = False) -> None:
+    def __init__(self, me: str, negotiation: Any, *, lossless: bool = False) -> None:
         self.me = me
         self.lossless = lossless
-        self.core = core
+        self.negotiation = negotiation
         self.connections: tuple[Connection, ...] = ()
-        self.pending: tuple[Frame, ...] = ()  # createOffer and createAnswer that run
+        self.pending: tuple[Message, ...] = ()  # createOffer and createAnswer calls that are running
         self._key: str | None = None
 
     def fork(self) -> Side:
         side = copy.copy(self)
-        side.core = copy.copy(self.core)
+        side.negotiation = copy.copy(self.negotiation)
         side._key = None
         return side
 
     def key(self) -> str:
-        """Everything that decides what comes next, but for how many generations there were."""
+        """All state that determines the next steps, except the number of generations."""
         if self._key is None:
             self._key = self._describe()
         return self._key
 
     @property
     def made(self) -> int:
-        """How many generations there were: the name of the next one."""
-        made: int = self.core._generation
+        """Number of generations so far; it names the next one."""
+        made: int = self.negotiation._generation
         return made
 
     def _describe(self) -> str:
-        core = self.core
+        negotiation = self.negotiation
         parts = []
-        for slot in core.__slots__:
-            value = getattr(core, slot)
+        for slot in negotiation.__slots__:
+            value = getattr(negotiation, slot)
             if slot in ("_current", "_unanswered", "_answering"):
                 parts.append(f"{self.me}{value}" if value else "-")
             elif slot == "phase":
                 parts.append(value.value)
             elif slot == "_outcome":
-                parts.append(value.value if core._answering else "-")
+                parts.append(value.value if negotiation._answering else "-")
             elif slot == "_offers":
                 parts.append(",".join(ufrag(text) + outcome.value for text, outcome in value))
             elif slot in ("_fragments", "_remote_candidates", "_local_candidates"):
@@ -115,81 +116,81 @@ class Side:
         pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
         return f"{' '.join(parts)};{connections};{pending}"
 
-    # --- what the model asks of a side ---
+    # --- steps ---
 
-    def dial(self) -> list[Frame]:
+    def dial(self) -> list[Message]:
         return self.feed(n.Dial(10.0))
 
-    def hang_up(self) -> list[Frame]:
+    def hang_up(self) -> list[Message]:
         return self.feed(n.HangUp())
 
     def can_dial(self) -> bool:
-        return self.core.phase is n.Phase.IDLE
+        return self.negotiation.phase is n.Phase.IDLE
 
     def in_call(self) -> bool:
-        return self.core.phase is not n.Phase.IDLE
+        return self.negotiation.phase is not n.Phase.IDLE
 
-    def receive(self, frame: Frame) -> list[Frame]:
-        match frame:
+    def receive(self, message: Message) -> list[Message]:
+        match message:
             case ("offer", text):
                 return self.feed(n.OfferReceived(text))
             case ("answer", text):
-                assert not self.lossless or self.core._unanswered is not None, "an answer to no offer"
+                assert not self.lossless or self.negotiation._unanswered is not None, "an answer to no offer"
                 return self.feed(n.AnswerReceived(text))
             case ("candidate", candidate):
                 return self.feed(n.CandidateReceived(candidate))
             case ("hang-up", reason):
                 return self.feed(n.HangUpReceived(reason))
-        raise AssertionError(frame)
+        raise AssertionError(message)
 
-    def complete(self, work: Frame) -> list[Frame]:
+    def complete(self, work: Message) -> list[Message]:
         self.pending = tuple(p for p in self.pending if p != work)
         kind, generation = work
         if not any(c.name == f"{self.me}{generation}" for c in self.connections):
-            return []  # closed meanwhile; the engine's coroutine was cancelled
+            return []  # closed in the meantime, so the call was cancelled
         event = n.OfferCreated if kind == "offer" else n.AnswerCreated
         return self.feed(event(generation, sdp(f"{self.me}{generation}")))
 
-    def refuse(self, offer: Frame) -> list[Frame]:
+    def refuse(self, offer: Message) -> list[Message]:
         return self.feed(n.OfferReceived(offer[1], allowed=False))
 
-    def fail(self, work: Frame) -> list[Frame]:
+    def fail(self, work: Message) -> list[Message]:
         self.pending = tuple(p for p in self.pending if p != work)
         return self.feed(n.DescriptionFailed(work[1]))
 
-    def trickle(self, connection: Connection) -> list[Frame]:
+    def trickle(self, connection: Connection) -> list[Message]:
         return self.feed(n.LocalCandidate(int(connection.name[1:]), candidate(connection.name)))
 
-    def tick(self) -> list[Frame]:
-        return self.feed(n.Tick(), now=self.core.deadline)
+    def tick(self) -> list[Message]:
+        return self.feed(n.Tick(), now=self.negotiation.deadline)
 
-    def connection_up(self, connection: Connection) -> list[Frame]:
+    def connection_up(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=True))
         return self.feed(n.TransportConnected(int(connection.name[1:])))
 
-    def connection_down(self, connection: Connection) -> list[Frame]:
+    def connection_down(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=False, remote=None))
         return self.feed(n.TransportClosed(int(connection.name[1:]), "remote-hang-up"))
 
-    def peer_gone(self) -> list[Frame]:
+    def peer_gone(self) -> list[Message]:
         return self.feed(n.PeerGone())
 
-    def peer_back(self) -> list[Frame]:
+    def peer_back(self) -> list[Message]:
         return self.feed(n.PeerBack())
 
-    def silent(self, connection: Connection) -> list[Frame]:
+    def silent(self, connection: Connection) -> list[Message]:
         return self.feed(n.MediaSilent(int(connection.name[1:])))
 
     @property
     def deadline(self) -> float | None:
-        deadline: float | None = self.core.deadline
+        deadline: float | None = self.negotiation.deadline
         return deadline
 
-    # --- running commands ---
+    # --- command execution ---
 
-    def feed(self, event: n.Event, now: float = 0.0) -> list[Frame]:
-        sent: list[Frame] = []
-        for command in self.core.handle(event, now):
+    def feed(self, event: n.Event, now: float = 0.0) -> list[Message]:
+        sent: list[Message] = []
+        for command in self.negotiation.handle(event, now):
             match command:
                 case n.CreateOffer(generation):
                     self._put(Connection(f"{self.me}{generation}"))
@@ -201,9 +202,9 @@ class Side:
                     self._put(replace(self._get(f"{self.me}{generation}"), remote=ufrag(text)))
                 case n.AddCandidate(generation, candidate):
                     fragment = self._get(f"{self.me}{generation}").remote
-                    assert fragment == candidate.username_fragment, "a candidate reached a stranger"
+                    assert fragment == candidate.username_fragment, "a candidate was added to another connection"
                 case n.Close(generation):
-                    self._get(f"{self.me}{generation}")  # closing what is not open is a bug of the core
+                    self._get(f"{self.me}{generation}")  # raises unless it is open
                     self._drop(f"{self.me}{generation}")
                 case n.SendOffer(text):
                     sent.append(("offer", text))
@@ -229,15 +230,15 @@ class Side:
         self.connections = tuple(c for c in self.connections if c.name != name)
 
 
-class Memory:
-    """What each side does next is a function of the side alone, and sides recur in many worlds: done once."""
+class StepCache:
+    """Cache of steps. A step depends only on its side, and the same side occurs in many worlds."""
 
     def __init__(self) -> None:
         self._sides: dict[tuple[str, int], Side] = {}
-        self._steps: dict[tuple[int, str, tuple[Any, ...]], tuple[Side, tuple[Frame, ...]]] = {}
+        self._steps: dict[tuple[int, str, tuple[Any, ...]], tuple[Side, tuple[Message, ...]]] = {}
 
-    def step(self, side: Side, action: str, args: tuple[Any, ...]) -> tuple[Side, tuple[Frame, ...]]:
-        """``side`` after ``action(*args)``, and what it sent."""
+    def step(self, side: Side, action: str, args: tuple[Any, ...]) -> tuple[Side, tuple[Message, ...]]:
+        """Return ``side`` after ``action(*args)``, and the messages it sent."""
         step = (id(side), action, args)
         if step not in self._steps:
             after = side.fork()
@@ -250,8 +251,8 @@ class Memory:
 @dataclass(slots=True)
 class World:
     sides: tuple[Side, Side]
-    memory: Memory = field(default_factory=Memory)
-    wires: tuple[tuple[Frame, ...], tuple[Frame, ...]] = ((), ())  # wires[i] leads to sides[i]
+    cache: StepCache = field(default_factory=StepCache)
+    wires: tuple[tuple[Message, ...], tuple[Message, ...]] = ((), ())  # wires[i]: messages to sides[i]
     dials: tuple[int, int] = (0, 0)
     hang_ups: tuple[int, int] = (0, 0)
     losses: int = 0
@@ -262,8 +263,8 @@ class World:
     deadlines: int = 0
 
     def key(self) -> str:
-        """This world, with generations renamed in the order they appear: the core only compares them, so worlds
-        that differ in nothing else are one."""
+        """Canonical text of this world. Generations are renumbered in order of appearance: the negotiation only
+        compares them, so worlds that differ in nothing else are equal."""
         wires = "|".join(",".join(f"{kind}:{_name_of(content)}" for kind, content in wire) for wire in self.wires)
         text = (
             f"{self.sides[0].key()}|{self.sides[1].key()}|{wires}"
@@ -274,7 +275,7 @@ class World:
         return _NAME.sub(lambda m: names.setdefault(m[0], f"{m[1]}{len(names)}"), text)
 
     def _next(self, i: int, action: str, *args: Any, **changes: Any) -> World:
-        side, sent = self.memory.step(self.sides[i], action, args)
+        side, sent = self.cache.step(self.sides[i], action, args)
         world = replace(self, **changes)
         world.sides = (side, self.sides[1]) if i == 0 else (self.sides[0], side)
         if sent:
@@ -282,24 +283,24 @@ class World:
             world.wires = (to_left, to_right + sent) if i == 0 else (to_left + sent, to_right)
         return world
 
-    def steps(self, rules: Rules) -> Iterator[tuple[str, World]]:
+    def steps(self, bounds: Bounds) -> Iterator[tuple[str, World]]:
         quiet = True
         for i in (0, 1):
             side, me = self.sides[i], self.sides[i].me
             if self.wires[i]:
                 quiet = False
-                frame, *rest = self.wires[i]
+                message, *rest = self.wires[i]
                 wires = (tuple(rest), self.wires[1]) if i == 0 else (self.wires[0], tuple(rest))
-                yield f"{me} < {frame[0]}", self._next(i, "receive", frame, wires=wires)
-                if frame[0] == "offer" and self.refusals < rules.refusals:
+                yield f"{me} < {message[0]}", self._next(i, "receive", message, wires=wires)
+                if message[0] == "offer" and self.refusals < bounds.refusals:
                     refused = {"wires": wires, "refusals": self.refusals + 1}
-                    yield f"{me} refuses an offer", self._next(i, "refuse", frame, **refused)
-                if self.losses < rules.losses:
-                    yield f"{frame[0]} to {me} is lost", replace(self, wires=wires, losses=self.losses + 1)
+                    yield f"{me} refuses an offer", self._next(i, "refuse", message, **refused)
+                if self.losses < bounds.losses:
+                    yield f"{message[0]} to {me} is lost", replace(self, wires=wires, losses=self.losses + 1)
             for work in side.pending:
                 quiet = False
                 yield f"{me} created {work[0]} {work[1]}", self._next(i, "complete", work)
-                if self.failures < rules.failures:
+                if self.failures < bounds.failures:
                     failures = self.failures + 1
                     yield f"{me} fails at {work}", self._next(i, "fail", work, failures=failures)
             for connection in side.connections:
@@ -308,27 +309,27 @@ class World:
                 if connection.remote and settled and not connection.up and other and other.remote == connection.name:
                     quiet = False
                     yield f"{connection.name} up", self._next(i, "connection_up", connection)
-                if self.candidates < rules.candidates:
+                if self.candidates < bounds.candidates:
                     used = self.candidates + 1
                     trickled = self._next(i, "trickle", connection, candidates=used)
                     yield f"{connection.name} has a candidate", trickled
                 if connection.up and other is None:
                     quiet = False
                     yield f"{connection.name} down", self._next(i, "connection_down", connection)
-            if self.dials[i] < rules.dials and side.can_dial():
+            if self.dials[i] < bounds.dials and side.can_dial():
                 dials = _bump(self.dials, i)
                 yield f"{me} dials", self._next(i, "dial", dials=dials)
-            if self.hang_ups[i] < rules.hang_ups and side.in_call():
+            if self.hang_ups[i] < bounds.hang_ups and side.in_call():
                 hang_ups = _bump(self.hang_ups, i)
                 yield f"{me} hangs up", self._next(i, "hang_up", hang_ups=hang_ups)
-            if self.leaves < rules.leaves:
+            if self.leaves < bounds.leaves:
                 leaves = self.leaves + 1
                 gone = self._next(i, "peer_gone", leaves=leaves)
                 yield f"{me} sees the other leave", gone
                 yield f"{me} sees the other leave and return", gone._next(i, "peer_back")
         for i in (0, 1):
-            if self.sides[i].deadline is not None and (quiet or self.deadlines < rules.deadlines):
-                assert rules.deadlines >= 0, "nothing is lost, and yet somebody waits for a deadline"
+            if self.sides[i].deadline is not None and (quiet or self.deadlines < bounds.deadlines):
+                assert bounds.deadlines >= 0, "nothing was lost, but a side waits for its deadline"
                 used = self.deadlines if quiet else self.deadlines + 1
                 yield f"{self.sides[i].me} deadline", self._next(i, "tick", deadlines=used)
 
@@ -347,16 +348,18 @@ def candidate(fragment: str) -> IceCandidate:
     return IceCandidate("candidate:1 1 udp 1 192.0.2.1 1 typ host", "0", 0, fragment)
 
 
-_OPTIONAL = ("dials", "hangs up", "leave", "leave and return", "has a candidate")
-"""Steps that may never come: a world is at rest when no others are left."""
+_USER_STEPS = ("dials", "hangs up", "leave", "leave and return", "has a candidate")
+"""Steps of the users, the relay and ICE gathering, which may never occur. A world is at rest when no other step is
+possible."""
 
 
-def explore(start: World, rules: Rules, check: Callable[[World], str | None]) -> int:
-    """Visit every reachable world. ``check`` says what is wrong with a world in which nothing but the users can
-    move any more. Returns the number of worlds.
+def explore(start: World, bounds: Bounds, check: Callable[[World], str | None]) -> int:
+    """Visit every reachable world and return their number.
+
+    ``check`` is called with every world at rest. It returns an error message if the world is wrong.
 
     Raises:
-        AssertionError: with the shortest-known trace that leads to a wrong world.
+        AssertionError: a world is wrong. The message holds the steps that lead to it.
     """
     seen: dict[str, tuple[str, str] | None] = {start.key(): None}
     stack = [(start.key(), start)]
@@ -364,8 +367,8 @@ def explore(start: World, rules: Rules, check: Callable[[World], str | None]) ->
         key, world = stack.pop()
         moved = False
         try:
-            for label, following in world.steps(rules):
-                moved = moved or not label.endswith(_OPTIONAL)
+            for label, following in world.steps(bounds):
+                moved = moved or not label.endswith(_USER_STEPS)
                 new = following.key()
                 if new not in seen:
                     seen[new] = (key, label)
@@ -386,8 +389,8 @@ def _trace(seen: dict[str, tuple[str, str] | None], key: str) -> str:
 
 
 @dataclass(slots=True)
-class OldPageState:
-    """What the seed's page keeps of one remote: its map entry, and whether it shows Calling or Connected."""
+class LegacyPageState:
+    """State that the legacy page keeps for one remote: its map entry, and whether it shows Calling or Connected."""
 
     entry: str | None = None
     calling: bool = False
@@ -395,89 +398,89 @@ class OldPageState:
     made: int = 0
 
 
-class OldPage(Side):
-    """The seed's page.tsx, line by line, with its bugs: ids are compared for any offer while an entry exists, a
-    hang-up closes in silence, a dead entry stays in the map, and what fails, fails unseen."""
+class LegacyPage(Side):
+    """Line-by-line model of ``tests/legacy/page.tsx`` with its bugs: it compares ids for any offer while an entry
+    exists, sends no message when it hangs up, keeps the entry of a closed connection, and ignores every failure."""
 
     __slots__ = ("remote",)
 
     def __init__(self, me: str, remote: str) -> None:
-        super().__init__(me, OldPageState())
+        super().__init__(me, LegacyPageState())
         self.remote = remote
 
     @property
     def made(self) -> int:
-        made: int = self.core.made
+        made: int = self.negotiation.made
         return made
 
     def _describe(self) -> str:
-        core = self.core
+        negotiation = self.negotiation
         connections = ",".join(f"{c.name}>{c.remote}{c.up:d}" for c in self.connections)
         pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
-        return f"{core.entry}{core.calling:d}{core.connected:d};{connections};{pending}"
+        return f"{negotiation.entry}{negotiation.calling:d}{negotiation.connected:d};{connections};{pending}"
 
     def can_dial(self) -> bool:
-        return not self.core.calling and not self.core.connected
+        return not self.negotiation.calling and not self.negotiation.connected
 
     def in_call(self) -> bool:
-        return self.core.calling or self.core.connected
+        return self.negotiation.calling or self.negotiation.connected
 
     @property
     def deadline(self) -> float | None:
         return None
 
     def _create(self, remote: str | None = None) -> int:
-        self.core.made += 1
-        self.core.entry = f"{self.me}{self.core.made}"
-        self._put(Connection(self.core.entry, remote))
-        return self.core.made
+        self.negotiation.made += 1
+        self.negotiation.entry = f"{self.me}{self.negotiation.made}"
+        self._put(Connection(self.negotiation.entry, remote))
+        return self.negotiation.made
 
     def _close_entry(self) -> None:
-        self._drop(self.core.entry)
-        self.core.entry = None
+        self._drop(self.negotiation.entry)
+        self.negotiation.entry = None
 
-    def dial(self) -> list[Frame]:
-        self.core.calling = True
+    def dial(self) -> list[Message]:
+        self.negotiation.calling = True
         self.pending += (("offer", self._create()),)
         return []
 
-    def hang_up(self) -> list[Frame]:
-        if self.core.entry:
+    def hang_up(self) -> list[Message]:
+        if self.negotiation.entry:
             self._close_entry()
-        self.core.calling = self.core.connected = False
+        self.negotiation.calling = self.negotiation.connected = False
         return []
 
-    def receive(self, frame: Frame) -> list[Frame]:
-        match frame:
+    def receive(self, message: Message) -> list[Message]:
+        match message:
             case ("offer", text):
-                if self.core.entry:
+                if self.negotiation.entry:
                     if self.me < self.remote:
                         return []
                     self._close_entry()
                 self.pending += (("answer", self._create(ufrag(text))),)
-                self.core.connected, self.core.calling = True, False  # ontrack
+                self.negotiation.connected, self.negotiation.calling = True, False  # ontrack
             case ("answer", text):
-                connection = next((c for c in self.connections if c.name == self.core.entry), None)
+                connection = next((c for c in self.connections if c.name == self.negotiation.entry), None)
                 offered = connection and not any(f"{self.me}{p[1]}" == connection.name for p in self.pending)
                 if connection and connection.remote is None and offered:
                     self._put(replace(connection, remote=ufrag(text)))
-                    self.core.connected, self.core.calling = True, False  # ontrack
+                    self.negotiation.connected, self.negotiation.calling = True, False  # ontrack
         return []
 
-    def complete(self, work: Frame) -> list[Frame]:
+    def complete(self, work: Message) -> list[Message]:
         self.pending = tuple(p for p in self.pending if p != work)
         kind, generation = work
         name = f"{self.me}{generation}"
         if not any(c.name == name for c in self.connections):
-            return []  # setLocalDescription rejects on a closed connection; nobody catches it
+            return []  # setLocalDescription rejects on a closed connection; the page does not catch it
         return [(kind, sdp(name))]
 
-    def connection_up(self, connection: Connection) -> list[Frame]:
+    def connection_up(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=True))
-        self.core.connected, self.core.calling = True, False
+        self.negotiation.connected, self.negotiation.calling = True, False
         return []
 
-    def connection_down(self, connection: Connection) -> list[Frame]:
+    def connection_down(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=False, remote="gone"))
-        self.core.calling = self.core.connected = False  # the entry stays
+        self.negotiation.calling = self.negotiation.connected = False  # the entry stays
         return []

@@ -1,12 +1,12 @@
-"""A remote that keeps no rule, and a relay that repeats, drops and reorders: the law holds on our side, bounded.
+"""Negotiation with a remote that breaks every rule, over a relay that repeats, drops and reorders messages.
 
-Whatever comes:
+Whatever arrives:
 
-- No exception; each connection is opened once and closed once, and nothing is done to one that is closed.
-- At most one answer an offer, and never one while another is owed; what was declined is not answered.
-- At most one offer of ours is unanswered.
-- Every phase but idle and connected has a deadline; what is kept is bounded.
-- A call is told as started, connected and ended in this order, once each.
+- ``handle`` does not raise. Each connection is opened once and closed once, and not used after it is closed.
+- Each offer gets at most one answer, one at a time. A declined offer gets none.
+- At most one of our own offers is unanswered.
+- Every phase except idle and connected has a deadline, and all queues are bounded.
+- A call starts, connects and ends in this order, each at most once.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ FRAGMENTS = st.sampled_from(["x1", "x2", "", None])
 REASONS = st.sampled_from(["hang-up", "declined", "no-answer", "timeout", "media-error", "nonsense", "", None])
 TEXTS = st.sampled_from([sdp("x1"), sdp("x2"), sdp("x1") + sdp("x2"), "", "a=ice-ufrag:", "\0\ud800"])
 GENERATIONS = st.integers(0, 6)
-"""Of an event of the engine: counted back from the newest; most are of a connection that is gone."""
+"""Generation of a connection event, counted back from the newest. Most of these connections are closed."""
 
 
 class Hostile(RuleBasedStateMachine):
     @initialize(me=st.sampled_from("ac"))
     def start(self, me: str) -> None:
-        self.core = n.Negotiation(me, "b", TIMEOUT)
+        self.negotiation = n.Negotiation(me, "b", TIMEOUT)
         self.now = 0.0
         self.opened = 0
-        self.connections: dict[int, str] = {}  # open ones: offer, answer, answered
-        self.offers = 0  # theirs that came
-        self.replies = 0  # answers and refusals that went
+        self.connections: dict[int, str] = {}  # open connections: offer, answer, offered or answered
+        self.offers = 0  # received from the remote
+        self.replies = 0  # answers and declined hang-ups sent
         self.call = "over"
 
     def feed(self, event: n.Event) -> None:
-        for command in self.core.handle(event, self.now):
+        for command in self.negotiation.handle(event, self.now):
             self.run(command)
 
     def run(self, command: n.Command) -> None:
         match command:
             case n.CreateOffer(generation) | n.CreateAnswer(generation):
                 self.opened += 1
-                assert generation == self.opened, "a generation is new"
+                assert generation == self.opened, "a generation is used once"
                 work = "offer" if isinstance(command, n.CreateOffer) else "answer"
-                assert work not in self.connections.values(), "one at a time"
+                assert work not in self.connections.values(), "one description at a time"
                 self.connections[generation] = work
             case n.ApplyAnswer(generation):
                 assert self.connections[generation] == "offered"
@@ -59,7 +59,7 @@ class Hostile(RuleBasedStateMachine):
             case n.Close(generation):
                 del self.connections[generation]
             case n.SendOffer():
-                assert self.core._unanswered is not None
+                assert self.negotiation._unanswered is not None
             case n.SendAnswer() | n.SendHangUp("declined"):
                 self.replies += 1
                 assert self.replies <= self.offers, "more answers than offers"
@@ -73,7 +73,7 @@ class Hostile(RuleBasedStateMachine):
                 assert self.call != "over"
                 self.call = "over"
 
-    # --- the other side, and what the relay makes of it -----------------------------------------------------------
+    # --- messages of the remote and of the relay ------------------------------------------------------------------
 
     @rule(text=TEXTS, allowed=st.sampled_from([True, True, True, False]), times=st.sampled_from([1, 1, 1, 2, 70]))
     def offer(self, text: str, allowed: bool, times: int) -> None:
@@ -101,7 +101,7 @@ class Hostile(RuleBasedStateMachine):
     @rule(event=st.sampled_from([n.PeerGone(), n.PeerBack(), n.CandidateReceived(None)]))
     def relay(self, event: n.Event) -> None:
         if isinstance(event, n.PeerGone):
-            self.replies = self.offers  # nothing is owed to who is gone
+            self.replies = self.offers  # a peer that left needs no answer
         self.feed(event)
 
     # --- our own side ---------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Hostile(RuleBasedStateMachine):
 
     @precondition(lambda self: "offer" in self.connections.values() or "answer" in self.connections.values())
     @rule(succeeds=st.sampled_from([True, True, True, False]))
-    def description_is_made(self, succeeds: bool) -> None:
+    def description_created(self, succeeds: bool) -> None:
         for generation, state in list(self.connections.items()):
             if state not in ("offer", "answer"):
                 continue
@@ -128,8 +128,8 @@ class Hostile(RuleBasedStateMachine):
             self.feed(made(generation, sdp(f"a{generation}")))
 
     @rule(back=GENERATIONS)
-    def late_event_of_the_engine(self, back: int) -> None:
-        """Of a connection that is gone, or never was."""
+    def late_connection_event(self, back: int) -> None:
+        """An event of a connection that is closed or never existed."""
         generation = self.opened - back
         if generation not in self.connections:
             for event in (
@@ -140,7 +140,7 @@ class Hostile(RuleBasedStateMachine):
                 n.TransportClosed(generation, "transport-failed"),
                 n.MediaSilent(generation),
             ):
-                assert self.core.handle(event, self.now) == (), "a dead generation changes nothing"
+                assert self.negotiation.handle(event, self.now) == (), "an event of a closed generation is ignored"
 
     @precondition(lambda self: self.connections)
     @rule(
@@ -165,38 +165,43 @@ class Hostile(RuleBasedStateMachine):
         self.now += seconds
         self.feed(n.Tick())
 
-    # --- what must hold -------------------------------------------------------------------------------------------
+    # --- invariants ---------------------------------------------------------------------------------------------
 
     @invariant()
-    def what_is_kept_is_bounded(self) -> None:
-        core = self.core
-        assert max(len(core._remote_candidates), len(core._local_candidates), len(core._offers)) <= MAX_QUEUED
+    def queues_are_bounded(self) -> None:
+        negotiation = self.negotiation
+        assert (
+            max(len(negotiation._remote_candidates), len(negotiation._local_candidates), len(negotiation._offers))
+            <= MAX_QUEUED
+        )
         assert len(self.connections) <= 3
 
     @invariant()
-    def everything_but_idle_and_connected_has_a_deadline(self) -> None:
-        core = self.core
-        if core.phase not in (Phase.IDLE, Phase.CONNECTED) or (core.phase is Phase.IDLE and not core.settled):
-            assert core.deadline is not None and self.now < core.deadline <= self.now + max(
+    def unfinished_phases_have_a_deadline(self) -> None:
+        negotiation = self.negotiation
+        if negotiation.phase not in (Phase.IDLE, Phase.CONNECTED) or (
+            negotiation.phase is Phase.IDLE and not negotiation.settled
+        ):
+            assert negotiation.deadline is not None and self.now < negotiation.deadline <= self.now + max(
                 TIMEOUT, n.state_machine.ABSENCE_TIMEOUT
             )
-        assert (core.phase is Phase.IDLE) is (self.call == "over")
-        assert (core.phase is Phase.CONNECTED) is (self.call == "connected")
+        assert (negotiation.phase is Phase.IDLE) is (self.call == "over")
+        assert (negotiation.phase is Phase.CONNECTED) is (self.call == "connected")
 
     @invariant()
-    def no_connection_is_left_behind(self) -> None:
-        if self.core.settled:
+    def settled_negotiation_has_no_connections(self) -> None:
+        if self.negotiation.settled:
             assert not self.connections
 
     def teardown(self) -> None:
-        """Nobody says anything any more: it ends, all by itself, unless media flows."""
+        """Without further messages every call ends at its deadline, unless it is connected."""
         for _ in range(MAX_QUEUED + 4):
-            if self.core.deadline is not None:
-                self.now = max(self.now, self.core.deadline)
+            if self.negotiation.deadline is not None:
+                self.now = max(self.now, self.negotiation.deadline)
                 self.feed(n.Tick())
-        assert self.core.deadline is None and self.core.phase in (Phase.IDLE, Phase.CONNECTED)
+        assert self.negotiation.deadline is None and self.negotiation.phase in (Phase.IDLE, Phase.CONNECTED)
         self.feed(n.HangUp())
-        assert not self.connections and self.core.settled
+        assert not self.connections and self.negotiation.settled
 
 
 Hostile.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -1,11 +1,11 @@
-"""Every interleaving of two sides, within bounds: none in which they disagree for ever."""
+"""All interleavings of two peers within bounds: in the end both are connected to each other, or both are idle."""
 
 from __future__ import annotations
 
 import pytest
 
 from peer.negotiation import Negotiation, Phase
-from tests.negotiation.model import Connection, OldPage, Rules, Side, World, explore
+from tests.negotiation.model import Bounds, Connection, LegacyPage, Side, World, explore
 
 
 def ours(me: str, remote: str, *, lossless: bool = False) -> Side:
@@ -13,13 +13,16 @@ def ours(me: str, remote: str, *, lossless: bool = False) -> Side:
 
 
 def idle(side: Side) -> bool:
-    return side.core.phase is Phase.IDLE and not side.connections
+    return side.negotiation.phase is Phase.IDLE and not side.connections
 
 
 def connected_to(side: Side, other: Side) -> bool:
     match side.connections:
         case (Connection(name, remote, up=True),):
-            return side.core.phase is Phase.CONNECTED and Connection(remote or "", name, True) in other.connections
+            return (
+                side.negotiation.phase is Phase.CONNECTED
+                and Connection(remote or "", name, True) in other.connections
+            )
     return False
 
 
@@ -27,58 +30,62 @@ def disagreement(world: World) -> str | None:
     left, right = world.sides
     if (idle(left) and idle(right)) or (connected_to(left, right) and connected_to(right, left)):
         return None
-    return f"at rest and apart: {left.core.phase} {left.connections}, {right.core.phase} {right.connections}"
+    shown = (f"{side.negotiation.phase} {side.connections}" for side in world.sides)
+    return f"the sides disagree at rest: {', '.join(shown)}"
 
 
-def test_two_peers_always_agree_in_the_end_and_never_need_a_deadline() -> None:
-    """Also: no answer ever comes to no offer, which is what exactly-once means on the wire."""
+def test_two_peers_without_loss_agree_before_any_deadline() -> None:
+    """Also checks the exactly-once answer: no answer arrives without an unanswered offer."""
     world = World((ours("a", "b", lossless=True), ours("b", "a", lossless=True)))
-    assert explore(world, Rules(dials=3, hang_ups=2, deadlines=-1), disagreement) > 40_000
+    assert explore(world, Bounds(dials=3, hang_ups=2, deadlines=-1), disagreement) > 40_000
 
 
 @pytest.mark.parametrize(
-    "rules",
+    "bounds",
     [
-        Rules(dials=3, hang_ups=2, losses=1),
-        Rules(dials=3, hang_ups=2, failures=1),
-        Rules(dials=3, hang_ups=2, refusals=1),
-        Rules(dials=3, hang_ups=2, leaves=1),
-        Rules(dials=3, hang_ups=2, candidates=1),
-        Rules(dials=2, hang_ups=1, losses=1, deadlines=1),
-        Rules(dials=1, hang_ups=1, losses=2, deadlines=2),
-        Rules(dials=1, hang_ups=1, losses=1, leaves=1, failures=1, deadlines=1),
-        Rules(dials=1, hang_ups=1, losses=1, candidates=1, refusals=1, deadlines=1),
+        Bounds(dials=3, hang_ups=2, losses=1),
+        Bounds(dials=3, hang_ups=2, failures=1),
+        Bounds(dials=3, hang_ups=2, refusals=1),
+        Bounds(dials=3, hang_ups=2, leaves=1),
+        Bounds(dials=3, hang_ups=2, candidates=1),
+        Bounds(dials=2, hang_ups=1, losses=1, deadlines=1),
+        Bounds(dials=1, hang_ups=1, losses=2, deadlines=2),
+        Bounds(dials=1, hang_ups=1, losses=1, leaves=1, failures=1, deadlines=1),
+        Bounds(dials=1, hang_ups=1, losses=1, candidates=1, refusals=1, deadlines=1),
     ],
     ids=str,
 )
-def test_two_peers_agree_whatever_is_lost_late_refused_or_broken(rules: Rules) -> None:
+def test_two_peers_with_faults_agree(bounds: Bounds) -> None:
     world = World((ours("a", "b"), ours("b", "a")))
-    assert explore(world, rules, disagreement) > 1000
+    assert explore(world, bounds, disagreement) > 1000
 
 
 @pytest.mark.parametrize(("me", "page"), [("a", "b"), ("b", "a")])
 @pytest.mark.parametrize(
-    "rules", [Rules(dials=2, hang_ups=2), Rules(dials=2, hang_ups=1, losses=1, deadlines=1)], ids=str
+    "bounds", [Bounds(dials=2, hang_ups=2), Bounds(dials=2, hang_ups=1, losses=1, deadlines=1)], ids=str
 )
-def test_against_the_old_page_ours_is_connected_or_idle_in_the_end(me: str, page: str, rules: Rules) -> None:
+def test_peer_against_legacy_page_ends_connected_or_idle(me: str, page: str, bounds: Bounds) -> None:
     def stuck(world: World) -> str | None:
         mine = world.sides[0]
         if idle(mine) or connected_to(mine, world.sides[1]):
             return None
-        return f"stuck in {mine.core.phase} with {mine.connections}"
+        return f"stuck in {mine.negotiation.phase} with {mine.connections}"
 
-    world = World((ours(me, page), OldPage(page, me)))
-    assert explore(world, rules, stuck) > 1000
+    world = World((ours(me, page), LegacyPage(page, me)))
+    assert explore(world, bounds, stuck) > 1000
 
 
-def test_the_model_finds_the_old_pages_disagreement() -> None:
-    """The check can fail: two old pages, one hang-up and one call too many."""
+def test_two_legacy_pages_disagree() -> None:
+    """Proves that the check can fail: with one hang-up and a second call, two legacy pages show different states."""
 
-    def frozen(world: World) -> str | None:
+    def disagreement_shown(world: World) -> str | None:
         left, right = world.sides
-        if left.core.connected != right.core.connected or left.core.calling != right.core.calling:
-            return "at rest and apart"
+        if (
+            left.negotiation.connected != right.negotiation.connected
+            or left.negotiation.calling != right.negotiation.calling
+        ):
+            return "the sides disagree at rest"
         return None
 
-    with pytest.raises(AssertionError, match="at rest and apart"):
-        explore(World((OldPage("a", "b"), OldPage("b", "a"))), Rules(dials=2, hang_ups=1), frozen)
+    with pytest.raises(AssertionError, match="the sides disagree at rest"):
+        explore(World((LegacyPage("a", "b"), LegacyPage("b", "a"))), Bounds(dials=2, hang_ups=1), disagreement_shown)

@@ -1,4 +1,4 @@
-"""The table of cases that both cores are held to: event in, commands out (tests/browser has the JavaScript one)."""
+"""Table of cases for both state machines: event in, commands out. tests/browser runs it on negotiation.js."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def from_json(body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_case(case: dict[str, Any]) -> None:
-    core = n.Negotiation(case["me"], case["remote"], timeout=15.0)
+def test_negotiation_case_returns_the_listed_commands(case: dict[str, Any]) -> None:
+    negotiation = n.Negotiation(case["me"], case["remote"], timeout=15.0)
     for step in case["steps"]:
-        commands = core.handle(from_json(step["event"]), step["now"])
+        commands = negotiation.handle(from_json(step["event"]), step["now"])
         assert list(commands) == [from_json(command) for command in step["commands"]], step
 
 
-def test_a_waiting_line_is_bounded() -> None:
-    core = n.Negotiation("a", "b")
-    core.handle(n.OfferReceived("a=ice-ufrag:x"), 0.0)
+def test_negotiation_flood_leaves_queues_bounded() -> None:
+    negotiation = n.Negotiation("a", "b")
+    negotiation.handle(n.OfferReceived("a=ice-ufrag:x"), 0.0)
     for _ in range(10 * n.MAX_QUEUED):
-        core.handle(n.OfferReceived("a=ice-ufrag:y"), 0.0)
-        core.handle(n.CandidateReceived(IceCandidate("candidate:1", "0", 0, "z")), 0.0)
-    assert len(core._offers) == n.MAX_QUEUED
-    assert len(core._remote_candidates) == n.MAX_QUEUED
+        negotiation.handle(n.OfferReceived("a=ice-ufrag:y"), 0.0)
+        negotiation.handle(n.CandidateReceived(IceCandidate("candidate:1", "0", 0, "z")), 0.0)
+    assert len(negotiation._offers) == n.MAX_QUEUED
+    assert len(negotiation._remote_candidates) == n.MAX_QUEUED
 
 
-def test_the_deadline_is_the_earliest_and_none_when_idle_or_connected() -> None:
-    core = n.Negotiation("a", "b", timeout=15.0)
-    assert core.deadline is None
-    core.handle(n.Dial(5.0), 100.0)
-    assert core.deadline == 105.0
-    core.handle(n.OfferCreated(1, "a=ice-ufrag:x"), 101.0)
-    core.handle(n.AnswerReceived("a=ice-ufrag:y"), 102.0)
-    core.handle(n.TransportConnected(1), 103.0)
-    assert core.deadline is None
+def test_deadline_when_idle_or_connected_is_none() -> None:
+    negotiation = n.Negotiation("a", "b", timeout=15.0)
+    assert negotiation.deadline is None
+    negotiation.handle(n.Dial(5.0), 100.0)
+    assert negotiation.deadline == 105.0
+    negotiation.handle(n.OfferCreated(1, "a=ice-ufrag:x"), 101.0)
+    negotiation.handle(n.AnswerReceived("a=ice-ufrag:y"), 102.0)
+    negotiation.handle(n.TransportConnected(1), 103.0)
+    assert negotiation.deadline is None

@@ -166,7 +166,7 @@ async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientCo
             messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     connection = next(iter(agent._exchange.remotes["stranger"].connections.values()))
-    await until(lambda: connection._candidates == 100)
+    await until(lambda: connection._candidate_count == 100)
 
 
 async def test_a_policy_that_raises_declines(relay: str, stranger: ClientConnection) -> None:

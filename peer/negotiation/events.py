@@ -103,7 +103,7 @@ class TransportClosed:
 
 @dataclass(frozen=True, slots=True)
 class MediaSilent:
-    """A connected transport has received nothing for a short time (``connection.SILENT_AFTER``)."""
+    """A connected transport has received nothing for a short time (``rtc.silence.SILENT_AFTER``)."""
 
     generation: int
 

@@ -1,10 +1,10 @@
-"""Everything the program needs of aiortc and aioice that they do not offer: their private parts, in one place.
+"""Hooks into private parts of aiortc and aioice: all that this project needs and they do not offer.
 
-Each hook says what the engine does without it (docs/engine.md has the measurements), and each has a contract
-test in ``tests/rtc/test_aiortc_hooks.py`` that fails when a new release moves what is hooked.
+Each hook states what the engine does without it (measurements: docs/engine.md). Each has a contract test in
+``tests/rtc/test_aiortc_hooks.py``, which fails when a new release moves the hooked part.
 
-The gathering is in ``ice``, the receiving in ``reception``, the sending in ``sending``. Must never: decide anything
-about calls. May be imported by ``connection`` only.
+Gathering is hooked in ``ice_gathering``, receiving in ``receiver`` and ``rtp_fast_path``, sending in ``sender``. This
+module decides nothing about calls. Only ``peer.rtc`` imports it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 3.0
+"""Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""
 
 H264_PROFILES: Final = ("4d001f", "64001f", "f4001f")
-"""profile-level-id (RFC 6184 8.1) of Main, High and High 4:4:4 Predictive, at the level that everybody states. The
-last one is how a Chromium without hardware decoders says that it takes High, where it only receives."""
+"""profile-level-id (RFC 6184 8.1) of Main, High and High 4:4:4 Predictive, at level 3.1, which all browsers state.
+A Chromium without hardware decoders uses the last one to announce that it receives High."""
+
+DYNAMIC_PAYLOAD_TYPES: Final = frozenset((*range(35, 64), *range(96, 128)))
+"""Payload types that may be negotiated where RTP and RTCP share a port (RFC 5761 4, RFC 3551 6)."""
 
 _CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:"
@@ -36,45 +40,41 @@ _CIPHERS: Final = (
 )
 
 
-DYNAMIC_PAYLOAD_TYPES: Final = frozenset((*range(35, 64), *range(96, 128)))
-"""What may be negotiated where RTCP shares the port (RFC 5761 4, RFC 3551 6)."""
-
-
 def widen_codecs() -> None:
-    """Let Main and the High profiles be negotiated, behind what there is. May be repeated.
+    """Add Main and the High profiles to the engine's codecs, behind its own. Idempotent.
 
-    Hook: the engine knows Baseline and Constrained Baseline only. Cameras and files are mostly in Main or High: to
-    who cannot say that it takes these, none of them could be sent as it is. We take them all: FFmpeg decodes.
+    Hook: the engine supports only Baseline and Constrained Baseline. Most cameras and files are in Main or High, and
+    passthrough requires that their profile is negotiated. All of them can be received, because FFmpeg decodes them.
 
-    Hook: the engine answers with a payload type of its own to one below 96, which may be that of something else in
-    the same offer. Chromium, short of numbers, gives High 4:4:4 such a one; RFC 5761 4 allows them.
+    Hook: where the offer has a payload type below 96, the engine answers with a different one, which may belong to
+    another codec of the offer. Chromium uses such numbers (RFC 5761 4 allows them) for High 4:4:4 when it runs out.
     """
     rtp.DYNAMIC_PAYLOAD_TYPES = DYNAMIC_PAYLOAD_TYPES  # type: ignore[assignment]
     known = CODECS["video"]
     for profile_level_id in H264_PROFILES:
         if any(codec.parameters.get("profile-level-id") == profile_level_id for codec in known):
             continue
-        like = next(codec for codec in known if codec.name == "H264")
+        template = next(codec for codec in known if codec.name == "H264")
         payload_type = max(codec.payloadType or 0 for codec in known) + 1
-        main = replace(
-            copy.deepcopy(like),
+        codec = replace(
+            copy.deepcopy(template),
             payloadType=payload_type,
-            parameters={**like.parameters, "profile-level-id": profile_level_id},
+            parameters={**template.parameters, "profile-level-id": profile_level_id},
         )
-        again = RTCRtpCodecParameters(
-            "video/rtx", like.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
+        rtx = RTCRtpCodecParameters(
+            "video/rtx", template.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
         )
-        known += [main, again]
+        known += [codec, rtx]
 
 
 def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPeerConnection:
-    """Open a connection with one transport for all media and no ICE servers (``ice_gathering`` gathers).
+    """Open a connection with one transport for all media and no ICE servers; ``ice_gathering`` gathers.
 
-    Hook: the engine connects in a task that nobody watches; what it raises there (a description without a
-    fingerprint) is told by ``on_failure``.
+    Hook: the engine connects in a task whose exceptions are lost, such as the one for a description without a
+    fingerprint. ``on_failure`` is called after such an exception.
 
-    Hook: as DTLS client the engine offers ECDSA suites only, so peers with an RSA certificate (GStreamer 1.22)
-    cannot connect; ECDHE-RSA suites are added.
+    Hook: as DTLS client the engine offers only ECDSA suites, so that peers with an RSA certificate (GStreamer 1.22)
+    cannot connect. ECDHE-RSA suites are added.
     """
     widen_codecs()
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
@@ -90,28 +90,60 @@ def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPe
     engine = cast(Any, connection)
     connect = engine._RTCPeerConnection__connect
 
-    async def watched_connect() -> None:
+    async def connect_and_report() -> None:
         try:
             await connect()
         except Exception as exc:
-            log.info("= not connected: %s: %s", type(exc).__name__, exc)
+            log.info("= connecting failed: %s: %s", type(exc).__name__, exc)
             on_failure()
 
-    engine._RTCPeerConnection__connect = watched_connect
+    engine._RTCPeerConnection__connect = connect_and_report
     return connection
 
 
-async def close(connection: RTCPeerConnection) -> None:
-    """Close ``connection``, whatever it takes: what a description broke must not keep sockets and tasks.
+def ice_connection(connection: RTCPeerConnection) -> Any:
+    """Return the one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
+    return connection.getTransceivers()[0].receiver.transport.transport._connection
 
-    Hook: the engine's ``close`` raises or waits for ever when a task of its own had died before.
+
+def ignore_malformed_input(connection: RTCPeerConnection) -> None:
+    """Drop datagrams that the engine cannot process. Call it once per connection, after the first transceiver.
+
+    Hook: an empty datagram, which anyone can send, raises in the engine and closes the transport.
+
+    Hook: an RTCP packet that raises in a handler closes the transport, for example a REMB with too few SSRCs.
+    """
+    ice = ice_connection(connection)
+    data_received = ice.data_received
+
+    def drop_empty(data: bytes, component: int) -> None:
+        if data:
+            data_received(data, component)
+
+    ice.data_received = drop_empty
+    dtls = cast(Any, connection.getTransceivers()[0].receiver.transport)
+    handle_rtcp_data = dtls._handle_rtcp_data
+
+    async def drop_malformed(data: bytes) -> None:
+        try:
+            await handle_rtcp_data(data)
+        except Exception as exc:
+            log.debug("< dropped a malformed RTCP packet: %s", exc)
+
+    dtls._handle_rtcp_data = drop_malformed
+
+
+async def close(connection: RTCPeerConnection) -> None:
+    """Close ``connection`` and release its sockets and tasks, even if the engine fails to. Raises nothing.
+
+    Hook: the engine's ``close`` raises, or never returns, if one of its tasks died before.
     """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()
         return
     except Exception as exc:
-        log.warning("a connection did not close in good order (%s); it is taken apart", exc or type(exc).__name__)
+        log.warning("a connection failed to close and is taken apart: %s", exc or type(exc).__name__)
     engine = cast(Any, connection)
     tasks = []
     for transceiver in connection.getTransceivers():
@@ -129,9 +161,4 @@ async def close(connection: RTCPeerConnection) -> None:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await ice.stop()
         except Exception as exc:
-            log.warning("sockets of a connection may be left behind: %s", exc or type(exc).__name__)
-
-
-def ice_connection(connection: RTCPeerConnection) -> Any:
-    """The one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
-    return connection.getTransceivers()[0].receiver.transport.transport._connection
+            log.warning("a connection may have left sockets open: %s", exc or type(exc).__name__)

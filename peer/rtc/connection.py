@@ -1,10 +1,10 @@
-"""One RTCPeerConnection: one generation of one call, from its description to its end.
+"""Life of one RTCPeerConnection: one generation of one call, from its first description until it is closed.
 
-The only module that makes and drives aiortc's connections. It decides nothing: ``Negotiation`` says what to do,
-in order, and what comes of it goes back as events carrying this connection's generation.
+The only module that drives aiortc's connections. ``Negotiation`` decides what to do and in which order; results are
+posted back as events with the generation of this connection.
 
-``run`` owns everything the connection needs (its tasks, its transport) and leaves nothing behind when it returns
-or is cancelled. All other methods only put work in line and return at once.
+``run`` owns all tasks and the transport, and releases them before it returns or is cancelled. Operations are queued
+and run one at a time (the operations chain of W3C webrtc-pc 4.4.1.2); the methods that queue them return at once.
 """
 
 from __future__ import annotations
@@ -32,53 +32,60 @@ from .liveness import Liveness
 from .receiver import Receiving
 from .rtcp_stats import TransportStats, sending_stats
 from .sender import Sending
+from .silence import Change, SilenceDetector
 
 log = logging.getLogger(__name__)
 
-SILENT_AFTER: Final = 2.5
-"""Seconds without a datagram after which a connection that should bring media counts as silent."""
-
-DEAD_AFTER: Final = 10.0
-"""Seconds without a datagram after which it counts as lost; ICE consent alone (RFC 7675) takes 30."""
-
-QUIET_SILENT_AFTER: Final = 8.0
-QUIET_DEAD_AFTER: Final = 20.0
-"""The same where no media comes to us: then there are a report or a consent check each 5 s or so."""
+LIVENESS_INTERVAL: Final = 0.5
+"""Interval between two checks for received datagrams, in seconds. A fifth of the shortest time-out."""
 
 KINDS: Final[tuple[Literal["video"], Literal["audio"]]] = ("video", "audio")
+
+OpenPeerConnection = Callable[[Callable[[], None]], RTCPeerConnection]
+"""Opens an RTCPeerConnection. The argument is called when connecting the transport fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """What all connections of an agent have in common."""
+    """Options shared by all connections of an agent."""
 
     ice_servers: tuple[IceServer, ...] = ()
     relay_only: bool = False
+    """Use only candidates of TURN servers (W3C iceTransportPolicy ``relay``)."""
     video_codecs: tuple[str, ...] | None = None
-    """In order of preference; ``None``: H.264 first where the source delivers it, VP8 elsewhere."""
+    """Names in lower case, in order of preference. ``None``: see ``default_codecs``."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingTracks:
-    """What we send; ``None``: we only receive that kind. Each connection gets tracks of its own, and stops them."""
+    """Tracks that one connection sends, and stops when it closes. ``None``: that kind is only received."""
 
     video: OutgoingVideo | None = None
     audio: OutgoingAudio | None = None
 
     def open(self) -> None:
-        """Start the sources: a camera takes a moment to warm up, while it rings."""
+        """Start the sources before the call connects: a camera needs time to warm up."""
         for track in (self.video, self.audio):
             if track is not None:
                 track.open()
 
     def stop(self) -> None:
+        """Stop all tracks."""
         for track in (self.video, self.audio):
             if track is not None:
                 track.stop()
 
 
 class Connection:
-    """See the module. ``post`` takes events for the negotiation, in the event loop."""
+    """One peer connection.
+
+    Args:
+        generation: the number of this connection among all connections with the remote.
+        tracks: what is sent. Owned by the connection from now on.
+        incoming: receives the remote's media. It outlives the connection.
+        post: called in the event loop with each event for the negotiation; not after ``close``.
+        open_peer_connection: replaced in tests.
+    """
 
     def __init__(
         self,
@@ -87,18 +94,20 @@ class Connection:
         incoming: IncomingMedia,
         options: ConnectionOptions,
         post: Callable[[n.Event], None],
+        open_peer_connection: OpenPeerConnection = aiortc_hooks.open_peer_connection,
     ) -> None:
         self.generation = generation
         self._tracks = tracks
         self._incoming = incoming
         self._options = options
         self._post = post
-        self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._open_peer_connection = open_peer_connection
+        self._operations: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None
-        self._candidates = 0
-        self._early: list[IceCandidate] = []  # found before our description was made
-        self._described = False
-        self._fragment = ""
+        self._candidate_count = 0
+        self._gathered: list[IceCandidate] = []  # gathered before our description was posted
+        self._description_posted = False
+        self._username_fragment = ""
         self._closing = False
         self._connected = False
         self._receiving: list[Receiving] = []
@@ -107,29 +116,29 @@ class Connection:
         self._pc: RTCPeerConnection | None = None
         self._group: asyncio.TaskGroup | None = None
 
-    # --- what to do, in order ---
+    # --- operations, run in order ---
 
     def create_offer(self) -> None:
-        """Make an offer; posts ``OfferCreated`` or ``DescriptionFailed``."""
-        self._work.put_nowait(self._create_offer)
+        """Create an offer. Posts ``OfferCreated`` or ``DescriptionFailed``."""
+        self._operations.put_nowait(self._create_offer)
 
     def create_answer(self, offer: str) -> None:
-        """Answer ``offer``; posts ``AnswerCreated`` or ``DescriptionFailed``."""
-        self._work.put_nowait(lambda: self._create_answer(offer))
+        """Apply ``offer`` and create the answer. Posts ``AnswerCreated`` or ``DescriptionFailed``."""
+        self._operations.put_nowait(lambda: self._create_answer(offer))
 
     def apply_answer(self, answer: str) -> None:
-        """Apply the answer to our offer; posts ``DescriptionFailed`` if that fails."""
-        self._work.put_nowait(lambda: self._apply(answer, "answer"))
+        """Apply the answer to our offer. Posts ``DescriptionFailed`` on failure."""
+        self._operations.put_nowait(lambda: self._apply(answer, "answer"))
 
     def add_candidate(self, candidate: IceCandidate) -> None:
-        """A remote candidate of the remote description. A bad one costs only itself, and so does one too many."""
-        if self._candidates >= sdp.MAX_CANDIDATES:
+        """Add a remote candidate. A malformed one is dropped, and so is any beyond ``sdp.MAX_CANDIDATES``."""
+        if self._candidate_count >= sdp.MAX_CANDIDATES:
             return
-        self._candidates += 1
-        self._work.put_nowait(lambda: self._add_candidate(candidate))
+        self._candidate_count += 1
+        self._operations.put_nowait(lambda: self._add_candidate(candidate))
 
     def close(self) -> None:
-        """Let ``run`` end, whatever it waits for. Nothing is posted any more."""
+        """End ``run``, even while an operation hangs. No event is posted afterwards. Idempotent."""
         if not self._closing:
             self._closing = True
             if self._task is not None:
@@ -137,37 +146,35 @@ class Connection:
 
     @property
     def receives(self) -> frozenset[Literal["video", "audio"]]:
-        """The kinds of media that were negotiated to come to us."""
+        """The media kinds that were negotiated for receiving."""
         assert self._pc is not None
         kinds = {t.kind for t in self._pc.getTransceivers() if "recv" in (t.currentDirection or "")}
         return frozenset(kind for kind in KINDS if kind in kinds)
 
     async def stats(self) -> TransportStats:
-        """What RTCP knows of this connection."""
+        """Return the RTCP statistics of this connection. Of two receivers of one kind the first one counts."""
         assert self._pc is not None
         sent = await sending_stats(self._pc)
-        received: dict[str, int] = {
-            r.kind: r.received for r in reversed(self._receiving)
-        }  # of two of a kind the first one counts
+        received: dict[str, int] = {r.kind: r.received for r in reversed(self._receiving)}
         lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receiving)}
-        pictures = self._tracks.video.figures() if self._tracks.video is not None else None
-        return TransportStats(sent.rtt, received, lost, sent.octets, pictures)
+        video = self._tracks.video.figures() if self._tracks.video is not None else None
+        return TransportStats(sent.rtt, received, lost, sent.octets, video)
 
     # --- running ---
 
     async def run(self) -> None:
-        """Work until ``close``."""
+        """Run operations until ``close``."""
         if self._closing:
             self._tracks.stop()
             return
         task = self._task = asyncio.current_task()
         assert task is not None
-        pc = self._pc = aiortc_hooks.open_peer_connection(self._not_connected)
-        pc.on("connectionstatechange", self._state_changed)
+        pc = self._pc = self._open_peer_connection(self._connecting_failed)
+        pc.on("connectionstatechange", self._connection_state_changed)
         try:
-            await self._work_off()
+            await self._run_operations()
         except asyncio.CancelledError:
-            if task.uncancel() or not self._was_closed():  # by somebody else
+            if task.uncancel() or not self._is_closing():  # cancelled by the owner of the task, not by ``close``
                 raise
         finally:
             self._closing = True
@@ -176,47 +183,46 @@ class Connection:
                 await self._gathering.settle()
             await aiortc_hooks.close(pc)
 
-    async def _work_off(self) -> None:
+    async def _run_operations(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 while True:
-                    await self._do(await self._work.get())
+                    await self._run_operation(await self._operations.get())
         except Exception:  # a bug, ours or the engine's, ends this connection and not the program
             log.exception("generation %d failed", self.generation)
-            self._task = None  # what follows must not cancel the clean-up
-            self._emit(n.DescriptionFailed(self.generation))
+            self._task = None  # ``close`` must not cancel the clean-up in ``run``
+            self._post_event(n.DescriptionFailed(self.generation))
 
-    def _not_connected(self) -> None:
-        self._emit(n.TransportClosed(self.generation, "transport-failed"))
-
-    def _was_closed(self) -> bool:
-        return self._closing
-
-    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run_operation(self, operation: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work()
-        except sdp.NoCommonCodecError as exc:  # what somebody chose, and can choose otherwise
+            await operation()
+        except sdp.NoCommonCodecError as exc:  # a warning, because a user can choose other codecs
             log.warning("%s", exc)
-            self._emit(n.DescriptionFailed(self.generation))
-        except Exception as exc:  # the engine raises whatever it finds; a bad description is the remote's doing
-            told = logging.DEBUG if isinstance(exc, NoTurnServer) else logging.INFO
-            log.log(told, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
-            log.debug("the engine's trace", exc_info=True)
-            unreachable = isinstance(exc, ConnectionError | TimeoutError)
-            self._emit(n.DescriptionFailed(self.generation, "transport-failed" if unreachable else "media-error"))
+            self._post_event(n.DescriptionFailed(self.generation))
+        except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
+            level = logging.DEBUG if isinstance(exc, NoTurnServer) else logging.INFO
+            log.log(level, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
+            log.debug("traceback of the failed operation", exc_info=True)
+            reason: Reason = "transport-failed" if isinstance(exc, ConnectionError | TimeoutError) else "media-error"
+            self._post_event(n.DescriptionFailed(self.generation, reason))
 
-    def _emit(self, event: n.Event) -> None:
+    def _is_closing(self) -> bool:
+        return self._closing  # a method, because mypy does not expect the attribute to change during ``run``
+
+    def _post_event(self, event: n.Event) -> None:
         if not self._closing:
             self._post(event)
+
+    # --- descriptions ---
 
     async def _create_offer(self) -> None:
         assert self._pc is not None
         self._add_transceivers(("audio", "video"))
-        self._prepare()
+        self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createOffer())
-        self._emit(n.OfferCreated(self.generation, self._local_sdp()))
-        self._send_early()
+        self._post_event(n.OfferCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
+        self._post_gathered_candidates()
 
     async def _create_answer(self, offer: str) -> None:
         assert self._pc is not None
@@ -224,10 +230,10 @@ class Connection:
         sdp.check_video_codecs(offered.sections, self._options.video_codecs or default_codecs(None))
         self._add_transceivers(offered.media_kinds)
         await self._apply(offer, "offer")
-        self._prepare()
+        self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._emit(n.AnswerCreated(self.generation, self._local_sdp()))
-        self._send_early()
+        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
+        self._post_gathered_candidates()
 
     def _add_transceivers(self, kinds: Sequence[str]) -> None:
         assert self._pc is not None
@@ -238,24 +244,10 @@ class Connection:
             if track is not None:
                 Sending(transceiver.sender, track)
             if kind == "video":
-                own = self._tracks.video.profile_level_id if self._tracks.video is not None else None
-                codecs = self._options.video_codecs or default_codecs(own)
+                h264 = self._tracks.video.profile_level_id if self._tracks.video is not None else None
+                codecs = self._options.video_codecs or default_codecs(h264)
                 known = RTCRtpSender.getCapabilities("video").codecs
-                transceiver.setCodecPreferences(preferred_codecs(known, codecs, own))
-
-    def _prepare(self) -> None:
-        """Hook up gathering and the counters, once there is a transport."""
-        assert self._pc is not None and self._group is not None
-        ice = aiortc_hooks.ice_connection(self._pc)
-        self._fragment = ice.local_username
-        self._gathering = Gathering(
-            ice,
-            self._options.ice_servers,
-            relay_only=self._options.relay_only,
-            on_candidate=self._found,
-        )
-        self._group.create_task(self._gathering.run())
-        self._liveness = Liveness(self._pc)
+                transceiver.setCodecPreferences(preferred_codecs(known, codecs, h264))
 
     async def _apply(self, text: str, kind: str) -> None:
         """Apply a remote description, then add its candidates one by one."""
@@ -267,6 +259,7 @@ class Connection:
             await self._add_candidate(IceCandidate(candidate, None, index))
 
     def _attach_receivers(self) -> None:
+        """Feed ``incoming`` from the first receiver of each kind; further receivers are only counted."""
         assert self._pc is not None
         for transceiver in self._pc.getTransceivers():
             receiver = transceiver.receiver
@@ -276,77 +269,84 @@ class Connection:
                 track = self._incoming.track(transceiver.kind)
                 self._receiving.append(Receiving(receiver, IncomingTrack(track.kind) if kind_taken else track))
 
-    def _local_sdp(self) -> str:
-        assert self._pc is not None
-        return sdp.announce_trickle(self._pc.localDescription.sdp)
-
     # --- candidates ---
+
+    def _start_gathering(self) -> None:
+        """Start gathering and install the hooks of the transport, which exists once there is a transceiver."""
+        assert self._pc is not None and self._group is not None
+        ice = aiortc_hooks.ice_connection(self._pc)
+        self._username_fragment = ice.local_username
+        self._gathering = Gathering(
+            ice,
+            self._options.ice_servers,
+            relay_only=self._options.relay_only,
+            on_candidate=self._candidate_gathered,
+        )
+        self._group.create_task(self._gathering.run())
+        aiortc_hooks.ignore_malformed_input(self._pc)
+        self._liveness = Liveness(self._pc)
+
+    def _candidate_gathered(self, candidate: Candidate) -> None:
+        gathered = IceCandidate(f"candidate:{candidate.to_sdp()}", "0", 0, self._username_fragment)
+        if self._description_posted:
+            self._post_event(n.LocalCandidate(self.generation, gathered))
+        else:
+            self._gathered.append(gathered)
+
+    def _post_gathered_candidates(self) -> None:
+        self._description_posted = True
+        for candidate in self._gathered:
+            self._post_event(n.LocalCandidate(self.generation, candidate))
+        self._gathered.clear()
 
     async def _add_candidate(self, candidate: IceCandidate) -> None:
         assert self._group is not None
         try:
             parsed = Candidate.from_sdp(candidate.candidate.removeprefix("candidate:"))
         except ValueError as exc:
-            log.info("= a candidate that cannot be read: %r (%s)", candidate.candidate, exc)
+            log.info("= dropped a malformed candidate: %r (%s)", candidate.candidate, exc)
             return
         if parsed.component != 1 or parsed.transport.lower() != "udp" or not 0 < parsed.port < 65536:
-            return  # of TCP, of another component, or of nothing: we have no use for it
-        self._group.create_task(self._add_resolved(parsed))  # resolving a .local name takes up to a second
+            return  # the engine supports neither TCP candidates nor a separate RTCP component
+        self._group.create_task(self._pair_candidate(parsed))  # resolving an mDNS name takes up to a second
 
-    async def _add_resolved(self, candidate: Candidate) -> None:
+    async def _pair_candidate(self, candidate: Candidate) -> None:
         assert self._pc is not None
         try:
             await aiortc_hooks.ice_connection(self._pc).add_remote_candidate(candidate)
-        except Exception as exc:  # the engine's, resolving a name or pairing it: it costs this candidate
-            log.info("= a candidate that cannot be used: %s", exc or type(exc).__name__)
-
-    def _found(self, candidate: Candidate) -> None:
-        found = IceCandidate(f"candidate:{candidate.to_sdp()}", "0", 0, self._fragment)
-        if self._described:
-            self._emit(n.LocalCandidate(self.generation, found))
-        else:
-            self._early.append(found)
-
-    def _send_early(self) -> None:
-        self._described = True
-        for candidate in self._early:
-            self._emit(n.LocalCandidate(self.generation, candidate))
-        self._early.clear()
+        except Exception as exc:  # raised by the engine while it resolves a name or pairs candidates
+            log.info("= dropped an unusable candidate: %s", exc or type(exc).__name__)
 
     # --- the transport ---
 
-    def _state_changed(self) -> None:
+    def _connecting_failed(self) -> None:
+        self._post_event(n.TransportClosed(self.generation, "transport-failed"))
+
+    def _connection_state_changed(self) -> None:
         assert self._pc is not None and self._group is not None
         state = self._pc.connectionState
         if self._closing:
             return
         if state == "connected" and not self._connected:
             self._connected = True
-            self._emit(n.TransportConnected(self.generation))
-            self._group.create_task(self._watch())
+            self._post_event(n.TransportConnected(self.generation))
+            self._group.create_task(self._watch_liveness())
         elif state in ("failed", "closed"):
             assert self._liveness is not None
             reason: Reason = "remote-hang-up" if self._liveness.closed_by_remote else "transport-failed"
-            self._emit(n.TransportClosed(self.generation, reason))
+            self._post_event(n.TransportClosed(self.generation, reason))
 
-    async def _watch(self) -> None:
-        """Tell when nothing comes any more, and when it does again."""
+    async def _watch_liveness(self) -> None:
+        """Post ``MediaSilent``, ``MediaFlowing`` and ``TransportClosed`` as datagrams stop and resume."""
         assert self._liveness is not None
-        quiet = not self.receives
-        silent_after = QUIET_SILENT_AFTER if quiet else SILENT_AFTER
-        dead_after = QUIET_DEAD_AFTER if quiet else DEAD_AFTER
-        seen, since, silent = self._liveness.datagrams, time.monotonic(), False
+        detector = SilenceDetector(self._liveness.datagrams, time.monotonic(), receives_media=bool(self.receives))
         while not self._closing:
-            await asyncio.sleep(0.5)
-            now, count = time.monotonic(), self._liveness.datagrams
-            if count != seen:
-                seen, since = count, now
-                if silent:
-                    silent = False
-                    self._emit(n.MediaFlowing(self.generation))
-            elif now - since >= dead_after:
-                self._emit(n.TransportClosed(self.generation, "transport-failed"))
-                return
-            elif now - since >= silent_after and not silent:
-                silent = True
-                self._emit(n.MediaSilent(self.generation))
+            await asyncio.sleep(LIVENESS_INTERVAL)
+            match detector.update(self._liveness.datagrams, time.monotonic()):
+                case Change.FLOWING:
+                    self._post_event(n.MediaFlowing(self.generation))
+                case Change.SILENT:
+                    self._post_event(n.MediaSilent(self.generation))
+                case Change.LOST:
+                    self._post_event(n.TransportClosed(self.generation, "transport-failed"))
+                    return

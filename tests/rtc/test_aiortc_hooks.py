@@ -1,18 +1,21 @@
-"""Contracts with aiortc and aioice: each private part that is hooked is there, and does what the hook is for.
+"""Contracts with aiortc and aioice: each hooked private part exists, and the hook has its effect.
 
-When one of these fails after an upgrade, read ``peer/rtc/aiortc_hooks.py`` and ``peer/rtc/ice_gathering.py`` first.
+If one of these tests fails after an upgrade, read ``peer/rtc/aiortc_hooks.py`` and ``peer/rtc/liveness.py`` first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from typing import Any, cast
 
 import pytest
 from aiortc import RTCSessionDescription
 from aiortc.codecs import CODECS
+from aiortc.rtcdtlstransport import SRTP_PROFILES
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES, RtcpPsfbPacket
+from OpenSSL import SSL
 
 from peer.rtc import aiortc_hooks
 from peer.rtc.liveness import Liveness
@@ -20,7 +23,7 @@ from tests.line import line
 from tests.waiting import until
 
 
-async def test_datagrams_are_counted_and_a_close_in_good_order_is_told_from_a_loss() -> None:
+async def test_liveness_counts_datagrams_and_detects_a_remote_close() -> None:
     async with line() as made:
         live = Liveness(made.near)
         before = live.datagrams
@@ -31,7 +34,7 @@ async def test_datagrams_are_counted_and_a_close_in_good_order_is_told_from_a_lo
         assert live.closed_by_remote
 
 
-async def test_our_own_close_is_not_taken_for_the_remotes() -> None:
+async def test_liveness_after_local_close_reports_no_remote_close() -> None:
     async with line() as made:
         live = Liveness(made.near)
         await aiortc_hooks.ice_connection(made.near).close()
@@ -39,11 +42,10 @@ async def test_our_own_close_is_not_taken_for_the_remotes() -> None:
         assert not live.closed_by_remote
 
 
-async def test_an_empty_datagram_from_a_stranger_ends_nothing() -> None:
-    """Without the hook: the engine looks at its first octet, and its transport is gone."""
-    import socket
-
+async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
+    """Without the hook: the engine reads its first byte, and the exception closes the transport."""
     async with line() as made:
+        aiortc_hooks.ignore_malformed_input(made.near)
         live = Liveness(made.near)
         for protocol in aiortc_hooks.ice_connection(made.near)._protocols:
             address = (protocol.local_candidate.host, protocol.local_candidate.port)
@@ -55,9 +57,10 @@ async def test_an_empty_datagram_from_a_stranger_ends_nothing() -> None:
         assert made.near.connectionState == "connected"
 
 
-async def test_a_report_that_is_cut_short_ends_nothing() -> None:
-    """Without the hook: an estimate for five streams that names none ends the transport."""
+async def test_truncated_remb_is_dropped() -> None:
+    """Without the hook: a REMB for five streams that lists no SSRC closes the transport."""
     async with line() as made:
+        aiortc_hooks.ignore_malformed_input(made.near)
         live = Liveness(made.near)
         await made.until(lambda: made.firsts)
         remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")
@@ -69,19 +72,19 @@ async def test_a_report_that_is_cut_short_ends_nothing() -> None:
 
 class _Never(asyncio.Event):
     def set(self) -> None:
-        """Not any more."""
+        """Stay unset."""
 
 
 async def _closed() -> None:
-    """Stands in for a ``close`` that would wait for ever."""
+    """Replaces a ``close`` that would never return."""
 
 
-async def test_a_connection_whose_task_died_is_taken_apart(caplog: pytest.LogCaptureFixture) -> None:
+async def test_close_with_a_dead_engine_task_releases_sockets(caplog: pytest.LogCaptureFixture) -> None:
     async with line() as made:
         await made.until(lambda: made.firsts)
         tasks = asyncio.all_tasks()
         receiver: Any = made.near.getReceivers()[0]
-        receiver._RTCRtpReceiver__rtcp_exited = _Never()  # the task that would set it is dead
+        receiver._RTCRtpReceiver__rtcp_exited = _Never()  # the task that sets it is dead
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aiortc_hooks, "CLOSE_TIMEOUT", 0.2)
             await aiortc_hooks.close(made.near)
@@ -91,13 +94,10 @@ async def test_a_connection_whose_task_died_is_taken_apart(caplog: pytest.LogCap
         made.near.close = _closed  # type: ignore[method-assign]
 
 
-async def test_an_rsa_certificate_can_be_met() -> None:
-    """As DTLS client the engine offers no suite that an RSA certificate could sign; ours does."""
+async def test_dtls_client_offers_ecdhe_rsa_suites() -> None:
+    """Without the hook: no suite that works with an RSA certificate."""
     connection = aiortc_hooks.open_peer_connection()
     certificate = connection._RTCPeerConnection__certificates[0]  # type: ignore[attr-defined]
-    from aiortc.rtcdtlstransport import SRTP_PROFILES
-    from OpenSSL import SSL
-
     context = certificate._create_ssl_context(srtp_profiles=SRTP_PROFILES)
     suites = SSL.Connection(context).get_cipher_list()
     assert "ECDHE-RSA-AES128-GCM-SHA256" in suites
@@ -105,31 +105,31 @@ async def test_an_rsa_certificate_can_be_met() -> None:
     await connection.close()
 
 
-_STOCK = ["42001f", "42e01f"]
+_BASELINE_PROFILES = ["42001f", "42e01f"]
 
 
 def _profiles(sdp: str) -> list[str]:
     return re.findall(r"profile-level-id=(\w+)", sdp)
 
 
-async def test_main_and_high_are_negotiated_behind_the_profiles_that_everybody_has() -> None:
+async def test_main_and_high_are_negotiated_after_baseline() -> None:
     """Without the hook: Baseline and Constrained Baseline only."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
-    assert _profiles(offer.sdp) == [*_STOCK, *aiortc_hooks.H264_PROFILES]
+    assert _profiles(offer.sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES]
     assert offer.sdp.count("packetization-mode=1") == 5
     types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
     assert len(types) == len(set(types))
     assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)
     await far.setRemoteDescription(offer)
-    assert _profiles((await far.createAnswer()).sdp) == [*_STOCK, *aiortc_hooks.H264_PROFILES]
+    assert _profiles((await far.createAnswer()).sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES]
     await near.close()
     await far.close()
 
 
-async def test_a_payload_type_below_96_is_answered_with_the_same() -> None:
-    """As Chromium numbers the last of many codecs. Without the hook: with one that may mean something else there."""
+async def test_payload_type_below_96_is_kept_in_the_answer() -> None:
+    """Chromium uses such numbers for the last of many codecs. Without the hook: the answer has a different one."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
@@ -144,20 +144,20 @@ async def test_a_payload_type_below_96_is_answered_with_the_same() -> None:
     await far.close()
 
 
-async def test_who_does_not_know_main_and_high_negotiates_what_it_knows() -> None:
+async def test_remote_without_main_and_high_negotiates_baseline() -> None:
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
-    with pytest.MonkeyPatch.context() as patch:  # as the engine is without us
+    with pytest.MonkeyPatch.context() as patch:  # the engine without our codecs
         patch.setitem(CODECS, "video", [codec for codec in CODECS["video"] if (codec.payloadType or 0) < 103])
         await far.setRemoteDescription(offer)
         answer = await far.createAnswer()
-    assert _profiles(answer.sdp) == _STOCK
+    assert _profiles(answer.sdp) == _BASELINE_PROFILES
     await near.setLocalDescription(offer)
     await far.setLocalDescription(answer)
     await near.setRemoteDescription(answer)
     (transceiver,) = near.getTransceivers()
     negotiated = [codec.parameters.get("profile-level-id", codec.name) for codec in transceiver._codecs]
-    assert [name for name in negotiated if name != "rtx"] == ["VP8", *_STOCK]
+    assert [name for name in negotiated if name != "rtx"] == ["VP8", *_BASELINE_PROFILES]
     await near.close()
     await far.close()

@@ -52,7 +52,7 @@ class RelayOptions:
         default=(),
         repr=False,  # a URL may hold a password
         metadata=_about(
-            "STUN or TURN server, like turn:user:pass@host:port?transport=tcp.", unset="those of the relay"
+            "Additional STUN or TURN server: turn:user:pass@host:port?transport=tcp.", unset="those of the relay"
         ),
     )
     relay_only: bool = field(default=False, metadata=_about("Send media through a TURN server only."))
@@ -70,11 +70,11 @@ class MediaOptions:
     """What a peer sends, and where it plays what it receives."""
 
     video: str = field(
-        default="none", metadata=_about("Source: auto, none, test, screen, a device, a file or rtsp://…")
+        default="none", metadata=_about("Video source: auto, none, test, screen, a device, a file or rtsp://…")
     )
     audio: str = field(
         default="none",
-        metadata=_about("Source: auto, none, test, same (that of the video), a device, a file or rtsp://…"),
+        metadata=_about("Audio source: auto, none, test, same (that of the video), a device, a file or rtsp://…"),
     )
     size: tuple[int, int] | None = field(
         default=None,
@@ -95,7 +95,7 @@ class MediaOptions:
     max_bitrate: int | None = field(
         default=None, metadata=_about("Maximum video bitrate in bits per second.", unset="depends on the size")
     )
-    speaker: str = field(default="none", metadata=_about("auto, none or an ALSA device."))
+    speaker: str = field(default="none", metadata=_about("Audio output: auto, none or an ALSA device."))
     show: bool = field(default=False, metadata=_about("Windows: a local preview and one window per remote."))
 
 

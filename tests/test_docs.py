@@ -16,7 +16,7 @@ import peer
 from peer import events
 from peer.cli import config_file
 from peer.cli import exit_codes as exits
-from peer.cli.options import known_options
+from peer.cli.command import known_options
 from peer.cli.root import COMMANDS
 from peer.script import language
 from peer.signaling import messages

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -41,27 +42,9 @@ async def joined(
     """
     from ..agent import Agent
 
-    with identity.load(settings.own_id) as who:
-        agent = Agent(
-            who.id,
-            server=settings.server,
-            room=settings.room,
-            token=settings.token,
-            cacert=settings.cacert,
-            key=who.key_for(settings.server),
-            video=settings.video,
-            audio=settings.audio,
-            size=settings.size,
-            fps=settings.fps,
-            video_codec=settings.video_codec,
-            video_encoder=settings.video_encoder,
-            max_bitrate=settings.max_bitrate,
-            speaker=settings.speaker,
-            show=settings.windows,
-            ice_servers=settings.ice_servers,
-            relay_only=settings.relay_only,
-            join_timeout=join_timeout,
-        )
+    with identity.load(settings.relay.id) as who:
+        relay = replace(settings.relay, id=who.id, key=who.key_for(settings.relay.server), join_timeout=join_timeout)
+        agent = Agent.from_options(relay, settings.media)
         stream = agent.events()
         async with asyncio.TaskGroup() as group:
             printer = group.create_task(_each(stream, on_event), name="events")

@@ -1,4 +1,4 @@
-"""The options of one run, read: what was left open is filled in, and what contradicts itself is told at once."""
+"""The options of one run: what depends on other options is filled in, and contradictions are errors."""
 
 from __future__ import annotations
 
@@ -7,105 +7,31 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
 from ..errors import ConfigError
-from .options import known_options, variable
+from ..options import MediaOptions, RelayOptions
+from .command import known_options, variable
 
 _log = logging.getLogger(__name__)
 
-
-def _filled_in(params: dict[str, Any]) -> dict[str, Any]:
-    """What was left to us: a film, a stream or the test source brings its own sound, and .mp4 cannot hold VP8."""
-    from ..media.sources.spec import parse_video
-
-    context = click.get_current_context(silent=True)
-
-    def open_(name: str) -> bool:
-        default = click.core.ParameterSource.DEFAULT
-        return context is not None and name in params and context.get_parameter_source(name) is default
-
-    if params.get("segment") is not None and params["record"] is None and not open_("segment"):
-        raise click.UsageError("--segment cuts recordings; write where to: --record PATH")
-    filled = dict(params)
-    if params.get("token_file") is not None:
-        filled["token"] = _token(params)
-    if open_("audio") and params["audio"] == "auto" and parse_video(params["video"]).kind in ("file", "rtsp", "test"):
-        filled["audio"] = "same"
-    mp4 = str(params.get("record") or "").lower().endswith(".mp4")
-    if mp4 and params.get("video_codec") and "h264" not in params["video_codec"]:
-        raise ConfigError(
-            "no .mp4 holds VP8; record to .mkv or .webm, or add h264 to --video-codec", where="--record"
-        )
-    if open_("video_codec") and mp4:
-        filled["video_codec"] = (
-            "h264",
-        )  # alone: who answers decides which of several it is (W3C setCodecPreferences)
-    return filled
-
-
-_NEAREST: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
-"""Where a value came from (click's ``ParameterSource``), the one that wins first."""
-
-
-def _token(params: dict[str, Any]) -> str | None:
-    """The token itself, or what its file holds: whichever was said nearer to the command."""
-    from server.admission.secret_files import read_secret
-
-    if params["token"] is not None:
-        context = click.get_current_context()
-        sources = [context.get_parameter_source(name) for name in ("token", "token_file")]
-        own, file = (_NEAREST.index(source.name) if source else len(_NEAREST) for source in sources)
-        if own == file:
-            raise click.UsageError("--token and --token-file: use one of them")
-        if own < file:
-            return str(params["token"])
-    where = "--token-file"
-    try:
-        return read_secret(params["token_file"], where).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{params['token_file']}: a token is text, in UTF-8", where=where) from None
-
-
-def _warn_of_misspelt(environment: Iterable[str]) -> None:
-    """A ``PEER_`` variable that is no option has no effect; nobody would notice."""
-    named = sorted(name for name in environment if name.startswith("PEER_"))
-    if not named:
-        return  # all commands would be loaded to know their options
-    known = {variable(key) for keys in known_options().values() for key in keys} | {"PEER_CONFIG"}
-    for name in named:
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            _log.warning("%s in the environment is no option, and has no effect%s", name, hint)
+_PRECEDENCE: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
+"""Origins of a value, the strongest first: click's ``ParameterSource``. ``DEFAULT_MAP`` is the configuration file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options of one run, as they came out of flag, environment, file and default."""
+    """The options of one run, from flags, environment, file and defaults. An option that the command does not have
+    keeps the default of its field."""
 
+    relay: RelayOptions
+    media: MediaOptions
     as_json: bool = False
     verbose: int = 0
     quiet: int = 0
     log_format: str = "text"
-    server: str = "ws://127.0.0.1:8080/ws"
-    own_id: str | None = None
-    room: str | None = None
-    token: str | None = None
-    cacert: str | None = None
-    ice_servers: tuple[str, ...] = ()
-    relay_only: bool = False
-    video: str = "none"
-    audio: str = "none"
-    size: tuple[int, int] | None = None
-    fps: float | None = None
-    video_codec: tuple[str, ...] | None = None
-    video_encoder: Literal["auto", "software"] = "auto"
-    max_bitrate: int | None = None
-    speaker: str = "none"
-    show: bool | None = None
     record: str | None = None
     segment: float | None = None
     snapshot: str | None = None
@@ -114,19 +40,90 @@ class Settings:
 
     @classmethod
     def read(cls, params: dict[str, Any], *, quieter: int = 0) -> Settings:
-        """The settings among a command's parameters; configures the logs on the way, ``quieter`` by so much."""
+        """The settings among a command's parameters. Configures logging, ``quieter`` levels less verbose.
+
+        Raises:
+            ConfigError, click.UsageError: options that contradict each other; a token file that cannot be read.
+        """
         from .logs import configure
 
-        names = {item.name for item in fields(cls)}
-        params = _filled_in(params)
-        settings = cls(**{name: value for name, value in params.items() if name in names})
+        values = _resolved(params)
+        settings = cls(
+            relay=RelayOptions(**_fields_of(RelayOptions, values)),
+            media=MediaOptions(**_fields_of(MediaOptions, values)),
+            **_fields_of(cls, values),
+        )
         configure(settings.log_format, settings.verbose - settings.quiet - quieter)
-        _warn_of_misspelt(os.environ)
+        _warn_of_unknown_variables(os.environ)
         return settings
 
-    @property
-    def windows(self) -> bool:
-        """Whether to show windows: as asked, else where there is a display."""
-        if self.show is not None:
-            return self.show
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+def _fields_of(made: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {item.name: values[item.name] for item in fields(made) if item.name in values}
+
+
+def _resolved(params: dict[str, Any]) -> dict[str, Any]:
+    """``params`` with the values that depend on other options or on the machine."""
+    values = dict(params)
+    record = params.get("record")
+    if params.get("segment") is not None and record is None:
+        raise click.UsageError("--segment needs a recording: add --record PATH")
+    if params.get("token_file") is not None:
+        values["token"] = _token(params)
+    if "show" in params and params["show"] is None:
+        values["show"] = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if _is_default("audio") and params["audio"] == "auto" and _has_audio_of_its_own(params["video"]):
+        values["audio"] = "same"
+    if record is not None and record.lower().endswith(".mp4"):
+        if params.get("video_codec") and "h264" not in params["video_codec"]:
+            raise ConfigError(
+                ".mp4 files cannot hold VP8: record to .mkv or .webm, or add h264 to --video-codec", where="--record"
+            )
+        if _is_default("video_codec"):
+            # H.264 alone: among several codecs, the answerer chooses (W3C setCodecPreferences).
+            values["video_codec"] = ("h264",)
+    return values
+
+
+def _is_default(name: str) -> bool:
+    """Whether the command has this parameter and nobody set it."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+
+
+def _has_audio_of_its_own(video: str) -> bool:
+    from ..media.sources.spec import parse_video
+
+    return parse_video(video).kind in ("file", "rtsp", "test")
+
+
+def _token(params: dict[str, Any]) -> str:
+    """The value of ``--token`` or the content of ``--token-file``, whichever takes precedence."""
+    from server.admission.secret_files import read_secret
+
+    option = "--token-file"
+    if params["token"] is not None:
+        context = click.get_current_context()
+        sources = [context.get_parameter_source(name) for name in ("token", "token_file")]
+        token, file = (_PRECEDENCE.index(source.name) if source else len(_PRECEDENCE) for source in sources)
+        if token == file:
+            raise click.UsageError("--token and --token-file exclude each other: use one of them")
+        if token < file:
+            return str(params["token"])
+    try:
+        return read_secret(params["token_file"], option).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{params['token_file']} is not UTF-8 text", where=option) from None
+
+
+def _warn_of_unknown_variables(environment: Iterable[str]) -> None:
+    """Log a warning for each ``PEER_`` variable that is not an option: a typing error would go unnoticed."""
+    named = sorted(name for name in environment if name.startswith("PEER_"))
+    if not named:
+        return  # known_options() imports all commands
+    known = {variable(key) for keys in known_options().values() for key in keys} | {"PEER_CONFIG"}
+    for name in named:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            _log.warning("environment variable %s is ignored: there is no such option%s", name, hint)

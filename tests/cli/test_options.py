@@ -10,7 +10,7 @@ import click
 import pytest
 
 from peer.cli import settings
-from peer.cli.options import known_options
+from peer.cli.command import known_options
 from peer.cli.settings import Settings
 from peer.errors import ConfigError
 
@@ -39,7 +39,7 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path, monkeypatc
 
 def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEER_CONFIG", config(tmp_path, 'id = "door"\n'))
-    assert params("run")["own_id"] == "door"
+    assert params("run")["id"] == "door"
 
 
 def test_the_default_file_is_read_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,13 +78,13 @@ def test_every_kind_of_value_can_come_from_the_file(tmp_path: Path) -> None:
         """,
     )
     settings = Settings.read(params("call", "door", "--config", path))
-    assert settings.ice_servers == ("stun:a:1", "turn:u:p@b:2")
-    assert settings.relay_only is True
-    assert settings.size == (640, 480)
-    assert settings.fps == 15.0
-    assert settings.video_codec == ("h264", "vp8")
-    assert settings.max_bitrate == 2_500_000
-    assert settings.show is False
+    assert settings.relay.ice_servers == ("stun:a:1", "turn:u:p@b:2")
+    assert settings.relay.relay_only is True
+    assert settings.media.size == (640, 480)
+    assert settings.media.fps == 15.0
+    assert settings.media.video_codec == ("h264", "vp8")
+    assert settings.media.max_bitrate == 2_500_000
+    assert settings.media.show is False
     assert settings.verbose == 2
     assert settings.as_json is True
     assert settings.timeout == 3.0
@@ -172,10 +172,10 @@ def test_a_mistake_on_the_command_line_names_the_option(args: list[str], told: s
 def test_windows_are_on_where_there_is_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("DISPLAY", raising=False)
-    assert not Settings().windows
+    assert not _settings().media.show
     monkeypatch.setenv("DISPLAY", ":1")
-    assert Settings().windows
-    assert not Settings(show=False).windows
+    assert _settings().media.show
+    assert not _settings("--no-show").media.show
 
 
 def test_no_option_of_a_command_is_unknown_to_the_file() -> None:
@@ -196,7 +196,7 @@ def _settings(*args: str) -> Settings:
 def test_an_mp4_of_vp8_alone_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigError, match=r"record to \.mkv or \.webm"):
         _settings("--video-codec", "vp8", "--record", "v.mp4")
-    assert _settings("--video-codec", "vp8", "--record", "v.mkv").video_codec == ("vp8",)
+    assert _settings("--video-codec", "vp8", "--record", "v.mkv").media.video_codec == ("vp8",)
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_an_mp4_of_vp8_alone_is_refused_at_the_start() -> None:
     ],
 )
 def test_a_film_brings_its_own_sound_unless_another_is_named(args: tuple[str, ...], audio: str) -> None:
-    assert _settings(*args).audio == audio
+    assert _settings(*args).media.audio == audio
 
 
 def test_who_records_mp4_takes_h264_only_unless_told_otherwise() -> None:
-    assert _settings("--record", "x.mp4").video_codec == ("h264",)
-    assert _settings("--record", "x.mkv").video_codec is None
-    assert _settings("--record", "x.mp4", "--video-codec", "vp8,h264").video_codec == ("vp8", "h264")
+    assert _settings("--record", "x.mp4").media.video_codec == ("h264",)
+    assert _settings("--record", "x.mkv").media.video_codec is None
+    assert _settings("--record", "x.mp4", "--video-codec", "vp8,h264").media.video_codec == ("vp8", "h264")
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.Mon
 
 def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     known = {"PEER_SERVER", "PEER_SHOW", "PEER_VIDEO_CODEC", "PEER_CONFIG", "PEER_LOG_FORMAT", "PEER_CLUSTER"}
-    settings._warn_of_misspelt(["HOME", "PEER_SRVER", "PEER_XYZ", *known])
+    settings._warn_of_unknown_variables(["HOME", "PEER_SRVER", "PEER_XYZ", *known])
     assert [record.getMessage() for record in caplog.records] == [
-        "PEER_SRVER in the environment is no option, and has no effect; did you mean PEER_SERVER?",
-        "PEER_XYZ in the environment is no option, and has no effect",
+        "environment variable PEER_SRVER is ignored: there is no such option; did you mean PEER_SERVER?",
+        "environment variable PEER_XYZ is ignored: there is no such option",
     ]

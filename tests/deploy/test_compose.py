@@ -18,7 +18,7 @@ import click
 import pytest
 import yaml
 
-from peer.cli.options import known_options
+from peer.cli.command import known_options
 from peer.signaling import messages
 from server.admission.proxies import Proxies
 

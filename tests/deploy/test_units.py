@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from peer.cli.command import known_options
 from peer.cli.exit_codes import INTERRUPTED, USAGE
-from peer.cli.options import known_options
 from server.config import RelayConfig
 from server.memory_estimate import most_memory
 from server.transport.listener import SPARE

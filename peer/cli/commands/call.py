@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import exit_codes as exits
+from ..command import Command, option
 from ..options import (
-    Command,
     duration_option,
     file_options,
     join_options,
     media_options,
-    option,
     output_options,
     sink_options,
 )
@@ -73,13 +72,14 @@ async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: O
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.timeout
+    codecs = settings.media.video_codec
     try:
         await agent.wait_for(peer, settings.timeout)
         call = agent.call(peer, timeout=max(0.1, deadline - loop.time()))
         await call.connected()
     except CallFailed as error:
-        if error.reason == "declined" and settings.video_codec is not None and len(settings.video_codec) == 1:
-            error.detail = f"perhaps because we take {settings.video_codec[0]} only: try --video-codec vp8,h264"
+        if error.reason == "declined" and codecs is not None and len(codecs) == 1:
+            error.detail = f"perhaps because we take {codecs[0]} only: try --video-codec vp8,h264"
         report(out, error, peer)
         return exits.of_error(error)
     return await follow(agent, call, files, out, settings.duration)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...options import MediaOptions, RelayOptions
 from .. import exit_codes as exits
-from ..options import Command, media_options, option, output_options, sink_options
+from ..command import Command, option
+from ..options import media_options, output_options, sink_options
 from ..param_types import duration_or_zero
 from ..settings import Settings
 
@@ -53,11 +55,12 @@ def command(**params: Any) -> int:
     given = click.get_current_context().get_parameter_source("audio") != click.core.ParameterSource.DEFAULT
     settings = Settings.read(params, quieter=1)  # it tells what happens by itself
     out = Output(as_json=settings.as_json)
-    video, audio = _film(settings.video)
-    settings = replace(settings, video=video, audio=settings.audio if given and settings.audio != "same" else audio)
-    if (settings.video, settings.audio) == ("none", "none"):
+    media = settings.media
+    video, audio = _film(media.video)
+    media = replace(media, video=video, audio=media.audio if given and media.audio != "same" else audio)
+    if (media.video, media.audio) == ("none", "none"):
         raise click.UsageError("--video none and --audio none leave nothing to see or hear: use one of them")
-    return run(lambda: _demo(settings, out), out)
+    return run(lambda: _demo(media, settings.duration or None, out), out)
 
 
 def _film(video: str) -> tuple[str, str]:
@@ -79,7 +82,7 @@ def _film(video: str) -> tuple[str, str]:
         raise MediaError(spec.target, getattr(error, "strerror", None) or str(error)) from None
 
 
-async def _demo(settings: Settings, out: Output) -> int:
+async def _demo(media: MediaOptions, duration: float | None, out: Output) -> int:
     from server.relay import Relay, RelayConfig
 
     from ...agent import Agent
@@ -90,22 +93,13 @@ async def _demo(settings: Settings, out: Output) -> int:
     try:
         out.text(f"relay    {relay.url}")
         out.text(f'page     {relay.page}   open it in a browser to call "{_NODE}" from there')
-        node = Agent(
-            _NODE,
-            server=relay.url,
-            video=settings.video,
-            audio=settings.audio,
-            size=settings.size,
-            fps=settings.fps,
-            video_codec=settings.video_codec,
-            video_encoder=settings.video_encoder,
-            max_bitrate=settings.max_bitrate,
-            join_timeout=5,
+        node = Agent.from_options(
+            RelayOptions(_NODE, server=relay.url, join_timeout=5), replace(media, speaker="none", show=False)
         )
-        caller = Agent(_CALLER, server=relay.url, speaker=settings.speaker, show=settings.windows, join_timeout=5)
-        out.text(f'node     "{_NODE}" sends {_in_words(settings.video, settings.audio)}')
+        caller = Agent(_CALLER, server=relay.url, speaker=media.speaker, show=media.show, join_timeout=5)
+        out.text(f'node     "{_NODE}" sends {_in_words(media.video, media.audio)}')
         witness = Witness(
-            test_picture=settings.video == "test", test_tone=settings.audio == "test", sound=settings.audio != "none"
+            test_picture=media.video == "test", test_tone=media.audio == "test", sound=media.audio != "none"
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(_print(caller.events(), out), name="events")
@@ -114,7 +108,7 @@ async def _demo(settings: Settings, out: Output) -> int:
                 await caller.wait_for(_NODE, 5)
                 async with caller.call(_NODE) as call:
                     out.text(f'call     "{_CALLER}" called it: connected in {_ms(began)} ms')
-                    ok = await _watch(call, witness, began, settings.duration or None, out)
+                    ok = await _watch(call, witness, began, duration, out)
     finally:
         await relay.stop()
     out.object({"event": "demo", "time": round(time.time(), 3), "ok": ok} | witness.summary())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import exit_codes as exits
-from ..options import Command, output_options
+from ..command import Command
+from ..options import output_options
 from ..settings import Settings
 
 if TYPE_CHECKING:

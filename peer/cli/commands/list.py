@@ -12,7 +12,8 @@ from ... import events
 from ...errors import JoinRefused, ServerUnreachable
 from ...signaling import messages
 from .. import exit_codes as exits
-from ..options import Command, joining, option, output_options
+from ..command import Command, option
+from ..options import joining, output_options
 from ..param_types import duration
 from ..settings import Settings
 
@@ -48,10 +49,10 @@ def command(watch: bool, **params: Any) -> int:
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
     from ...signaling.client import Down, Received, Refused, Signaling, Up, trusting
 
-    own_id = settings.own_id or f"list-{secrets.token_hex(4)}"
+    own_id = settings.relay.id or f"list-{secrets.token_hex(4)}"
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-    join = messages.Join(own_id, settings.room, settings.token)
-    signaling = Signaling(settings.server, join, inbox.put_nowait, tls=trusting(settings.cacert))
+    join = messages.Join(own_id, settings.relay.room, settings.relay.token)
+    signaling = Signaling(settings.relay.server, join, inbox.put_nowait, tls=trusting(settings.relay.cacert))
     trouble: Trouble | None = None
     joined = up = False
     put_off: tuple[str, str] | None = None
@@ -75,24 +76,24 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                                 out.event(events.ServerLost())
                                 up = False
                             elif not joined and why.lasting:
-                                raise ServerUnreachable(settings.server, why.why, why.hint)
+                                raise ServerUnreachable(settings.relay.server, why.why, why.hint)
                         case Refused(code=code, message=message):
-                            raise JoinRefused(settings.server, code, message, _hint(code, settings))
+                            raise JoinRefused(settings.relay.server, code, message, _hint(code, settings))
                         case Received(message=received):
                             _tell(received, own_id, signaling, out)
         except TimeoutError:
             if put_off is not None:
-                raise JoinRefused(settings.server, *put_off) from None
+                raise JoinRefused(settings.relay.server, *put_off) from None
             trouble = trouble or signaling.silence
-            raise ServerUnreachable(settings.server, trouble.why, trouble.hint) from None
+            raise ServerUnreachable(settings.relay.server, trouble.why, trouble.hint) from None
         runner.cancel()
     return exits.DONE
 
 
 def _hint(code: str, settings: Settings) -> str | None:
     """What to try when a signed token (three parts, RFC 7515) was refused for the throw-away id."""
-    signed = settings.token is not None and settings.token.count(".") == 2
-    if code != "unauthorized" or not signed or settings.own_id is not None:
+    signed = settings.relay.token is not None and settings.relay.token.count(".") == 2
+    if code != "unauthorized" or not signed or settings.relay.id is not None:
         return None
     return "`peer list` joins as list-…: make a token for that (peer token --id 'list-*'), or write its id by --id"
 

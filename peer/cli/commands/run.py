@@ -10,14 +10,13 @@ import click
 from ...events import Calling, Connected, Ended, Event, Incoming, Joined, PeerJoined, PeerLeft, ServerLost
 from ...node import systemd
 from .. import exit_codes as exits
+from ..command import Command, option
 from ..options import (
     RELAY,
-    Command,
     duration_option,
     file_options,
     join_options,
     media_options,
-    option,
     output_options,
     sink_options,
 )

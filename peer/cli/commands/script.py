@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import exit_codes as exits
-from ..options import Command, join_options, media_options, option, output_options, sink_options
+from ..command import Command, option
+from ..options import join_options, media_options, output_options, sink_options
 from ..param_types import duration
 from ..settings import Settings
 

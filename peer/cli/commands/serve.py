@@ -14,7 +14,8 @@ import click
 from ...errors import ConfigError
 from ...node import systemd
 from .. import exit_codes as exits
-from ..options import RELAY, Command, option, output_options, token_options
+from ..command import Command, option
+from ..options import RELAY, output_options, token_options
 from ..param_types import any_text, duration, duration_or_zero, path
 from ..settings import Settings
 from .serve_limits import limit_options, limits
@@ -156,12 +157,12 @@ def command(**params: Any) -> int:
     from ..output import Output
 
     settings = Settings.read(params)
-    if params["open_"] and (settings.token or params["jwt_secret_file"] or params["jwt_key"]):
+    if params["open_"] and (settings.relay.token or params["jwt_secret_file"] or params["jwt_key"]):
         raise click.UsageError(
             "--open asks for no token, and one is given (--token, --token-file, PEER_TOKEN, --jwt-…): use one of them"
         )
     out = Output(as_json=settings.as_json)
-    return run(lambda: _serve(params | {"token": settings.token}, out), out, on_sigterm=exits.DONE)
+    return run(lambda: _serve(params | {"token": settings.relay.token}, out), out, on_sigterm=exits.DONE)
 
 
 async def _serve(params: dict[str, Any], out: Output) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..options import option
+from ..command import option
 from ..param_types import any_text, duration
 
 F = TypeVar("F", bound=Callable[..., Any])

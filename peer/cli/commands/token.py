@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from .. import exit_codes as exits
-from ..options import Command, option, output_options
+from ..command import Command, option
+from ..options import output_options
 from ..param_types import any_text, duration, path
 from ..settings import Settings
 

@@ -105,7 +105,7 @@ def test_the_nearer_of_token_and_file_wins(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delenv("PEER_TOKEN", raising=False)
         if environment is not None:
             monkeypatch.setenv("PEER_TOKEN", environment)
-        assert settings("run", *args).token == expected
+        assert settings("run", *args).relay.token == expected
 
 
 def settings(name: str, *args: str) -> Settings:

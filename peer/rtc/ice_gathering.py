@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 RELAY_TIMEOUT: Final = 5.0
 """Seconds to wait for a TURN server when nothing but relayed candidates may be used."""
 
+SETTLE_TIMEOUT: Final = 1.0
+"""Maximum time to wait for host sockets that are being opened, in seconds. It takes milliseconds."""
+
 
 async def _resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
     """The first address of ``host``. In a daemon thread of its own: a look-up can hang for as long as it likes."""
@@ -134,10 +137,12 @@ class Gathering:
         connection._local_candidates_end = True
 
     async def settle(self) -> None:
-        """Wait for host sockets that are just being opened, a matter of milliseconds: the connection that is to be
-        closed next must know them."""
+        """Wait until the host sockets are open, so that closing the connection closes them too. At most
+        ``SETTLE_TIMEOUT`` seconds."""
         if self._host is not None:
-            await asyncio.wait([self._host])
+            _, pending = await asyncio.wait([self._host], timeout=SETTLE_TIMEOUT)
+            if pending:
+                self._host.cancel()
 
     async def run(self) -> None:
         """Ask the servers, all at once; ends when each has answered or failed."""

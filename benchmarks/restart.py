@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peer.signaling.client import Signaling, SignalingEvent, Up
+from peer.signaling.client import Joined, SignalingClient, SignalingEvent
 from peer.signaling.messages import Join
 
 HERE = Path(__file__).resolve().parent
@@ -49,12 +49,12 @@ class Crowd:
         self._all = asyncio.Event()
         self._peers = peers
         self.members = [
-            Signaling(url, Join(f"peer-{n}", room or f"room-{n // 10}", key=f"key-{n}"), self._told)
+            SignalingClient(url, Join(f"peer-{n}", room or f"room-{n // 10}", key=f"key-{n}"), self._told)
             for n in range(peers)
         ]
 
     def _told(self, event: SignalingEvent) -> None:
-        if isinstance(event, Up):
+        if isinstance(event, Joined):
             self.back.append(time.perf_counter())
             if len(self.back) == self._peers:
                 self._all.set()

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from peer.signaling.ice_servers import MAX_SERVERS, merged, parse_ice_server, read_ice_servers
+from peer.signaling.ice_servers import MAX_SERVERS, merge, parse_ice_server, read_ice_servers
 from peer.signaling.messages import (
     ERROR_CODES,
     SERVER_TYPES,
@@ -81,11 +81,11 @@ def test_one(data: bytes) -> None:
     if isinstance(message, Offer | Answer | Candidate | HangUp) and envelope is not None:
         assert (message.from_, message.to) == (envelope.from_, envelope.to)
     if isinstance(message, PeerList | IceServers):
-        found, left_out = read_ice_servers(message.ice_servers)
-        assert len(found) + len(left_out) <= MAX_SERVERS + 1 and len(merged(found, found)) <= MAX_SERVERS
+        found, skipped = read_ice_servers(message.ice_servers)
+        assert len(found) + len(skipped) <= MAX_SERVERS + 1 and len(merge(found, found)) <= MAX_SERVERS
         for server in found:
             assert parse_ice_server(server.url, bare=True).url == server.url
-        assert not any("\n" in why for why in left_out)
+        assert not any("\n" in why for why in skipped)
 
 
 def _value(reader: ByteReader, depth: int) -> Any:

@@ -29,11 +29,20 @@ from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, R
 from .playout import Presentation
 from .rtc.connection import ConnectionOptions, OutgoingTracks
 from .signaling import messages
-from .signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
-from .signaling.diagnosis import Trouble
-from .signaling.ice_servers import IceServer, merged, parse_ice_server, read_ice_servers
+from .signaling.client import (
+    Disconnected,
+    Joined,
+    MessageReceived,
+    Rejected,
+    SignalingClient,
+    SignalingEvent,
+    check_url,
+    tls_context,
+)
+from .signaling.diagnosis import Diagnosis
+from .signaling.ice_servers import IceServer, merge, parse_ice_server, read_ice_servers
 from .signaling.identity import default_id
-from .signaling.presence import Directory
+from .signaling.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +80,7 @@ class Agent:
         if options.video_encoder not in VIDEO_ENCODERS:
             raise ConfigError(f"{options.video_encoder!r}: choose from auto, software", where="--video-encoder")
         self._server = check_url(options.server)
-        self._tls = trusting(options.cacert)
+        self._tls = tls_context(options.cacert)
         self._join = messages.Join(self.id, options.room, options.token, options.key)
         self._video, self._audio = parse_video(options.video), parse_audio(options.audio)
         self._video_out: SharedVideo | None = None
@@ -89,13 +98,13 @@ class Agent:
         )
         self._max_bitrate = options.max_bitrate
         self._hardware = options.video_encoder == "auto"
-        self._directory = Directory(self.id)
+        self._presence = Presence(self.id)
         self._events: Fanout[ev.Event] = Fanout()
         self._changed = asyncio.Event()
         self._service: asyncio.Task[None] | None = None
         self._joined = self._was_joined = False
-        self._lost: Trouble | None = None
-        self._refused: Refused | None = None
+        self._lost: Diagnosis | None = None
+        self._refused: Rejected | None = None
         self._put_off: tuple[str, str] | None = None
         self._leaving = False
 
@@ -136,7 +145,7 @@ class Agent:
             on_close=lambda peer: self._exchange.feed(peer, n.HangUp()),
             on_notice=lambda line: log.warning("%s", line),
         )
-        self._signaling = Signaling(self._server, self._join, self._signal, tls=self._tls)
+        self._signaling = SignalingClient(self._server, self._join, self._signal, tls=self._tls)
         self._exchange = Exchange(
             self.id,
             self._tasks,
@@ -145,7 +154,7 @@ class Agent:
             presentation=self._presentation,
             send=self._signaling.send,
             publish=self._publish,
-            here=lambda peer: peer in self._directory,
+            here=lambda peer: peer in self._presence,
         )
         stack.push_async_callback(self._leave)
         for notice in self._media.notices:
@@ -187,7 +196,7 @@ class Agent:
             async with asyncio.timeout(self._join_timeout):
                 while not self._joined:
                     self._raise_refusal()
-                    if self._lost is not None and self._lost.lasting and self._join_timeout is not None:
+                    if self._lost is not None and self._lost.permanent and self._join_timeout is not None:
                         break
                     await self._changed.wait()
                 else:
@@ -195,8 +204,8 @@ class Agent:
         except TimeoutError:
             if self._put_off is not None:
                 raise JoinRefused(self._server, *self._put_off) from None
-        trouble = self._lost or self._signaling.silence
-        raise ServerUnreachable(self._server, trouble.why, trouble.hint)
+        diagnosis = self._lost or self._signaling.timeout_diagnosis
+        raise ServerUnreachable(self._server, diagnosis.why, diagnosis.hint)
 
     async def _leave(self) -> None:
         self._leaving = True
@@ -205,7 +214,7 @@ class Agent:
             self._exchange.feed(peer, n.HangUp("shutdown"))
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await self._signaling.flushed()
+                await self._signaling.flush()
         except TimeoutError:
             log.warning("the relay did not take our hang-ups in time")
         self._exchange.close()
@@ -234,7 +243,7 @@ class Agent:
     @property
     def peers(self) -> Mapping[str, State]:
         """Who else is in the room, and what we have with them. A connected peer that the relay lost stays."""
-        known = dict.fromkeys((*self._directory.peers, *self._exchange.calls))
+        known = dict.fromkeys((*self._presence.peers, *self._exchange.calls))
         return {peer: self._exchange.state(peer) for peer in known}
 
     @property
@@ -267,7 +276,7 @@ class Agent:
         """
         try:
             async with asyncio.timeout(timeout):
-                while peer not in self._directory:
+                while peer not in self._presence:
                     self._raise_refusal()
                     if self._leaving:
                         raise CallFailed(peer, "shutdown")
@@ -284,20 +293,20 @@ class Agent:
 
     def _signal(self, event: SignalingEvent) -> None:
         match event:
-            case Up(peers):
+            case Joined(peers):
                 self._up(peers)
-            case Down(trouble, refused):
-                if trouble.lasting and trouble != self._lost and self._join_timeout is None:
-                    log.warning("%s", ServerUnreachable(self._server, trouble.why, trouble.hint))
-                self._lost, self._put_off = trouble, refused
+            case Disconnected(diagnosis, rejection):
+                if diagnosis.permanent and diagnosis != self._lost and self._join_timeout is None:
+                    log.warning("%s", ServerUnreachable(self._server, diagnosis.why, diagnosis.hint))
+                self._lost, self._put_off = diagnosis, rejection
                 if self._joined:
                     self._joined = False
                     self._publish(ev.ServerLost())
-            case Refused():
+            case Rejected():
                 self._refused = event
                 if self._was_joined:  # else who enters is told, by an exception
                     self._publish(ev.Error(code=event.code, message=event.message))
-            case Received(message):
+            case MessageReceived(message):
                 self._received(message)
         self._notify()
 
@@ -306,10 +315,10 @@ class Agent:
         self._joined = self._was_joined = True
         self._lost = None
         self._offered(peers.ice_servers)
-        came, went = self._directory.replace(peers.peers)
+        came, went = self._presence.replace(peers.peers)
         if back:
             self._publish(ev.ServerBack())
-        self._publish(ev.Joined(id=self.id, peers=self._directory.peers))
+        self._publish(ev.Joined(id=self.id, peers=self._presence.peers))
         for peer in went:
             self._publish(ev.PeerLeft(peer=peer))
             self._known(peer, n.PeerGone())
@@ -325,8 +334,8 @@ class Agent:
             if why not in self._left_out:  # they come again and again, with new credentials
                 log.warning("an ICE server of the relay's is left out: %s", why)
         self._left_out = left_out
-        usable = merged(self._options.ice_servers, found)
-        turnless = self._options.relay_only and not any(server.relays for server in usable)
+        usable = merge(self._options.ice_servers, found)
+        turnless = self._options.relay_only and not any(server.is_turn for server in usable)
         if turnless and not self._turnless:  # it may hand one out later
             log.warning("relay only, but there is no TURN server, so no call can connect; name one: %s", TURN_HINT)
         self._turnless = turnless
@@ -337,11 +346,11 @@ class Agent:
             case messages.IceServers(servers):
                 self._offered(servers)
             case messages.PeerJoined(peer):
-                if self._directory.joined(peer):
+                if self._presence.add(peer):
                     self._publish(ev.PeerJoined(peer=peer))
                     self._known(peer, n.PeerBack())
             case messages.PeerLeft(peer):
-                if self._directory.left(peer):
+                if self._presence.remove(peer):
                     self._publish(ev.PeerLeft(peer=peer))
                     self._known(peer, n.PeerGone())
             case messages.Error(code, text, to):
@@ -417,4 +426,4 @@ def _usable(urls: Sequence[str]) -> tuple[IceServer, ...]:
     for server in servers:
         if server.unsupported is not None:
             log.warning("%s is left out: %s", server.url, server.unsupported)
-    return merged((server for server in servers if server.unsupported is None), ())
+    return merge((server for server in servers if server.unsupported is None), ())

@@ -1,15 +1,15 @@
-"""What can go wrong, as a tree. Errors hold facts; ``str()`` makes the sentence: what, where, what to try.
+"""Exceptions. Each holds the facts as attributes; ``str()`` says what failed, why, and what to try.
 
 PeerError
-├── ConfigError            an option, environment variable or configuration file (the user's mistake)
-├── ProtocolError          a frame that breaks the wire protocol; ``code`` is one of protocol.ERROR_CODES
+├── ConfigError            a wrong value of an option, environment variable or configuration file
+├── ProtocolError          an invalid message; ``code`` is one of messages.ERROR_CODES
 ├── ServerError
 │   ├── ServerUnreachable  no connection to the relay
-│   └── JoinRefused        the relay answered and said no
-├── CallFailed             a call ended before it was connected, or was lost; ``reason`` is an events.REASONS
-│   └── NotHere            it did not begin: the peer was not in the room in time
-├── MediaError             a device, file or codec
-└── ScriptError            a script does not parse, or an expectation did not hold; carries file and line
+│   └── JoinRefused        the relay rejected the join
+├── CallFailed             a call ended before it was connected, or was lost; ``reason`` is one of events.REASONS
+│   └── NotHere            no call was made: the peer did not join the room in time
+├── MediaError             a device, file or codec failed
+└── ScriptError            a script is invalid, or an expectation was not met; holds file and line
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import re
 from typing import Final
 
 _CREDENTIALS: Final = re.compile(r"(?:(?<=//)|^(?!\w+://))(?:\S*:\S*@|[^\s/]*@)")
-"""Up to the last @, slashes and all, once there is a colon: a password that should have been escaped is one too."""
+"""User and password of a URL. After a colon everything up to the last @ is part of the password, slashes included,
+because users type passwords that should have been escaped."""
 
 
 def redacted(text: str) -> str:
-    """``text`` without the user and password of the URLs in it, also of those that are not quite URLs."""
+    """Return ``text`` without the user and password of every URL in it, including malformed ones."""
     return _CREDENTIALS.sub("", text)
 
 
 class PeerError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base class of all exceptions of this package."""
 
 
 class ConfigError(PeerError):
-    """A value the user gave that cannot be used. ``where`` names the option, variable or file and line."""
+    """A wrong value. ``where`` names the option, the environment variable, or the file and line."""
 
     def __init__(self, message: str, *, where: str | None = None) -> None:
         super().__init__(message)
@@ -43,7 +44,7 @@ class ConfigError(PeerError):
 
 
 class ProtocolError(PeerError):
-    """A frame that cannot be accepted. ``code`` goes on the wire in an ``error`` message."""
+    """An invalid message. ``code`` and ``message`` are sent to the client in an ``error`` message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -55,14 +56,16 @@ class ProtocolError(PeerError):
 
 
 class ServerError(PeerError):
-    """The relay cannot be used."""
+    """The relay cannot be reached, or rejected the join."""
 
 
 IS_IT_RUNNING: Final = "is `peer serve` running there?"
+"""Hint for a relay that does not answer."""
 
 
 class ServerUnreachable(ServerError):
-    """No way into a room by the relay at ``url``: ``why``, and ``hint``, what to try. None keeps a password."""
+    """The relay at ``url`` could not be reached in time. ``why`` is the cause, ``hint`` what to try; none of them
+    contains credentials."""
 
     def __init__(self, url: str, why: str, hint: str | None = IS_IT_RUNNING) -> None:
         url, why = redacted(url), redacted(why)
@@ -72,20 +75,21 @@ class ServerUnreachable(ServerError):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"cannot join at {self.url}: {self.why}" + (f"; {self.hint}" if self.hint else "")
+        return f"cannot reach the relay at {self.url}: {self.why}" + (f"; {self.hint}" if self.hint else "")
 
 
-_WAY_OUT: Final = {
-    "room-full": "try later, or another --room",
-    "rate-limited": "try later",
+_JOIN_HINTS: Final = {
+    "room-full": "try again later, or another --room",
+    "rate-limited": "try again later",
     "id-taken": "try another --id",
-    "unauthorized": "give its token by --token-file or PEER_TOKEN",
+    "unauthorized": "pass its token with --token-file or PEER_TOKEN",
 }
+"""What to try after a rejected join, by error code."""
 
 
 class JoinRefused(ServerError):
-    """The relay at ``url`` refused the join with ``code`` (protocol.ERROR_CODES) and ``message``; ``hint``, what to
-    try, is that of the code unless given."""
+    """The relay at ``url`` rejected the join with ``code`` (messages.ERROR_CODES) and ``message``. ``hint`` is what
+    to try; by default it depends on the code."""
 
     def __init__(self, url: str, code: str, message: str, hint: str | None = None) -> None:
         url = redacted(url)
@@ -93,15 +97,15 @@ class JoinRefused(ServerError):
         self.url = url
         self.code = code
         self.message = message
-        self.hint = hint or _WAY_OUT.get(code)
+        self.hint = hint or _JOIN_HINTS.get(code)
 
     def __str__(self) -> str:
-        said = f"the relay at {self.url} refused to let us in: {self.message} ({self.code})"
-        return f"{said}; {self.hint}" if self.hint else said
+        text = f"the relay at {self.url} rejected the join: {self.message} ({self.code})"
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class CallFailed(PeerError):
-    """The call to ``peer`` did not come about, or was lost. ``reason`` is one of events.REASONS."""
+    """The call with ``peer`` failed to connect, or was lost. ``reason`` is one of events.REASONS."""
 
     def __init__(self, peer: str, reason: str, detail: str | None = None) -> None:
         super().__init__(peer, reason, detail)
@@ -114,17 +118,17 @@ class CallFailed(PeerError):
 
 
 class NotHere(CallFailed):
-    """``peer`` was not in the room in time; nobody was called. ``reason`` is ``no-answer``."""
+    """``peer`` did not join the room in time, so no call was made. ``reason`` is ``no-answer``."""
 
     def __init__(self, peer: str) -> None:
         super().__init__(peer, "no-answer")
 
     def __str__(self) -> str:
-        return f"{self.peer} is not in the room; see `peer list`, or is it in another --room?"
+        return f"{self.peer} is not in the room; see `peer list`, or try another --room"
 
 
 class MediaError(PeerError):
-    """A device, file or codec failed. ``what`` names it, ``why`` is the cause, ``hint`` what to try."""
+    """A device, file or codec failed: ``what`` names it, ``why`` is the cause, ``hint`` is what to try."""
 
     def __init__(self, what: str, why: str, hint: str | None = None) -> None:
         super().__init__(what, why, hint)
@@ -137,7 +141,7 @@ class MediaError(PeerError):
 
 
 class ScriptError(PeerError):
-    """A script that does not parse, or a step that failed, at ``file``:``line``."""
+    """A script is invalid, or one of its steps failed, at ``file``:``line``."""
 
     def __init__(self, file: str, line: int, message: str) -> None:
         super().__init__(file, line, message)

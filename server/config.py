@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from peer.signaling.messages import MAX_FRAME, MAX_FRAME_BEFORE_JOIN
+from peer.signaling.messages import MAX_MESSAGE, MAX_MESSAGE_BEFORE_JOIN
 
 MAX_HEAD: Final = 16 * 1024
 """Octets of one HTTP request head."""
@@ -88,11 +88,11 @@ class RelayConfig:
     close_timeout: float = 5.0
     """How long a socket may take to finish the closing handshake before it is aborted."""
 
-    max_frame: int = MAX_FRAME
-    max_frame_before_join: int = MAX_FRAME_BEFORE_JOIN
+    max_frame: int = MAX_MESSAGE
+    max_frame_before_join: int = MAX_MESSAGE_BEFORE_JOIN
     outbox: int = 4 * 1024 * 1024
     """What may wait for one slow reader (rule 7): the list and the notices of 10,000 peers are 1.3 MB."""
-    queue: int = MAX_FRAME
+    queue: int = MAX_MESSAGE
     """What may wait for one seat in grace (rule 6)."""
 
     # what follows is in docs/limits.md; 0 is no limit

@@ -302,7 +302,7 @@ async def test_no_relay_is_an_error_after_the_given_time() -> None:
 
 async def test_what_trying_again_cannot_help_is_an_error_at_once(relay: Relay) -> None:
     async with asyncio.timeout(10):
-        with pytest.raises(ServerUnreachable, match="404, Not Found; the path of a relay is /ws"):
+        with pytest.raises(ServerUnreachable, match="404 Not Found; the path of a relay is /ws"):
             async with Agent("a", server=url(relay).replace("/ws", "/here"), join_timeout=60):
                 pass
 

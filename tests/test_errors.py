@@ -1,4 +1,4 @@
-"""What errors say, and what they never do."""
+"""Texts of errors: what to try, and no credentials."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from peer.errors import JoinRefused, ServerUnreachable, redacted
         ("", ""),
     ],
 )
-def test_credentials_are_left_out_of_what_is_shown(text: str, shown: str) -> None:
+def test_redacted_text_has_no_credentials(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 
 @pytest.mark.parametrize(
     ("code", "hint"), [("id-taken", "--id"), ("unauthorized", "--token-file or PEER_TOKEN"), ("room-full", "--room")]
 )
-def test_a_refusal_says_a_way_out(code: str, hint: str) -> None:
+def test_join_refused_suggests_what_to_try(code: str, hint: str) -> None:
     assert hint in str(JoinRefused("ws://r/ws", code, "no")).rpartition("; ")[2]
 
 
-def test_errors_about_the_relay_hold_no_password() -> None:
+def test_errors_about_relay_have_no_password() -> None:
     url = "wss://me:p@ss/word@relay.example/ws"
     for error in (
         ServerUnreachable(url, f"{url} isn't a valid URI"),

@@ -155,13 +155,13 @@ class Gathering:
             group.create_task(self._ask_relays())
             for server in self._servers:
                 for protocol in self._connection._protocols:
-                    if not server.relays and protocol.local_candidate.type == "host":
+                    if not server.is_turn and protocol.local_candidate.type == "host":
                         group.create_task(self._ask_stun(server, protocol))
 
     async def _ask_relays(self) -> None:
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
-                if server.relays:
+                if server.is_turn:
                     group.create_task(self._ask_turn(server))
 
     async def _ask_stun(self, server: IceServer, protocol: StunProtocol) -> None:

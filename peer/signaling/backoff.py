@@ -1,11 +1,17 @@
-"""When to try the relay again. PURE: the time is an argument, and so is chance.
+"""Delays between attempts to connect to the relay.
 
-A relay that restarts leaves a host that answers at once: connection refused, or a proxy's 502. Asking such a host
-costs one packet each way, so it is asked every ``QUICK`` seconds for the first ``PATIENCE`` seconds, and every peer
-is back within 2 s of the relay. A host that does not answer is asked ever less often, up to ``BACKOFF_MAX``. A relay
-that is there and says that we are too many or too fast (docs/limits.md) is left alone for half of that at least. Each
-delay is drawn anew: the peers of a relay that comes back knock spread over a second and not all at once.
-docs/decisions/0011-restart-without-a-ripple.md has the price.
+Pure: the time and the random generator are arguments.
+
+There are three cases:
+
+- The host answers, but no relay listens: connection refused, or a proxy's 502. This is what a restart of the relay
+  looks like. An attempt costs one packet in each direction, so for the first ``RESTART_WINDOW`` the delay is at most
+  ``MAX_RESTART_DELAY``. Every peer is back within 2 s of the relay.
+- The host does not answer: exponential backoff up to ``BACKOFF_MAX``.
+- The relay rejects us because of a limit (docs/limits.md): at least half of ``BACKOFF_MAX``.
+
+Every delay is random, so that the peers of a restarted relay return over one second and not all at once.
+docs/decisions/0011-restart-without-a-ripple.md states the cost.
 """
 
 from __future__ import annotations
@@ -16,41 +22,47 @@ from typing import Final
 
 BACKOFF_MIN: Final = 0.5
 BACKOFF_MAX: Final = 10.0
-"""Seconds between two attempts, for ever; the upper bound is doubled each time from the lower one."""
+"""Bounds of every delay, in seconds. Exponential backoff doubles the upper bound, from the lower bound up to the
+maximum. The number of attempts is unlimited."""
 
-QUICK: Final = 1.5
-"""The most seconds between two attempts at a host that answers: 2, less what connecting and joining takes."""
+MAX_RESTART_DELAY: Final = 1.5
+"""Maximum delay between attempts while the relay restarts, in seconds: 2 s less the time to connect and join."""
 
-PATIENCE: Final = 300.0
-"""Seconds for which a host that refuses is taken for one whose relay restarts."""
+RESTART_WINDOW: Final = 300.0
+"""Time, in seconds, for which a host that refuses connections is considered to be restarting its relay."""
 
 
 class Backoff:
-    """The delays of one client.
+    """Delays between the attempts of one client.
 
     Args:
-        draw: a number between two bounds, by chance.
+        uniform: returns a random number between two bounds.
     """
 
-    def __init__(self, draw: Callable[[float, float], float] = random.uniform) -> None:
-        self._draw = draw
-        self._tries = 0
+    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        self._uniform = uniform
+        self._attempts = 0
         self._away_since: float | None = None
 
-    def reached(self) -> None:
-        """We are in the room: the next loss begins anew."""
-        self._tries = 0
+    def reset(self) -> None:
+        """Start over after a successful join."""
+        self._attempts = 0
         self._away_since = None
 
-    def delay(self, now: float, *, answered: bool, asked_to_wait: bool = False) -> float:
-        """Seconds to wait after a failure. ``answered``: the host did answer, only the relay is not there.
-        ``asked_to_wait``: the relay is there and wants us later."""
+    def delay(self, now: float, *, host_answered: bool, rejected: bool = False) -> float:
+        """Return the delay after a failed attempt or a lost connection, in seconds.
+
+        Args:
+            now: seconds on any monotonic clock.
+            host_answered: whether the host refused the connection, or we had joined before the connection was lost.
+            rejected: whether the relay rejected us because of a limit.
+        """
         if self._away_since is None:
             self._away_since = now
-        if asked_to_wait:
-            return self._draw(BACKOFF_MAX / 2, BACKOFF_MAX)
-        if answered and now - self._away_since < PATIENCE:
-            return self._draw(BACKOFF_MIN, QUICK)
-        self._tries += 1
-        doubled = BACKOFF_MIN * 2 ** min(self._tries, 16)  # a number of tries without end is no float
-        return self._draw(BACKOFF_MIN, min(doubled, BACKOFF_MAX))
+        if rejected:
+            return self._uniform(BACKOFF_MAX / 2, BACKOFF_MAX)
+        if host_answered and now - self._away_since < RESTART_WINDOW:
+            return self._uniform(BACKOFF_MIN, MAX_RESTART_DELAY)
+        self._attempts += 1
+        doubled = BACKOFF_MIN * 2 ** min(self._attempts, 16)  # without the bound it would overflow a float
+        return self._uniform(BACKOFF_MIN, min(doubled, BACKOFF_MAX))

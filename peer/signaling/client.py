@@ -1,10 +1,10 @@
-"""The WebSocket to the relay: connect, join, send, receive, and come back for ever.
+"""WebSocket client of the relay: connects, joins, sends, receives, and reconnects.
 
-What ``websockets`` raises while it connects is put into words in ``unreachable``. Nothing is kept here of peers or
-calls: what it learns it hands to ``deliver``, in the event loop, as one of the events below.
+The client keeps no state about peers or calls. It passes everything it receives to ``on_event``, in the event loop,
+as one of the events below.
 
-What is sent while the relay is away waits, for at most ``KEEP`` seconds, and goes out in order once we are back:
-a hang-up or a candidate still finds its call, and everything older has met its deadline anyway.
+While the relay is away, outgoing messages are queued for up to ``MAX_QUEUE_AGE`` seconds and sent in order after the
+next join. A hang-up or a candidate then still reaches its call.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from ..errors import ConfigError, ProtocolError, redacted
 from . import messages
 from .backoff import Backoff
-from .diagnosis import NOT_YET, SILENT, Trouble, diagnose, is_refusal, too_many
+from .diagnosis import JOIN_UNANSWERED, NO_ANSWER, Diagnosis, diagnose, is_connection_refused, rate_limit_rejection
 from .messages import Join, Message
 
 log = logging.getLogger(__name__)
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
-    """websockets at DEBUG writes whole frames and headers: token and key of the join, passwords of TURN servers."""
+    """Suppresses the debug log of ``websockets``, which contains whole messages and headers: the token and key of the
+    join, and passwords of TURN servers."""
 
     def isEnabledFor(self, level: int) -> bool:
         return level >= logging.WARNING and super().isEnabledFor(level)
@@ -40,62 +41,71 @@ class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
 
 _WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("websockets.client"), {})
 
-KEEP: Final = 15.0
-MAX_KEPT: Final = 256
+MAX_QUEUE_AGE: Final = 15.0
+"""Maximum age of a queued message, in seconds. It equals the default time-out of a call, so older messages
+belong to calls that have ended."""
+
+MAX_QUEUED: Final = 256
+"""Maximum number of queued messages. When the queue is full, the oldest message is dropped."""
 
 OPEN_TIMEOUT: Final = 5.0
+"""Maximum time to open the WebSocket, and again to join, in seconds."""
+
 PING_INTERVAL: Final = 10.0
 PING_TIMEOUT: Final = 10.0
+"""Keepalive, in seconds: a dead connection is detected after at most the sum of both."""
 
-_FATAL: Final = {
-    messages.CLOSE_REPLACED: ("replaced", "another program took our seat with the same id and key"),
-    messages.CLOSE_BAD_JOIN: ("bad-join", "the join was refused"),
-    messages.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was refused"),
+_FINAL_CLOSE_CODES: Final = {
+    messages.CLOSE_REPLACED: ("replaced", "another program with the same id and key took this seat"),
+    messages.CLOSE_BAD_JOIN: ("bad-join", "the join was rejected"),
+    messages.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was rejected"),
     messages.CLOSE_ID_TAKEN: ("id-taken", "the id is taken"),
 }
+"""Close codes after which the client does not reconnect: the next attempt would end in the same way."""
 
-
-_FOR_NOW: Final = frozenset({"room-full", "rate-limited"})
-"""Codes of a refusal that may be another one the next time, whatever the close code says."""
+_TEMPORARY: Final = frozenset({"room-full", "rate-limited"})
+"""Error codes after which the client reconnects, whatever the close code: the next attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Up:
-    """We are in the room. ``peers`` is who else is."""
+class Joined:
+    """We have joined. ``peers`` holds the other peers in the room, and the relay's ICE servers."""
 
     peers: messages.PeerList
 
 
 @dataclass(frozen=True, slots=True)
-class Down:
-    """The relay is out of reach; the next attempt comes by itself."""
+class Disconnected:
+    """The connection was lost, or an attempt failed. The client retries."""
 
-    trouble: Trouble
-    refused: tuple[str, str] | None = None
-    """Code and message, when it is there and does not want us now."""
+    diagnosis: Diagnosis
+    rejection: tuple[str, str] | None = None
+    """Error code and message if the relay rejected us for now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """The relay does not want us, and will not want us the next time: ``run`` has ended."""
+class Rejected:
+    """The relay rejected us for good; ``run`` returns."""
 
     code: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class MessageReceived:
+    """The relay sent ``message``."""
+
     message: Message
 
 
-SignalingEvent = Up | Down | Refused | Received
+SignalingEvent = Joined | Disconnected | Rejected | MessageReceived
 
 
 def check_url(url: str) -> str:
-    """``url`` if it can be one of a relay; a missing path becomes ``/ws``.
+    """Return ``url`` with the path ``/ws`` if it has none.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: not the URL of a relay.
     """
     try:
         parts = urlsplit(url)
@@ -104,49 +114,59 @@ def check_url(url: str) -> str:
         valid = False
     if not valid:
         raise ConfigError(
-            f"{redacted(url)!r} is no relay; write ws://host:port/ws or wss://host/ws", where="--server"
+            f"{redacted(url)!r} is not a relay URL: use ws://host:port/ws or wss://host/ws", where="--server"
         )
     return url if parts.path not in ("", "/") else parts._replace(path="/ws").geturl()
 
 
-def trusting(cacert: str | None) -> ssl.SSLContext | None:
-    """What checks a relay's certificate: against those in the PEM file ``cacert`` only, or as the system does (None).
+def tls_context(cacert: str | None) -> ssl.SSLContext | None:
+    """TLS context that trusts only the CA certificates in the PEM file ``cacert``; ``None`` for the system's trust.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: the file cannot be read or contains no certificate.
     """
     if cacert is None:
         return None
     try:
         return ssl.create_default_context(cafile=cacert)
     except ssl.SSLError:
-        raise ConfigError(f"{cacert}: no certificate in PEM", where="--cacert") from None
+        raise ConfigError(f"{cacert}: no PEM certificate", where="--cacert") from None
     except OSError as exc:
         raise ConfigError(f"{cacert}: {exc.strerror or exc}", where="--cacert") from None
 
 
-class Signaling:
-    """See the module. ``join`` is sent on every connection."""
+class SignalingClient:
+    """See the module.
+
+    Args:
+        url: URL of the relay.
+        join: sent first on every connection.
+        on_event: called with every event.
+        tls: checks the relay's certificate; ``None``: the system's trust.
+
+    Raises:
+        ConfigError: ``url`` is not the URL of a relay.
+    """
 
     def __init__(
         self,
         url: str,
         join: Join,
-        deliver: Callable[[SignalingEvent], None],
+        on_event: Callable[[SignalingEvent], None],
         *,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = check_url(url)
         self._join = join
-        self._deliver = deliver
+        self._on_event = on_event
         secure = urlsplit(self._url).scheme == "wss"
         self._tls = (tls or ssl.create_default_context()) if secure else None
         self._socket: ClientConnection | None = None
-        self._outbox: deque[tuple[float, str]] = deque(maxlen=MAX_KEPT)
-        self._pending = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._refusal: tuple[str, str] | None = None
+        self._send_queue: deque[tuple[float, str]] = deque(maxlen=MAX_QUEUED)
+        self._queued = asyncio.Event()
+        self._flushed = asyncio.Event()
+        self._flushed.set()
+        self._rejection: tuple[str, str] | None = None
         self._open = False
 
     @property
@@ -154,85 +174,85 @@ class Signaling:
         return self._url
 
     @property
-    def up(self) -> bool:
-        """Whether we are in the room."""
+    def joined(self) -> bool:
+        """Whether we are in the room now."""
         return self._socket is not None
 
     @property
-    def silence(self) -> Trouble:
-        """What it means when we wait for the relay and nothing has come."""
-        return NOT_YET if self._open else SILENT
+    def timeout_diagnosis(self) -> Diagnosis:
+        """Diagnosis of a time-out at this moment."""
+        return JOIN_UNANSWERED if self._open else NO_ANSWER
 
     def send(self, message: Message) -> None:
-        """Put ``message`` in line. Never blocks and never fails."""
-        self._outbox.append((asyncio.get_running_loop().time() + KEEP, messages.dump(message)))
-        self._idle.clear()
-        self._pending.set()
+        """Queue ``message``. Never blocks and never fails."""
+        self._send_queue.append((asyncio.get_running_loop().time() + MAX_QUEUE_AGE, messages.dump(message)))
+        self._flushed.clear()
+        self._queued.set()
         log.debug("> %s", _summary(message))
 
-    async def flushed(self) -> None:
-        """Wait until everything in line is out; at once while the relay is away."""
+    async def flush(self) -> None:
+        """Wait until the send queue is empty. Returns at once while the relay is away."""
         if self._socket is not None:
-            await self._idle.wait()
+            await self._flushed.wait()
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled or refused. Being cancelled leaves in good order."""
+        """Connect and reconnect until cancelled or rejected for good. On cancellation the peer leaves the room."""
         backoff = Backoff()
         while True:
-            trouble = Trouble("the relay closed the connection", None)
+            diagnosis = Diagnosis("the relay closed the connection", None)
             answered = False
-            refused: tuple[str, str] | None = None
+            rejection: tuple[str, str] | None = None
             try:
                 async with self._connect() as socket:
                     self._open = True
-                    await self._enter(socket)
-                    backoff.reached()
+                    await self._join_room(socket)
+                    backoff.reset()
                     answered = True
                     await self._serve(socket)
             except ConnectionClosed as exc:
                 if exc.rcvd is not None:
-                    refused = self._refused_by(exc.rcvd.code, exc.rcvd.reason)
-                    if refused is not None and refused[0] not in _FOR_NOW:
-                        self._deliver(Refused(*refused))
+                    rejection = self._rejection_of(exc.rcvd.code, exc.rcvd.reason)
+                    if rejection is not None and rejection[0] not in _TEMPORARY:
+                        self._on_event(Rejected(*rejection))
                         return
-                    why = refused[1] if refused else exc.rcvd.reason or f"closed with {exc.rcvd.code}"
-                    trouble = Trouble(why, None)
+                    why = rejection[1] if rejection else exc.rcvd.reason or f"closed with {exc.rcvd.code}"
+                    diagnosis = Diagnosis(why, None)
             except TimeoutError:
-                trouble = self.silence
-            except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an odd proxy
-                trouble = diagnose(exc, self._url)
-                answered = is_refusal(exc)
-                refused = too_many(exc)
+                diagnosis = self.timeout_diagnosis
+            except (OSError, WebSocketException, ImportError, ValueError) as exc:  # the last two: an unusable proxy
+                diagnosis = diagnose(exc, self._url)
+                answered = is_connection_refused(exc)
+                rejection = rate_limit_rejection(exc)
             now = asyncio.get_running_loop().time()
-            delay = backoff.delay(now, answered=answered, asked_to_wait=refused is not None)
+            delay = backoff.delay(now, host_answered=answered, rejected=rejection is not None)
             self._open = False
-            log.info("= relay away (%s), next try in %.1f s", trouble.why, delay)
-            self._deliver(Down(trouble, refused))
+            log.info("= relay away (%s), next try in %.1f s", diagnosis.why, delay)
+            self._on_event(Disconnected(diagnosis, rejection))
             await asyncio.sleep(delay)
 
-    def _refused_by(self, close: int, reason: str) -> tuple[str, str] | None:
-        """Code and message of a refusal that ended with this close code; None: it is none."""
-        if close != messages.CLOSE_RATE_LIMITED and close not in _FATAL:
+    def _rejection_of(self, close: int, reason: str) -> tuple[str, str] | None:
+        """Code and message if this close code is a rejection, otherwise ``None``."""
+        if close != messages.CLOSE_RATE_LIMITED and close not in _FINAL_CLOSE_CODES:
             return None
-        code, text = _FATAL.get(close, ("rate-limited", "we sent too much too fast"))
-        return self._refusal or (code, reason or text)
+        code, text = _FINAL_CLOSE_CODES.get(close, ("rate-limited", "we exceeded its rate limits"))
+        return self._rejection or (code, reason or text)
 
     def _connect(self) -> connect:
         return connect(
             self._url,
             logger=_WEBSOCKETS_LOG,
             ssl=self._tls,
-            compression=None,  # offers are sent once; deflate costs memory per connection and CPU per frame
+            compression=None,  # offers are sent once; deflate costs memory per connection and CPU per message
             open_timeout=OPEN_TIMEOUT,
             close_timeout=1.0,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
-            max_size=4 * messages.MAX_FRAME,
+            max_size=4 * messages.MAX_MESSAGE,
             proxy=None if _is_loopback(self._url) else True,
         )
 
-    async def _enter(self, socket: ClientConnection) -> None:
-        self._refusal = None
+    async def _join_room(self, socket: ClientConnection) -> None:
+        self._rejection = None
         async with asyncio.timeout(OPEN_TIMEOUT):
             await socket.send(messages.dump(self._join))
             while True:
@@ -240,10 +260,10 @@ class Signaling:
                     case messages.PeerList() as peers:
                         break
                     case messages.Error(code, message):
-                        self._refusal = (code, message)  # the close code that follows says whether for good
+                        self._rejection = (code, message)  # the close code that follows decides whether to retry
         log.debug("< %s", _summary(peers))
         self._socket = socket
-        self._deliver(Up(peers))
+        self._on_event(Joined(peers))
 
     async def _serve(self, socket: ClientConnection) -> None:
         closed: ConnectionClosed | None = None
@@ -255,42 +275,43 @@ class Signaling:
                         message = _parse(await socket.recv())
                         if message is not None:
                             log.debug("< %s", _summary(message))
-                            self._deliver(Received(message))
+                            self._on_event(MessageReceived(message))
                 except ConnectionClosed as exc:
                     closed = exc
                 except asyncio.CancelledError:
-                    await socket.close()  # 1000: we leave. The context manager alone would say 1011 and we'd be kept
+                    # Code 1000 leaves the room. The context manager alone would send 1011, which keeps our seat.
+                    await socket.close()
                     raise
                 writer.cancel()
         finally:
             self._socket = None
-            self._idle.set()
+            self._flushed.set()
         raise closed
 
     async def _write(self, socket: ClientConnection) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            await self._pending.wait()
-            while self._outbox:
-                until, text = self._outbox.popleft()
+            await self._queued.wait()
+            while self._send_queue:
+                until, text = self._send_queue.popleft()
                 if until > now():
                     try:
                         await socket.send(text)
                     except ConnectionClosed:
-                        self._outbox.appendleft((until, text))
-                        return  # the reader sees it too; the frame stays in line
-            self._pending.clear()
-            self._idle.set()
+                        self._send_queue.appendleft((until, text))
+                        return  # _serve reads the same exception; the message stays queued
+            self._queued.clear()
+            self._flushed.set()
 
 
-def _parse(frame: str | bytes) -> Message | None:
-    if isinstance(frame, bytes):
-        log.info("= a binary frame from the relay is ignored")
+def _parse(text: str | bytes) -> Message | None:
+    if isinstance(text, bytes):
+        log.info("= ignored a binary message from the relay")
         return None
     try:
-        return messages.parse(frame)
+        return messages.parse(text)
     except ProtocolError as exc:
-        log.info("= a frame that cannot be read is ignored: %s", exc)
+        log.info("= ignored an invalid message from the relay: %s", exc)
         return None
 
 
@@ -304,7 +325,7 @@ def _summary(message: Message) -> str:
             return f"join {peer_id} {room or ''}"
         case messages.PeerList(peers):
             return f"peer-list {' '.join(peers)}"
-        case messages.IceServers(servers):  # without their passwords
+        case messages.IceServers(servers):  # without the passwords
             return f"ice-servers, {len(servers)}"
     return str(message)
 

@@ -1,6 +1,6 @@
-"""Why the relay could not be reached, for people: what happened, what to try, and whether trying again can help.
+"""Diagnosis of a failed connection to the relay: what happened, what to try, and whether a retry can help.
 
-Translates what ``websockets``, ``ssl`` and the sockets raise when a connection to the relay does not come about.
+Translates the exceptions of ``websockets``, ``ssl`` and the sockets into messages for people.
 """
 
 from __future__ import annotations
@@ -18,93 +18,97 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from ..errors import IS_IT_RUNNING, redacted
 
-_NO_RELAY_BEHIND: Final = (502, 503)
-"""What a proxy says while the relay behind it is away: nginx and Caddy the one, HAProxy the other."""
+_BAD_GATEWAY: Final = (502, 503)
+"""Status codes of a proxy whose relay is away: 502 from nginx and Caddy, 503 from HAProxy."""
 
-_MISMATCH: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_DATES: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_NAME_MISMATCH: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_OUTSIDE_VALIDITY: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
-"""OpenSSL's words for an answer that is no TLS; which of them depends on its version."""
+"""OpenSSL's reasons for an answer that is not TLS. Which one is used depends on the version of OpenSSL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """``why`` is what happened, ``hint`` what to try; ``lasting``: the next attempt will end in the same way."""
+class Diagnosis:
+    """Why an attempt failed.
+
+    ``why`` is what happened and ``hint`` what to try. ``permanent`` means that every further attempt will fail in the
+    same way until somebody changes the configuration.
+    """
 
     why: str
     hint: str | None = IS_IT_RUNNING
-    lasting: bool = False
+    permanent: bool = False
 
 
-SILENT: Final = Trouble("no answer", "is it stopped or busy, or a firewall between?")
-"""It did not take the connection, or no WebSocket came of it, in time."""
+NO_ANSWER: Final = Diagnosis("no answer", "check that it is running and that no firewall blocks it")
+"""The TCP connection or the WebSocket handshake timed out."""
 
-NOT_YET: Final = Trouble("it is there, but lets nobody in yet", "see its log")
-"""It took the WebSocket, and did not answer the join in time."""
+JOIN_UNANSWERED: Final = Diagnosis("it accepts connections but does not answer the join", "see its log")
+"""The WebSocket was open, but the join timed out."""
 
 
-def diagnose(exc: Exception, url: str) -> Trouble:
-    """What ``exc`` means, which connecting to the relay at ``url`` raised. Nothing in it holds a password."""
+def diagnose(exc: Exception, url: str) -> Diagnosis:
+    """Explain ``exc``, which an attempt to connect to the relay at ``url`` raised. The result has no credentials."""
     parts, shown = urlsplit(url), redacted(url)
     match exc:
         case ssl.SSLCertVerificationError():
-            return _certificate(exc, parts.hostname or "")
+            return _diagnose_certificate(exc, parts.hostname or "")
         case ssl.SSLError(reason=reason) if reason in _NO_TLS:
-            return Trouble("it does not speak TLS", f"try ws://{shown[6:]}", lasting=True)
+            return Diagnosis("it does not speak TLS", f"try ws://{shown[6:]}", permanent=True)
         case InvalidMessage(__cause__=EOFError()) | ConnectionResetError():
             other = (
                 f"speaks TLS, try wss://{shown[5:]}" if parts.scheme == "ws" else f"has no TLS, try ws://{shown[6:]}"
             )
-            return Trouble("it hung up without an answer", f"if it {other}")
+            return Diagnosis("it closed the connection without an answer", f"if it {other}")
         case InvalidStatus(response=response):
-            return _status(response.status_code, parts.path)
+            return _diagnose_status(response.status_code, parts.path)
         case socket.gaierror():
-            return Trouble(f"no address is known for {parts.hostname}: {exc.strerror}", "is it spelt right?")
-        case OSError() if is_refusal(exc):
-            return Trouble("nothing listens there")
+            return Diagnosis(f"cannot resolve {parts.hostname}: {exc.strerror}", "check the spelling")
+        case OSError() if is_connection_refused(exc):
+            return Diagnosis("connection refused")
         case ssl.SSLError():
-            return Trouble(redacted(str(exc)), None)
+            return Diagnosis(redacted(str(exc)), None)
         case OSError(errno=int(number)):
-            return Trouble(os.strerror(number).lower())  # asyncio's text has the number and the address as well
-    return Trouble(redacted(str(exc)) or type(exc).__name__)
+            return Diagnosis(os.strerror(number).lower())  # asyncio's text repeats the number and the address
+    return Diagnosis(redacted(str(exc)) or type(exc).__name__)
 
 
-def _certificate(exc: ssl.SSLCertVerificationError, host: str) -> Trouble:
-    if exc.verify_code in _MISMATCH:
-        return Trouble(f"its certificate is not for {host}", "write the name that it is for", lasting=True)
+def _diagnose_certificate(exc: ssl.SSLCertVerificationError, host: str) -> Diagnosis:
+    if exc.verify_code in _NAME_MISMATCH:
+        return Diagnosis(f"its certificate is not for {host}", "use the host name in its certificate", permanent=True)
     why = f"its certificate is not trusted: {exc.verify_message.rstrip('.')}"
-    hint = "it needs a new one, or the clock is wrong" if exc.verify_code in _DATES else "see --cacert"
-    return Trouble(why, hint, lasting=True)
+    hint = "renew it, or check the clock" if exc.verify_code in _OUTSIDE_VALIDITY else "see --cacert"
+    return Diagnosis(why, hint, permanent=True)
 
 
-def _status(code: int, path: str) -> Trouble:
+def _diagnose_status(code: int, path: str) -> Diagnosis:
     try:
-        why = f"HTTP {code}, {HTTPStatus(code).phrase}"
-    except ValueError:  # a server's own
+        why = f"HTTP {code} {HTTPStatus(code).phrase}"
+    except ValueError:  # not a registered status code
         why = f"HTTP {code}"
-    if code in _NO_RELAY_BEHIND:
-        return Trouble(why, "is the relay behind it running?")
+    if code in _BAD_GATEWAY:
+        return Diagnosis(why, "is the relay behind this proxy running?")
     if code == HTTPStatus.NOT_FOUND:
-        hint = "is it a relay?" if path == "/ws" else "the path of a relay is /ws"
-        return Trouble(why, hint, lasting=True)
-    return Trouble(why, "is it a relay?")
+        hint = "is this a relay?" if path == "/ws" else "the path of a relay is /ws"
+        return Diagnosis(why, hint, permanent=True)
+    return Diagnosis(why, "is this a relay?")
 
 
-def is_refusal(exc: Exception) -> bool:
-    """Whether the host lives, and the relay on it does not listen."""
+def is_connection_refused(exc: Exception) -> bool:
+    """Whether the host is up, but no relay listens on it. A proxy's 502 counts too."""
     match exc:
         case ConnectionRefusedError():
             return True
         case InvalidStatus(response=response):
-            return response.status_code in _NO_RELAY_BEHIND and "Retry-After" not in response.headers
-        case OSError(errno=None):  # asyncio, when a name has several addresses: only the text says why
+            return response.status_code in _BAD_GATEWAY and "Retry-After" not in response.headers
+        case OSError(errno=None):  # asyncio for a name with several addresses: the error numbers are in the text only
             return f"[Errno {errno.ECONNREFUSED}]" in str(exc)
     return False
 
 
-def too_many(exc: Exception) -> tuple[str, str] | None:
-    """Code and message of a relay that has no room for one more connection from here; None: it is not that."""
+def rate_limit_rejection(exc: Exception) -> tuple[str, str] | None:
+    """Code and message if the relay rejected the connection because of a limit (HTTP 429), otherwise ``None``."""
     match exc:
         case InvalidStatus(response=response) if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             return "rate-limited", "too many connections from this address"

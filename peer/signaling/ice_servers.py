@@ -1,6 +1,6 @@
-"""STUN and TURN servers: how they are written (RFC 7064, RFC 7065) and how they come over the wire. PURE.
+"""STUN and TURN servers: their URLs (RFC 7064, RFC 7065), and the list that the relay sends.
 
-The relay reads the same URLs by this module, so it imports the standard library only.
+Pure. The relay imports this module too, so it needs the standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..errors import ConfigError
 
 MAX_SERVERS: Final = 8
-"""All that are used, our own and those of the relay: each is asked for every call."""
+"""Maximum number of ICE servers in use, ours and the relay's together. Each call queries every one of them."""
 
 _URL = re.compile(
     r"(?P<scheme>stuns?|turns?):(?://)?"
@@ -37,57 +37,56 @@ class IceServer:
     password: str | None = field(default=None, repr=False)
 
     @property
-    def relays(self) -> bool:
+    def is_turn(self) -> bool:
         return self.scheme.startswith("turn")
 
     @property
     def url(self) -> str:
-        """As in ``RTCIceServer.urls``: without credentials."""
+        """URL without credentials, as in ``RTCIceServer.urls``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}:{host}:{self.port}" + (f"?transport={self.transport}" if self.relays else "")
+        return f"{self.scheme}:{host}:{self.port}" + (f"?transport={self.transport}" if self.is_turn else "")
 
     @property
     def unsupported(self) -> str | None:
-        """Why our engine can make nothing of it, for people; None when it can. A browser may."""
+        """Why this program cannot use the server, as text for people; ``None`` if it can. A browser may support
+        it."""
         if self.scheme == "stuns":
-            return "STUN goes over UDP here"
+            return "STUN over TLS is not supported; use stun:"
         if self.scheme == "turns" and self.transport == "udp":
-            return "TURN over DTLS is not for us; without ?transport=udp it is TLS"
+            return "TURN over DTLS is not supported; omit ?transport=udp to use TLS"
         return None
 
 
 def parse_ice_server(text: str, *, bare: bool = False) -> IceServer:
-    """Read ``stun:host[:port]`` or ``turn:user:pass@host[:port][?transport=tcp]``.
+    """Parse ``stun:host[:port]`` or ``turn:user:pass@host[:port][?transport=tcp]``.
 
     Args:
-        bare: a TURN server may come without credentials.
+        bare: accept a TURN server without credentials.
 
     Raises:
-        ConfigError: it is neither, or a TURN server has no credentials.
+        ConfigError: not such a URL, or a TURN server without credentials.
     """
     match = _URL.fullmatch(text)
     if match is None:
         raise ConfigError(
-            f"{_shown(text)!r} is no ICE server; write stun:host:port or turn:user:pass@host:port?transport=tcp",
+            f"{_shown(text)!r} is not an ICE server: use stun:host:port or turn:user:pass@host:port?transport=tcp",
             where="--ice-server",
         )
     scheme, tls = match["scheme"], match["scheme"].endswith("s")
     turn = scheme.startswith("turn")
     if turn and match["user"] is None and not bare:
-        raise ConfigError(f"{text!r} has no credentials; write {scheme}:user:pass@host", where="--ice-server")
+        raise ConfigError(f"{text!r} has no credentials: use {scheme}:user:pass@host", where="--ice-server")
     if not turn and match["transport"] is not None:
-        raise ConfigError(
-            f"{_shown(text)!r}: a STUN server has no transport; write it without ?transport", where="--ice-server"
-        )
+        raise ConfigError(f"{_shown(text)!r}: a STUN server has no transport; omit ?transport", where="--ice-server")
     port = int(match["port"] or (5349 if tls else 3478))
     if not 0 < port < 65536:
-        raise ConfigError(f"{_shown(text)!r}: port {port} does not exist", where="--ice-server")
+        raise ConfigError(f"{_shown(text)!r}: port {port} is not in 1 to 65535", where="--ice-server")
     transport = match["transport"] or ("tcp" if scheme == "turns" else "udp")
     return IceServer(scheme, match["host"].strip("[]"), port, transport, match["user"], match["password"])
 
 
 def _shown(text: str) -> str:
-    """``text`` without what may be a password in it, wherever that was typed."""
+    """Return ``text`` without anything that may be a password, wherever it was typed."""
     match = _SCHEME.match(text)
     scheme = match[0] if match else ""
     if "@" in text:
@@ -96,37 +95,38 @@ def _shown(text: str) -> str:
 
 
 def read_ice_servers(servers: Iterable[Mapping[str, Any]]) -> tuple[list[IceServer], list[str]]:
-    """Of a W3C ``RTCIceServer`` list, which the relay tells us: the ones that can be used, and why others cannot.
+    """Parse the relay's list of W3C ``RTCIceServer`` objects.
 
-    At most ``MAX_SERVERS`` URLs are looked at.
+    Returns the usable servers, and for each other one the reason why it was skipped. Reads at most ``MAX_SERVERS``
+    URLs.
     """
     found: list[IceServer] = []
-    left_out: list[str] = []
+    skipped: list[str] = []
     for server in servers:
         urls = server.get("urls")
         for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list) else []:
-            if len(found) + len(left_out) == MAX_SERVERS:
-                return found, [*left_out, f"more than {MAX_SERVERS} are too many"]
+            if len(found) + len(skipped) == MAX_SERVERS:
+                return found, [*skipped, f"only the first {MAX_SERVERS} are used"]
             try:
                 found.append(_read(str(url)[:512], server.get("username"), server.get("credential")))
             except ConfigError as exc:
-                left_out.append(exc.message)
-    return found, left_out
+                skipped.append(exc.message)
+    return found, skipped
 
 
 def _read(url: str, username: object, credential: object) -> IceServer:
     server = replace(parse_ice_server(url, bare=True), username=None, password=None)
     if server.unsupported is not None:
         raise ConfigError(f"{server.url}: {server.unsupported}")
-    if not server.relays:
+    if not server.is_turn:
         return server
     if not isinstance(username, str) or not isinstance(credential, str):
         raise ConfigError(f"{server.url} has no credentials")
     return replace(server, username=username, password=credential)
 
 
-def merged(own: Iterable[IceServer], offered: Iterable[IceServer]) -> tuple[IceServer, ...]:
-    """Those to use: what the user named comes first and has the last word on a server that both name."""
+def merge(own: Iterable[IceServer], offered: Iterable[IceServer]) -> tuple[IceServer, ...]:
+    """Return the servers to use, the user's first. The user's entry replaces an offered one with the same URL."""
     servers: dict[str, IceServer] = {}
     for server in (*own, *offered):
         servers.setdefault(server.url, server)

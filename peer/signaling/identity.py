@@ -1,14 +1,15 @@
-"""Who we are across restarts: a default id, and the secret that takes our seat back (protocol.md, server rule 3).
+"""Identity across restarts: a default id, and the secret by which a peer reclaims its seat (protocol.md, server rule
+3).
 
-A state file in ``$XDG_STATE_HOME/peer`` holds an id and a secret, mode 0600. A running process keeps its file locked,
-so a second one on the same machine finds the next file, or, when both were told to use one id, goes without: two
-processes that share a key would take each other's seat for ever. The lock goes away with the process, however it
-ends.
+A state file in ``$XDG_STATE_HOME/peer`` holds an id and a secret, with mode 0600. A running process locks its file. A
+second process on the same machine uses the next file. If both were given the same id, the second one uses a temporary
+secret: two processes with the same key would take over each other's seat for ever. The operating system releases the
+lock when the process ends.
 
-The secret itself stays on this machine. Each relay gets a key derived from it, so what one relay has seen opens no
-seat at another.
+The secret stays on this machine. Each relay receives a key derived from it, so a relay that knows its key cannot
+take a seat at another relay.
 
-Must never: fail. Without a place to write there is a fresh identity and one log line.
+Never raises: without a writable folder, ``load`` logs a warning and returns a temporary identity.
 """
 
 from __future__ import annotations
@@ -31,24 +32,27 @@ from .messages import is_valid_id
 
 _log = logging.getLogger(__name__)
 
-_SEATS: Final = 64  # processes of one user on one machine that keep a default id; further ones get a fresh one
-_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # what is read aloud without mistakes: no l, o, 0, 1
+_MAX_STATE_FILES: Final = 64
+"""Maximum number of processes of one user on one machine with a permanent default id. Others get a temporary one."""
+
+_ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Characters of the random part of an id. Without l, o, 0 and 1, which are misread."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """An id and the secret behind its keys. Holds its state file's lock until it is closed."""
+    """An id and its secret. Holds the lock on its state file until it is closed."""
 
     id: str
     _secret: bytes = field(repr=False)
     _lock: int | None = field(default=None, repr=False)
 
     def key_for(self, server: str) -> str:
-        """The ``key`` of a join at the relay ``server`` (its URL): 32 hex digits."""
+        """Return the ``key`` for a join at the relay with the URL ``server``: 32 hex digits."""
         return hmac.new(self._secret, server.encode(), hashlib.sha256).hexdigest()[:32]
 
     def close(self) -> None:
-        """Free the id and the secret for the next process. The operating system does it too when we are killed."""
+        """Release the lock, so that another process can use this identity."""
         if self._lock is not None:
             os.close(self._lock)
             object.__setattr__(self, "_lock", None)
@@ -62,27 +66,29 @@ class Identity:
         self.close()
 
 
-def load(wanted: str | None = None, *, state: Path | None = None) -> Identity:
-    """The identity of this process: ``wanted`` as the id, or a default that stays the same across restarts.
+def load(id: str | None = None, *, state: Path | None = None) -> Identity:
+    """Return the identity of this process.
 
-    ``state`` is the folder of the state files, by default ``$XDG_STATE_HOME/peer``.
+    Args:
+        id: the id to use; ``None``: a default id that stays the same across restarts.
+        state: folder of the state files; ``None``: ``$XDG_STATE_HOME/peer``.
     """
     folder = state if state is not None else _state_folder()
-    names = [f"id-{wanted}.json"] if wanted else [f"seat-{number}.json" for number in range(_SEATS)]
+    names = [f"id-{id}.json"] if id else [f"seat-{number}.json" for number in range(_MAX_STATE_FILES)]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:
-            found = _open(folder / name, wanted)
+            found = _open(folder / name, id)
             if found is not None:
                 return found
-        _log.info("%s is in use by another process here: no seat to take back after a restart", wanted or "every id")
+        _log.info("another process uses %s: the seat cannot be reclaimed after a restart", id or "every default id")
     except (OSError, RuntimeError) as exc:  # RuntimeError: no home folder
-        _log.warning("no state in %s (%s): this id and key last until the process ends", folder, exc)
-    return _fresh(wanted)
+        _log.warning("cannot use state folder %s: %s; id and key are lost when this process ends", folder, exc)
+    return _create(id)
 
 
 def default_id() -> str:
-    """A new default id: this host's name, reduced to the alphabet of ids, and a short random part."""
+    """Return a new default id: this host's name, reduced to the characters of an id, and a short random part."""
     host = re.sub(r"[^A-Za-z0-9._~-]+", "-", socket.gethostname().partition(".")[0]).strip("-.")
     tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
     return f"{host[:48] or 'peer'}-{tail}"
@@ -95,17 +101,17 @@ def _state_folder() -> Path:
     return Path(os.path.expanduser("~")) / ".local" / "state" / "peer"
 
 
-def _open(path: Path, wanted: str | None) -> Identity | None:
-    """The identity in ``path``, made when there is none; ``None`` while another process holds it."""
+def _open(path: Path, id: str | None) -> Identity | None:
+    """Return the identity in ``path``, created if missing. ``None``: another process has locked it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        kept = _read(descriptor)
-        if kept is None or (wanted is not None and kept[0] != wanted):
-            fresh = _fresh(wanted)
-            kept = (fresh.id, fresh._secret)
-            _write(descriptor, *kept)
-        return Identity(*kept, descriptor)
+        stored = _read(descriptor)
+        if stored is None or (id is not None and stored[0] != id):
+            created = _create(id)
+            stored = (created.id, created._secret)
+            _write(descriptor, *stored)
+        return Identity(*stored, descriptor)
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -117,18 +123,18 @@ def _open(path: Path, wanted: str | None) -> Identity | None:
 def _read(descriptor: int) -> tuple[str, bytes] | None:
     try:
         body = json.loads(os.read(descriptor, 4096))
-        kept_id, secret = body["id"], bytes.fromhex(body["secret"])
-    except (ValueError, KeyError, TypeError):  # new, or cut short by a power cut
+        id, secret = body["id"], bytes.fromhex(body["secret"])
+    except (ValueError, KeyError, TypeError):  # a new file, or one truncated by a power failure
         return None
-    return (kept_id, secret) if is_valid_id(kept_id) and len(secret) >= 16 else None
+    return (id, secret) if is_valid_id(id) and len(secret) >= 16 else None
 
 
-def _write(descriptor: int, kept_id: str, secret: bytes) -> None:
+def _write(descriptor: int, id: str, secret: bytes) -> None:
     os.fchmod(descriptor, 0o600)
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"id": kept_id, "secret": secret.hex()}).encode() + b"\n", 0)
+    os.pwrite(descriptor, json.dumps({"id": id, "secret": secret.hex()}).encode() + b"\n", 0)
     os.fsync(descriptor)
 
 
-def _fresh(wanted: str | None) -> Identity:
-    return Identity(wanted or default_id(), secrets.token_bytes(16))
+def _create(id: str | None) -> Identity:
+    return Identity(id or default_id(), secrets.token_bytes(16))

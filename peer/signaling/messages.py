@@ -1,15 +1,15 @@
-"""The wire: JSON text frames, as frozen dataclasses, parsed and dumped (docs/protocol.md).
+"""Messages between peers and the relay: JSON texts, parsed into frozen dataclasses and dumped (docs/protocol.md).
 
-Standard library only, no I/O, no clock: the relay imports this module too, and nothing else of ``peer``.
+Pure. The relay imports this module too, so it needs the standard library only.
 
-Two readers, because the two sides must be strict about different things:
+There are two parsers, because the two sides check different things:
 
-- ``read_envelope`` is the relay's. It looks at who, to whom and which type, and never at what is inside: the
-  relay forwards the original text, byte for byte.
-- ``parse`` is the peer's. It yields one message, and is lenient where an old client or server is
-  (``peers`` missing from ``peer-list``, an empty candidate), strict where nonsense would travel further.
+- ``read_envelope`` is the relay's. It reads the type, sender and addressee only, because the relay forwards the
+  original text byte for byte.
+- ``parse`` is the peer's. It accepts the omissions of the legacy programs (``peers`` missing from ``peer-list``, an
+  empty candidate) and rejects every other invalid value.
 
-Both raise ``ProtocolError`` and nothing else, whatever the input: a frame from the network is never a bug of ours.
+Both raise nothing but ``ProtocolError``, whatever the input.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from ..errors import PeerError as PeerError  # server/ imports this module and nothing else of peer
+from ..errors import PeerError as PeerError  # re-exported for server/
 from ..errors import ProtocolError as ProtocolError
 
-MAX_FRAME: Final = 256 * 1024
-"""Octets of one frame after the join. Chromium's offers are about 6 kB."""
+MAX_MESSAGE: Final = 256 * 1024
+"""Maximum size of a message after the join, in bytes. Chromium's offers are about 6 kB."""
 
-MAX_FRAME_BEFORE_JOIN: Final = 8 * 1024
-"""Octets of the first frame, from somebody we do not know yet."""
+MAX_MESSAGE_BEFORE_JOIN: Final = 8 * 1024
+"""Maximum size of the first message, in bytes. Its sender is not authenticated yet."""
 
 DEFAULT_ROOM: Final = ""
-"""The room of a ``join`` without ``room``: the only one the old programs know."""
+"""Room of a ``join`` without ``room``. The legacy programs know no other."""
 
 ERROR_CODES: Final = frozenset(
     {
@@ -55,18 +55,21 @@ CLOSE_ID_TAKEN: Final = 4409
 CLOSE_RATE_LIMITED: Final = 4429
 
 SERVER_TYPES: Final = frozenset({"peer-list", "peer-joined", "peer-left", "error"})
-"""Types that are the server's alone: a client that sends one is answered with ``error`` (rule 4)."""
+"""Types that only the server may send. A client that sends one receives an ``error`` (rule 4)."""
 
 TARGETED_TYPES: Final = frozenset({"offer", "answer", "candidate", "hang-up"})
-"""Types that are refused without ``to``: incoming offers are answered by themselves, so one stray offer to
-everybody would make every peer answer."""
+"""Types that are rejected without ``to``. Peers answer offers automatically, so every peer in the room would answer a
+broadcast offer."""
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 
 def is_valid_id(value: object) -> bool:
-    """Whether ``value`` is 1 to 64 of ``A-Z a-z 0-9 . _ ~ -``. ASCII, so that every language orders ids alike:
-    JavaScript compares UTF-16 code units, Python code points, and glare is decided by comparing ids."""
+    """Whether ``value`` is 1 to 64 of ``A-Z a-z 0-9 . _ ~ -``.
+
+    Glare is resolved by comparing ids. ASCII makes all languages agree: JavaScript compares UTF-16 code units, Python
+    compares code points.
+    """
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
@@ -75,7 +78,7 @@ def is_valid_id(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """client → server, first frame. ``room``, ``token`` and ``key`` are extensions an old server ignores."""
+    """client → server, the first message. The legacy server ignores ``room``, ``token`` and ``key``."""
 
     peer_id: str
     room: str | None = None
@@ -85,16 +88,16 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class PeerList:
-    """server → newcomer: who is already here, without yourself."""
+    """server → the client that joined: the other peers in the room."""
 
     peers: tuple[str, ...]
     ice_servers: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
-    """W3C RTCIceServer, with passwords."""
+    """W3C RTCIceServer objects, with passwords."""
 
 
 @dataclass(frozen=True, slots=True)
 class IceServers:
-    """server → client, an extension: from now on these, in the place of those of ``peer-list``."""
+    """server → client, an extension: replaces the ICE servers of ``peer-list``."""
 
     ice_servers: tuple[Mapping[str, Any], ...] = field(repr=False)
 
@@ -133,7 +136,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class IceCandidate:
-    """W3C RTCIceCandidateInit. An empty ``candidate`` is the end of candidates of that generation."""
+    """W3C RTCIceCandidateInit. An empty ``candidate`` is end-of-candidates of that ICE generation."""
 
     candidate: str
     sdp_mid: str | None = None
@@ -143,7 +146,7 @@ class IceCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One ICE candidate; ``None`` is the end of candidates (RFC 8838)."""
+    """One ICE candidate; ``None`` is end-of-candidates (RFC 8838)."""
 
     from_: str
     to: str
@@ -152,7 +155,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """The call is over; the other side stops at once. ``reason`` is free text for machines (events.REASONS)."""
+    """The call is over; the receiver closes it at once. ``reason`` is one of ``events.REASONS``, or any other
+    text."""
 
     from_: str
     to: str
@@ -161,7 +165,7 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """server → client: why the frame you sent went nowhere. ``to`` is whom it was meant for."""
+    """server → client: why a message was not forwarded. ``to`` is its addressee."""
 
     code: str
     message: str
@@ -170,7 +174,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Any other type: routed untouched. ``body`` is the whole frame."""
+    """Any other type; the relay forwards it unchanged. ``body`` is the whole message."""
 
     type: str
     from_: str | None
@@ -183,7 +187,7 @@ Message = Join | PeerList | IceServers | PeerJoined | PeerLeft | Offer | Answer 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the relay reads of a frame after the join. ``to`` is ``None`` for a broadcast."""
+    """Part of a message that the relay reads after the join. ``to`` is ``None`` for a broadcast."""
 
     type: str
     from_: str | None
@@ -203,10 +207,10 @@ _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 def _read_object(text: str) -> dict[str, Any]:
     try:
         value = _decode(text)
-    except (ValueError, RecursionError) as exc:  # RecursionError: "[[[[…" of any depth
+    except (ValueError, RecursionError) as exc:  # RecursionError: deep nesting, such as "[[[[…"
         raise ProtocolError("bad-message", f"not JSON: {exc}") from None
     if not isinstance(value, dict):
-        raise ProtocolError("bad-message", "a frame is a JSON object")
+        raise ProtocolError("bad-message", "a message must be a JSON object")
     return value
 
 
@@ -232,17 +236,17 @@ def _optional_text(body: dict[str, Any], key: str, *, code: str = "bad-message")
 
 
 def read_join(text: str) -> Join:
-    """Read the first frame of a connection.
+    """Parse the first message of a connection.
 
     Raises:
-        ProtocolError: ``bad-join``, whatever is wrong with it.
+        ProtocolError: ``bad-join``, for any error.
     """
     try:
         body = _read_object(text)
     except ProtocolError as exc:
         raise ProtocolError("bad-join", exc.message) from None
     if body.get("type") != "join":
-        raise ProtocolError("bad-join", 'the first frame must be {"type": "join", "peerId": …}')
+        raise ProtocolError("bad-join", 'the first message must be {"type": "join", "peerId": …}')
     peer_id = body.get("peerId")
     if not is_valid_id(peer_id):
         raise ProtocolError("bad-join", "peerId must be 1 to 64 of A-Z a-z 0-9 . _ ~ -")
@@ -257,18 +261,18 @@ def read_join(text: str) -> Join:
 
 
 def read_envelope(text: str) -> Envelope:
-    """Read the routing part of a frame that a joined client sent.
+    """Parse the envelope of a message from a client that has joined.
 
     Raises:
-        ProtocolError: ``bad-message`` when it cannot be routed: not a JSON object, no type, a server's type,
-            a targeted type without ``to``.
+        ProtocolError: ``bad-message``: not a JSON object, no type, a type that only the server may send, or a
+            targeted type without ``to``. ``from-mismatch``: ``from`` is not a string.
     """
     body = _read_object(text)
     kind = _type(body)
     if kind in SERVER_TYPES:
-        raise ProtocolError("bad-message", f"{kind} is the server's alone")
+        raise ProtocolError("bad-message", f"only the server may send {kind}")
     if kind == "join":
-        raise ProtocolError("bad-message", "you have joined already")
+        raise ProtocolError("bad-message", "already joined")
     to = body.get("to")
     sender = body.get("from")
     if sender is not None and not isinstance(sender, str):
@@ -284,17 +288,17 @@ def read_envelope(text: str) -> Envelope:
 
 
 def parse(text: str) -> Message:
-    """Read one frame as a peer does.
+    """Parse a message that a peer received.
 
     Raises:
-        ProtocolError: ``bad-message``; the frame is to be logged and dropped, the connection stays.
+        ProtocolError: ``bad-message``. Log and drop the message; the connection stays open.
     """
     body = _read_object(text)
     kind = _type(body)
     match kind:
         case "peer-list":
             return PeerList(_id_list(body.get("peers")), _ice_servers(body.get("iceServers")))
-        case "ice-servers" if body.get("from") is None:  # the relay forwards nothing without "from": no peer sent it
+        case "ice-servers" if body.get("from") is None:  # sent by the relay: it forwards no message without "from"
             return IceServers(_ice_servers(body.get("iceServers")))
         case "peer-joined":
             return PeerJoined(_text(body, "peerId", kind))
@@ -318,11 +322,11 @@ def parse(text: str) -> Message:
 
 def _to(body: dict[str, Any]) -> str:
     to = body.get("to")
-    return to if isinstance(to, str) else ""  # the old server broadcasts what has no "to"; the reader decides
+    return to if isinstance(to, str) else ""  # the legacy server broadcasts a message without "to"
 
 
 def _id_list(value: object) -> tuple[str, ...]:
-    if value is None:  # the old Go server leaves "peers" out when the room is empty (json omitempty)
+    if value is None:  # the legacy Go server omits an empty "peers" (json omitempty)
         return ()
     if not isinstance(value, list) or not all(isinstance(peer, str) for peer in value):
         raise ProtocolError("bad-message", '"peers" is not a list of strings')
@@ -361,7 +365,7 @@ def _candidate(value: object) -> IceCandidate | None:
 
 
 def dump(message: Message) -> str:
-    """The frame of ``message``: compact JSON, ASCII, keys in the order of the protocol's table."""
+    """Return ``message`` as compact JSON in ASCII, with the keys in the order of docs/protocol.md."""
     return json.dumps(_body(message), separators=(",", ":"))
 
 

@@ -43,7 +43,7 @@ class IceServers:
         servers = [parse_ice_server(url, bare=True) for url in urls]
         if len(servers) > MAX_SERVERS:
             raise ConfigError(f"{len(servers)} are too many: peers use {MAX_SERVERS} at most", where=_SERVERS)
-        ending = [server.url for server in servers if server.relays and server.username is None]
+        ending = [server.url for server in servers if server.is_turn and server.username is None]
         if ending and secret is None:
             hint = f"write {ending[0].partition(':')[0]}:user:pass@host, or give the TURN server's secret: {SECRET}"
             raise ConfigError(f"{ending[0]} has no credentials; {hint}", where=_SERVERS)

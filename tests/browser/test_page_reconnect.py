@@ -8,7 +8,7 @@ from typing import Any
 import playwright.async_api as pw
 import pytest
 
-from peer.signaling.client import Signaling
+from peer.signaling.client import SignalingClient
 from peer.signaling.messages import Join
 from tests.browser.rig import RELAXED, Browser
 from tests.browser.site import Site, relay
@@ -51,9 +51,9 @@ async def test_a_page_that_is_refused_for_now_says_so_and_comes_back_later(
         await tab.clock.install()
 
     async with relay(**limit) as site:
-        holder = Signaling(site.ws, Join("holder"), lambda _: None)
+        holder = SignalingClient(site.ws, Join("holder"), lambda _: None)
         joined = asyncio.ensure_future(holder.run())
-        await until(lambda: holder.up)
+        await until(lambda: holder.joined)
         async with browser.page(site.page, "me", camera="none", online=False, prepare=prepare) as page:
             await page.wait_notice(notice)
             joined.cancel()

@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from peer.signaling.client import trusting
-from peer.signaling.messages import MAX_FRAME
+from peer.signaling.client import tls_context
+from peer.signaling.messages import MAX_MESSAGE
 from tests.server.wire import DEADLINE, Peer
 
 HOST = "relay.example"
@@ -37,9 +37,9 @@ class Front:
 
     @asynccontextmanager
     async def opened(self, **options: Any) -> AsyncIterator[Peer]:
-        """A connection from ``OTHER``, trusting as ``--cacert`` does."""
+        """A connection from ``OTHER``, with the CA certificates of ``--cacert``."""
         options = {"max_size": None, "ping_interval": None, "local_addr": (OTHER, 0)} | options
-        async with connect(self.url, ssl=trusting(self.cacert), host="127.0.0.1", **options) as ws:
+        async with connect(self.url, ssl=tls_context(self.cacert), host="127.0.0.1", **options) as ws:
             yield Peer(ws)
 
     @asynccontextmanager
@@ -63,7 +63,7 @@ class Front:
 
 async def reaches_the_page(front: Front) -> None:
     """The page comes, with its policy and an order to use TLS from now on."""
-    answer = await front.get("/", tls=trusting(front.cacert))
+    answer = await front.get("/", tls=tls_context(front.cacert))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ") and b"</html>" in body
     assert b"\r\ncontent-security-policy: default-src 'self'" in head.lower()
@@ -100,7 +100,7 @@ async def routes_large_frames(front: Front) -> None:
             assert await a.get() == {"type": "peer-joined", "peerId": "B"}
             for sender, receiver in ((a, b), (b, a)):
                 empty = len('{"type": "offer", "from": "A", "to": "B", "sdp": ""}')
-                sdp = "x" * (MAX_FRAME - empty)
+                sdp = "x" * (MAX_MESSAGE - empty)
                 await sender.say("offer", to=receiver.id, sdp=sdp)
                 assert (await receiver.get())["sdp"] == sdp
         assert await a.get() == {"type": "peer-left", "peerId": "B"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import ConfigError
-from peer.signaling.client import trusting
+from peer.signaling.client import tls_context
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import STEP, until
@@ -71,7 +71,7 @@ async def _until_it_has_its_certificate(port: int, cacert: str) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection(
-                    "127.0.0.1", port, ssl=trusting(cacert), server_hostname=HOST
+                    "127.0.0.1", port, ssl=tls_context(cacert), server_hostname=HOST
                 )
             except (ssl.SSLError, ConnectionError, ConfigError):
                 await asyncio.sleep(STEP)
@@ -95,7 +95,7 @@ async def test_a_relay_behind_caddy(tmp_path: Path, caplog: pytest.LogCaptureFix
 async def test_who_comes_while_the_relay_starts_again_waits_for_it(tmp_path: Path) -> None:
     metrics, port = free_ports(2)
     async with caddy(tmp_path, f"127.0.0.1:{port}", metrics) as front:
-        waits = asyncio.ensure_future(front.get("/healthz", tls=trusting(front.cacert)))
+        waits = asyncio.ensure_future(front.get("/healthz", tls=tls_context(front.cacert)))
         in_vain = _looks(tmp_path)
         await until(lambda: _looks(tmp_path) > in_vain + 2)  # for 0.4 s: it has asked by then
         async with relay(metrics_port=metrics, port=port):

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from peer import Agent
 from peer.call import State
 from peer.signaling import backoff
-from peer.signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up
+from peer.signaling.client import Disconnected, Joined, MessageReceived, Rejected, SignalingClient, SignalingEvent
 from peer.signaling.messages import Join, PeerJoined, PeerLeft
 
 from ..waiting import until
@@ -24,22 +24,22 @@ class Member:
     def __init__(self, url: str, name: str) -> None:
         self.name = name
         self.ups = 0
-        self.refused: Refused | None = None
+        self.refused: Rejected | None = None
         self.view: set[str] = set()
-        self.signaling = Signaling(url, Join(name, key=f"key of {name}"), self._told)
+        self.signaling = SignalingClient(url, Join(name, key=f"key of {name}"), self._told)
 
     def _told(self, event: SignalingEvent) -> None:
         match event:
-            case Up(peers):
+            case Joined(peers):
                 self.ups += 1
                 self.view = set(peers.peers)
-            case Received(PeerJoined(peer)):
+            case MessageReceived(PeerJoined(peer)):
                 self.view.add(peer)
-            case Received(PeerLeft(peer)):
+            case MessageReceived(PeerLeft(peer)):
                 self.view.discard(peer)
-            case Refused():
+            case Rejected():
                 self.refused = event
-            case Down():
+            case Disconnected():
                 pass
 
 
@@ -62,7 +62,7 @@ async def test_two_hundred_peers_and_a_call_come_through_a_restart() -> None:
         await asyncio.to_thread(old.process.wait, DEADLINE)
         stack.enter_context(process(port=old.port))
 
-        await until(lambda: all(member.ups == 2 for member in members), backoff.QUICK + DEADLINE)
+        await until(lambda: all(member.ups == 2 for member in members), backoff.MAX_RESTART_DELAY + DEADLINE)
         await until(lambda: all(member.view == everybody - {member.name} for member in members))
         await until(lambda: set(a.peers) == everybody - {"a"} and set(b.peers) == everybody - {"b"})
         assert call.state is State.CONNECTED

@@ -1,4 +1,4 @@
-"""The WebSocket client against servers that behave, misbehave, go away and come back."""
+"""WebSocket client of the relay, against servers that conform, misbehave, stop and restart."""
 
 from __future__ import annotations
 
@@ -22,18 +22,27 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from peer.errors import ConfigError
 from peer.signaling import backoff, messages
 from peer.signaling import client as signaling
-from peer.signaling.client import Down, Received, Refused, Signaling, SignalingEvent, Up, check_url, trusting
-from peer.signaling.diagnosis import NOT_YET, Trouble, diagnose, is_refusal
+from peer.signaling.client import (
+    Disconnected,
+    Joined,
+    MessageReceived,
+    Rejected,
+    SignalingClient,
+    SignalingEvent,
+    check_url,
+    tls_context,
+)
+from peer.signaling.diagnosis import JOIN_UNANSWERED, Diagnosis, diagnose, is_connection_refused
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 EMPTY = json.dumps({"type": "peer-list", "peers": []})
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "BACKOFF_MIN", 0.02)
     monkeypatch.setattr(backoff, "BACKOFF_MAX", 0.1)
-    monkeypatch.setattr(backoff, "QUICK", 0.05)
+    monkeypatch.setattr(backoff, "MAX_RESTART_DELAY", 0.05)
 
 
 @asynccontextmanager
@@ -43,11 +52,11 @@ async def server(handler: Handler, port: int = 0) -> AsyncIterator[tuple[Server,
 
 
 class Client:
-    """A Signaling with its events in a queue."""
+    """A SignalingClient whose events are put into a queue."""
 
     def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, **extra: str) -> None:
         self.events: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-        self.signaling = Signaling(url, messages.Join("me", **extra), self.events.put_nowait, tls=tls)
+        self.signaling = SignalingClient(url, messages.Join("me", **extra), self.events.put_nowait, tls=tls)
 
     async def __aenter__(self) -> Client:
         self._task = asyncio.ensure_future(self.signaling.run())
@@ -65,7 +74,7 @@ class Client:
                     return event
 
 
-async def test_it_joins_first_and_tells_who_is_there() -> None:
+async def test_client_connected_joins_and_reports_peers() -> None:
     first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def room(socket: ServerConnection) -> None:
@@ -74,34 +83,34 @@ async def test_it_joins_first_and_tells_who_is_there() -> None:
         await socket.wait_closed()
 
     async with server(room) as (_, url), Client(url, room="attic", key="secret") as client:
-        assert await client.next(Up) == Up(messages.PeerList(("a", "b")))
+        assert await client.next(Joined) == Joined(messages.PeerList(("a", "b")))
         assert json.loads(await first) == {"type": "join", "peerId": "me", "room": "attic", "key": "secret"}
 
 
-async def test_the_old_servers_list_without_peers_is_an_empty_one() -> None:
+async def test_peer_list_of_legacy_server_without_peers_is_empty() -> None:
     async def old(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type":"peer-list"}')
         await socket.wait_closed()
 
     async with server(old) as (_, url), Client(url) as client:
-        assert await client.next(Up) == Up(messages.PeerList(()))
+        assert await client.next(Joined) == Joined(messages.PeerList(()))
 
 
-async def test_what_cannot_be_read_is_passed_over() -> None:
+async def test_invalid_messages_are_ignored() -> None:
     async def noisy(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
-        for frame in (b"\x00", "nonsense", "[]", '{"type": 1}', '{"type": "offer"}', '{"type":"candidate"}'):
-            await socket.send(frame)
+        for text in (b"\x00", "nonsense", "[]", '{"type": 1}', '{"type": "offer"}', '{"type":"candidate"}'):
+            await socket.send(text)
         await socket.send('{"type": "peer-joined", "peerId": "x"}')
         await socket.wait_closed()
 
     async with server(noisy) as (_, url), Client(url) as client:
-        assert await client.next(Received) == Received(messages.PeerJoined("x"))
+        assert await client.next(MessageReceived) == MessageReceived(messages.PeerJoined("x"))
 
 
-async def test_it_tries_again_for_ever_also_before_the_first_success() -> None:
+async def test_client_without_relay_retries_until_it_joins() -> None:
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
@@ -112,48 +121,48 @@ async def test_it_tries_again_for_ever_also_before_the_first_success() -> None:
     del gone
     async with Client(url) as client:
         for _ in range(3):
-            await client.next(Down)
+            await client.next(Disconnected)
         async with server(room, port):
-            await client.next(Up)
-        await client.next(Down)
+            await client.next(Joined)
+        await client.next(Disconnected)
         async with server(room, port):
-            await client.next(Up)
+            await client.next(Joined)
 
 
-async def test_what_is_sent_while_the_relay_is_away_goes_out_in_order_when_it_is_back() -> None:
+async def test_messages_sent_while_relay_is_away_arrive_in_order() -> None:
     got: asyncio.Queue[str] = asyncio.Queue()
 
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
-        async for frame in socket:
-            got.put_nowait(json.loads(frame)["sdp"])
+        async for text in socket:
+            got.put_nowait(json.loads(text)["sdp"])
 
     async with server(room) as (_, url):
         port = int(url.split(":")[2].split("/")[0])
     async with Client(url) as client:
-        await client.next(Down)
+        await client.next(Disconnected)
         for number in range(3):
             client.signaling.send(messages.Offer("me", "you", str(number)))
         async with server(room, port):
             async with asyncio.timeout(5):
                 assert [await got.get() for _ in range(3)] == ["0", "1", "2"]
-            await client.signaling.flushed()
+            await client.signaling.flush()
 
 
-async def test_what_has_waited_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_message_queued_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     got: asyncio.Queue[str] = asyncio.Queue()
 
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
-        async for frame in socket:
-            got.put_nowait(json.loads(frame)["sdp"])
+        async for text in socket:
+            got.put_nowait(json.loads(text)["sdp"])
 
     async with server(room) as (_, url), Client(url) as client:
-        monkeypatch.setattr(signaling, "KEEP", -1.0)
+        monkeypatch.setattr(signaling, "MAX_QUEUE_AGE", -1.0)
         client.signaling.send(messages.Offer("me", "you", "stale"))
-        monkeypatch.setattr(signaling, "KEEP", 5.0)
+        monkeypatch.setattr(signaling, "MAX_QUEUE_AGE", 5.0)
         client.signaling.send(messages.Offer("me", "you", "fresh"))
         async with asyncio.timeout(5):
             assert await got.get() == "fresh"
@@ -162,7 +171,7 @@ async def test_what_has_waited_too_long_is_dropped(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("close", "code"), [(4001, "replaced"), (4400, "bad-join"), (4401, "unauthorized"), (4409, "id-taken")]
 )
-async def test_a_refusal_is_final(close: int, code: str) -> None:
+async def test_client_rejected_for_good_does_not_reconnect(close: int, code: str) -> None:
     joins = 0
 
     async def strict(socket: ServerConnection) -> None:
@@ -173,27 +182,27 @@ async def test_a_refusal_is_final(close: int, code: str) -> None:
         await socket.close(close, "no")
 
     async with server(strict) as (_, url), Client(url) as client:
-        assert await client.next(Refused) == Refused(code, "no")
+        assert await client.next(Rejected) == Rejected(code, "no")
         async with asyncio.timeout(5):
             await client._task
     assert joins == 1
 
 
-async def test_the_reason_given_before_the_close_is_the_one_that_is_told() -> None:
+async def test_rejection_with_error_message_reports_that_message() -> None:
     async def strict(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type": "error", "code": "id-taken", "message": "me is here already"}')
         await socket.close(4409)
 
     async with server(strict) as (_, url), Client(url) as client:
-        assert await client.next(Refused) == Refused("id-taken", "me is here already")
+        assert await client.next(Rejected) == Rejected("id-taken", "me is here already")
 
 
 @pytest.mark.parametrize(
     ("close", "code", "joined"),
     [(4400, "room-full", False), (4429, "rate-limited", False), (4429, "rate-limited", True)],
 )
-async def test_a_refusal_for_now_is_tried_again_later(close: int, code: str, joined: bool) -> None:
+async def test_client_rejected_temporarily_reconnects(close: int, code: str, joined: bool) -> None:
     joins = 0
 
     async def full(socket: ServerConnection) -> None:
@@ -210,13 +219,13 @@ async def test_a_refusal_for_now_is_tried_again_later(close: int, code: str, joi
         await socket.close(close, "not now")
 
     async with server(full) as (_, url), Client(url) as client:
-        down = await client.next(Down)
-        assert down == Down(Trouble("not now", None), (code, "not now"))
-        await client.next(Up)
+        down = await client.next(Disconnected)
+        assert down == Disconnected(Diagnosis("not now", None), (code, "not now"))
+        await client.next(Joined)
     assert joins == 2
 
 
-async def test_leaving_closes_in_good_order() -> None:
+async def test_client_cancelled_closes_with_code_1000() -> None:
     code: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     async def room(socket: ServerConnection) -> None:
@@ -227,7 +236,7 @@ async def test_leaving_closes_in_good_order() -> None:
 
     async with server(room) as (_, url):
         async with Client(url) as client:
-            await client.next(Up)
+            await client.next(Joined)
         async with asyncio.timeout(5):
             assert await code == 1000
 
@@ -240,21 +249,21 @@ async def test_leaving_closes_in_good_order() -> None:
         ("ws://host/other?x=1", "ws://host/other?x=1"),
     ],
 )
-def test_a_url_without_a_path_means_ws(given: str, used: str) -> None:
+def test_check_url_without_path_appends_ws(given: str, used: str) -> None:
     assert check_url(given) == used
 
 
 @pytest.mark.parametrize(
     "url", ["", "host:8080", "http://host", "ws://", "ws://host:0", "ws://host:99999", "ws://[x"]
 )
-def test_what_is_no_relays_url_says_what_is(url: str) -> None:
+def test_check_url_invalid_raises_with_example(url: str) -> None:
     with pytest.raises(ConfigError, match="ws://host:port/ws"):
         check_url(url)
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Key and certificate of ``localhost`` in one file, signed by itself."""
+    """PEM file with the key and the self-signed certificate of ``localhost``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -278,7 +287,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_wss_works_with_a_certificate_that_is_trusted_and_no_other(
+async def test_wss_joins_only_with_trusted_certificate(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
     async def room(socket: ServerConnection) -> None:
@@ -294,13 +303,13 @@ async def test_wss_works_with_a_certificate_that_is_trusted_and_no_other(
         port = made.sockets[0].getsockname()[1]
         async with Client(f"wss://localhost:{port}") as client:
             if trusted:
-                assert await client.next(Up) == Up(messages.PeerList(()))
+                assert await client.next(Joined) == Joined(messages.PeerList(()))
             else:
-                down = await client.next(Down)
-                assert isinstance(down, Down) and "certificate" in down.trouble.why
+                down = await client.next(Disconnected)
+                assert isinstance(down, Disconnected) and "certificate" in down.diagnosis.why
 
 
-async def test_wss_to_a_relay_without_tls_is_a_relay_that_is_away() -> None:
+async def test_wss_to_relay_without_tls_suggests_ws() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -310,10 +319,11 @@ async def test_wss_to_a_relay_without_tls_is_a_relay_that_is_away() -> None:
     async with await asyncio.start_server(plain, "127.0.0.1", 0) as made:
         url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
         async with Client(f"wss{url}") as client:
-            assert await client.next(Down) == Down(Trouble("it does not speak TLS", f"try ws{url}", lasting=True))
+            diagnosis = Diagnosis("it does not speak TLS", f"try ws{url}", permanent=True)
+            assert await client.next(Disconnected) == Disconnected(diagnosis)
 
 
-async def test_ws_to_a_relay_with_tls_says_what_to_try(certificate: Path) -> None:
+async def test_ws_to_relay_with_tls_suggests_wss(certificate: Path) -> None:
     async def never(socket: ServerConnection) -> None:
         raise AssertionError
 
@@ -322,48 +332,48 @@ async def test_ws_to_a_relay_with_tls_says_what_to_try(certificate: Path) -> Non
     async with serve(never, "127.0.0.1", 0, ssl=context) as made:
         url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
         async with Client(f"ws{url}") as client:
-            down = await client.next(Down)
-            assert isinstance(down, Down) and down.trouble.hint == f"if it speaks TLS, try wss{url}"
-        async with Client(f"wss{url}", tls=trusting(str(certificate))) as client:
-            down = await client.next(Down)
-            assert isinstance(down, Down)
-            assert down.trouble == Trouble(
-                "its certificate is not for 127.0.0.1", "write the name that it is for", lasting=True
+            down = await client.next(Disconnected)
+            assert isinstance(down, Disconnected) and down.diagnosis.hint == f"if it speaks TLS, try wss{url}"
+        async with Client(f"wss{url}", tls=tls_context(str(certificate))) as client:
+            down = await client.next(Disconnected)
+            assert isinstance(down, Disconnected)
+            assert down.diagnosis == Diagnosis(
+                "its certificate is not for 127.0.0.1", "use the host name in its certificate", permanent=True
             )
 
 
-async def test_a_relay_that_does_not_answer_the_join_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unanswered_join_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signaling, "OPEN_TIMEOUT", 0.5)
 
     async def silent(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
     async with server(silent) as (_, url), Client(url) as client:
-        assert await client.next(Down) == Down(NOT_YET)
+        assert await client.next(Disconnected) == Disconnected(JOIN_UNANSWERED)
 
 
 @pytest.mark.parametrize(
     ("exc", "why"),
     [
-        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "nothing listens there"),
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
         (OSError(113, "Connect call failed ('10.0.0.1', 1)"), "no route to host"),
         (
             socket.gaierror(-2, "Name or service not known"),
-            "no address is known for relay: Name or service not known",
+            "cannot resolve relay: Name or service not known",
         ),
     ],
 )
-def test_what_the_system_says_is_told_in_plain_words(exc: OSError, why: str) -> None:
+def test_diagnose_system_error_returns_plain_words(exc: OSError, why: str) -> None:
     assert diagnose(exc, "ws://relay/ws").why == why
 
 
-async def test_no_log_tells_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+async def test_debug_log_contains_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     turn = {"urls": "turn:turn.example", "username": "me", "credential": "SECRET-TURN"}
 
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
-        for _ in range(2):  # at the join, and once more
+        for _ in range(2):  # in answer to the join, and once more
             await socket.send(json.dumps({"type": "peer-list", "peers": ["door"], "iceServers": [turn]}))
         await socket.wait_closed()
 
@@ -372,33 +382,33 @@ async def test_no_log_tells_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     async with serve(room, "127.0.0.1", 0, logger=quiet) as made:
         url = f"ws://me:SECRET-PASSWORD@127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
         async with Client(url, token="SECRET-TOKEN", key="SECRET-KEY") as client:
-            await client.next(Up)
-            await client.next(Received)
+            await client.next(Joined)
+            await client.next(MessageReceived)
     assert "peer-list door" in caplog.text
     assert "SECRET" not in caplog.text
 
 
-async def test_a_url_that_fails_is_told_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+async def test_diagnosis_of_failed_url_has_no_credentials(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with Client("ws://me:SEC:RET@127.0.0.1:9/ws#fragment") as client:
-        down = await client.next(Down)
-    assert isinstance(down, Down)
-    assert "127.0.0.1:9/ws#fragment" in down.trouble.why
-    assert "SEC" not in caplog.text + down.trouble.why
+        down = await client.next(Disconnected)
+    assert isinstance(down, Disconnected)
+    assert "127.0.0.1:9/ws#fragment" in down.diagnosis.why
+    assert "SEC" not in caplog.text + down.diagnosis.why
 
 
-def test_a_url_that_is_refused_keeps_its_password() -> None:
-    with pytest.raises(ConfigError, match="'http://relay/ws' is no relay"):
+def test_check_url_error_has_no_credentials() -> None:
+    with pytest.raises(ConfigError, match="'http://relay/ws' is not a relay URL"):
         check_url("http://me:sec/r@t@relay/ws")
 
 
-async def test_a_proxy_without_its_relay_is_a_host_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_status_selects_the_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[tuple[bool, bool]] = []
     delay = backoff.Backoff.delay
 
-    def spy(self: backoff.Backoff, now: float, *, answered: bool, asked_to_wait: bool) -> float:
-        answers.append((answered, asked_to_wait))
-        return delay(self, now, answered=answered, asked_to_wait=asked_to_wait)
+    def spy(self: backoff.Backoff, now: float, *, host_answered: bool, rejected: bool) -> float:
+        answers.append((host_answered, rejected))
+        return delay(self, now, host_answered=host_answered, rejected=rejected)
 
     monkeypatch.setattr(backoff.Backoff, "delay", spy)
 
@@ -416,27 +426,28 @@ async def test_a_proxy_without_its_relay_is_a_host_that_answers(monkeypatch: pyt
     made = await asyncio.start_server(proxy, "127.0.0.1", 0)
     async with made, Client(f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws") as client:
         for _ in range(3):
-            down = await client.next(Down)
-            assert isinstance(down, Down) and down.refused is None
-        down = await client.next(Down)
-        assert isinstance(down, Down) and down.refused == ("rate-limited", "too many connections from this address")
+            down = await client.next(Disconnected)
+            assert isinstance(down, Disconnected) and down.rejection is None
+        down = await client.next(Disconnected)
+        assert isinstance(down, Disconnected)
+        assert down.rejection == ("rate-limited", "too many connections from this address")
     assert answers[:4] == [(True, False), (False, False), (False, False), (False, True)]
 
 
-async def test_a_refused_connection_is_a_host_that_answers_by_any_of_its_addresses() -> None:
+async def test_connection_refused_at_any_address_is_recognized() -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     for host in ("127.0.0.1", "localhost"):
         with pytest.raises(OSError) as caught:
             await asyncio.open_connection(host, port)
-        assert is_refusal(caught.value)
+        assert is_connection_refused(caught.value)
     several = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network is unreachable")
-    assert is_refusal(several)
-    assert not is_refusal(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
-    assert not is_refusal(TimeoutError())
+    assert is_connection_refused(several)
+    assert not is_connection_refused(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
+    assert not is_connection_refused(TimeoutError())
 
 
-async def test_only_the_certificates_that_were_named_are_trusted(certificate: Path, tmp_path: Path) -> None:
+async def test_cacert_replaces_the_trust_of_the_system(certificate: Path, tmp_path: Path) -> None:
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
@@ -446,30 +457,29 @@ async def test_only_the_certificates_that_were_named_are_trusted(certificate: Pa
     context.load_cert_chain(certificate)
     async with serve(room, "127.0.0.1", 0, ssl=context) as made:
         url = f"wss://localhost:{made.sockets[0].getsockname()[1]}"
-        async with Client(url, tls=trusting(str(certificate))) as client:
-            assert await client.next(Up) == Up(messages.PeerList(()))
-        async with Client(url, tls=trusting(None)) as client:
-            down = await client.next(Down)
-            assert isinstance(down, Down) and down.trouble.hint == "see --cacert"
-            assert (
-                down.trouble.why == "its certificate is not trusted: self-signed certificate" and down.trouble.lasting
-            )
+        async with Client(url, tls=tls_context(str(certificate))) as client:
+            assert await client.next(Joined) == Joined(messages.PeerList(()))
+        async with Client(url, tls=tls_context(None)) as client:
+            down = await client.next(Disconnected)
+            assert isinstance(down, Disconnected) and down.diagnosis.hint == "see --cacert"
+            assert down.diagnosis.why == "its certificate is not trusted: self-signed certificate"
+            assert down.diagnosis.permanent
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(None, "No such file"), ("", "no certificate"), ("x", "no cert")])
-def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None, complaint: str) -> None:
+@pytest.mark.parametrize(("content", "error"), [(None, "No such file"), ("", "no PEM certificate"), ("x", "no PEM")])
+def test_cacert_unusable_raises_with_file_name(tmp_path: Path, content: str | None, error: str) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ConfigError, match=rf"--cacert: .*ca\.pem: {complaint}"):
-        trusting(str(path))
+    with pytest.raises(ConfigError, match=rf"--cacert: .*ca\.pem: {error}"):
+        tls_context(str(path))
 
 
-async def test_certificates_do_no_harm_without_tls(certificate: Path) -> None:
+async def test_ws_with_cacert_joins(certificate: Path) -> None:
     async def room(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(EMPTY)
         await socket.wait_closed()
 
-    async with server(room) as (_, url), Client(url, tls=trusting(str(certificate))) as client:
-        await client.next(Up)
+    async with server(room) as (_, url), Client(url, tls=tls_context(str(certificate))) as client:
+        await client.next(Joined)

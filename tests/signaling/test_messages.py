@@ -1,4 +1,4 @@
-"""The wire's two readers and its writer. Whatever the input, nothing but ``ProtocolError`` comes out."""
+"""Messages: both parsers and ``dump``. Whatever the input, the parsers raise nothing but ``ProtocolError``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from peer.errors import ProtocolError
-from peer.signaling import messages as protocol
+from peer.signaling import messages as messages_module
 from peer.signaling.messages import (
     Answer,
     Candidate,
@@ -76,7 +76,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
 
 
 @given(messages)
-def test_what_is_dumped_is_parsed_as_the_same_message(message: Message) -> None:
+def test_dumped_message_parses_to_the_same(message: Message) -> None:
     text = dump(message)
     assert text.isascii() and "\n" not in text
     assert parse(text) == message
@@ -89,17 +89,17 @@ def test_what_is_dumped_is_parsed_as_the_same_message(message: Message) -> None:
 @example('{"type":"offer","to":"\\ud800","from":"b"}')
 @example('{"type": NaN}')
 @example("\ufeff{}")
-def test_nothing_but_protocol_error_comes_out_of_any_text(text: str) -> None:
+def test_parsers_of_any_text_raise_only_protocol_error(text: str) -> None:
     for read in (parse, read_envelope, read_join):
         try:
             read(text)
         except ProtocolError as exc:
-            assert exc.code in protocol.ERROR_CODES
-            assert len(exc.message) < 200, "an error does not echo what it was sent"
+            assert exc.code in messages_module.ERROR_CODES
+            assert len(exc.message) < 200, "an error does not echo its input"
 
 
 @given(bodies)
-def test_the_two_readers_agree_on_who_and_whom(body: dict[str, Any]) -> None:
+def test_both_parsers_agree_on_sender_and_addressee(body: dict[str, Any]) -> None:
     text = json.dumps(body)
     try:
         envelope = read_envelope(text)
@@ -111,30 +111,30 @@ def test_the_two_readers_agree_on_who_and_whom(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("value", ["a", "A-Z.a_z~0", "x" * 64])
-def test_ids_that_are_valid(value: str) -> None:
+def test_valid_id_is_accepted(value: str) -> None:
     assert is_valid_id(value)
 
 
 @pytest.mark.parametrize("value", ["", "x" * 65, "a b", "ä", "a\n", "a/b", "\u0661", None, 5, ["a"]])
-def test_ids_that_are_not(value: object) -> None:
+def test_invalid_id_is_rejected(value: object) -> None:
     assert not is_valid_id(value)
 
 
 @pytest.mark.parametrize("kind", ["offer", "answer", "candidate", "hang-up"])
 @pytest.mark.parametrize("to", [{}, {"to": ""}, {"to": None}, {"to": 5}, {"to": ["b"]}])
-def test_a_targeted_type_without_a_target_is_refused(kind: str, to: dict[str, Any]) -> None:
+def test_targeted_type_without_addressee_is_rejected(kind: str, to: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match="bad-message"):
         read_envelope(json.dumps({"type": kind, "from": "a", "sdp": "x"} | to))
 
 
-@pytest.mark.parametrize("kind", sorted(protocol.SERVER_TYPES))
-def test_what_is_the_servers_alone_is_refused(kind: str) -> None:
+@pytest.mark.parametrize("kind", sorted(messages_module.SERVER_TYPES))
+def test_type_of_the_server_is_rejected(kind: str) -> None:
     with pytest.raises(ProtocolError, match="bad-message"):
         read_envelope(json.dumps({"type": kind, "from": "a", "peerId": "b", "peers": [], "code": "x"}))
 
 
 @pytest.mark.parametrize("to", [{}, {"to": ""}, {"to": None}])
-def test_any_other_type_without_a_target_goes_to_all(to: dict[str, Any]) -> None:
+def test_other_type_without_addressee_is_a_broadcast(to: dict[str, Any]) -> None:
     assert read_envelope(json.dumps({"type": "hello", "from": "a"} | to)) == Envelope("hello", "a", None)
 
 
@@ -156,30 +156,30 @@ def test_any_other_type_without_a_target_goes_to_all(to: dict[str, Any]) -> None
         '{"Type":"join","peerId":"a"}',
     ],
 )
-def test_a_bad_first_frame_is_a_bad_join(text: str) -> None:
+def test_invalid_first_message_is_a_bad_join(text: str) -> None:
     with pytest.raises(ProtocolError, match="bad-join"):
         read_join(text)
 
 
-def test_the_join_of_an_old_client_has_neither_room_nor_key() -> None:
-    assert read_join('{"type":"join","peerId":"A"}') == Join("A", protocol.DEFAULT_ROOM)
+def test_join_of_legacy_client_has_no_room_or_key() -> None:
+    assert read_join('{"type":"join","peerId":"A"}') == Join("A", messages_module.DEFAULT_ROOM)
 
 
-def test_an_old_server_leaves_an_empty_list_out() -> None:
+def test_peer_list_of_legacy_server_may_lack_peers() -> None:
     assert parse('{"type":"peer-list"}') == PeerList(())
 
 
 @pytest.mark.parametrize("end", ["null", '""', '{"candidate":null}', "{}"])
-def test_the_end_of_candidates_has_several_forms(end: str) -> None:
+def test_end_of_candidates_has_several_forms(end: str) -> None:
     assert parse('{"type":"candidate","from":"a","to":"b","candidate":' + end + "}") == Candidate("a", "b", None)
 
 
-def test_a_type_we_do_not_know_keeps_its_whole_body() -> None:
+def test_unknown_type_keeps_its_whole_body() -> None:
     body = {"type": "hello", "from": "a", "extra": [1]}
     assert parse(json.dumps(body)) == Other("hello", "a", None, body)
 
 
-def test_importing_the_protocol_loads_no_engine() -> None:
+def test_importing_messages_loads_no_media_engine() -> None:
     code = (
         "import sys, peer.signaling.messages\n"
         "print([m for m in ('aiortc', 'av', 'cv2', 'numpy') if m in sys.modules])"
@@ -188,14 +188,14 @@ def test_importing_the_protocol_loads_no_engine() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_ice_servers_are_the_relays_word_only_without_a_sender() -> None:
-    """The relay forwards nothing whose ``from`` is not its sender's id (rule 4)."""
+def test_ice_servers_with_a_sender_are_not_the_relays() -> None:
+    """The relay forwards no message whose ``from`` is not the id of its sender (rule 4)."""
     assert parse('{"type":"ice-servers","iceServers":[{"urls":"stun:a"}]}') == IceServers(({"urls": "stun:a"},))
     assert parse('{"type":"ice-servers"}') == IceServers(())
     forged = parse('{"type":"ice-servers","from":"a","iceServers":[]}')
     assert isinstance(forged, Other) and forged.from_ == "a"
 
 
-def test_passwords_of_ice_servers_are_not_printed() -> None:
+def test_repr_of_ice_servers_has_no_passwords() -> None:
     servers = ({"urls": "turn:a", "username": "u", "credential": "hush"},)
     assert "hush" not in repr(PeerList((), servers)) + repr(IceServers(servers))

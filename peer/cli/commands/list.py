@@ -18,8 +18,8 @@ from ..param_types import duration
 from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ...signaling.client import Signaling, SignalingEvent
-    from ...signaling.diagnosis import Trouble
+    from ...signaling.client import SignalingClient, SignalingEvent
+    from ...signaling.diagnosis import Diagnosis
     from ..output import Output
 
 
@@ -47,13 +47,13 @@ def command(watch: bool, **params: Any) -> int:
 
 
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
-    from ...signaling.client import Down, Received, Refused, Signaling, Up, trusting
+    from ...signaling.client import Disconnected, Joined, MessageReceived, Rejected, SignalingClient, tls_context
 
     own_id = settings.relay.id or f"list-{secrets.token_hex(4)}"
     inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
     join = messages.Join(own_id, settings.relay.room, settings.relay.token)
-    signaling = Signaling(settings.relay.server, join, inbox.put_nowait, tls=trusting(settings.relay.cacert))
-    trouble: Trouble | None = None
+    signaling = SignalingClient(settings.relay.server, join, inbox.put_nowait, tls=tls_context(settings.relay.cacert))
+    diagnosis: Diagnosis | None = None
     joined = up = False
     put_off: tuple[str, str] | None = None
     async with asyncio.TaskGroup() as group:
@@ -62,7 +62,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
             async with asyncio.timeout(settings.timeout) as limit:
                 while watch or not joined:
                     match await inbox.get():
-                        case Up(peers=room):
+                        case Joined(peers=room):
                             limit.reschedule(None)
                             if joined:
                                 out.object(events.ServerBack().to_json())
@@ -70,22 +70,22 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
                             if not room.peers and not settings.as_json and not settings.quiet:
                                 click.echo("nobody else is here", err=True)
-                        case Down(trouble=why, refused=put_off):
-                            trouble = why
+                        case Disconnected(diagnosis=why, rejection=put_off):
+                            diagnosis = why
                             if up:  # each further try in vain is no news
                                 out.event(events.ServerLost())
                                 up = False
-                            elif not joined and why.lasting:
+                            elif not joined and why.permanent:
                                 raise ServerUnreachable(settings.relay.server, why.why, why.hint)
-                        case Refused(code=code, message=message):
+                        case Rejected(code=code, message=message):
                             raise JoinRefused(settings.relay.server, code, message, _hint(code, settings))
-                        case Received(message=received):
+                        case MessageReceived(message=received):
                             _tell(received, own_id, signaling, out)
         except TimeoutError:
             if put_off is not None:
                 raise JoinRefused(settings.relay.server, *put_off) from None
-            trouble = trouble or signaling.silence
-            raise ServerUnreachable(settings.relay.server, trouble.why, trouble.hint) from None
+            diagnosis = diagnosis or signaling.timeout_diagnosis
+            raise ServerUnreachable(settings.relay.server, diagnosis.why, diagnosis.hint) from None
         runner.cancel()
     return exits.DONE
 
@@ -104,7 +104,7 @@ def _show(out: Output, joined: events.Joined, watch: bool) -> None:
         out.text(f"= {peer}" if watch else peer)
 
 
-def _tell(message: messages.Message, own_id: str, signaling: Signaling, out: Output) -> None:
+def _tell(message: messages.Message, own_id: str, signaling: SignalingClient, out: Output) -> None:
     match message:
         case messages.PeerJoined(peer):
             out.object(events.PeerJoined(peer=peer).to_json())

@@ -44,7 +44,7 @@ async def test_a_call_by_the_turn_server_that_the_relay_tells_of(tmp_path: Path)
             ["--ice-server", "turn:turn.example"],
             "turn:turn.example:3478?transport=udp has no credentials; write turn:",
         ),
-        (["--ice-server", "turn.example"], "--ice-server: 'turn.example' is no ICE server"),
+        (["--ice-server", "turn.example"], "--ice-server: 'turn.example' is not an ICE server"),
         (["--ice-server", "turn:a", "--turn-secret-file", "nowhere"], "--turn-secret-file: nowhere: No such file"),
         (["--turn-secret-file", "nowhere"], "--turn-secret-file: "),
         (["--turn-lifetime", "10s"], "1m is the least"),

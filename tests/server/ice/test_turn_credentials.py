@@ -66,7 +66,7 @@ def test_another_secret_makes_other_passwords() -> None:
         (["turn:turn.example"], None, "--ice-server: turn:turn.example.* has no credentials; .*--turn-secret-file"),
         (["turn:me:hush@turn.example"], b"north", "--turn-secret-file: .*no server .*--ice-server turn:host"),
         ([], b"north", "--turn-secret-file: "),
-        (["turn.example"], None, "--ice-server: 'turn.example' is no ICE server; write"),
+        (["turn.example"], None, "--ice-server: 'turn.example' is not an ICE server: use"),
         (["stun:stun.example?transport=tcp"], None, "a STUN server has no transport"),
         (["stun:a"] * 9, None, "9 are too many: peers use 8 at most"),
     ],

@@ -70,7 +70,7 @@ def _live_track(codec: str, fps: int) -> Any:
             if self.readyState != "live":
                 raise MediaStreamError
             await asyncio.sleep(max(0.0, self._started + self._number / fps - time.monotonic()))
-            frame: Any = self._pattern.picture(self._number)
+            frame: Any = self._pattern.draw(self._number)
             frame.pict_type = av.video.frame.PictureType.I if self.key else av.video.frame.PictureType.NONE
             self.key = False
             frame.pts, frame.time_base = self._number, Fraction(1, fps)

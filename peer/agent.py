@@ -170,8 +170,8 @@ class Agent:
         media = self._media
         if media.video is not None:
             relay = None
-            if media.encoded is not None and media.fitness is not None:
-                relay = PassthroughRelay(tasks, media.encoded, media.fitness, self._max_bitrate)
+            if media.encoded is not None and media.passthrough is not None:
+                relay = PassthroughRelay(tasks, media.encoded, media.passthrough, self._max_bitrate)
             self._video_out = SharedVideo(
                 tasks,
                 media.video,
@@ -180,7 +180,7 @@ class Agent:
                 max_bitrate=self._max_bitrate,
                 relay=relay,
                 hardware=self._hardware,
-                expected=media.picture_expected,
+                expected=media.frame_expected,
             )
         if media.audio is not None:
             self._audio_out = SharedAudio(tasks, media.audio)

@@ -1,4 +1,4 @@
-"""Letters for pictures that the program draws itself: a 5 by 7 dot font, so that no drawing library is needed."""
+"""A 5 by 7 bitmap font for text in generated video frames, so that no drawing library is needed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COLUMNS: Final = {
     "U": "3F4040403F", "V": "1F2040201F", "W": "3F4038403F", "X": "6314081463", "Y": "0708700807",
     "Z": "6151494543",
 }  # fmt: skip
-"""Five columns a letter, two hex digits each, lowest bit on top."""
+"""Five columns per letter, two hex digits per column, lowest bit on top."""
 
-ROWS: Final = 8
-"""Dots a line is high, with the empty one below."""
+CELL_HEIGHT: Final = 8
+"""Height of a line in dots, including the empty row below."""
 
-COLUMNS: Final = 6
-"""Dots a letter is wide, with the empty one after it."""
+CELL_WIDTH: Final = 6
+"""Width of a letter in dots, including the empty column after it."""
 
 
 def _glyph(columns: str) -> npt.NDArray[np.uint8]:
@@ -35,13 +35,14 @@ def _glyph(columns: str) -> npt.NDArray[np.uint8]:
 _GLYPHS: Final = {letter: _glyph(columns) for letter, columns in _COLUMNS.items()}
 
 
-def dots(text: str) -> npt.NDArray[np.uint8]:
-    """``text`` as a mask of ones and zeros, shape (8, 6 * letters). Unknown letters are blank."""
+def text_mask(text: str) -> npt.NDArray[np.uint8]:
+    """Return ``text`` as a mask of ones and zeros, shape (8, 6 * letters). Unsupported letters are blank."""
     return np.concatenate([_GLYPHS.get(letter, _GLYPHS[" "]) for letter in text.upper()] or [_GLYPHS[" "]], axis=1)
 
 
-def write(plane: npt.NDArray[Any], text: str, *, top: int, left: int, scale: int, ink: int) -> None:
-    """Write ``text`` into a picture plane, ``scale`` pixels a dot; what lies outside of the plane is cut off."""
-    mask = dots(text).repeat(scale, axis=0).repeat(scale, axis=1)
+def draw_text(plane: npt.NDArray[Any], text: str, *, top: int, left: int, scale: int, value: int) -> None:
+    """Set the pixels of ``text`` in ``plane`` to ``value``, ``scale`` pixels per dot. Text is cropped at the
+    edges."""
+    mask = text_mask(text).repeat(scale, axis=0).repeat(scale, axis=1)
     target = plane[top : top + mask.shape[0], left : left + mask.shape[1]]
-    target[mask[: target.shape[0], : target.shape[1]] == 1] = ink
+    target[mask[: target.shape[0], : target.shape[1]] == 1] = value

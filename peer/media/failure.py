@@ -1,4 +1,4 @@
-"""A library's error as a sentence for people: translated once, at the border to FFmpeg and the kernel."""
+"""Translation of errors of FFmpeg and the kernel into ``MediaError``, with a cause and a hint."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from peer.errors import MediaError
 
 _CAUSES: Final = {
     errno.ENOENT: ("there is no such file or device", "check the path; `peer devices` lists cameras and microphones"),
-    errno.ENODEV: ("the device is gone", "was it unplugged?"),
-    errno.ENXIO: ("the device is gone", "was it unplugged?"),
+    errno.ENODEV: ("the device is gone", "check whether it was unplugged"),
+    errno.ENXIO: ("the device is gone", "check whether it was unplugged"),
     errno.EBUSY: ("another program is using it", "close that program, or name another device"),
     errno.EACCES: (
         "this user may not open it",
-        "check its permissions; cameras want the group `video`, sound `audio`",
+        "check its permissions; cameras need the group `video`, audio devices `audio`",
     ),
     errno.EPERM: ("this user may not open it", "check its permissions"),
     errno.ENOTTY: ("it is not a capture device", "`peer devices` lists cameras and microphones"),
     errno.EISDIR: ("it is a folder", "name a file in it"),
-    errno.ECONNREFUSED: ("nothing listens at that address", "check host and port"),
+    errno.ECONNREFUSED: ("nothing listens at this address", "check host and port"),
     errno.ETIMEDOUT: ("no answer in time", "check the address and the network"),
     errno.EHOSTUNREACH: ("the host cannot be reached", "check the address and the network"),
-    errno.EIO: ("the device does not work the way it was asked to", None),
+    errno.EIO: ("the device does not support the requested settings", None),
 }
 
 
-class NoSound(MediaError):
-    """A file or stream without any sound in it, of which sound was wanted."""
+class NoAudio(MediaError):
+    """A file or stream has no audio although audio was requested."""
 
 
-def explain(what: str, problem: Exception) -> MediaError:
-    """``problem`` as a MediaError about ``what``, with a cause and a hint where its number is known."""
-    if isinstance(problem, MediaError):
-        return problem
-    if isinstance(problem, av.error.ExitError):  # PyAV's time-out interrupts FFmpeg, which calls it an exit
+def media_error(what: str, error: Exception) -> MediaError:
+    """Return ``error`` as a ``MediaError`` about ``what``, with cause and hint if its error number is known."""
+    if isinstance(error, MediaError):
+        return error
+    if isinstance(error, av.error.ExitError):  # PyAV's time-out interrupts FFmpeg, which reports that as an exit
         return MediaError(what, *_CAUSES[errno.ETIMEDOUT])
-    if isinstance(problem, av.error.HTTPUnauthorizedError):
-        return MediaError(what, "it wants a name and a password", "try rtsp://name:password@host/path")
-    number = getattr(problem, "errno", None)
+    if isinstance(error, av.error.HTTPUnauthorizedError):
+        return MediaError(what, "it requires a name and a password", "try rtsp://name:password@host/path")
+    number = getattr(error, "errno", None)
     if number in _CAUSES:
         return MediaError(what, *_CAUSES[number])
-    return MediaError(what, getattr(problem, "strerror", None) or str(problem) or type(problem).__name__)
+    return MediaError(what, getattr(error, "strerror", None) or str(error) or type(error).__name__)

@@ -1,7 +1,8 @@
-"""One producer, any number of readers, each with a bounded queue of its own; the newest wins.
+"""A fan-out: one producer, any number of readers, one bounded queue per reader.
 
-A slow reader loses its own oldest items and costs nobody else anything. The first reader opens what feeds the
-fan-out and the last one closes it: ``on_first`` and ``on_last`` are called in the event loop.
+A slow reader loses its own oldest items; the producer and the other readers do not notice. ``on_first`` is called
+when the first reader is added, typically to open what feeds the fan-out, and ``on_last`` when the last one has
+closed.
 
 Must never: block, grow, or be touched from a thread (enter the loop by ``call_soon_threadsafe``).
 """
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class Reader(Generic[T]):
-    """One reader's end. An async iterator that ends when the reader or its fan-out is closed."""
+    """One reader's queue. An async iterator that ends when the reader or its fan-out is closed."""
 
     def __init__(self, fanout: Fanout[T], size: int, items: Iterable[T] = ()) -> None:
         self._fanout = fanout
@@ -26,7 +27,7 @@ class Reader(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
         self.dropped = 0
-        """Items that this reader was too slow for."""
+        """Items dropped because this reader was too slow."""
 
     def _put(self, item: T) -> None:
         if len(self._items) == self._items.maxlen:
@@ -39,14 +40,14 @@ class Reader(Generic[T]):
             self._waiter.set_result(None)
 
     def get_nowait(self) -> T | None:
-        """The oldest item that waits, or ``None``."""
+        """Return the oldest queued item, or ``None``."""
         return self._items.popleft() if self._items else None
 
     async def get(self) -> T:
-        """The oldest item that waits, or the next one.
+        """Return the oldest queued item, or wait for one.
 
         Raises:
-            StopAsyncIteration: the reader or its fan-out is closed and nothing waits any more.
+            StopAsyncIteration: the reader or its fan-out is closed and the queue is empty.
         """
         while not self._items:
             if self.closed:
@@ -65,7 +66,7 @@ class Reader(Generic[T]):
         return await self.get()
 
     def close(self) -> None:
-        """Stop reading. May be called twice."""
+        """Stop receiving items; those already queued can still be read. May be called twice."""
         if not self.closed:
             self.closed = True
             self._fanout._remove(self)
@@ -81,7 +82,7 @@ class Reader(Generic[T]):
 
 
 class Fanout(Generic[T]):
-    """See the module. ``on_first`` runs when the first reader comes, ``on_last`` when the last one has gone."""
+    """Hands each item to all readers. See the module for ``on_first`` and ``on_last``; both run in the event loop."""
 
     def __init__(self, on_first: Callable[[], None] | None = None, on_last: Callable[[], None] | None = None) -> None:
         self._readers: list[Reader[T]] = []
@@ -91,12 +92,14 @@ class Fanout(Generic[T]):
 
     @property
     def readers(self) -> int:
-        """How many read now."""
+        """Number of open readers."""
         return len(self._readers)
 
     def read(self, size: int = 2, items: Iterable[T] = ()) -> Reader[T]:
-        """A new reader with room for ``size`` items, and with ``items`` to begin with. Of a closed fan-out: a reader
-        that ends when it has read those."""
+        """Return a new reader with a queue of ``size`` items that already holds ``items``.
+
+        The reader of a closed fan-out ends after ``items``.
+        """
         reader: Reader[T] = Reader(self, size, items)
         if self.closed:
             reader.closed = True
@@ -107,12 +110,12 @@ class Fanout(Generic[T]):
         return reader
 
     def put(self, item: T) -> None:
-        """Hand ``item`` to every reader there is."""
+        """Append ``item`` to the queue of every reader."""
         for reader in self._readers:
             reader._put(item)
 
     def close(self) -> None:
-        """End all readers, once they have read what waits. May be called twice."""
+        """End all readers, each after its queued items. May be called twice."""
         if self.closed:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""What travels through the media paths besides PyAV's own frames, and the clock all of it is stamped with."""
+"""Encoded frames, the constants of the media paths, and the media clock."""
 
 from __future__ import annotations
 
@@ -8,66 +8,66 @@ from fractions import Fraction
 from typing import Final, Literal
 
 VIDEO_TIME_BASE: Final = Fraction(1, 90_000)
-"""RTP clock of every video codec (RFC 6184, RFC 7741)."""
+"""RTP clock of all video codecs (RFC 6184, RFC 7741)."""
 
 AUDIO_RATE: Final = 48_000
-"""Samples a second of all sound inside the program: Opus' RTP clock (RFC 7587)."""
+"""Sample rate of all audio inside the program, in Hz: the RTP clock of Opus (RFC 7587)."""
 
 AUDIO_TIME_BASE: Final = Fraction(1, AUDIO_RATE)
 
 AUDIO_FRAME_SAMPLES: Final = 960
-"""20 ms, what one Opus packet carries."""
+"""Samples per audio frame: 20 ms, the duration of one Opus packet."""
 
 MAX_PIXELS: Final = 139_264 * 16 * 16
-"""Of a picture that is decoded: the most that any level of H.264 has (6.2, Table A-1), 8192x4352. One packet can say
-16000x16000, which takes 400 MB each time."""
+"""Maximum size of a decoded frame, in pixels: 8192x4352, the highest of any H.264 level (6.2, Table A-1). Without it,
+one packet that claims 16000x16000 makes the decoder allocate 400 MB."""
 
 _ORIGIN = time.monotonic()
 
 
 def media_time() -> float:
-    """Seconds on the one clock that captured pictures and sound are stamped with: monotonic, from zero."""
+    """Return the media clock in seconds, monotonic from zero at start. All captured frames are stamped with it."""
     return time.monotonic() - _ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """One coded picture or sound packet of a remote peer, as it arrived and before it is decoded.
+    """One encoded frame, from a remote peer or from a source that delivers H.264.
 
     ``data`` is the codec's elementary stream: a VP8 frame, an H.264 access unit in Annex B, an Opus packet.
     """
 
     kind: Literal["video", "audio"]
     codec: str
-    """FFmpeg's name: ``vp8``, ``h264``, ``opus``, ``pcm_mulaw``, ``pcm_alaw``, ``g722``."""
+    """FFmpeg's name of the codec: ``vp8``, ``h264``, ``opus``, ``pcm_mulaw``, ``pcm_alaw``, ``g722``."""
     data: bytes
     timestamp: int
-    """RTP timestamp, unwrapped, in units of 1/``clock_rate`` s. Its origin is the stream's own."""
+    """RTP timestamp, unwrapped, in units of 1/``clock_rate`` s from an arbitrary origin per stream."""
     clock_rate: int
     key: bool
-    """Whether decoding can start here. Always true for sound."""
+    """Whether decoding can start with this frame: a key frame. Always true for audio."""
     arrival: float
-    """``time.monotonic()`` seconds at which the last packet of it arrived."""
+    """``time.monotonic()`` at which its last packet arrived, in seconds."""
     ntp: float | None
-    """The sender's wall clock (Unix seconds) for ``timestamp``, from its RTCP sender reports (RFC 3550 6.4.1):
-    what puts sound and picture on one clock. ``None`` until the first report has come."""
+    """The sender's wall clock at ``timestamp``, in Unix seconds, from RTCP sender reports (RFC 3550 section 6.4.1).
+    It puts audio and video on one clock. ``None`` until the first report has arrived."""
     gap: bool = False
-    """Whether pictures before this one were lost for good, so that it can be decoded only if it is ``key``."""
+    """Whether frames before this one are lost for good, so that it can be decoded only if it is a key frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFrame:
-    """One coded picture or sound packet of ours, cut into RTP payloads once for all who get it."""
+    """One of our encoded frames, packetized once for all viewers."""
 
     payloads: tuple[bytes, ...]
     timestamp: int
-    """RTP timestamp on the media clock, unwrapped: pictures and sound of one moment have the same, in their units."""
+    """RTP timestamp, unwrapped: ``media_time()`` in units of 1/90000 s (video) or of the audio codec's clock."""
     key: bool
-    """Whether decoding can start here. Always true for sound."""
+    """Whether decoding can start with this frame: a key frame. Always true for audio."""
     size: tuple[int, int] | None = None
-    """Of the picture, in pixels."""
+    """Width and height of a video frame, in pixels."""
 
     @property
-    def octets(self) -> int:
-        """Of the payloads."""
+    def byte_count(self) -> int:
+        """Size of all payloads, in bytes."""
         return sum(map(len, self.payloads))

@@ -1,7 +1,7 @@
-"""Where recordings and snapshots go: ``{peer}`` and ``{time}`` in a path that the user gave.
+"""Paths of recordings and snapshots with the placeholders ``{peer}`` and ``{time}``.
 
-``{peer}`` is the remote's id, ``{time}`` local time as ``20260131-174502``. A remote chooses its own id, so an id
-that would leave the folder or hide the file (a dot in front) or name a home folder (a tilde) is defused.
+``{peer}`` is the remote's id, ``{time}`` the local time as ``20260131-174502``. A remote chooses its own id. Leading
+dots and tildes in it become underscores, so it cannot leave the folder, hide the file or name a home folder.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from ..errors import MediaError
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def expand(pattern: str, *, peer: str, now: datetime | None) -> Path:
-    """The path for ``peer`` at ``now``; ``~`` in ``pattern`` is the home folder. Without ``now``, ``{time}`` stays.
+def expand(template: str, *, peer: str, now: datetime | None) -> Path:
+    """Return the path for ``peer`` at ``now``. ``~`` is the home folder. Without ``now``, ``{time}`` stays as it is.
 
     Raises:
-        MediaError: a placeholder or a home folder that does not exist.
+        MediaError: the template has an unknown placeholder, or names a home folder that does not exist.
     """
-    home = os.path.expanduser(pattern)  # before the id is in it: what a remote calls itself is no folder of ours
-    if home.startswith("~"):
-        raise MediaError(pattern, "there is no such home folder", "write ./~… for what is really called so")
-    return fill(home, peer=peer, now=now)
+    path = os.path.expanduser(template)  # before the id is filled in: a remote's id never names a home folder
+    if path.startswith("~"):
+        raise MediaError(template, "there is no such home folder", "for a folder of that name, write ./~…")
+    return fill(path, peer=peer, now=now)
 
 
-def fill(pattern: str, *, peer: str, now: datetime | None) -> Path:
-    """As ``expand``, but ``~`` is an ordinary character.
+def fill(template: str, *, peer: str, now: datetime | None) -> Path:
+    """Return what ``expand`` does, with ``~`` as an ordinary character.
 
     Raises:
-        MediaError: a placeholder that does not exist.
+        MediaError: the template has an unknown placeholder.
     """
     values = {"peer": re.sub(r"^[.~]+", lambda front: "_" * len(front[0]), peer)}
     values["time"] = "{time}" if now is None else f"{now:%Y%m%d-%H%M%S}"
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
-            raise MediaError(pattern, f"{match[0]} is not known", "there are {peer} and {time}")
+            raise MediaError(template, f"{match[0]} is not known", "use {peer} and {time}")
         return values[match[1]]
 
-    return Path(_PLACEHOLDER.sub(value, pattern))
+    return Path(_PLACEHOLDER.sub(value, template))

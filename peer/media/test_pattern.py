@@ -1,15 +1,15 @@
-"""The ``test`` source: a picture and a tone from which latency, loss and lip sync can be measured.
+"""The test pattern and test tone of the ``test`` source, from which latency, loss and lip sync can be measured.
 
-The law of the pattern, the same for whoever draws it and whoever reads it:
+The format of the pattern:
 
-- Frame ``n`` belongs to the moment ``n / fps`` of ``media_time()``. The counter therefore never goes back while the
-  program lives, also when the source is closed and opened again.
-- The upper two fifths are a code of 16 x 5 blocks, row by row, most significant bit first, white is 1: the frame
-  counter (32 bits, as a Gray code, so that counting flips one block), the sender's Unix time in milliseconds when
-  it drew the picture (32 bits, modulo 2**32), and a CRC-16 of both. A torn or blurred picture reads as nothing,
-  not as a lie.
-- In the first tenth of each second of ``media_time()`` the panel in the lower right corner is white, and the tone
-  of 440 Hz is joined by a beep of 2 kHz. Both start at the same moment.
+- Frame ``n`` has the capture time ``n / fps`` of ``media_time()``. The frame counter therefore never goes back while
+  the program runs, even when the source is closed and opened again.
+- The upper two fifths hold a code of 16 x 5 blocks, row by row, most significant bit first; white is 1. It encodes
+  the frame counter (32 bits, as a Gray code, so that counting flips one block), the sender's Unix time in
+  milliseconds at which the frame was drawn (32 bits, modulo 2**32), and a CRC-16 of both. A torn or blurred frame
+  therefore cannot be read, instead of being read wrongly.
+- In the first tenth of each second of ``media_time()`` the panel in the lower right corner is white (the flash), and
+  a beep of 2 kHz is added to the tone of 440 Hz. Flash and beep start at the same time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE
 from peer.media.picture import from_i420
 
 TONE: Final = 440
-"""Hz, always on, at -20 dB of full scale."""
+"""Frequency of the continuous tone, in Hz; its level is -20 dB of full scale."""
 
 BEEP: Final = 2_000
-"""Hz, in the first ``FLASH`` seconds of each second, at -9 dB."""
+"""Frequency of the beep, in Hz, at -9 dB. It sounds in the first ``FLASH`` seconds of each second."""
 
 FLASH: Final = 0.1
-"""Seconds that flash and beep last."""
+"""Duration of flash and beep, in seconds."""
 
 _COLUMNS: Final = 16
 _ROWS: Final = 5
@@ -45,10 +45,10 @@ _TRACK_TOP, _TRACK_BOTTOM, _TRACK_RIGHT = 0.84, 0.96, 0.72
 _PANEL_LEFT: Final = 0.76
 
 _BLACK, _DARK, _WHITE = 24, 48, 224
-"""Luma levels, inside of the 16 to 235 that video allows."""
+"""Luma levels, within the limited range of 16 to 235."""
 
 _SWEEP: Final = 2.0
-"""Seconds that the moving block takes from left to right."""
+"""Time that the moving block takes from left to right, in seconds."""
 
 _BARS: Final = (
     (180, 128, 128),
@@ -59,54 +59,55 @@ _BARS: Final = (
     (65, 100, 212),
     (35, 212, 114),
 )
-"""The 75 % colour bars as Y, Cb, Cr (ITU-R BT.601): white, yellow, cyan, green, magenta, red, blue."""
+"""The 75% color bars as Y, Cb, Cr (ITU-R BT.601): white, yellow, cyan, green, magenta, red, blue."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class PatternReading:
-    """What a picture of the pattern says."""
+    """The contents of one frame of the pattern."""
 
     frame: int
-    """The frame counter, modulo 2**32."""
+    """Frame counter, modulo 2**32."""
     clock: int
-    """The sender's Unix time in milliseconds when it drew the picture, modulo 2**32."""
+    """The sender's Unix time at which the frame was drawn, in milliseconds modulo 2**32."""
     flash: bool
-    """Whether the panel is white: the picture belongs to the first tenth of a second."""
+    """Whether the panel is white, as in the first tenth of each second."""
 
     def age(self, now: float | None = None) -> float:
-        """Seconds since the picture was drawn, at Unix time ``now``; meant for sender and reader on one clock."""
+        """Return the frame's age in seconds at Unix time ``now``. Sender and reader must share one clock."""
         milliseconds = round((time.time() if now is None else now) * 1000) - self.clock
         return ((milliseconds + 2**31) % 2**32 - 2**31) / 1000
 
 
 class Pattern:
-    """Draws the pattern at ``width`` x ``height`` (even) and ``fps``. What never moves is drawn once."""
+    """Draws the pattern at ``width`` x ``height`` (even) and ``fps``. The static parts are drawn once."""
 
     def __init__(self, width: int, height: int, fps: float) -> None:
         self.width, self.height, self.fps = width, height, fps
-        self._still = self._draw_still()
+        self._background = self._draw_background()
         self._edges_x = np.linspace(0, width, _COLUMNS + 1).astype(int)
         self._edges_y = np.linspace(0, height * _CODE_BOTTOM, _ROWS + 1).astype(int)
 
-    def picture(self, frame: int, clock: int | None = None) -> av.VideoFrame:
-        """Frame ``frame`` (yuv420p, stamped ``frame / fps``) that carries ``clock``, by default the time now."""
+    def draw(self, frame: int, clock: int | None = None) -> av.VideoFrame:
+        """Return frame number ``frame`` (yuv420p, capture time ``frame / fps``) with ``clock``, by default the time
+        now."""
         if clock is None:
             clock = time.time_ns() // 1_000_000
-        planes = self._still.copy()
+        planes = self._background.copy()
         luma = planes[: self.height]
-        self._draw_code(luma, encode(frame, clock))
+        self._draw_code(luma, _code_bits(frame, clock))
         self._draw_text(luma, frame, clock)
         self._draw_motion(luma, frame)
         return from_i420(planes, frame / self.fps)
 
-    def _draw_still(self) -> Array:
+    def _draw_background(self) -> Array:
         width, height = self.width, self.height
         planes = np.full((height * 3 // 2, width), 128, np.uint8)
         luma = planes[:height]
         luma[:] = _DARK
-        # I420 is three planes one after the other; the chroma planes have half the width and height.
+        # I420 is three planes in sequence; the chroma planes have half the width and height.
         chroma = planes[height:].reshape(2, height // 2, width // 2)
         top, bottom = int(height * _BARS_TOP), int(height * _BARS_BOTTOM)
         edges = np.linspace(0, width, len(_BARS) + 1).astype(int)
@@ -126,42 +127,40 @@ class Pattern:
         seconds, milliseconds = divmod(clock, 1000)
         wall = time.strftime("%H:%M:%S", time.localtime(seconds))
         text = f"{frame:07d} {wall}.{milliseconds:03d}"
-        fits_down, fits_across = (
-            self.height // 10 // bitmap_font.ROWS,
-            self.width // (bitmap_font.COLUMNS * (len(text) + 1)),
-        )
-        scale = max(1, min(fits_down, fits_across))
-        top, left = int(self.height * _TEXT_TOP), bitmap_font.COLUMNS * scale // 2
-        bitmap_font.write(luma, text, top=top, left=left, scale=scale, ink=_WHITE)
+        by_height = self.height // 10 // bitmap_font.CELL_HEIGHT
+        by_width = self.width // (bitmap_font.CELL_WIDTH * (len(text) + 1))
+        scale = max(1, min(by_height, by_width))
+        top, left = int(self.height * _TEXT_TOP), bitmap_font.CELL_WIDTH * scale // 2
+        bitmap_font.draw_text(luma, text, top=top, left=left, scale=scale, value=_WHITE)
 
     def _draw_motion(self, luma: Array, frame: int) -> None:
-        moment = frame / self.fps
+        capture_time = frame / self.fps
         rows = slice(int(self.height * _TRACK_TOP), int(self.height * _TRACK_BOTTOM))
         size = self.width // _COLUMNS
-        left = int(moment % _SWEEP / _SWEEP * (self.width * _TRACK_RIGHT - size))
+        left = int(capture_time % _SWEEP / _SWEEP * (self.width * _TRACK_RIGHT - size))
         luma[rows, left : left + size] = _WHITE
-        luma[rows, int(self.width * _PANEL_LEFT) :] = _WHITE if moment % 1 < FLASH - 1e-6 else _BLACK
+        luma[rows, int(self.width * _PANEL_LEFT) :] = _WHITE if capture_time % 1 < FLASH - 1e-6 else _BLACK
 
 
-def encode(frame: int, clock: int) -> Array:
-    """The 80 bits of the code, as an array of zeros and ones."""
+def _code_bits(frame: int, clock: int) -> Array:
+    """Return the 80 bits of the code as an array of zeros and ones."""
     frame %= 2**32
     body = (frame ^ frame >> 1).to_bytes(4, "big") + (clock % 2**32).to_bytes(4, "big")
     return np.unpackbits(np.frombuffer(body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big"), np.uint8))
 
 
 def read_pattern(image: Array) -> PatternReading | None:
-    """What a whole picture of the pattern says, at any scale, or ``None`` if it is torn or shows something else.
+    """Read a complete frame of the pattern at any scale. Return ``None`` if it is torn or shows something else.
 
     Args:
-        image: grey (height, width) or colour (height, width, channels), 0 to 255.
+        image: gray (height, width) or color (height, width, channels), 0 to 255.
     """
     height, width = image.shape[:2]
     if width < _COLUMNS * 4 or height < _ROWS * 10:
         return None
-    high, wide = _CODE_BOTTOM / _ROWS, 1 / _COLUMNS
+    block_height, block_width = _CODE_BOTTOM / _ROWS, 1 / _COLUMNS
     blocks = [
-        _mean(image, (row + 0.5) * high, (column + 0.5) * wide, high, wide)
+        _mean(image, (row + 0.5) * block_height, (column + 0.5) * block_width, block_height, block_width)
         for row in range(_ROWS)
         for column in range(_COLUMNS)
     ]
@@ -178,11 +177,12 @@ def read_pattern(image: Array) -> PatternReading | None:
     return PatternReading(frame, clock, flash=panel > threshold)
 
 
-def _mean(image: Array, y: float, x: float, high: float, wide: float) -> float:
-    """Mean level of the inner half of a block around the point (x, y), all in fractions of the picture."""
+def _mean(image: Array, y: float, x: float, block_height: float, block_width: float) -> float:
+    """Return the mean level in the inner half of the block centered at (x, y); arguments are fractions of the
+    image."""
     height, width = image.shape[:2]
-    top, bottom = int((y - high / 4) * height), int(np.ceil((y + high / 4) * height))
-    left, right = int((x - wide / 4) * width), int(np.ceil((x + wide / 4) * width))
+    top, bottom = int((y - block_height / 4) * height), int(np.ceil((y + block_height / 4) * height))
+    left, right = int((x - block_width / 4) * width), int(np.ceil((x + block_width / 4) * width))
     return float(image[top:bottom, left:right].mean())
 
 
@@ -192,30 +192,30 @@ def _from_gray(value: int) -> int:
     return value
 
 
-def _draw_tone() -> Array:
-    """One second of sound, (48000, 2) s16: both frequencies are whole numbers of waves a second, so it repeats."""
-    moment = np.arange(AUDIO_RATE) / AUDIO_RATE
+def _synthesize_tone() -> Array:
+    """Return one second of the tone, (48000, 2) s16. It repeats seamlessly: both frequencies are integers in Hz."""
+    time = np.arange(AUDIO_RATE) / AUDIO_RATE
     ramp = 0.001
-    envelope = np.clip(np.minimum(moment / ramp, (FLASH - moment) / ramp), 0, 1)
-    wave = 0.1 * np.sin(2 * np.pi * TONE * moment) + 0.35 * envelope * np.sin(2 * np.pi * BEEP * moment)
+    envelope = np.clip(np.minimum(time / ramp, (FLASH - time) / ramp), 0, 1)
+    wave = 0.1 * np.sin(2 * np.pi * TONE * time) + 0.35 * envelope * np.sin(2 * np.pi * BEEP * time)
     return np.repeat((wave * 32767).astype(np.int16)[:, np.newaxis], 2, axis=1)
 
 
-_SECOND: Final = _draw_tone()
+_ONE_SECOND: Final = _synthesize_tone()
 
 
-def sound(pts: int) -> av.AudioFrame:
-    """The 20 ms of the tone that start at ``pts`` samples of ``media_time()``, a multiple of 960."""
+def tone_frame(pts: int) -> av.AudioFrame:
+    """Return the 20 ms of the tone that start at sample ``pts`` of ``media_time()``, a multiple of 960."""
     start = pts % AUDIO_RATE
     frame = av.AudioFrame.from_ndarray(
-        _SECOND[start : start + AUDIO_FRAME_SAMPLES].reshape(1, -1), format="s16", layout="stereo"
+        _ONE_SECOND[start : start + AUDIO_FRAME_SAMPLES].reshape(1, -1), format="s16", layout="stereo"
     )
     frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, pts, AUDIO_TIME_BASE
     return frame
 
 
 def dominant_frequency(samples: Array, rate: int = AUDIO_RATE) -> float:
-    """The strongest frequency in Hz of mono ``samples``; 0.0 for silence. Half a second or more gives 1 Hz."""
+    """Return the strongest frequency of mono ``samples`` in Hz, or 0.0 for silence. Half a second resolves 1 Hz."""
     signal = np.asarray(samples, np.float64).ravel()
     if signal.size < 16 or not np.any(signal - signal.mean()):
         return 0.0
@@ -225,7 +225,7 @@ def dominant_frequency(samples: Array, rate: int = AUDIO_RATE) -> float:
 
 
 def beep_onsets(samples: Array, rate: int = AUDIO_RATE) -> list[float]:
-    """Where the beeps of the pattern start in mono ``samples``, in seconds from their beginning, within some 2 ms."""
+    """Return where beeps start in mono ``samples``, in seconds from the first sample, accurate to some 2 ms."""
     signal = np.asarray(samples, np.float64).ravel()
     window = rate // 100
     if signal.size < 4 * window:

@@ -168,7 +168,7 @@ class Sending:
         age = media_time() - frame.timestamp / self._clock_rate
         self._engine._RTCRtpSender__ntp_timestamp = round((time.time() + NTP_EPOCH - age) * (1 << 32))
         self._engine._RTCRtpSender__rtp_timestamp = timestamp
-        self._engine._RTCRtpSender__octet_count += frame.octets
+        self._engine._RTCRtpSender__octet_count += frame.byte_count
         self._engine._RTCRtpSender__packet_count += count
 
     def _way(self) -> Callable[[bytes], Awaitable[None] | None]:

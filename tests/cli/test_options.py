@@ -128,7 +128,7 @@ def test_every_kind_of_value_can_come_from_the_environment(monkeypatch: pytest.M
         ("duration = -5.0", "peer.toml: duration: '-5.0' is not a duration"),
         ("duration = inf", "peer.toml: duration: 'inf' is not a duration"),
         ("duration = nan", "peer.toml: duration: 'nan' is not a duration"),
-        ('size = "1\\rx720"', r"peer.toml: size: '1\rx720' has an odd side"),
+        ('size = "1\\rx720"', r"peer.toml: size: '1\rx720' has an odd width or height"),
         ("fps = true", "peer.toml: fps: True is not a number"),
         ("video-codec = 5", "peer.toml: video-codec: 5: write one or both"),
         ("token = ['a']", "peer.toml: token: ['a'] is no text"),

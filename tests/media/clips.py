@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from peer.media.test_pattern import Pattern, sound
+from peer.media.test_pattern import Pattern, tone_frame
 
 
 def real_clip() -> Path:
@@ -32,11 +32,11 @@ def write_clip(
             pictures.time_base = Fraction(1, fps)
         tone = container.add_stream("aac", rate=48_000) if audio else None
         for n in range(round(seconds * fps)) if pictures is not None else ():
-            frame = canvas.picture(first + n, n)
+            frame = canvas.draw(first + n, n)
             frame.pts, frame.time_base = n, Fraction(1, fps)
             container.mux(pictures.encode(frame))
         for n in range(round(seconds * 50)) if tone is not None else ():
-            frame = sound(n * 960)
+            frame = tone_frame(n * 960)
             container.mux(tone.encode(frame))
         for stream in (pictures, tone):
             if stream is not None:
@@ -58,7 +58,7 @@ def write_h264(
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = Fraction(1, fps)
         for n in range(round(seconds * fps)):
-            frame = canvas.picture(n, n)
+            frame = canvas.draw(n, n)
             frame.pts, frame.time_base = n, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from peer.media.frames import media_time
-from peer.media.test_pattern import Pattern, sound
+from peer.media.test_pattern import Pattern, tone_frame
 
 FPS = 25
 SIZE = (320, 180)
@@ -34,7 +34,7 @@ class Camera:
         canvas = Pattern(*SIZE, FPS)
         self.pictures: list[list[bytes]] = []
         for n in range(FPS * 4):
-            frame = canvas.picture(n, n)
+            frame = canvas.draw(n, n)
             frame.pts, frame.time_base = n, Fraction(1, FPS)
             units = [unit for packet in encoder.encode(frame) for unit in _units(bytes(packet))]
             self.pictures.append(units)
@@ -148,7 +148,7 @@ def _fragments(unit: bytes, limit: int = 1200) -> Iterator[bytes]:
 
 def _ulaw(piece: int) -> bytes:
     """20 ms of the tone as PCMU (G.711), from every sixth sample: 48 to 8 kHz, the tone is far below the limit."""
-    linear = sound(piece * 960).to_ndarray().reshape(-1, 2)[::6, 0].astype(int)
+    linear = tone_frame(piece * 960).to_ndarray().reshape(-1, 2)[::6, 0].astype(int)
     sign, magnitude = (linear < 0) * 0x80, np.minimum(np.abs(linear), 32_635) + 132
     exponent = np.floor(np.log2(magnitude)).astype(int) - 7
     mantissa = magnitude >> exponent + 3 & 15

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from peer.errors import MediaError
-from peer.media.failure import explain
+from peer.media.failure import media_error
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from peer.media.failure import explain
     ],
 )
 def test_a_number_becomes_a_cause(number: int, words: str) -> None:
-    error = explain("/dev/video0", OSError(number, os.strerror(number)))
+    error = media_error("/dev/video0", OSError(number, os.strerror(number)))
     assert str(error).startswith("/dev/video0: ")
     assert words in str(error)
 
@@ -32,11 +32,11 @@ def test_a_number_becomes_a_cause(number: int, words: str) -> None:
 def test_errors_of_ffmpeg_too() -> None:
     with pytest.raises(av.error.FFmpegError) as caught:
         av.open("/nowhere.mp4")
-    assert "no such file" in str(explain("/nowhere.mp4", caught.value))
+    assert "no such file" in str(media_error("/nowhere.mp4", caught.value))
 
 
 def test_our_own_stand_and_others_keep_their_words() -> None:
     ours = MediaError("x", "y")
-    assert explain("z", ours) is ours
-    assert explain("z", ValueError("odd")).why == "odd"
-    assert explain("z", ValueError()).why == "ValueError"
+    assert media_error("z", ours) is ours
+    assert media_error("z", ValueError("odd")).why == "odd"
+    assert media_error("z", ValueError()).why == "ValueError"

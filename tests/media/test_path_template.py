@@ -38,7 +38,7 @@ def test_an_id_cannot_leave_the_folder_or_hide(peer: str, name: str) -> None:
 
 
 def test_an_unknown_placeholder_is_the_users_mistake() -> None:
-    with pytest.raises(MediaError, match=r"\{id\} is not known; there are \{peer\} and \{time\}"):
+    with pytest.raises(MediaError, match=r"\{id\} is not known; use \{peer\} and \{time\}"):
         expand("{id}.mkv", peer="door", now=NOW)
 
 

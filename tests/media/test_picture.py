@@ -26,14 +26,14 @@ from peer.media.test_pattern import Pattern
 def test_sizes_are_even_within_the_wish_and_keep_their_shape(
     size: tuple[int, int], wish: tuple[int, int] | None, sent: tuple[int, int]
 ) -> None:
-    assert picture.even(*size, wish) == sent
+    assert picture.even_size(*size, wish) == sent
 
 
 @pytest.mark.parametrize("layout", ["yuyv422", "yuvj422p", "nv12", "rgb24", "gray", "yuv420p"])
 def test_every_camera_format_becomes_yuv420p_on_the_media_clock(layout: str) -> None:
     raw = av.VideoFrame(642, 482, layout)
     raw.pict_type = PictureType.I
-    shaped = picture.shape(raw, 1.5)
+    shaped = picture.normalize(raw, 1.5)
     assert (shaped.width, shaped.height, shaped.format.name) == (642, 482, "yuv420p")
     assert shaped.pict_type == PictureType.NONE
     assert (shaped.pts, shaped.time_base) == (135_000, VIDEO_TIME_BASE)
@@ -42,21 +42,21 @@ def test_every_camera_format_becomes_yuv420p_on_the_media_clock(layout: str) -> 
 def test_full_range_levels_become_those_of_video() -> None:
     white = av.VideoFrame.from_ndarray(np.full((96, 64), 255, np.uint8), format="yuvj420p")
     white.color_range = 2
-    assert picture.shape(white, 0).to_ndarray(format="yuv420p")[:64].max() == 235
+    assert picture.normalize(white, 0).to_ndarray(format="yuv420p")[:64].max() == 235
 
 
 def test_a_source_that_changes_its_size_or_levels_is_converted_by_its_new_ones() -> None:
     for width, white, levels in ((64, 255, 2), (96, 235, 1), (64, 235, 1), (64, 255, 2)):
         raw = av.VideoFrame.from_ndarray(np.full((96, width), white, np.uint8), format="yuv420p")
         raw.color_range = levels
-        shaped = picture.shape(raw, 0)
+        shaped = picture.normalize(raw, 0)
         assert shaped.width == width
         assert {*shaped.to_ndarray(format="yuv420p")[:64].flat} == {235}
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (322, 242), (66, 64)])
 def test_a_copy_shows_the_same_and_is_its_own(width: int, height: int) -> None:
-    original = Pattern(width, height, 30).picture(7, 7)
+    original = Pattern(width, height, 30).draw(7, 7)
     copy = picture.copy(original, 99)
     assert np.array_equal(copy.to_ndarray(), original.to_ndarray())
     copy.pict_type = PictureType.I
@@ -80,7 +80,7 @@ def test_the_encoder_chooses_its_key_frames() -> None:
     def keys(first: int, *, stamped: bool) -> int:
         count = 0
         for n in range(first, first + 10):
-            frame = canvas.picture(n)
+            frame = canvas.draw(n)
             frame.pict_type = PictureType.I
             frame = picture.stamp(frame, n / 30) if stamped else frame
             count += sum(packet.is_keyframe for packet in encoder.encode(frame))

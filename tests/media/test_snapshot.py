@@ -57,13 +57,13 @@ async def test_a_picture_that_is_there_is_replaced_and_readable_by_others(tmp_pa
 
 
 async def test_a_suffix_that_is_no_picture_is_refused_before_waiting(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"no picture ends in \.gif; there are \.png, \.jpg, \.jpeg"):
+    with pytest.raises(MediaError, match=r"the suffix '\.gif' is not supported; use one of \.png, \.jpg, \.jpeg"):
         await snapshot(tmp_path / "door.gif", Fanout(), 60)
 
 
 async def test_no_picture_in_time_is_said(tmp_path: Path) -> None:
     video: Fanout[av.VideoFrame] = Fanout()
-    with pytest.raises(MediaError, match=r"no picture came within 0\.05 s"):
+    with pytest.raises(MediaError, match=r"no video frame came within 0\.05 s"):
         await snapshot(tmp_path / "door.png", video, 0.05)
     assert video.readers == 0 and os.listdir(tmp_path) == []
 

@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer.media.frames import AUDIO_RATE
-from peer.media.test_pattern import BEEP, TONE, Pattern, beep_onsets, dominant_frequency, read_pattern, sound
+from peer.media.test_pattern import BEEP, TONE, Pattern, beep_onsets, dominant_frequency, read_pattern, tone_frame
 
 
 def _tone(first: int, count: int) -> np.ndarray:
-    return np.concatenate([sound(960 * n).to_ndarray().reshape(-1, 2)[:, 0] for n in range(first, first + count)])
+    return np.concatenate(
+        [tone_frame(960 * n).to_ndarray().reshape(-1, 2)[:, 0] for n in range(first, first + count)]
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(frame=st.integers(0, 2**32 - 1), clock=st.integers(0, 2**48))
 def test_what_is_drawn_is_read(frame: int, clock: int) -> None:
-    picture = Pattern(320, 180, 30).picture(frame, clock)
+    picture = Pattern(320, 180, 30).draw(frame, clock)
     reading = read_pattern(picture.to_ndarray(format="gray"))
     assert reading is not None
     assert (reading.frame, reading.clock) == (frame, clock % 2**32)
@@ -30,7 +32,7 @@ def test_what_is_drawn_is_read(frame: int, clock: int) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480), (322, 242), (160, 120), (128, 96)])
 def test_every_size_can_be_read(width: int, height: int) -> None:
-    picture = Pattern(width, height, 30).picture(1234, 5678)
+    picture = Pattern(width, height, 30).draw(1234, 5678)
     assert (picture.width, picture.height, picture.format.name) == (width, height, "yuv420p")
     reading = read_pattern(picture.to_ndarray(format="bgr24"))
     assert reading is not None
@@ -39,7 +41,7 @@ def test_every_size_can_be_read(width: int, height: int) -> None:
 
 @pytest.mark.parametrize("scale", [0.25, 0.37, 1.7])
 def test_a_scaled_picture_can_be_read(scale: float) -> None:
-    picture = Pattern(640, 360, 30).picture(99, 4711)
+    picture = Pattern(640, 360, 30).draw(99, 4711)
     reading = read_pattern(picture.reformat(round(640 * scale), round(360 * scale), "gray").to_ndarray())
     assert reading is not None
     assert (reading.frame, reading.clock) == (99, 4711)
@@ -52,7 +54,7 @@ def test_survives_vp8_at_a_low_bitrate() -> None:
     encoder.time_base = Fraction(1, 90_000)
     encoder.options = {"deadline": "realtime", "cpu-used": "-6", "lag-in-frames": "0"}
     decoder = av.CodecContext.create("vp8", "r")
-    packets = [packet for n in range(30) for packet in encoder.encode(pattern.picture(n))] + encoder.encode(None)
+    packets = [packet for n in range(30) for packet in encoder.encode(pattern.draw(n))] + encoder.encode(None)
     readings = [
         read_pattern(frame.to_ndarray(format="gray")) for packet in packets for frame in decoder.decode(packet)
     ]
@@ -61,8 +63,8 @@ def test_survives_vp8_at_a_low_bitrate() -> None:
 
 def test_a_torn_picture_reads_as_nothing() -> None:
     pattern = Pattern(640, 360, 30)
-    torn = pattern.picture(1, 1_000_000).to_ndarray(format="gray")
-    torn[: 360 // 5] = pattern.picture(77, 7_654_321).to_ndarray(format="gray")[: 360 // 5]
+    torn = pattern.draw(1, 1_000_000).to_ndarray(format="gray")
+    torn[: 360 // 5] = pattern.draw(77, 7_654_321).to_ndarray(format="gray")[: 360 // 5]
     assert read_pattern(torn) is None
 
 
@@ -78,25 +80,25 @@ def test_noise_reads_as_nothing() -> None:
 
 def test_flashes_in_the_first_tenth_of_each_second() -> None:
     pattern = Pattern(320, 180, 30)
-    readings = [read_pattern(pattern.picture(n).to_ndarray(format="gray")) for n in range(60)]
+    readings = [read_pattern(pattern.draw(n).to_ndarray(format="gray")) for n in range(60)]
     assert [reading.frame for reading in readings if reading and reading.flash] == [0, 1, 2, 30, 31, 32]
 
 
 def test_something_moves() -> None:
     pattern = Pattern(320, 180, 30)
-    first, second = (pattern.picture(n, 0).to_ndarray(format="gray")[150:172, :220] for n in (10, 20))
+    first, second = (pattern.draw(n, 0).to_ndarray(format="gray")[150:172, :220] for n in (10, 20))
     assert not np.array_equal(first, second)
 
 
 def test_frames_are_stamped_by_their_number_and_leave_the_picture_type_to_the_encoder() -> None:
-    picture = Pattern(320, 180, 25).picture(50)
+    picture = Pattern(320, 180, 25).draw(50)
     assert picture.time == 2.0
     assert picture.pict_type == 0
 
 
 def test_the_age_is_the_time_since_it_was_drawn() -> None:
     now = time.time()
-    reading = read_pattern(Pattern(320, 180, 30).picture(1, round(now * 1000) - 250).to_ndarray(format="gray"))
+    reading = read_pattern(Pattern(320, 180, 30).draw(1, round(now * 1000) - 250).to_ndarray(format="gray"))
     assert reading is not None
     assert reading.age(now) == pytest.approx(0.25, abs=0.001)
 

@@ -34,7 +34,7 @@ async def test_a_bug_stays_a_bug() -> None:
 async def test_a_call_that_does_not_come_back_is_abandoned() -> None:
     event = threading.Event()
     with pytest.raises(MediaError, match="does not answer"):
-        await in_thread("x", lambda: event.wait(30), patience=0.05)
+        await in_thread("x", lambda: event.wait(30), timeout=0.05)
     event.set()
     for thread in threading.enumerate():
         if thread.name == "x":

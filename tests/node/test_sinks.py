@@ -99,5 +99,5 @@ def test_what_no_recording_ends_in_is_told_before_the_call(tmp_path: Path, name:
 
 @pytest.mark.parametrize("name", ["x.bmp", "x", "x.mkv"])
 def test_what_no_picture_ends_in_is_told_before_the_call(tmp_path: Path, name: str) -> None:
-    with pytest.raises(MediaError, match="no picture ends in"):
+    with pytest.raises(MediaError, match="is not supported; use one of"):
         Files(None, str(tmp_path / name), several=False).check()

@@ -59,7 +59,7 @@ class Wire:
     def feed(self) -> None:
         """One picture, and 20 ms of sound."""
         self._number += 1
-        frame = self._canvas.picture(self._number)
+        frame = self._canvas.draw(self._number)
         frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
         self.pictures.put(frame)
         sound = av.AudioFrame.from_ndarray(np.full((1, 2 * AUDIO_FRAME_SAMPLES), 99, np.int16), "s16", "stereo")

@@ -1,4 +1,4 @@
-"""ALSA's PCM devices, by libasound itself: ``Playback`` and ``Recording``. Blocking: threads only.
+"""ALSA's PCM devices, by libasound itself: ``PlaybackDevice`` and ``CaptureDevice``. Blocking: threads only.
 
 PyAV can do both, but takes the largest buffer a device has for playing (up to 131,072 samples, FFmpeg's
 ``ALSA_BUFFER_SIZE_MAX``: 2.7 s of latency that nothing can ask about), and the shortest period for recording: 375
@@ -100,7 +100,7 @@ class _Device:
             self._alsa.snd_pcm_close(pcm)
 
 
-class Playback(_Device):
+class PlaybackDevice(_Device):
     """An open ALSA device ``name``: 16 bit, stereo, ``rate`` samples a second, ``latency`` seconds of buffer.
 
     Raises:
@@ -132,7 +132,7 @@ class Playback(_Device):
                 samples = samples[written:]
 
 
-class Recording(_Device):
+class CaptureDevice(_Device):
     """An open ALSA device ``name``: 16 bit, stereo, ``rate`` samples a second.
 
     It is asked for sound every ``period`` seconds and keeps ``buffer`` seconds for a reader that is late.

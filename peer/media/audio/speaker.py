@@ -21,7 +21,7 @@ from ..fanout import Fanout, Reader
 from ..frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE
 from ..threads import in_thread
 from .mixer import Mixer
-from .pcm import Playback
+from .pcm import PlaybackDevice
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before the device is tried again; the last one over and over."""
 
 _TEST_TIMEOUT: Final = 8.0
-"""Seconds for a device to open: a sound server that starts on demand takes 2, one that hangs takes for ever."""
+"""Seconds for a device to open: a sound server that starts on flags takes 2, one that hangs takes for ever."""
 
 _JOIN_TIMEOUT: Final = 2.0
 """Seconds for a device to give its thread back. One that hangs is left behind: the thread is a daemon."""
@@ -137,7 +137,7 @@ class Speaker:
             return
         while self._wait_for_calls():
             try:
-                playback = Playback(self._device, AUDIO_RATE, LATENCY)
+                playback = PlaybackDevice(self._device, AUDIO_RATE, LATENCY)
                 with contextlib.closing(playback):
                     self._play(playback)
             except Exception as exc:  # a bug in one block of sound must not silence all calls for good
@@ -150,7 +150,7 @@ class Speaker:
 
     def _test(self) -> Exception | None:
         try:
-            Playback(self._device, AUDIO_RATE, LATENCY).close()
+            PlaybackDevice(self._device, AUDIO_RATE, LATENCY).close()
         except Exception as exc:  # told where it is waited for
             return exc
         return None
@@ -162,7 +162,7 @@ class Speaker:
             self._wake.clear()
         return not self._closing
 
-    def _play(self, playback: Playback) -> None:
+    def _play(self, playback: PlaybackDevice) -> None:
         """Until nobody is heard any more. A device blocks us in real time; one that does not is paced here."""
         until = 0.0
         while len(self._mixer) and not self._closing:

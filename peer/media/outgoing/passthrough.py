@@ -1,7 +1,7 @@
 """H.264 that a source delivers, handed on as it came: neither decoded nor encoded.
 
 Such a source makes no key frame on request. So who comes to it gets everything since the last one, at once, and who
-lost a packet waits for the next: ``Fitness`` lets pass only what brings them often.
+lost a packet waits for the next: ``PassthroughCheck`` lets pass only what brings them often.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from ...rtp.packetizer import payloads
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
-from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, Fitness, profile
+from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, PassthroughCheck, profile
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,19 @@ QUEUE: Final = 300
 class PassthroughRelay:
     """Reads ``encoded`` while it is held: ``hold`` and ``release`` come in pairs, a reader holds it too.
 
-    ``fitness`` watches the same stream. ``max_bitrate``: bit/s that viewers are to get at most.
+    ``passthrough`` watches the same stream. ``max_bitrate``: bit/s that viewers are to get at most.
     """
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, encoded: Fanout[EncodedFrame], fitness: Fitness, max_bitrate: int | None
+        self,
+        tasks: asyncio.TaskGroup,
+        encoded: Fanout[EncodedFrame],
+        passthrough: PassthroughCheck,
+        max_bitrate: int | None,
     ) -> None:
         self._tasks = tasks
         self._encoded = encoded
-        self._fitness = fitness
+        self._passthrough = passthrough
         self._max_bitrate = max_bitrate
         self._frames: Fanout[OutgoingFrame] = Fanout(self.hold, self.release)
         self._holders = 0
@@ -61,14 +65,14 @@ class PassthroughRelay:
     @property
     def profile_level_id(self) -> str | None:
         """That of the source, if it can be sent as it is to who takes it: to be negotiated first."""
-        own = self._fitness.profile_level_id
-        fits = own is not None and self._fitness.refusal(own) in (None, "not seen yet")
+        own = self._passthrough.profile_level_id
+        fits = own is not None and self._passthrough.refusal(own) in (None, "not seen yet")
         return own if fits else None
 
     def refusal(self, profile_level_id: str) -> str | None:
         """Why a viewer of that profile cannot have it as it is, right now; ``None``: it can."""
-        own = self._fitness.profile_level_id  # what keeps it from everybody is the better reason
-        why = self._fitness.refusal(own or profile_level_id) or self._fitness.refusal(profile_level_id)
+        own = self._passthrough.profile_level_id  # what keeps it from everybody is the better reason
+        why = self._passthrough.refusal(own or profile_level_id) or self._passthrough.refusal(profile_level_id)
         if why is None and media_time() - self._at > SILENT:
             why = "it is silent"
         return why or self._too_much()
@@ -91,8 +95,8 @@ class PassthroughRelay:
 
     def tell_other(self, codec: str) -> None:
         """The same for who has another ``codec``: that comes first where the source's H.264 suits nobody."""
-        own = self._fitness.profile_level_id
-        self._tell(codec, self._fitness.refusal(own or DEFAULT_PROFILE) or f"the viewer takes {codec.upper()}")
+        own = self._passthrough.profile_level_id
+        self._tell(codec, self._passthrough.refusal(own or DEFAULT_PROFILE) or f"the viewer takes {codec.upper()}")
 
     def _tell(self, taken: str, why: str | None) -> None:
         if why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264"):
@@ -136,7 +140,7 @@ class PassthroughRelay:
             elif not self._since_key:
                 continue  # nothing to refer to
             cut = tuple(payloads(frame.codec, frame.data))
-            out = OutgoingFrame(cut, frame.timestamp, frame.key, self._fitness.size)
+            out = OutgoingFrame(cut, frame.timestamp, frame.key, self._passthrough.size)
             if len(self._since_key) < QUEUE:
                 self._since_key.append(out)
             self._frames.put(out)

@@ -173,7 +173,7 @@ class OutgoingVideo:
                     frame = replace(frame, timestamp=self._last.timestamp + 1)
                 self._last = frame
                 self._frames += 1
-                self._octets += frame.octets
+                self._octets += frame.byte_count
                 self._packets += len(frame.payloads)
                 return frame
 

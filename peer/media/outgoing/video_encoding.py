@@ -25,8 +25,8 @@ from av.video.reformatter import VideoReformatter
 from ...rtp.packetizer import payloads
 from .. import picture
 from ..fanout import Fanout, Reader
+from ..frame_rate_limiter import FrameRateLimiter
 from ..frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
-from ..sources.constraints import Thinner
 from .encoder import Coded, VideoEncoder
 from .frame_rate import Pace
 from .quality_ladder import Rung
@@ -227,16 +227,16 @@ class _Coder:
         self._encoder: VideoEncoder | None = None
         self._rung: Rung | None = None
         self._fps = 0.0
-        self._thinner: tuple[float, Thinner] | None = None
+        self._limiter: tuple[float, FrameRateLimiter] | None = None
 
     def takes(self, frame: av.VideoFrame) -> bool:
         """Whether this one is coded. In the event loop."""
         rung = self._choose(frame.width, frame.height)
         if not rung.thinned or frame.time is None:
             return True
-        if self._thinner is None or self._thinner[0] != rung.fps:
-            self._thinner = rung.fps, Thinner(rung.fps)
-        return self._thinner[1].takes(frame.time)
+        if self._limiter is None or self._limiter[0] != rung.fps:
+            self._limiter = rung.fps, FrameRateLimiter(rung.fps)
+        return self._limiter[1].accepts(frame.time)
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool) -> tuple[list[Coded], tuple[int, int]]:
         """In the thread. ``frame`` is everybody's: what is written to is made of it."""

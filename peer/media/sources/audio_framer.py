@@ -1,4 +1,4 @@
-"""Sound of any shape cut into the one that travels inside of the program: 20 ms of s16 stereo at 48 kHz."""
+"""Audio of any format, rate and frame length, converted to 20 ms frames of s16 stereo at 48 kHz."""
 
 from __future__ import annotations
 
@@ -10,56 +10,58 @@ import numpy as np
 
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE
 
-DRIFT: Final = 0.04
-"""Seconds that the count of samples may be off the clock before it is set right. Two clocks never run alike: at
-100 ppm that is once in seven minutes, and a jump of 40 ms is what a receiver's jitter buffer hides."""
+MAX_DRIFT: Final = 0.04
+"""Maximum difference between the sample count and the capture clock, in seconds, before the timestamps are corrected.
+Two clocks never run at the same rate: at 100 ppm that is once in seven minutes, and a receiver's jitter buffer hides
+a jump of 40 ms."""
 
 _FRAME_BYTES: Final = AUDIO_FRAME_SAMPLES * 4
 
 
-class Slicer:
-    """Frames in, frames out, stamped by counting samples from the moment of the first one.
+class AudioFramer:
+    """Resamples and re-frames audio. Timestamps count samples from the capture time of the first one.
 
-    When the moments that come in run away from the count by more than ``DRIFT``, a gap is skipped (the stamps jump
-    forward), and what is too much is dropped: stamps never go back.
+    When a capture time differs from the sample count by more than ``MAX_DRIFT``, timestamps jump forward over a gap,
+    and surplus audio is dropped. Timestamps never go back.
     """
 
     def __init__(self) -> None:
         self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE)
-        self._shape: tuple[str, str, int] | None = None
-        self._bytes = bytearray()
+        self._input_format: tuple[str, str, int] | None = None
+        self._buffer = bytearray()
         self._pts: int | None = None
-        """Of the first sample in ``_bytes``."""
+        """Timestamp of the first sample in ``_buffer``, in samples."""
 
     @property
     def end(self) -> float:
-        """Seconds of ``media_time()`` at which the sound that came in so far ends."""
-        return ((self._pts or 0) + len(self._bytes) // 4) / AUDIO_RATE
+        """End of the audio received so far, in seconds of ``media_time()``."""
+        return ((self._pts or 0) + len(self._buffer) // 4) / AUDIO_RATE
 
-    def cut(self, frame: av.AudioFrame, moment: float) -> Iterator[av.AudioFrame]:
-        """The frames that ``frame`` completes; its first sample was heard at ``moment``."""
-        frame.pts = None  # the resampler would fill gaps by its own idea
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:  # a stream may change it on the way, a resampler refuses that
+    def push(self, frame: av.AudioFrame, capture_time: float) -> Iterator[av.AudioFrame]:
+        """Yield the 20 ms frames that ``frame`` completes. ``capture_time`` is that of its first sample, in
+        seconds."""
+        frame.pts = None  # with timestamps, the resampler would fill gaps by rules of its own
+        input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if input_format != self._input_format:  # a stream may change its format; a resampler raises on that
             self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE)
-            self._shape = shape
+            self._input_format = input_format
         for part in self._resampler.resample(frame):
-            if self._align(round(moment * AUDIO_RATE)):
-                self._bytes += part.to_ndarray().tobytes()
-            moment += part.samples / AUDIO_RATE
-        while len(self._bytes) >= _FRAME_BYTES:
+            if self._align(round(capture_time * AUDIO_RATE)):
+                self._buffer += part.to_ndarray().tobytes()
+            capture_time += part.samples / AUDIO_RATE
+        while len(self._buffer) >= _FRAME_BYTES:
             assert self._pts is not None
-            samples = np.frombuffer(bytes(self._bytes[:_FRAME_BYTES]), np.int16).reshape(1, -1)
-            del self._bytes[:_FRAME_BYTES]
-            piece = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
-            piece.sample_rate, piece.pts, piece.time_base = AUDIO_RATE, self._pts, AUDIO_TIME_BASE
+            samples = np.frombuffer(bytes(self._buffer[:_FRAME_BYTES]), np.int16).reshape(1, -1)
+            del self._buffer[:_FRAME_BYTES]
+            framed = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+            framed.sample_rate, framed.pts, framed.time_base = AUDIO_RATE, self._pts, AUDIO_TIME_BASE
             self._pts += AUDIO_FRAME_SAMPLES
-            yield piece
+            yield framed
 
-    def _align(self, wanted: int) -> bool:
-        """Whether the sound that starts at sample ``wanted`` is to be taken."""
-        ahead = self._pts + len(self._bytes) // 4 - wanted if self._pts is not None else 0
-        if self._pts is None or ahead < -DRIFT * AUDIO_RATE:
-            self._bytes.clear()
-            self._pts = wanted
-        return ahead <= DRIFT * AUDIO_RATE
+    def _align(self, pts: int) -> bool:
+        """Correct the sample count by audio that starts at ``pts``. Return whether that audio is kept."""
+        ahead = self._pts + len(self._buffer) // 4 - pts if self._pts is not None else 0
+        if self._pts is None or ahead < -MAX_DRIFT * AUDIO_RATE:
+            self._buffer.clear()
+            self._pts = pts
+        return ahead <= MAX_DRIFT * AUDIO_RATE

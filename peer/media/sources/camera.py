@@ -1,4 +1,4 @@
-"""A camera by V4L2: the format that suits best, stamped by the driver's own clock."""
+"""A V4L2 camera as a source: capture format chosen by the constraints, frames stamped with the driver's clock."""
 
 from __future__ import annotations
 
@@ -13,61 +13,64 @@ from av.container import InputContainer
 
 from peer.errors import MediaError
 from peer.media import picture
+from peer.media.frame_rate_limiter import FrameRateLimiter
 from peer.media.sources import v4l2
 from peer.media.sources.capture_time import from_monotonic
-from peer.media.sources.constraints import Thinner, Wish
-from peer.media.sources.decoding import PicturesOnDemand, demux
-from peer.media.sources.demand import Demand
-from peer.media.sources.encoded import Packets, facts
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, demux
+from peer.media.sources.encoded import PacketConverter, stream_info
 from peer.media.sources.handoff import Captured
 
 STALL: Final = 4.0
-"""Seconds without a picture after which a camera is lost; a long exposure at night takes one."""
+"""Time without a frame after which a camera counts as lost, in seconds. A long exposure at night takes one."""
 
 
-def read(path: str, wish: Wish, demand: Demand, stop: threading.Event) -> Generator[Captured, None, None]:
-    """The camera's pictures, until it is unplugged, or ``stop``; decoded as far as ``demand`` goes.
+def read(
+    path: str, constraints: Constraints, flags: DecodeFlags, stop: threading.Event
+) -> Generator[Captured, None, None]:
+    """Yield the camera's video until it is unplugged or ``stop`` is set. ``flags`` decide whether it is decoded.
 
     Raises:
-        MediaError: it is no camera, or has no H.264 where that is wanted.
-        OSError, av.error.FFmpegError: it is missing, busy, not ours to open, or gone.
+        MediaError: the device is no camera, or has no H.264 although the constraints require it.
+        OSError, av.error.FFmpegError: the device is missing, busy, forbidden or gone.
     """
-    abilities = v4l2.query(path)
-    if not abilities.captures:
+    capabilities = v4l2.query(path)
+    if not capabilities.captures:
         raise MediaError(path, "it is not a capture device", "`peer devices` lists cameras")
-    choice = v4l2.choose(abilities.modes, wish)
-    if wish.h264 and (choice is None or choice.format != "h264"):
-        raise MediaError(path, "it offers no H.264", f"`peer devices` lists what it has; try {path} alone")
-    with av.open(path, format="v4l2", options=options(choice)) as container:
+    chosen = v4l2.choose(capabilities.modes, constraints)
+    if constraints.h264 and (chosen is None or chosen.format != "h264"):
+        raise MediaError(path, "it offers no H.264", f"`peer devices` lists its formats; try {path} alone")
+    with av.open(path, format="v4l2", options=options(chosen)) as container:
         try:
-            yield from _frames(container, wish, stop, demand)
-        except av.error.ArgumentError:  # VIDIOC_DQBUF's EINVAL: the driver has ended the streaming
+            yield from _frames(container, constraints, stop, flags)
+        except av.error.ArgumentError:  # EINVAL from VIDIOC_DQBUF: the driver has stopped streaming
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
 
 
 def _frames(
-    container: InputContainer, wish: Wish, stop: threading.Event, demand: Demand
+    container: InputContainer, constraints: Constraints, stop: threading.Event, flags: DecodeFlags
 ) -> Generator[Captured, None, None]:
     stream = container.streams.video[0]
-    packets, pictures, thinner = Packets(stream), PicturesOnDemand(demand), Thinner(wish.fps)
-    yield facts(stream)
+    converter, decoder = PacketConverter(stream), OnDemandVideoDecoder(flags)
+    limiter = FrameRateLimiter(constraints.fps)
+    yield stream_info(stream)
     for packet in demux(container, [stream], stop):
-        # H.264 may come without a time, which ``from_monotonic`` makes now.
-        stamp = float(packet.pts * packet.time_base) if packet.pts is not None else None
-        encoded = packets.frame(packet, from_monotonic(stamp))
+        # H.264 may come without a timestamp; ``from_monotonic`` then returns the time now.
+        timestamp = float(packet.pts * packet.time_base) if packet.pts is not None else None
+        encoded = converter.convert(packet, from_monotonic(timestamp))
         if encoded is not None:
             yield encoded
-        for frame in pictures.decode(packet) or []:
-            moment = from_monotonic(frame.time)
-            if isinstance(frame, av.VideoFrame) and thinner.takes(moment):
-                yield picture.shape(frame, moment, wish.size)
+        for frame in decoder.decode(packet) or []:
+            capture_time = from_monotonic(frame.time)
+            if isinstance(frame, av.VideoFrame) and limiter.accepts(capture_time):
+                yield picture.normalize(frame, capture_time, constraints.size)
 
 
-def options(choice: v4l2.Choice | None) -> dict[str, str]:
-    """FFmpeg's options for ``choice``; without one the camera comes up the way it was left."""
-    if choice is None:
+def options(chosen: v4l2.CaptureFormat | None) -> dict[str, str]:
+    """FFmpeg's options for ``chosen``. Without one, the camera keeps the format it was last set to."""
+    if chosen is None:
         return {}
-    wanted = {"input_format": choice.format, "video_size": f"{choice.width}x{choice.height}"}
-    if choice.fps is not None:
-        wanted["framerate"] = f"{choice.fps:g}"
-    return wanted
+    result = {"input_format": chosen.format, "video_size": f"{chosen.width}x{chosen.height}"}
+    if chosen.fps is not None:
+        result["framerate"] = f"{chosen.fps:g}"
+    return result

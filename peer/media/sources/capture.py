@@ -1,17 +1,17 @@
-"""One thread that reads one input, and the policy around it: restart, watchdog, abandonment.
+"""The thread that reads one input, and the policy around it: restart, watchdog, abandonment.
 
-PyAV blocks, so every input is read by a named daemon thread. All decisions are made in the event loop:
+PyAV blocks, so a named daemon thread reads each input. All decisions are made in the event loop:
 
-    start --> attempt (a thread) --frames--> mailbox --> deliver
+    start --> attempt (a thread) --frames--> handoff --> deliver
                  | ends with an error, or delivers nothing for too long
                  v
               report, wait (0.5 s, doubling up to 5 s), next attempt        (devices and streams)
               or finished                                                   (files)
 
-An attempt that was given up may sit in a read for ever. It is a dead generation: whatever still comes from it changes
-nothing, and no more than ``_ABANDONED`` of them are left behind.
+An abandoned attempt may block in a read forever. Whatever it still delivers is ignored, and at most
+``_MAX_ABANDONED`` such threads exist at a time.
 
-Must never: block the event loop, or touch anything of it from a thread but by ``call_soon_threadsafe``.
+Must never: block the event loop, or touch its objects from a thread except by ``call_soon_threadsafe``.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ from typing import Final
 import av
 
 from peer.errors import MediaError
-from peer.media.failure import explain
-from peer.media.sources.handoff import Captured, Mailbox, enter
-from peer.media.sources.passthrough import Facts
+from peer.media.failure import media_error
+from peer.media.sources.handoff import Captured, Handoff, call_in_loop
+from peer.media.sources.passthrough import StreamInfo
 
 logger = logging.getLogger(__name__)
 
 Read = Callable[[threading.Event], Generator[Captured, None, None]]
-"""Opens an input, yields what it captures, closes it. It blocks; between frames it obeys the stop event."""
+"""Opens an input, yields what it captures, closes it. It blocks, and checks the stop event between frames."""
 
 _BACKOFF: Final = (0.5, 5.0)
-"""Seconds before a lost device is tried again: first, and at most. A node on a roof tries for ever."""
+"""First and maximum delay before a lost input is opened again, in seconds. Retries never end: a node runs
+unattended."""
 
-_OPENING: Final = 15.0
-"""Seconds until the first frame after which opening counts as stuck."""
+_OPEN_TIMEOUT: Final = 15.0
+"""Minimum time allowed for the first frame after opening, in seconds."""
 
-_ABANDONED: Final = 3
-"""Threads stuck in a read that a capture leaves behind before it stops trying."""
+_MAX_ABANDONED: Final = 3
+"""Maximum threads of one capture that are stuck in a read. Beyond it no new attempt starts until one returns."""
 
-_JOIN: Final = 2.0
-"""Seconds to wait for a thread that was told to stop."""
+_STOP_TIMEOUT: Final = 2.0
+"""Maximum time for a thread to end after its stop event is set, in seconds."""
 
-_LEAVING_POLL: Final = 0.02
-"""Seconds between two looks whether the thread before has let go of the device."""
+_STOP_POLL: Final = 0.02
+"""Interval at which a pending start checks whether the previous thread has released the device, in seconds."""
 
 
 class _Attempt:
-    """One opening of the input and the thread that reads it."""
+    """One opening of the input, with the thread that reads it."""
 
     def __init__(self, name: str, read: Read, deliver: Callable[[_Attempt, Captured], None],
                  ended: Callable[[_Attempt, MediaError | None], None]) -> None:  # fmt: skip
@@ -61,13 +62,14 @@ class _Attempt:
         self._read = read
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self.mailbox = Mailbox(self._loop, lambda frame: deliver(self, frame))
+        self.handoff = Handoff(self._loop, lambda frame: deliver(self, frame))
         self.stop = threading.Event()
         self.done = asyncio.Event()
-        self.progress = time.monotonic()
+        self.last_frame = time.monotonic()
         self.delivered = False
-        self.believed = False
-        self._left = 0.0
+        self.skipped_first = False
+        """Whether the first frame after a loss was ignored: it may be an old one."""
+        self._stop_requested = 0.0
         self.thread = threading.Thread(target=self._run, name=f"capture {name}", daemon=True)
         self.thread.start()
 
@@ -76,52 +78,52 @@ class _Attempt:
         try:
             with contextlib.closing(self._read(self.stop)) as frames:
                 for frame in frames:
-                    self.progress = time.monotonic()
-                    self.delivered = self.delivered or not isinstance(frame, Facts)
-                    if not self.mailbox.post(frame) or self.stop.is_set():
+                    self.last_frame = time.monotonic()
+                    self.delivered = self.delivered or not isinstance(frame, StreamInfo)
+                    if not self.handoff.post(frame) or self.stop.is_set():
                         break
         except (MediaError, OSError, ValueError, av.error.FFmpegError) as problem:
-            error = explain(self._name, problem)
-        except Exception as bug:  # a node on a roof goes on with its other input, and tries this one again
+            error = media_error(self._name, problem)
+        except Exception as bug:  # a node keeps its other input, and retries this one
             logger.exception("%s: a bug in its reader", self._name)
             error = MediaError(self._name, f"internal error: {bug!r}")
-        enter(self._loop, self._finish, error)
+        call_in_loop(self._loop, self._finish, error)
 
     def _finish(self, error: MediaError | None) -> None:
         self.done.set()
         self._ended(self, error)
 
-    def leave(self) -> None:
-        """Tell the thread to stop."""
+    def request_stop(self) -> None:
+        """Set the stop event."""
         self.stop.set()
-        self._left = time.monotonic()
+        self._stop_requested = time.monotonic()
 
-    def leaves(self) -> bool:
-        """Whether it was told to stop so recently that it is probably about to."""
-        return not self.done.is_set() and time.monotonic() - self._left < _JOIN
+    def is_stopping(self) -> bool:
+        """Whether the thread may still end in time."""
+        return not self.done.is_set() and time.monotonic() - self._stop_requested < _STOP_TIMEOUT
 
     async def join(self) -> bool:
-        """Wait a little for the thread that was told to stop; False if it is stuck."""
+        """Wait for the thread to end. Return False if it is stuck."""
         try:
-            async with asyncio.timeout(_JOIN):
+            async with asyncio.timeout(_STOP_TIMEOUT):
                 await self.done.wait()
         except TimeoutError:
-            logger.warning("%s: its thread does not come back from a read; abandoned", self._name)
+            logger.warning("%s: its thread does not return from a read; abandoned", self._name)
             return False
-        self.thread.join()  # its last act was to set ``done``
+        self.thread.join()  # returns at once: setting ``done`` was the thread's last action
         return True
 
 
 class Capture:
-    """An input that is read while it is wanted. All methods belong to the event loop.
+    """An input that is read between ``start`` and ``stop``. All methods belong to the event loop.
 
     Args:
-        name: what the user calls the input.
-        read: opens and reads it, in a thread.
-        deliver: gets every frame, in the loop.
-        report: gets the error when the input is lost (once, not with every new try), and ``None`` when it is back.
-        reopen: whether it is opened again when it ends or fails; else the end is the end.
-        stall: seconds without a frame after which it counts as lost; ``None`` for what may be silent.
+        name: the input's name, as the user gave it.
+        read: opens and reads the input, in a thread.
+        deliver: receives every frame, in the loop.
+        report: receives the error when the input is lost (once, not per attempt), and ``None`` when it is back.
+        reopen: whether the input is opened again after its end or an error.
+        stall: time without a frame after which the input counts as lost, in seconds; ``None`` if it may be silent.
         interrupt: wakes a thread that is stuck in a read of this input, as far as that is possible; may block.
     """
 
@@ -145,68 +147,68 @@ class Capture:
         self._interrupt = interrupt
         self._attempt: _Attempt | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._leaving: set[_Attempt] = set()
+        self._stopping: set[_Attempt] = set()
         self._lost = False
         self._delay = _BACKOFF[0]
         self._dropped = 0
         self.finished = False
-        """The input came to its end and is not opened again before ``start()``."""
+        """Whether the input has ended and stays closed until the next ``start()``."""
 
     @property
     def running(self) -> bool:
-        """Whether it is being read, or will be tried again."""
+        """Whether the input is being read, or a retry is scheduled."""
         return self._attempt is not None or self._timer is not None
 
     @property
     def healthy(self) -> bool:
-        """Whether it is being read or about to be, and did not fail since it delivered."""
+        """Whether the input is running and has not failed since its last frame."""
         return self.running and not self._lost
 
     @property
     def dropped(self) -> int:
-        """Frames that a busy event loop took too late."""
-        return self._dropped + (self._attempt.mailbox.dropped if self._attempt is not None else 0)
+        """Frames dropped because the event loop was busy."""
+        return self._dropped + (self._attempt.handoff.dropped if self._attempt is not None else 0)
 
     def start(self) -> None:
-        """Begin to read; nothing happens if it is being read."""
+        """Start reading. Does nothing if the input is running."""
         if not self.running:
             self.finished = False
             self._delay = _BACKOFF[0]
             self._begin()
 
     def stop(self) -> None:
-        """Tell the thread to stop; ``close()`` waits for it."""
+        """Request the thread to stop; ``close()`` also waits for it."""
         self._cancel_timer()
         self._lost = False
         if self._attempt is not None:
-            self._give_up(self._attempt, patience=_JOIN / 2)
+            self._abandon(self._attempt, interrupt_after=_STOP_TIMEOUT / 2)
 
     async def close(self) -> None:
-        """Stop, and wait a little for the threads; one that is stuck is abandoned."""
+        """Stop, and wait up to 2 s for the threads. A thread that is stuck is abandoned."""
         self.stop()
-        for attempt in tuple(self._leaving):
+        for attempt in tuple(self._stopping):
             if not await attempt.join():
-                self._leaving.discard(attempt)
+                self._stopping.discard(attempt)
 
     def _begin(self) -> None:
         self._timer = None
-        if any(attempt.leaves() for attempt in self._leaving):  # a device that is still open would be busy
-            self._timer = asyncio.get_running_loop().call_later(_LEAVING_POLL, self._begin)
+        if any(attempt.is_stopping() for attempt in self._stopping):  # a device that is still open would be busy
+            self._timer = asyncio.get_running_loop().call_later(_STOP_POLL, self._begin)
             return
-        if len(self._leaving) >= _ABANDONED:
-            self._again()
+        if len(self._stopping) >= _MAX_ABANDONED:
+            self._schedule_retry()
             return
-        self._attempt = _Attempt(self.name, self._read, self._arrived, self._ended)
+        self._attempt = _Attempt(self.name, self._read, self._on_frame, self._on_end)
         self._watch()
 
-    def _arrived(self, attempt: _Attempt, frame: Captured) -> None:
+    def _on_frame(self, attempt: _Attempt, frame: Captured) -> None:
         if attempt is not self._attempt:
             return
-        if isinstance(frame, Facts):  # it was opened: that proves nothing yet
+        if isinstance(frame, StreamInfo):  # the input was opened, which does not prove that it delivers
             self._deliver(frame)
             return
-        if self._lost and not attempt.believed:  # v4l2loopback shows its last picture to whoever opens it
-            attempt.believed = True
+        if self._lost and not attempt.skipped_first:  # v4l2loopback delivers its last frame to every new reader
+            attempt.skipped_first = True
             return
         if self._lost:
             self._lost = False
@@ -215,55 +217,55 @@ class Capture:
         self._delay = _BACKOFF[0]
         self._deliver(frame)
 
-    def _ended(self, attempt: _Attempt, error: MediaError | None) -> None:
-        self._leaving.discard(attempt)
+    def _on_end(self, attempt: _Attempt, error: MediaError | None) -> None:
+        self._stopping.discard(attempt)
         if attempt is not self._attempt:
             return
         self._cancel_timer()
-        self._dropped += attempt.mailbox.dropped
+        self._dropped += attempt.handoff.dropped
         self._attempt = None
         if error is None and not self._reopen:
             self.finished = True
             return
-        self._failed(error or MediaError(self.name, "it ended"))
+        self._on_failure(error or MediaError(self.name, "it ended"))
 
-    def _failed(self, error: MediaError) -> None:
+    def _on_failure(self, error: MediaError) -> None:
         if not self._lost:
             self._lost = True
-            logger.debug("%s", error)  # whoever asked for it says it aloud
+            logger.debug("%s", error)  # the receiver of ``report`` decides how to log it
             self._report(error)
         if self._reopen:
-            self._again()
+            self._schedule_retry()
         else:
             self.finished = True
 
-    def _again(self) -> None:
+    def _schedule_retry(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._delay, self._begin)
         self._delay = min(self._delay * 2, _BACKOFF[1])
 
     def _watch(self) -> None:
-        """The watchdog beside the thread: V4L2 has no time-out, a camera that stops delivering blocks its reader."""
+        """Detect a stall. V4L2 has no time-out: a camera that stops delivering blocks its reader."""
         attempt = self._attempt
         if attempt is None or self._stall is None:
             return
-        patience = self._stall if attempt.delivered else max(self._stall, _OPENING)
-        left = attempt.progress + patience - time.monotonic()
+        timeout = self._stall if attempt.delivered else max(self._stall, _OPEN_TIMEOUT)
+        left = attempt.last_frame + timeout - time.monotonic()
         if left > 0:
             self._timer = asyncio.get_running_loop().call_later(left, self._watch)
             return
         self._timer = None
-        self._give_up(attempt, patience=0)
-        self._failed(MediaError(self.name, f"delivers nothing for {patience:.0f} s", "it is opened again"))
+        self._abandon(attempt, interrupt_after=0)
+        self._on_failure(MediaError(self.name, f"delivers nothing for {timeout:.0f} s", "it is opened again"))
 
-    def _give_up(self, attempt: _Attempt, patience: float) -> None:
-        self._dropped += attempt.mailbox.dropped
+    def _abandon(self, attempt: _Attempt, interrupt_after: float) -> None:
+        self._dropped += attempt.handoff.dropped
         self._attempt = None
-        attempt.leave()
+        attempt.request_stop()
         if not attempt.done.is_set():
-            self._leaving.add(attempt)
-            asyncio.get_running_loop().call_later(patience, self._wake, attempt)
+            self._stopping.add(attempt)
+            asyncio.get_running_loop().call_later(interrupt_after, self._interrupt_read, attempt)
 
-    def _wake(self, attempt: _Attempt) -> None:
+    def _interrupt_read(self, attempt: _Attempt) -> None:
         if self._interrupt is not None and not attempt.done.is_set():
             threading.Thread(target=self._interrupt, name=f"interrupt {self.name}", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""When something was captured, on the clock of ``media_time()``, from whatever clock its maker stamped it with."""
+"""Conversion of capture timestamps, from whatever clock a device or stream uses, to ``media_time()``."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ from typing import Final
 
 from peer.media.frames import media_time
 
-_OLDEST: Final = 1.0
-"""Seconds: a capture time further back than this is a clock that we misunderstand, not a slow device."""
+_MAX_AGE: Final = 1.0
+"""Maximum age of a capture timestamp, in seconds. An older one comes from a clock that we misread, not from a slow
+device."""
 
-_LATELY: Final = 10.0
-"""Seconds that the offset of a live stream is looked for in, and half of the time that one found counts."""
-
-
-def from_monotonic(stamp: float | None) -> float:
-    """Of a V4L2 buffer (CLOCK_MONOTONIC); now, if ``stamp`` is missing or cannot be that."""
-    return _believe(stamp, time.monotonic())
+_OFFSET_WINDOW: Final = 10.0
+"""Time over which the smallest offset of a live stream is searched, in seconds. The result is used for twice as
+long."""
 
 
-def from_wall(stamp: float | None) -> float:
-    """Of an FFmpeg device that stamps with Unix time; now, if ``stamp`` is missing or cannot be that."""
-    return _believe(stamp, time.time())
+def from_monotonic(timestamp: float | None) -> float:
+    """Convert the time of a V4L2 buffer (CLOCK_MONOTONIC); now, if it is missing or implausible."""
+    return _convert(timestamp, time.monotonic())
+
+
+def from_wall(timestamp: float | None) -> float:
+    """Convert the Unix time of an FFmpeg device; now, if it is missing or implausible."""
+    return _convert(timestamp, time.time())
 
 
 def from_age(seconds: float) -> float:
-    """Of sound that lay in a device for ``seconds``; now, if that cannot be."""
-    return _believe(-seconds, 0.0)
+    """Convert the time that audio has spent in a device's buffer; now, if it is implausible."""
+    return _convert(-seconds, 0.0)
 
 
-def _believe(stamp: float | None, now: float) -> float:
-    age = now - stamp if stamp is not None else 0.0
-    return media_time() - (age if 0 <= age <= _OLDEST else 0.0)
+def _convert(timestamp: float | None, now: float) -> float:
+    age = now - timestamp if timestamp is not None else 0.0
+    return media_time() - (age if 0 <= age <= _MAX_AGE else 0.0)
 
 
-class LiveClock:
-    """Puts a live stream's own time on ours: both tracks of it by one offset, so that they stay in sync.
+class CaptureClock:
+    """Converts the timestamps of a live stream to ``media_time()``. Both tracks share one offset, so they stay in
+    sync.
 
-    The offset is that of the frame that came quickest lately: nothing can arrive before it was made, and two clocks
-    never run alike. At 100 ppm they are 0.36 s apart after an hour.
+    The offset is that of the recent frame with the smallest delay, since no frame arrives before it was captured. It
+    is renewed because two clocks never run at the same rate: at 100 ppm they are 0.36 s apart after an hour.
     """
 
     def __init__(self) -> None:
         self._offset: float | None = None
-        self._window = 0.0
-        self._least = self._least_before = math.inf
+        self._window_start = 0.0
+        self._smallest = self._previous_smallest = math.inf
 
-    def moment(self, stamp: float | None) -> float:
-        """Our time for the stream's ``stamp`` in seconds, of a frame that came just now."""
+    def capture_time(self, timestamp: float | None) -> float:
+        """Return the media time for the stream's ``timestamp``, in seconds, of a frame that arrived just now."""
         now = media_time()
-        if stamp is None:
+        if timestamp is None:
             return now
-        offset = now - stamp
-        if self._offset is None or offset < self._offset or offset > self._offset + _OLDEST:
-            self._offset, self._window = offset, now
-            self._least, self._least_before = math.inf, offset
-        self._least = min(self._least, offset)
-        if now - self._window >= _LATELY:
-            self._offset, self._window = min(self._least, self._least_before), now
-            self._least, self._least_before = math.inf, self._least
-        return stamp + self._offset
+        offset = now - timestamp
+        if self._offset is None or offset < self._offset or offset > self._offset + _MAX_AGE:
+            self._offset, self._window_start = offset, now
+            self._smallest, self._previous_smallest = math.inf, offset
+        self._smallest = min(self._smallest, offset)
+        if now - self._window_start >= _OFFSET_WINDOW:
+            self._offset, self._window_start = min(self._smallest, self._previous_smallest), now
+            self._smallest, self._previous_smallest = math.inf, self._smallest
+        return timestamp + self._offset

@@ -1,4 +1,4 @@
-"""Inputs decoded frame by frame, with the patience that live inputs need, and only while somebody wants it."""
+"""Decoding of an input's packets: tolerant of damage, and of video only while a reader wants it."""
 
 from __future__ import annotations
 
@@ -10,58 +10,68 @@ from typing import Any, Final
 import av
 from av.container import InputContainer
 
-from peer.media.sources.demand import Demand
 from peer.media.sources.handoff import Media
 
-_DAMAGED: Final = 60
-"""Packets in a row that cannot be decoded before the input counts as broken: UVC cameras start with torn JPEGs, a
-stream that is joined in its middle with pictures that refer to ones we never saw."""
+_MAX_DAMAGED: Final = 60
+"""Maximum undecodable packets in a row, before the input counts as broken. UVC cameras start with torn JPEGs; a
+stream joined midway starts with frames that refer to others never received."""
 
-_CACHE_BYTES: Final = 4 << 20
-_CACHE_PACKETS: Final = 150
-"""What is kept of the packets since the last key frame: 5 s at 30 pictures a second and 6 Mbit/s. Decoding them is
-what the first picture costs; who needs more than that waits for the next key frame."""
+_MAX_CACHED_BYTES: Final = 4 << 20
+_MAX_CACHED_PACKETS: Final = 150
+"""Maximum size of the packets kept since the last key frame: 5 s at 30 frames per second and 6 Mbit/s. All of them
+are decoded for the first frame shown; a longer group of pictures is not cached, so decoding waits for its end."""
 
-_PATIENCE: Final = 300
-"""Packets that are waited for a key frame. There are streams that mark none: they refresh the picture in stripes."""
+_KEY_FRAME_WAIT: Final = 300
+"""Maximum packets for which decoding waits for a key frame. Streams with intra refresh (a key frame spread over many
+frames, stripe by stripe) never mark one."""
+
+
+class DecodeFlags:
+    """Which kinds of media are decoded now. The event loop sets them; a capture thread reads them for each packet."""
+
+    def __init__(self, *, video: bool = True, audio: bool = True) -> None:
+        self.video = video
+        self.audio = audio
+        self.decoded_packets = 0
+        """Video packets decoded so far. Only the thread writes it."""
 
 
 def decode(container: InputContainer, streams: list[Any], stop: threading.Event) -> Generator[Media, None, None]:
-    """The frames of ``streams`` in the order of their packets, until the input ends, or ``stop``.
+    """Yield the frames of ``streams`` in packet order, until the input ends or ``stop`` is set.
 
     Raises:
-        av.error.FFmpegError: the input failed, or gives nothing but damaged packets.
+        av.error.FFmpegError: the input failed, or delivers only damaged packets.
     """
-    decoders = {stream: Decoder() for stream in streams}
+    decoders = {stream: TolerantDecoder() for stream in streams}
     for packet in demux(container, streams, stop):
         yield from decoders[packet.stream].decode(packet)
 
 
 def demux(container: InputContainer, streams: list[Any], stop: threading.Event) -> Generator[Any, None, None]:
-    """The packets of ``streams``, until the input ends, or ``stop``."""
+    """Yield the packets of ``streams``, until the input ends or ``stop`` is set."""
     for packet in container.demux(streams):
         if stop.is_set():
             return
         yield packet
 
 
-class Decoder:
-    """Of one stream. It forgives damage."""
+class TolerantDecoder:
+    """Decoder of one stream that skips damaged packets, up to 60 in a row."""
 
     def __init__(self) -> None:
         self._damaged = 0
 
     def decode(self, packet: Any) -> list[Media]:
-        """The frames that ``packet`` completes.
+        """Return the frames that ``packet`` completes.
 
         Raises:
-            av.error.FFmpegError: this stream gives nothing but damaged packets.
+            av.error.FFmpegError: more than 60 packets in a row were damaged.
         """
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
             self._damaged += 1
-            if self._damaged > _DAMAGED:
+            if self._damaged > _MAX_DAMAGED:
                 raise
             return []
         if frames:
@@ -69,56 +79,56 @@ class Decoder:
         return [frame for frame in frames if isinstance(frame, av.VideoFrame | av.AudioFrame)]
 
 
-class PicturesOnDemand:
-    """The decoder of one stream of pictures, at work while they are wanted.
+class OnDemandVideoDecoder:
+    """Decoder of one video stream that works only while ``flags.video`` is set.
 
-    The packets since the last key frame are kept, within bounds. When pictures are wanted again, all of them are
-    decoded at once and their last picture handed out: nobody waits for a key frame that may be seconds away.
+    Packets since the last key frame are cached, within bounds. When the flag is set again, the decoder decodes all of
+    them at once and returns only the newest frame, so a new reader does not wait seconds for the next key frame.
     """
 
-    def __init__(self, demand: Demand) -> None:
-        self._demand = demand
-        self._decoder = Decoder()
-        self._kept: deque[Any] = deque()
-        self._octets = 0
-        self._keyless = 0
-        """Packets since something was missing between the last key frame and now; 0: nothing is."""
-        self._working = False
+    def __init__(self, flags: DecodeFlags) -> None:
+        self._flags = flags
+        self._decoder = TolerantDecoder()
+        self._cache: deque[Any] = deque()
+        self._cached_bytes = 0
+        self._without_cache = 0
+        """Packets from the overflow of the cache on; 0 while the cache reaches back to the last key frame."""
+        self._decoding = False
 
     def decode(self, packet: Any) -> list[Media] | None:
-        """The pictures that ``packet`` completes; ``None``: it was not decoded.
+        """Return the frames that ``packet`` completes, or ``None`` if it was not decoded.
 
         Raises:
-            av.error.FFmpegError: the stream gives nothing but damaged packets.
+            av.error.FFmpegError: the stream delivers only damaged packets.
         """
-        if packet.size > 0:  # else the end of the input asks for what the decoder still holds
-            self._keep(packet)
-        if not self._demand.pictures:
-            if self._working:
+        if packet.size > 0:  # an empty packet ends the input and flushes the decoder
+            self._store(packet)
+        if not self._flags.video:
+            if self._decoding:
                 packet.stream.codec_context.flush_buffers()
-                self._working = False
+                self._decoding = False
             return None
-        if self._working:
+        if self._decoding:
             return self._decode(packet)
-        if packet.size == 0 or 0 < self._keyless <= _PATIENCE:
+        if packet.size == 0 or 0 < self._without_cache <= _KEY_FRAME_WAIT:
             return None
-        self._working = True
-        return [picture for kept in self._kept or [packet] for picture in self._decode(kept)][-1:]
+        self._decoding = True
+        return [frame for cached in self._cache or [packet] for frame in self._decode(cached)][-1:]
 
     def _decode(self, packet: Any) -> list[Media]:
-        self._demand.decoded += packet.size > 0
+        self._flags.decoded_packets += packet.size > 0
         return self._decoder.decode(packet)
 
-    def _keep(self, packet: Any) -> None:
+    def _store(self, packet: Any) -> None:
         if packet.is_keyframe:
-            self._kept.clear()
-            self._octets = self._keyless = 0
-        if self._keyless:
-            self._keyless += 1
+            self._cache.clear()
+            self._cached_bytes = self._without_cache = 0
+        if self._without_cache:
+            self._without_cache += 1
             return
-        self._kept.append(packet)
-        self._octets += packet.size
-        if self._octets > _CACHE_BYTES or len(self._kept) > _CACHE_PACKETS:
-            self._kept.clear()
-            self._octets = 0
-            self._keyless = 1
+        self._cache.append(packet)
+        self._cached_bytes += packet.size
+        if self._cached_bytes > _MAX_CACHED_BYTES or len(self._cache) > _MAX_CACHED_PACKETS:
+            self._cache.clear()
+            self._cached_bytes = 0
+            self._without_cache = 1

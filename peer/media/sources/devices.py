@@ -1,4 +1,7 @@
-"""Cameras, microphones and speakers of this machine, from sysfs, /proc/asound and the kernel; nothing is started."""
+"""Lists of this machine's cameras, microphones and speakers, from sysfs, /proc/asound and the kernel.
+
+No device is started for it.
+"""
 
 from __future__ import annotations
 
@@ -17,50 +20,50 @@ _ASOUND: Final = Path("/proc/asound")
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A V4L2 capture device. ``device`` is what ``--video`` takes."""
+    """A V4L2 capture device. ``device`` is the value for ``--video``."""
 
     device: str
     name: str
     modes: tuple[v4l2.Mode, ...]
     problem: str | None = None
-    """Why it cannot be asked, if so: usually permissions."""
+    """Why the device cannot be queried, usually for lack of permission; else ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
-class SoundDevice:
-    """An ALSA device, or the sound server. ``device`` is what ``--audio`` and ``--speaker`` take."""
+class AudioDevice:
+    """An ALSA device, or the sound server. ``device`` is the value for ``--audio`` or ``--speaker``."""
 
     device: str
     name: str
 
 
 def list_cameras(sysfs: Path = _SYSFS) -> list[Camera]:
-    """The cameras, in the order of their numbers. Nodes that carry metadata or output are left out."""
+    """List the cameras, ordered by number, without device nodes for metadata or output."""
     cameras = []
     for node in sorted(sysfs.glob("video*"), key=lambda node: int(re.sub(r"\D", "", node.name) or 0)):
         device = f"/dev/{node.name}"
         try:
-            abilities = v4l2.query(device)
+            capabilities = v4l2.query(device)
         except OSError as problem:
             cameras.append(Camera(device, _read(node / "name") or node.name, (), os.strerror(problem.errno or 0)))
             continue
-        if abilities.captures and abilities.modes:
-            cameras.append(Camera(device, abilities.name, abilities.modes))
+        if capabilities.captures and capabilities.modes:
+            cameras.append(Camera(device, capabilities.name, capabilities.modes))
     return cameras
 
 
-def list_microphones(asound: Path = _ASOUND) -> list[SoundDevice]:
-    """What sound can be captured from; the sound server first, because it holds the cards while it runs."""
+def list_microphones(asound: Path = _ASOUND) -> list[AudioDevice]:
+    """List the devices that capture audio; the sound server first, because it occupies the cards while it runs."""
     return _sound_server() + _cards(asound, "capture")
 
 
-def list_speakers(asound: Path = _ASOUND) -> list[SoundDevice]:
-    """What sound can be played on; the sound server first."""
+def list_speakers(asound: Path = _ASOUND) -> list[AudioDevice]:
+    """List the devices that play audio; the sound server first."""
     return _sound_server() + _cards(asound, "playback")
 
 
-def _cards(asound: Path, direction: str) -> list[SoundDevice]:
-    """From lines like ``01-00: USB Audio : USB Audio : playback 1 : capture 1`` of /proc/asound/pcm."""
+def _cards(asound: Path, direction: str) -> list[AudioDevice]:
+    """Parse lines like ``01-00: USB Audio : USB Audio : playback 1 : capture 1`` of /proc/asound/pcm."""
     found = []
     for line in _read(asound / "pcm").splitlines():
         match = re.match(r"(\d+)-(\d+): ([^:]*)", line)
@@ -68,24 +71,24 @@ def _cards(asound: Path, direction: str) -> list[SoundDevice]:
             card, pcm = int(match[1]), int(match[2])
             identity = _read(asound / f"card{card}" / "id") or str(card)
             found.append(
-                SoundDevice(f"plughw:CARD={identity},DEV={pcm}", f"{_card_name(asound, card)}, {match[3].strip()}")
+                AudioDevice(f"plughw:CARD={identity},DEV={pcm}", f"{_card_name(asound, card)}, {match[3].strip()}")
             )
     return found
 
 
 def _card_name(asound: Path, card: int) -> str:
-    """The name in `` 1 [Webcam         ]: USB-Audio - HD Webcam`` of /proc/asound/cards."""
+    """Return the name in `` 1 [Webcam         ]: USB-Audio - HD Webcam`` of /proc/asound/cards."""
     match = re.search(rf"^\s*{card} \[[^]]*\]: \S+ - (.+)$", _read(asound / "cards"), re.MULTILINE)
     return match[1].strip() if match is not None else f"card {card}"
 
 
-def _sound_server() -> list[SoundDevice]:
-    """PulseAudio, or PipeWire in its place, if it runs and ALSA's plugin for it is installed."""
+def _sound_server() -> list[AudioDevice]:
+    """Return PulseAudio, or PipeWire in its place, if it runs and ALSA's plugin for it is installed."""
     prepare_environment()
     plugin = Path(os.environ.get("ALSA_PLUGIN_DIR", "/nowhere")) / "libasound_module_pcm_pulse.so"
     runtime = os.environ.get("PULSE_RUNTIME_PATH") or f"{os.environ.get('XDG_RUNTIME_DIR', '/nowhere')}/pulse"
     runs = "PULSE_SERVER" in os.environ or (Path(runtime) / "native").exists()
-    return [SoundDevice("pulse", "the sound server (PulseAudio or PipeWire)")] if runs and plugin.exists() else []
+    return [AudioDevice("pulse", "the sound server (PulseAudio or PipeWire)")] if runs and plugin.exists() else []
 
 
 def _read(path: Path) -> str:

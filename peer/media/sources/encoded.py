@@ -1,4 +1,4 @@
-"""The packets of a container as encoded frames: H.264 that can be sent as it is, stamped on the media clock."""
+"""Conversion of a container's H.264 packets to encoded frames for passthrough, stamped on the media clock."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from av.container import InputContainer
 
 from peer.codecs.h264 import AccessUnits
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame
-from peer.media.sources.passthrough import Facts
+from peer.media.sources.passthrough import StreamInfo
 
-_LOOK: Final = 100
-"""Packets in which the first picture of a file has to be."""
-
-
-def facts(stream: Any) -> Facts:
-    """What the container says of ``stream``, as far as it is known without reading on."""
-    return Facts(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
+_MAX_PACKETS_TO_FIRST_FRAME: Final = 100
+"""Maximum packets read from a file to find its first decodable frame."""
 
 
-def inspect(container: InputContainer) -> Facts:
-    """What a file says of its pictures. One of them is decoded: only that tells which side is up.
+def stream_info(stream: Any) -> StreamInfo:
+    """What the container's header says about ``stream``; reads no packet."""
+    return StreamInfo(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
+
+
+def inspect(container: InputContainer) -> StreamInfo:
+    """What a file says about its video. For H.264 one frame is decoded, which alone shows the rotation.
 
     Raises:
-        OSError, av.error.FFmpegError: it cannot be read.
+        OSError, av.error.FFmpegError: the file cannot be read.
     """
     stream = container.streams.video[0]
-    known = facts(stream)
-    if known.codec != "h264":
-        return known
-    first = next((frame for packet in islice(container.demux(stream), _LOOK) for frame in _pictures(packet)), None)
-    return replace(known, rotation=first.rotation if first is not None else 0, key_interval=_key_interval(stream))
+    info = stream_info(stream)
+    if info.codec != "h264":
+        return info
+    packets = islice(container.demux(stream), _MAX_PACKETS_TO_FIRST_FRAME)
+    first = next((frame for packet in packets for frame in _decode(packet)), None)
+    return replace(info, rotation=first.rotation if first is not None else 0, key_interval=_key_interval(stream))
 
 
-def _pictures(packet: Any) -> list[Any]:
+def _decode(packet: Any) -> list[Any]:
     try:
         return list(packet.decode())
     except av.error.InvalidDataError:
@@ -45,7 +46,7 @@ def _pictures(packet: Any) -> list[Any]:
 
 
 def _key_interval(stream: Any) -> float | None:
-    """Seconds, the longest between two key frames; ``None`` where not every picture is in the index (MKV, FLV)."""
+    """Longest interval between two key frames, in seconds; ``None`` if the index lists key frames only (MKV, FLV)."""
     entries = list(stream.index_entries)
     keys = [entry.timestamp for entry in entries if entry.is_keyframe]
     if not keys or len(keys) == len(entries):
@@ -54,31 +55,32 @@ def _key_interval(stream: Any) -> float | None:
     return float(longest * stream.time_base)
 
 
-class Packets:
-    """Of one video stream, in the order of decoding. Nothing comes of a stream that is not H.264."""
+class PacketConverter:
+    """Converts the packets of one video stream, in decoding order. It converts nothing unless the codec is H.264."""
 
     def __init__(self, stream: Any) -> None:
-        self._units: AccessUnits | None = None
+        self._access_units: AccessUnits | None = None
         if stream.codec_context.name == "h264":
-            self._units = AccessUnits(bytes(stream.codec_context.extradata or b""))
+            self._access_units = AccessUnits(bytes(stream.codec_context.extradata or b""))
         self._pts: int | None = None
         self._timestamp = -1
 
     @property
-    def delivers(self) -> bool:
-        """Whether anything may come of it."""
-        return self._units is not None
+    def is_h264(self) -> bool:
+        """Whether ``convert`` can return frames."""
+        return self._access_units is not None
 
-    def frame(self, packet: Any, moment: float) -> EncodedFrame | None:
-        """``packet``, to be shown at ``moment`` of ``media_time()``; ``None``: there is no picture in it."""
-        if self._units is None or packet.size == 0:
+    def convert(self, packet: Any, presentation_time: float) -> EncodedFrame | None:
+        """Return ``packet`` as an encoded frame, presented at that ``media_time()``; ``None`` if it holds no
+        frame."""
+        if self._access_units is None or packet.size == 0:
             return None
-        data, key = self._units.convert(bytes(packet))
+        data, key = self._access_units.convert(bytes(packet))
         if not data:
             return None
-        timestamp = round(moment / VIDEO_TIME_BASE)
+        timestamp = round(presentation_time / VIDEO_TIME_BASE)
         if packet.pts is None or self._pts is None or packet.pts > self._pts:
-            timestamp = max(timestamp, self._timestamp + 1)  # a stream that comes in a burst has one moment for all
+            timestamp = max(timestamp, self._timestamp + 1)  # packets that arrive in a burst share one time
         self._pts, self._timestamp = packet.pts, timestamp
         return EncodedFrame(
             kind="video",

@@ -1,8 +1,8 @@
-"""A file as a source: played in real time, picture and sound in step, once or for ever.
+"""A file as a source: played in real time, video and audio in sync, once or in a loop.
 
-Packets are read ahead as far as the decoders need it, and what comes of them waits for its moment in lanes: H.264 as
-it is, by its time of decoding; decoded pictures and sound, by their time of presentation. What nobody wants is not
-decoded; its packets keep the time all the same.
+Packets are read ahead as far as the decoders need. Everything due for delivery waits in three queues: encoded H.264,
+by decoding time; decoded video and audio, by presentation time. Media without a reader is not decoded; its packets
+take their place in the queues all the same, so playback keeps its pace.
 """
 
 from __future__ import annotations
@@ -19,178 +19,184 @@ from av.container import InputContainer
 
 from peer.errors import MediaError
 from peer.media import picture
-from peer.media.failure import NoSound
+from peer.media.failure import NoAudio
+from peer.media.frame_rate_limiter import FrameRateLimiter
 from peer.media.frames import media_time
-from peer.media.sources.audio_framer import Slicer
-from peer.media.sources.constraints import Thinner, Wish
-from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
-from peer.media.sources.demand import Demand
-from peer.media.sources.encoded import Packets, inspect
+from peer.media.sources.audio_framer import AudioFramer
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
+from peer.media.sources.encoded import PacketConverter, inspect
 from peer.media.sources.handoff import Captured, Media
-from peer.media.sources.passthrough import Facts
+from peer.media.sources.passthrough import StreamInfo
 
-_AHEAD: Final = 64
-"""What waits in one lane for the others, in a file that is badly interleaved."""
+_MAX_QUEUED: Final = 64
+"""Maximum items in one queue while another one is empty, as in a badly interleaved file."""
 
-_LATE: Final = 0.1
-"""Seconds after its moment at which a picture is no longer worth its conversion: this machine is too slow."""
+_MAX_LATE: Final = 0.1
+"""Maximum lateness of a video frame that is still converted, in seconds. Beyond it this machine is too slow."""
 
-_HOPELESS: Final = 1.0
-"""Seconds behind at which the moments of all that follows are moved instead."""
+_RESCHEDULE_AFTER: Final = 1.0
+"""Lateness at which the schedule of all that follows is moved, in seconds."""
 
-_LAST_PICTURE: Final = 0.04
-"""Seconds for which a picture without a duration of its own stands."""
+_DEFAULT_DURATION: Final = 0.04
+"""Duration of a video frame that states none, in seconds."""
 
 
-def check(path: str, wish: Wish) -> Facts | None:
-    """Open the file and look for what is wanted of it. What is known of its pictures, if they are wanted.
+def check(path: str, constraints: Constraints) -> StreamInfo | None:
+    """Open the file and verify that it holds what is required. Return what it says about its video, if required.
 
     Raises:
-        MediaError: it has no picture, or no sound (``NoSound``).
-        OSError, av.error.FFmpegError: it cannot be opened or read.
+        MediaError: the file has no video, or no audio (``NoAudio``).
+        OSError, av.error.FFmpegError: the file cannot be opened or read.
     """
     with av.open(path) as container:
-        if wish.video and not container.streams.video:
-            raise MediaError(path, "there is no picture in it", "name another file, or --video none")
-        if wish.audio and not container.streams.audio:
-            raise NoSound(path, "there is no sound in it", "name another file, or --audio none")
-        return inspect(container) if wish.video else None
+        if constraints.video and not container.streams.video:
+            raise MediaError(path, "it has no video", "name another file, or --video none")
+        if constraints.audio and not container.streams.audio:
+            raise NoAudio(path, "it has no audio", "name another file, or --audio none")
+        return inspect(container) if constraints.video else None
 
 
 def play(
-    path: str, wish: Wish, stop: threading.Event, *, loop: bool = False, demand: Demand | None = None
+    path: str,
+    constraints: Constraints,
+    stop: threading.Event,
+    *,
+    loop: bool = False,
+    flags: DecodeFlags | None = None,
 ) -> Generator[Captured, None, None]:
-    """What is in the file, each at its moment, until its end, or ``stop``.
+    """Yield the file's media, each frame at its time, until its end or until ``stop`` is set.
 
-    With a ``demand`` it is decoded as far as that goes, and H.264 handed out as it is, too; without one all of it is
-    decoded, and nothing else handed out.
+    With ``flags``, these decide what is decoded, and H.264 is also yielded encoded. Without, everything is decoded
+    and nothing is yielded encoded.
     """
-    slicer = Slicer()
+    framer = AudioFramer()
     start: float | None = None
-    if wish.video and demand is not None:
+    if constraints.video and flags is not None:
         with av.open(path) as container:
             yield inspect(container)
     while not stop.is_set():
-        limit = Thinner(wish.fps)
-        reading = _Reading(wish, demand)
-        for time, item in reading.in_order(path, stop):
+        limiter = FrameRateLimiter(constraints.fps)
+        playback = _Playback(constraints, flags)
+        for time, item in playback.items(path, stop):
             if start is None:
                 start = media_time()
-            behind = media_time() - (start + time)
-            if behind > _HOPELESS:
-                start += behind
-            elif stop.wait(max(0.0, -behind)):
+            late = media_time() - (start + time)
+            if late > _RESCHEDULE_AFTER:
+                start += late
+            elif stop.wait(max(0.0, -late)):
                 return
             match item:
                 case av.AudioFrame():
-                    yield from slicer.cut(item, start + time)
-                case av.VideoFrame() if behind < _LATE and limit.takes(time):
-                    yield picture.shape(item, start + time, wish.size)
-                case _Coded(packets, packet, wait):
-                    encoded = packets.frame(packet, start + time + wait)
+                    yield from framer.push(item, start + time)
+                case av.VideoFrame() if late < _MAX_LATE and limiter.accepts(time):
+                    yield picture.normalize(item, start + time, constraints.size)
+                case _EncodedPacket(converter, packet, delay):
+                    encoded = converter.convert(packet, start + time + delay)
                     if encoded is not None:
                         yield encoded
         if not loop:
             return
-        if start is None or reading.duration == 0.0:
-            raise MediaError(path, "nothing in it can be played")
-        start += reading.duration
+        if start is None or playback.duration == 0.0:
+            raise MediaError(path, "it has nothing that can be played")
+        start += playback.duration
 
 
 @dataclass(frozen=True, slots=True)
-class _Coded:
-    """A packet of H.264, which is shown ``wait`` seconds after it is decoded."""
+class _EncodedPacket:
+    """A packet of H.264, presented ``delay`` seconds after its decoding time."""
 
-    packets: Packets
+    converter: PacketConverter
     packet: Any
-    wait: float
+    delay: float
 
 
-_Item = Media | _Coded | None
-"""What waits for its moment; ``None``, in place of a packet that was not decoded."""
+_Item = Media | _EncodedPacket | None
+"""What waits for its time. ``None`` stands for a packet that was not decoded."""
 
 
-class _Reading:
+class _Playback:
     """One pass through a file."""
 
-    def __init__(self, wish: Wish, demand: Demand | None) -> None:
-        self._wish = wish
-        self._demand = demand or Demand()
-        self._encoded = demand is not None
-        self._lanes: dict[str, deque[tuple[float, _Item]]] = {}
-        self._following = {"video": 0.0, "audio": 0.0}
-        self._decoded: dict[str, float] = {}
-        self._next: dict[str, float] = {}
+    def __init__(self, constraints: Constraints, flags: DecodeFlags | None) -> None:
+        self._constraints = constraints
+        self._flags = flags or DecodeFlags()
+        self._passthrough = flags is not None
+        self._queues: dict[str, deque[tuple[float, _Item]]] = {}
+        self._next_presentation = {"video": 0.0, "audio": 0.0}
+        self._last_decoding: dict[str, float] = {}
+        self._next_decoding: dict[str, float] = {}
         self._origin: float | None = None
         self._end = 0.0
 
     @property
     def duration(self) -> float:
-        """Seconds of what was read so far."""
+        """Duration of the media read so far, in seconds."""
         return self._end - self._origin if self._origin is not None else 0.0
 
-    def in_order(self, path: str, stop: threading.Event) -> Iterator[tuple[float, _Item]]:
-        """All items, merged by their time in seconds from the first one."""
+    def items(self, path: str, stop: threading.Event) -> Iterator[tuple[float, _Item]]:
+        """Yield all items, merged by their time in seconds after the first one."""
         with av.open(path) as container:
             for time, item in self._merged(container, stop):
                 self._origin = time if self._origin is None else self._origin
                 yield time - self._origin, item
 
     def _merged(self, container: InputContainer, stop: threading.Event) -> Iterator[tuple[float, _Item]]:
-        streams: list[Any] = [*container.streams.video[:1]] if self._wish.video else []
-        streams += [*container.streams.audio[:1]] if self._wish.audio else []
-        self._lanes = {stream.type: deque() for stream in streams}
-        sounds, pictures = Decoder(), PicturesOnDemand(self._demand)
-        packets = [Packets(stream) for stream in streams if stream.type == "video" and self._encoded]
-        if packets and packets[0].delivers:
-            self._lanes["encoded"] = deque()
+        streams: list[Any] = [*container.streams.video[:1]] if self._constraints.video else []
+        streams += [*container.streams.audio[:1]] if self._constraints.audio else []
+        self._queues = {stream.type: deque() for stream in streams}
+        audio_decoder, video_decoder = TolerantDecoder(), OnDemandVideoDecoder(self._flags)
+        converters = [PacketConverter(stream) for stream in streams if stream.type == "video" and self._passthrough]
+        if converters and converters[0].is_h264:
+            self._queues["encoded"] = deque()
         for packet in demux(container, streams, stop):
             kind = packet.stream.type
-            time, wait = self._when(packet) if packet.size > 0 else (self._next.get(kind, 0.0), 0.0)
-            if packet.size > 0 and kind == "video" and "encoded" in self._lanes:
-                self._lanes["encoded"].append((time, _Coded(packets[0], packet, wait)))
+            time, delay = self._times(packet) if packet.size > 0 else (self._next_decoding.get(kind, 0.0), 0.0)
+            if packet.size > 0 and kind == "video" and "encoded" in self._queues:
+                self._queues["encoded"].append((time, _EncodedPacket(converters[0], packet, delay)))
             if kind == "video":
-                frames = pictures.decode(packet)
+                frames = video_decoder.decode(packet)
             else:
-                frames = sounds.decode(packet) if self._demand.sound else None
+                frames = audio_decoder.decode(packet) if self._flags.audio else None
             if frames is None:
-                self._lanes[kind].append((time, None))
+                self._queues[kind].append((time, None))
             else:
-                self._lanes[kind].extend(self._timed(frames))
-            yield from self._due()
-        yield from sorted(itertools.chain(*self._lanes.values()), key=lambda item: item[0])
+                self._queues[kind].extend(self._timed(frames))
+            yield from self._ready()
+        yield from sorted(itertools.chain(*self._queues.values()), key=lambda item: item[0])
 
-    def _due(self) -> Iterator[tuple[float, _Item]]:
-        """What nothing can come before any more."""
-        lanes = self._lanes.values()
-        while all(lanes) or any(len(lane) > _AHEAD for lane in lanes):
-            yield min((lane for lane in lanes if lane), key=lambda lane: lane[0][0]).popleft()
+    def _ready(self) -> Iterator[tuple[float, _Item]]:
+        """Yield the items that no later packet can precede."""
+        queues = self._queues.values()
+        while all(queues) or any(len(queue) > _MAX_QUEUED for queue in queues):
+            yield min((queue for queue in queues if queue), key=lambda queue: queue[0][0]).popleft()
 
-    def _when(self, packet: Any) -> tuple[float, float]:
-        """Seconds at which ``packet`` is decoded, and from then until it is shown; by the one before, if it has none.
+    def _times(self, packet: Any) -> tuple[float, float]:
+        """Decoding time of ``packet`` in seconds, and its delay until presentation. Missing times are extrapolated.
 
-        What is decoded before the first picture is shown (B-frames take that) is decoded at once.
+        Decoding times never decrease, except where the file itself jumps back by a second or more: packets that
+        precede the first presented frame (as with B-frames) are decoded at once.
         """
         kind = packet.stream.type
-        duration = float(packet.duration * packet.time_base) if packet.duration else _LAST_PICTURE
-        following = self._next.get(kind)
-        shown = float(packet.pts * packet.time_base) if packet.pts is not None else following or 0.0
-        decoded = float(packet.dts * packet.time_base) if packet.dts is not None else following or shown
-        earliest = self._decoded.get(kind, shown)
-        if earliest - _HOPELESS < decoded < earliest:  # else the file jumps
+        duration = float(packet.duration * packet.time_base) if packet.duration else _DEFAULT_DURATION
+        expected = self._next_decoding.get(kind)
+        presented = float(packet.pts * packet.time_base) if packet.pts is not None else expected or 0.0
+        decoded = float(packet.dts * packet.time_base) if packet.dts is not None else expected or presented
+        earliest = self._last_decoding.get(kind, presented)
+        if earliest - _RESCHEDULE_AFTER < decoded < earliest:
             decoded = earliest
-        self._decoded[kind], self._next[kind] = decoded, decoded + duration
-        self._end = max(self._end, shown + duration)
-        return decoded, shown - decoded
+        self._last_decoding[kind], self._next_decoding[kind] = decoded, decoded + duration
+        self._end = max(self._end, presented + duration)
+        return decoded, presented - decoded
 
     def _timed(self, frames: list[Media]) -> Iterator[tuple[float, Media]]:
-        """Each with its time in seconds; one without a time follows the one before of its kind."""
+        """Yield each frame with its time in seconds. A frame without one follows the previous one of its kind."""
         for frame in frames:
             if isinstance(frame, av.VideoFrame):
-                kind, duration = "video", _LAST_PICTURE
+                kind, duration = "video", _DEFAULT_DURATION
             else:
                 kind, duration = "audio", frame.samples / frame.sample_rate
-            time = frame.time if frame.time is not None else self._following[kind]
-            self._following[kind] = time + duration
+            time = frame.time if frame.time is not None else self._next_presentation[kind]
+            self._next_presentation[kind] = time + duration
             self._end = max(self._end, time + duration)
             yield time, frame

@@ -1,4 +1,4 @@
-"""The way of captured frames from a thread into the event loop."""
+"""The handoff of captured frames from a thread to the event loop."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Callable
 import av
 
 from peer.media.frames import EncodedFrame
-from peer.media.sources.passthrough import Facts
+from peer.media.sources.passthrough import StreamInfo
 
 Media = av.VideoFrame | av.AudioFrame
 
-Captured = Media | EncodedFrame | Facts
-"""What comes of an input. ``Facts`` come before the encoded frames that they are about."""
+Captured = Media | EncodedFrame | StreamInfo
+"""What an input yields. A ``StreamInfo`` precedes the encoded frames that it describes."""
 
-_PICTURES, _SOUNDS = 2, 50
-"""Frames that wait for a busy event loop, the newest: 2 pictures, 1 s of sound."""
+_MAX_VIDEO, _MAX_AUDIO = 2, 50
+"""Maximum decoded frames queued for a busy event loop: 2 video frames, 1 s of audio. The oldest are dropped."""
 
-_PACKETS = 60
-"""Encoded frames that wait: 2 s. With one of them missing the others are worth nothing, up to the next key frame."""
+_MAX_ENCODED = 60
+"""Maximum encoded frames queued: 2 s. After a drop, all further ones are useless until the next key frame."""
 
 
-def enter(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: object) -> bool:
-    """``call_soon_threadsafe`` that survives a loop that was closed first; False then."""
+def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: object) -> bool:
+    """Call ``call_soon_threadsafe``, or return False if the loop is already closed."""
     try:
         loop.call_soon_threadsafe(call, *args)
     except RuntimeError:
@@ -32,51 +32,51 @@ def enter(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: obj
     return True
 
 
-class Mailbox:
-    """The way of one thread's frames into the event loop. Bounded; the newest win."""
+class Handoff:
+    """Bounded queues from one capture thread to the event loop. Decoded frames: the newest win."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[Captured], None]) -> None:
         self._loop = loop
         self._deliver = deliver
-        self._packets: deque[EncodedFrame | Facts] = deque()
-        self._whole = True
-        """Whether no encoded frame is missing since the last key frame."""
-        self._pictures: deque[av.VideoFrame] = deque(maxlen=_PICTURES)
-        self._sounds: deque[av.AudioFrame] = deque(maxlen=_SOUNDS)
-        self._due = False
+        self._encoded: deque[EncodedFrame | StreamInfo] = deque()
+        self._intact = True
+        """Whether no encoded frame was dropped since the last key frame."""
+        self._video: deque[av.VideoFrame] = deque(maxlen=_MAX_VIDEO)
+        self._audio: deque[av.AudioFrame] = deque(maxlen=_MAX_AUDIO)
+        self._drain_scheduled = False
         self.dropped = 0
 
     def post(self, frame: Captured) -> bool:
-        """From the thread. False when the loop is closed and nobody will read any more."""
+        """Queue ``frame``. Called in the thread. Return False if the loop is closed, so nothing more is delivered."""
         match frame:
             case av.VideoFrame():
-                self.dropped += len(self._pictures) == _PICTURES
-                self._pictures.append(frame)
+                self.dropped += len(self._video) == _MAX_VIDEO
+                self._video.append(frame)
             case av.AudioFrame():
-                self.dropped += len(self._sounds) == _SOUNDS
-                self._sounds.append(frame)
-            case Facts():
-                self._packets.append(frame)
+                self.dropped += len(self._audio) == _MAX_AUDIO
+                self._audio.append(frame)
+            case StreamInfo():
+                self._encoded.append(frame)
             case EncodedFrame():
                 self._post_encoded(frame)
-        if self._due:
+        if self._drain_scheduled:
             return not self._loop.is_closed()  # a loop that closed in between never drains
-        self._due = True
-        return enter(self._loop, self._drain)
+        self._drain_scheduled = True
+        return call_in_loop(self._loop, self._drain)
 
     def _post_encoded(self, frame: EncodedFrame) -> None:
-        self._whole = self._whole or frame.key
-        if self._whole and len(self._packets) < _PACKETS:
-            self._packets.append(frame)
+        self._intact = self._intact or frame.key
+        if self._intact and len(self._encoded) < _MAX_ENCODED:
+            self._encoded.append(frame)
             return
-        self._whole = False
+        self._intact = False
         self.dropped += 1
 
     def _drain(self) -> None:
-        self._due = False  # before reading: what is posted from here on makes a new call
-        while self._packets:
-            self._deliver(self._packets.popleft())
-        while self._sounds:
-            self._deliver(self._sounds.popleft())
-        while self._pictures:
-            self._deliver(self._pictures.popleft())
+        self._drain_scheduled = False  # before reading: a frame posted from here on schedules another call
+        while self._encoded:
+            self._deliver(self._encoded.popleft())
+        while self._audio:
+            self._deliver(self._audio.popleft())
+        while self._video:
+            self._deliver(self._video.popleft())

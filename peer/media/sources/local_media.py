@@ -1,4 +1,4 @@
-"""The local media of this program: what ``--video`` and ``--audio`` name, opened once and shared by all calls."""
+"""The local media: what ``--video`` and ``--audio`` name, opened once and shared by all calls."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final
 import av
 
 from peer.errors import MediaError
-from peer.media.failure import NoSound
+from peer.media.failure import NoAudio
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
 from peer.media.sources import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
-from peer.media.sources.constraints import Wish
-from peer.media.sources.demand import Demand
-from peer.media.sources.passthrough import Fitness
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags
+from peer.media.sources.passthrough import PassthroughCheck
 from peer.media.sources.source import Input, Source, SourceBack, SourceLost
 from peer.media.sources.spec import AudioSpec, VideoSpec
 from peer.media.threads import in_thread
@@ -27,9 +27,10 @@ __all__ = ["LocalMedia", "Source", "SourceBack", "SourceLost", "open_sources"]
 
 @dataclass(frozen=True, slots=True)
 class LocalMedia:
-    """What we send. A missing fan-out is a kind of media that we only receive; ``notices`` says so, a line each.
+    """The media that we send. ``video`` or ``audio`` is ``None`` if that kind is only received.
 
-    ``encoded`` is the picture once more, where it may come as H.264; ``fitness`` tells to whom that can be sent.
+    ``notices`` holds one line for each kind that could not be opened. ``encoded`` is the video once more, if its
+    source may deliver H.264; ``passthrough`` then checks which viewers can be sent it.
     """
 
     video: Fanout[av.VideoFrame] | None
@@ -37,112 +38,119 @@ class LocalMedia:
     notices: tuple[str, ...]
     sources: tuple[Source, ...] = field(default=())
     encoded: Fanout[EncodedFrame] | None = None
-    fitness: Fitness | None = None
+    passthrough: PassthroughCheck | None = None
 
-    def picture_expected(self) -> bool:
-        """Whether the source of pictures is about to give one."""
-        return any(source.picture_expected for source in self.sources)
+    def frame_expected(self) -> bool:
+        """Whether the video source is expected to deliver a frame soon."""
+        return any(source.frame_expected for source in self.sources)
 
     async def close(self) -> None:
-        """End all readers, close the inputs and join their threads; one that is stuck is abandoned."""
+        """End all readers, close the inputs and join their threads. A thread that is stuck is abandoned."""
         await asyncio.gather(*(source.close() for source in self.sources))
 
 
 async def open_sources(
     video: VideoSpec, audio: AudioSpec, *, size: tuple[int, int] | None = None, fps: float | None = None
 ) -> LocalMedia:
-    """Open what the two name. One file, stream or test source for both is opened once, so that they are in sync.
+    """Open the sources that ``video`` and ``audio`` name.
 
-    ``auto`` is the first device that works; ``same`` the sound of the file, stream or test source that the picture
-    comes from, if there is any in it, and else ``auto``. ``size`` bounds the pictures, their shape kept, and ``fps``
-    their rate.
+    A file, stream or test source named by both is opened once, so that they are in sync. ``auto`` is the first device
+    that works. ``same`` is the audio of the video's file, stream or test source, if it has any; for other kinds of
+    video it is ``auto``. ``size`` is the maximum frame size in pixels, at the same aspect ratio; ``fps`` the maximum
+    frame rate.
 
     Raises:
-        MediaError: something that was named is missing, busy or unreadable.
+        MediaError: a source that was named is missing, busy or unreadable.
     """
-    any_sound = audio.kind == "same"
-    if any_sound:
-        brings = video.kind in _BOTH
-        audio = AudioSpec(video.kind, video.target, video.loop) if brings else AudioSpec("auto")
+    audio_optional = audio.kind == "same"
+    if audio_optional:
+        shared = video.kind in _WITH_BOTH
+        audio = AudioSpec(video.kind, video.target, video.loop) if shared else AudioSpec("auto")
     opened: list[Source] = []
     notices: list[str] = []
-    wish = Wish(video=True, audio=_same(video, audio), size=size, fps=fps)
-    pictures = _open(video, wish, partial(_cameras, wish), opened, notices, any_sound=any_sound)
-    if wish.audio:
-        sound = _none()
+    constraints = Constraints(video=True, audio=_is_shared(video, audio), size=size, fps=fps)
+    opening_video = _open(
+        video, constraints, partial(_cameras, constraints), opened, notices, audio_optional=audio_optional
+    )
+    if constraints.audio:
+        opening_audio = _nothing_to_open()
     else:
-        sound = _open(audio, Wish(video=False, audio=True), _microphones, opened, notices)
+        opening_audio = _open(audio, Constraints(video=False, audio=True), _microphones, opened, notices)
     try:
-        outcomes = await asyncio.gather(pictures, sound, return_exceptions=True)
+        outcomes = await asyncio.gather(opening_video, opening_audio, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
     except BaseException:
         await asyncio.gather(*(source.close() for source in opened))
         raise
-    seen = next((source for source in opened if source.video is not None), None)
+    with_video = next((source for source in opened if source.video is not None), None)
     return LocalMedia(
-        seen.video if seen is not None else None,
+        with_video.video if with_video is not None else None,
         next((source.audio for source in opened if source.audio is not None), None),
         tuple(sorted(notices)),
         tuple(opened),
-        seen.encoded if seen is not None else None,
-        seen.fitness if seen is not None else None,
+        with_video.encoded if with_video is not None else None,
+        with_video.passthrough if with_video is not None else None,
     )
 
 
-_BOTH: Final = ("test", "file", "rtsp")
-"""What pictures and sound can both come from."""
+_WITH_BOTH: Final = ("test", "file", "rtsp")
+"""Kinds of source that can deliver both video and audio."""
 
 
-def _same(video: VideoSpec, audio: AudioSpec) -> bool:
-    shared = video.kind == audio.kind and video.kind in _BOTH
-    return shared and video.target == audio.target and video.loop == audio.loop
+def _is_shared(video: VideoSpec, audio: AudioSpec) -> bool:
+    same_kind = video.kind == audio.kind and video.kind in _WITH_BOTH
+    return same_kind and video.target == audio.target and video.loop == audio.loop
 
 
-def _named(spec: VideoSpec | AudioSpec, wish: Wish) -> Input:
-    """The input that ``spec`` names."""
-    make = partial(Input, video=wish.video, audio=wish.audio)
+def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
+    """Return the input that ``spec`` names."""
+    make = partial(Input, video=constraints.video, audio=constraints.audio)
+    target, flags, check = spec.target, DecodeFlags(), _passthrough_check(constraints)
     match spec.kind:
         case "test":
-            return make(name="test", read=partial(synthetic.read, wish), reopen=False, check=_nothing)
+            return make(name="test", read=partial(synthetic.read, constraints), reopen=False, check=_always_works)
         case "screen":
-            return make(name="screen", read=partial(screen.read, spec.target, wish), stall=5.0)
+            return make(name="screen", read=partial(screen.read, target, constraints), stall=5.0)
         case "rtsp":
-            demand = Demand()
-            read = partial(rtsp.read, spec.target, wish, demand)
-            return make(name=rtsp.name(spec.target), read=read, stall=10.0, demand=demand, fitness=_fitness(wish))
+            read = partial(rtsp.read, target, constraints, flags)
+            return make(name=rtsp.name(target), read=read, stall=10.0, flags=flags, passthrough=check)
         case "file":
-            demand = Demand()
-            play = partial(files.play, spec.target, wish, loop=spec.loop, demand=demand)
-            check = partial(files.check, spec.target, wish)
-            return make(name=spec.target, read=play, reopen=False, check=check, demand=demand, fitness=_fitness(wish))
+            return make(
+                name=target,
+                read=partial(files.play, target, constraints, loop=spec.loop, flags=flags),
+                reopen=False,
+                check=partial(files.check, target, constraints),
+                flags=flags,
+                passthrough=check,
+            )
         case "device" if isinstance(spec, VideoSpec):
-            return _camera(spec.target, replace(wish, h264=spec.h264))
+            return _camera(target, replace(constraints, h264=spec.h264))
         case "device":
-            return _microphone(spec.target)
+            return _microphone(target)
     raise AssertionError(f"{spec.kind} names no input")
 
 
-def _nothing() -> None:
+def _always_works() -> None:
     """The test source needs no check."""
 
 
-def _fitness(wish: Wish) -> Fitness | None:
-    return Fitness(wish.size, wish.fps) if wish.video else None
+def _passthrough_check(constraints: Constraints) -> PassthroughCheck | None:
+    return PassthroughCheck(constraints.size, constraints.fps) if constraints.video else None
 
 
-def _camera(path: str, wish: Wish) -> Input:
-    demand = Demand()
+def _camera(path: str, constraints: Constraints) -> Input:
+    flags = DecodeFlags()
     return Input(
         name=path,
-        read=partial(camera.read, path, wish, demand),
+        read=partial(camera.read, path, constraints, flags),
         video=True,
         audio=False,
         stall=camera.STALL,
         interrupt=partial(v4l2.interrupt, path),
-        demand=demand,
-        fitness=_fitness(wish),
+        flags=flags,
+        passthrough=_passthrough_check(constraints),
     )
 
 
@@ -150,52 +158,54 @@ def _microphone(name: str) -> Input:
     return Input(name=name, read=partial(microphone.read, name), video=False, audio=True, stall=microphone.STALL)
 
 
-def _cameras(wish: Wish) -> list[Input]:
-    return [_camera(found.device, wish) for found in devices.list_cameras()]
+def _cameras(constraints: Constraints) -> list[Input]:
+    return [_camera(found.device, constraints) for found in devices.list_cameras()]
 
 
 def _microphones() -> list[Input]:
     return [_microphone(found.device) for found in devices.list_microphones()]
 
 
-async def _none() -> None:
-    """Nothing to open."""
+async def _nothing_to_open() -> None:
+    """The audio comes from the source of the video."""
 
 
 async def _open(
     spec: VideoSpec | AudioSpec,
-    wish: Wish,
-    devices: Callable[[], list[Input]],
+    constraints: Constraints,
+    list_devices: Callable[[], list[Input]],
     opened: list[Source],
     notices: list[str],
     *,
-    any_sound: bool = False,
+    audio_optional: bool = False,
 ) -> None:
-    """Open what ``spec`` names into ``opened``, or, for ``auto``, the first of ``devices`` that works.
+    """Append the source that ``spec`` names to ``opened``; for ``auto``, the first of ``list_devices`` that works.
 
-    ``any_sound``: that it has none is a notice, and no error.
+    With ``audio_optional``, a source without audio yields a notice instead of an error.
     """
     if spec.kind == "auto":
-        await _first(devices, "camera" if wish.video else "microphone", opened, notices)
+        await _open_first(list_devices, "camera" if constraints.video else "microphone", opened, notices)
     elif spec.kind != "none":
-        source = Source(_named(spec, wish))
+        source = Source(_input(spec, constraints))
         opened.append(source)
         try:
             await source.open()
-        except NoSound as problem:
-            if not any_sound:
+        except NoAudio as problem:
+            if not audio_optional:
                 raise
             opened.remove(source)
-            notices.append(f"{problem.what}: {problem.why}: only the picture is sent")
+            notices.append(f"{problem.what}: {problem.why}: sending video only")
             await source.close()
-            await _open(spec, replace(wish, audio=False), devices, opened, notices)
+            await _open(spec, replace(constraints, audio=False), list_devices, opened, notices)
 
 
-async def _first(devices: Callable[[], list[Input]], what: str, opened: list[Source], notices: list[str]) -> None:
-    """The first device that works, or a notice: without one the peer only receives."""
+async def _open_first(
+    list_devices: Callable[[], list[Input]], kind: str, opened: list[Source], notices: list[str]
+) -> None:
+    """Append the first device that works to ``opened``, or a notice: without one, the peer only receives."""
     problems = []
-    for input in await in_thread(f"list {what}s", devices):
-        source = Source(input)
+    for candidate in await in_thread(f"list {kind}s", list_devices):
+        source = Source(candidate)
         try:
             await source.open()
         except MediaError as problem:
@@ -203,5 +213,5 @@ async def _first(devices: Callable[[], list[Input]], what: str, opened: list[Sou
             continue
         opened.append(source)
         return
-    reason = f"no {what} works ({'; '.join(problems)})" if problems else f"no {what} found"
+    reason = f"no {kind} works ({'; '.join(problems)})" if problems else f"no {kind} found"
     notices.append(f"{reason}: receiving only")

@@ -1,4 +1,4 @@
-"""A microphone by ALSA, whose ``pulse`` device reaches PulseAudio and PipeWire too."""
+"""A microphone as a source, through ALSA; its ``pulse`` device reaches PulseAudio and PipeWire too."""
 
 from __future__ import annotations
 
@@ -9,50 +9,51 @@ from typing import Final
 
 import av
 
-from peer.media.audio.pcm import Recording
+from peer.media.audio.pcm import CaptureDevice
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
-from peer.media.sources.audio_framer import Slicer
+from peer.media.sources.audio_framer import AudioFramer
 from peer.media.sources.capture_time import from_age
 from peer.media.sources.handoff import Media
 
 STALL: Final = 3.0
-"""Seconds without sound after which a microphone is lost: a working one sends its silence too."""
+"""Time without audio after which a microphone counts as lost, in seconds. A working one delivers its silence too."""
 
 _PERIOD: Final = 0.01
-"""Seconds: half of a frame, so that one waits for its last sample no longer than that."""
+"""ALSA's period, in seconds: half a frame, so a frame waits for its last sample no longer than that."""
 
 _BUFFER: Final = 0.5
-"""Seconds that the device keeps for us while the machine is busy; it adds no latency."""
+"""Audio that the device keeps while this machine is busy, in seconds. It adds no latency."""
 
-_UNSPOKEN: Final = 0.01
-"""Seconds of sound that cannot have been spoken yet: of a device without a clock (ALSA's null and file), or of one
-whose clock is fast. They are waited for; only the first kind has captured nothing meanwhile, and we are its clock."""
+_MAX_AHEAD: Final = 0.01
+"""Maximum lead of the sample count over the clock, in seconds. A device that is further ahead has no clock (ALSA's
+``null`` and ``file``) or a fast one. Reading then pauses for the lead, so our clock paces a device without one; a
+device with a fast clock captures meanwhile."""
 
 
 def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
-    """The sound of the ALSA device ``name``, until it is unplugged, or ``stop``.
+    """Yield the audio of the ALSA device ``name`` until it is unplugged or ``stop`` is set.
 
     Raises:
-        OSError: it cannot be opened, or it is gone.
+        OSError: the device cannot be opened, or is gone.
     """
-    with contextlib.closing(Recording(plug(name), AUDIO_RATE, _PERIOD, _BUFFER)) as recording:
-        slicer, clockless = Slicer(), False
+    with contextlib.closing(CaptureDevice(with_conversion(name), AUDIO_RATE, _PERIOD, _BUFFER)) as device:
+        framer, has_no_clock = AudioFramer(), False
         while not stop.is_set():
-            samples, waiting = recording.read(AUDIO_FRAME_SAMPLES)
-            moment = from_age((AUDIO_FRAME_SAMPLES + waiting) / AUDIO_RATE)
-            clockless = clockless and not waiting
-            if clockless and moment - slicer.end < _BUFFER:
-                moment = slicer.end  # however late we woke up: what a device keeps for us has no gaps
+            samples, waiting = device.read(AUDIO_FRAME_SAMPLES)
+            capture_time = from_age((AUDIO_FRAME_SAMPLES + waiting) / AUDIO_RATE)
+            has_no_clock = has_no_clock and not waiting
+            if has_no_clock and capture_time - framer.end < _BUFFER:
+                capture_time = framer.end  # however late this thread woke up: the device's buffer has no gaps
             frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
             frame.sample_rate = AUDIO_RATE
-            yield from slicer.cut(frame, moment)
-            unspoken = slicer.end - media_time()
-            if unspoken > _UNSPOKEN:
-                clockless = True
-                if stop.wait(unspoken):
+            yield from framer.push(frame, capture_time)
+            ahead = framer.end - media_time()
+            if ahead > _MAX_AHEAD:
+                has_no_clock = True
+                if stop.wait(ahead):
                     return
 
 
-def plug(name: str) -> str:
-    """``hw:`` devices fail with a bare I/O error for a rate or channel count they lack; ``plughw:`` converts."""
+def with_conversion(name: str) -> str:
+    """``plughw:`` for ``hw:``, which fails with a bare I/O error for a rate or channel count that it lacks."""
     return f"plug{name}" if name.startswith("hw:") else name

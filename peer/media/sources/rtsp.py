@@ -1,4 +1,4 @@
-"""A camera on the network by RTSP: over TCP, picture and sound in sync, opened again by itself when it is lost."""
+"""An RTSP camera as a source: over TCP, video and audio in sync."""
 
 from __future__ import annotations
 
@@ -15,71 +15,74 @@ from av.container import InputContainer
 
 from peer.errors import MediaError, redacted
 from peer.media import picture
-from peer.media.failure import NoSound
-from peer.media.sources.audio_framer import Slicer
-from peer.media.sources.capture_time import LiveClock
-from peer.media.sources.constraints import Thinner, Wish
-from peer.media.sources.decoding import Decoder, PicturesOnDemand, demux
-from peer.media.sources.demand import Demand
-from peer.media.sources.encoded import Packets, facts
+from peer.media.failure import NoAudio
+from peer.media.frame_rate_limiter import FrameRateLimiter
+from peer.media.sources.audio_framer import AudioFramer
+from peer.media.sources.capture_time import CaptureClock
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
+from peer.media.sources.encoded import PacketConverter, stream_info
 from peer.media.sources.handoff import Captured
 
 _OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "500000"}
-"""TCP, as nearly every camera is asked for it: RTP over UDP loses packets, and dies behind a NAT."""
+"""RTP over TCP, which nearly every camera supports: over UDP it loses packets, and does not get through a NAT."""
 
 _TIMEOUT: Final = 5.0
-"""Seconds for the camera to answer, and between two packets."""
+"""Maximum time for the camera to answer, and between two packets, in seconds."""
 
 
 def name(url: str) -> str:
-    """What ``url`` is called in messages and logs: without its password."""
+    """Return ``url`` for messages and logs, without its password."""
     return redacted(url)
 
 
-def read(url: str, wish: Wish, demand: Demand, stop: threading.Event) -> Generator[Captured, None, None]:
-    """What the camera at ``url`` sends, until it stops, or ``stop``; decoded as far as ``demand`` goes.
+def read(
+    url: str, constraints: Constraints, flags: DecodeFlags, stop: threading.Event
+) -> Generator[Captured, None, None]:
+    """Yield the camera's media until it ends or ``stop`` is set. ``flags`` decide what is decoded.
 
     Raises:
-        MediaError: it does not send what is wanted.
-        av.error.FFmpegError: it cannot be reached or was lost.
+        MediaError: the camera does not send a kind of media that the constraints require.
+        av.error.FFmpegError: the camera cannot be reached, or the connection was lost.
     """
-    allowed = "+".join(kind for kind, wanted in (("video", wish.video), ("audio", wish.audio)) if wanted)
+    kinds = (("video", constraints.video), ("audio", constraints.audio))
+    allowed = "+".join(kind for kind, wanted in kinds if wanted)
     options = {**_OPTIONS, "allowed_media_types": allowed}
     with _open(url, options) as container:
-        if wish.video and not container.streams.video:
-            raise MediaError(name(url), "it sends no picture")
-        if wish.audio and not container.streams.audio:
-            raise NoSound(name(url), "it sends no sound", "try --audio none")
-        yield from _frames(container, wish, stop, demand)
+        if constraints.video and not container.streams.video:
+            raise MediaError(name(url), "it sends no video")
+        if constraints.audio and not container.streams.audio:
+            raise NoAudio(name(url), "it sends no audio", "try --audio none")
+        yield from _frames(container, constraints, stop, flags)
 
 
 def _frames(
-    container: InputContainer, wish: Wish, stop: threading.Event, demand: Demand
+    container: InputContainer, constraints: Constraints, stop: threading.Event, flags: DecodeFlags
 ) -> Generator[Captured, None, None]:
-    clock, slicer, thinner = LiveClock(), Slicer(), Thinner(wish.fps)
-    sounds, pictures = Decoder(), PicturesOnDemand(demand)
+    clock, framer, limiter = CaptureClock(), AudioFramer(), FrameRateLimiter(constraints.fps)
+    audio_decoder, video_decoder = TolerantDecoder(), OnDemandVideoDecoder(flags)
     streams = [*container.streams.video[:1], *container.streams.audio[:1]]
     if container.streams.video:
-        yield facts(container.streams.video[0])
-    packets = {stream: Packets(stream) for stream in container.streams.video[:1]}
+        yield stream_info(container.streams.video[0])
+    converters = {stream: PacketConverter(stream) for stream in container.streams.video[:1]}
     for packet in demux(container, streams, stop):
-        moment = clock.moment(_time(packet.pts, packet.time_base))
+        packet_time = clock.capture_time(_seconds(packet.pts, packet.time_base))
         if packet.stream.type == "video":
-            encoded = packets[packet.stream].frame(packet, moment)
+            encoded = converters[packet.stream].convert(packet, packet_time)
             if encoded is not None:
                 yield encoded
-            frames = pictures.decode(packet) or []
+            frames = video_decoder.decode(packet) or []
         else:
-            frames = sounds.decode(packet) if demand.sound else []
+            frames = audio_decoder.decode(packet) if flags.audio else []
         for frame in frames:
-            moment = clock.moment(frame.time)
+            capture_time = clock.capture_time(frame.time)
             if isinstance(frame, av.AudioFrame):
-                yield from slicer.cut(frame, moment)
-            elif thinner.takes(moment):
-                yield picture.shape(frame, moment, wish.size)
+                yield from framer.push(frame, capture_time)
+            elif limiter.accepts(capture_time):
+                yield picture.normalize(frame, capture_time, constraints.size)
 
 
-def _time(pts: int | None, time_base: Fraction) -> float | None:
+def _seconds(pts: int | None, time_base: Fraction) -> float | None:
     return float(pts * time_base) if pts is not None else None
 
 
@@ -87,7 +90,7 @@ def _open(url: str, options: dict[str, str]) -> InputContainer:
     started = time.monotonic()
     try:
         return av.open(url, format="rtsp", options=options, timeout=_TIMEOUT)
-    except av.error.InvalidDataError:  # what FFmpeg makes of its own time-out in the middle of the handshake, too
+    except av.error.InvalidDataError:  # FFmpeg also raises this for its own time-out during the handshake
         if time.monotonic() - started >= _TIMEOUT:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
-        raise MediaError(name(url), "what answers there does not speak RTSP", "check the port") from None
+        raise MediaError(name(url), "the server at this address does not speak RTSP", "check the port") from None

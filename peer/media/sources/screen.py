@@ -12,18 +12,18 @@ import av
 from peer.errors import MediaError
 from peer.media import picture
 from peer.media.sources.capture_time import from_wall
-from peer.media.sources.constraints import Wish
+from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import decode
 from peer.media.sources.handoff import Media
 
-_FPS: Final = 30.0
+_DEFAULT_FPS: Final = 30.0
 
 
 def display(target: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The X display to grab: ``target`` (``:1``), or that of the environment.
+    """Return the X display to capture: ``target`` (such as ``:1``), else ``DISPLAY``.
 
     Raises:
-        MediaError: there is none.
+        MediaError: neither is set.
     """
     name = target or environ.get("DISPLAY", "")
     if not name:
@@ -31,14 +31,14 @@ def display(target: str, environ: Mapping[str, str] = os.environ) -> str:
     return name
 
 
-def read(target: str, wish: Wish, stop: threading.Event) -> Generator[Media, None, None]:
-    """Pictures of the whole screen, until the display goes, or ``stop``.
+def read(target: str, constraints: Constraints, stop: threading.Event) -> Generator[Media, None, None]:
+    """Yield video of the whole screen until the display closes or ``stop`` is set.
 
     Raises:
-        MediaError, av.error.FFmpegError: there is no such display, or it refuses us.
+        MediaError, av.error.FFmpegError: the display does not exist, or denies access.
     """
     name = display(target)
-    options = {"framerate": f"{wish.fps or _FPS:g}", "probesize": "32"}
+    options = {"framerate": f"{constraints.fps or _DEFAULT_FPS:g}", "probesize": "32"}
     try:
         container = av.open(name, format="x11grab", options=options)
     except av.error.FFmpegError as problem:
@@ -46,4 +46,4 @@ def read(target: str, wish: Wish, stop: threading.Event) -> Generator[Media, Non
     with container:
         for frame in decode(container, [container.streams.video[0]], stop):
             if isinstance(frame, av.VideoFrame):
-                yield picture.shape(frame, from_wall(frame.time), wish.size)
+                yield picture.normalize(frame, from_wall(frame.time), constraints.size)

@@ -1,12 +1,14 @@
-"""One input that all calls share: opened once, read while somebody reads.
+"""One input shared by all calls: opened once, read while it has a reader.
 
-A ``Source`` reads its input from its first reader on and for a moment after its last one: a call that is made again,
-or moved to a new connection, does not switch a camera off and on. What cannot work is found out when the program
-starts: ``open()`` checks a file, and takes the first frame of anything else, which then runs on for who comes next.
-A file plays in real time from its first reader on, from the beginning each time; who comes later sees the rest.
+A ``Source`` reads its input from its first reader on, and for ``LINGER`` seconds after its last one. So a call that
+is made again, or moved to a new connection, does not switch a camera off and on.
 
-What comes encoded from an input (H.264 of a file, a stream, a camera) can be read as it is, in ``encoded``; whether a
-viewer can decode it, ``fitness`` knows. It is decoded only while somebody reads pictures or sound, or to prove it.
+``open()`` finds out at program start what cannot work. It checks a file without playing it. From anything else it
+takes the first frame, and lets it run on for the first call. A file plays in real time from its first reader on, each
+time from its beginning; later readers join midway.
+
+An input that delivers H.264 (file, stream, camera) also offers it unchanged, in ``encoded``; ``passthrough`` checks
+whether a viewer can decode it. It is decoded only while ``video`` or ``audio`` has a reader, or during ``open()``.
 """
 
 from __future__ import annotations
@@ -22,24 +24,24 @@ from peer.errors import MediaError
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources.capture import Capture, Read
-from peer.media.sources.demand import Demand
+from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.handoff import Captured
-from peer.media.sources.passthrough import Facts, Fitness
+from peer.media.sources.passthrough import PassthroughCheck, StreamInfo
 from peer.media.threads import in_thread
 
 LINGER: Final = 2.0
-"""Seconds that an input stays open without a reader."""
+"""Time for which an input stays open without a reader, in seconds."""
 
-PACE: Final = 2.0
-"""Seconds after a picture for which the next one is expected."""
+EXPECTED_WITHIN: Final = 2.0
+"""Time after a video frame within which the next one is expected, in seconds."""
 
-_FIRST: Final = 15.0
-"""Seconds for an input to give its first frame, when the program starts."""
+_FIRST_FRAME_TIMEOUT: Final = 15.0
+"""Maximum time for an input to deliver its first frame in ``open()``, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLost:
-    """The input ``source`` is gone; it is tried again by itself. ``error`` says why."""
+    """The input named ``source`` was lost because of ``error``; it is opened again automatically."""
 
     source: str
     error: MediaError
@@ -47,51 +49,52 @@ class SourceLost:
 
 @dataclass(frozen=True, slots=True)
 class SourceBack:
-    """The input ``source`` delivers again."""
+    """The input named ``source`` delivers again."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """What a Source reads: how, which kinds of media come of it, and what its silence means (see ``Capture``)."""
+    """What a ``Source`` reads, and how. See ``Capture`` for ``read``, ``reopen``, ``stall`` and ``interrupt``."""
 
     name: str
     read: Read
     video: bool
     audio: bool
-    check: Callable[[], Facts | None] | None = None
-    """Raises if it cannot work; blocks. Without one the first frame is the proof."""
-    demand: Demand = field(default_factory=Demand)
-    """What ``read`` looks at; the Source sets it."""
-    fitness: Fitness | None = None
-    """For an input that may deliver H.264: watches it."""
+    check: Callable[[], StreamInfo | None] | None = None
+    """Raises ``MediaError`` if the input cannot work; may block. Without it, ``open()`` waits for the first frame."""
+    flags: DecodeFlags = field(default_factory=DecodeFlags)
+    """What ``read`` has to decode. The ``Source`` sets them."""
+    passthrough: PassthroughCheck | None = None
+    """Observes the stream of an input that may deliver H.264."""
     reopen: bool = True
     stall: float | None = None
     interrupt: Callable[[], None] | None = None
 
 
 class Source:
-    """One input and its fan-outs; ``video``, ``audio`` or ``encoded`` is ``None`` if it has no such thing."""
+    """One input and its fan-outs. ``video``, ``audio`` or ``encoded`` is ``None`` if the input does not deliver
+    it."""
 
     def __init__(self, input: Input, *, linger: float = LINGER) -> None:
         self.name = input.name
         self.failures: Fanout[SourceLost | SourceBack] = Fanout()
-        self.fitness = input.fitness
-        feed = (self._wanted, self._unwanted)
+        self.passthrough = input.passthrough
+        callbacks = (self._on_first_reader, self._on_last_reader)
         self.video: Fanout[av.VideoFrame] | None = (
-            Fanout(self._pictures_wanted, self._unwanted) if input.video else None
+            Fanout(self._on_first_video_reader, self._on_last_reader) if input.video else None
         )
-        self.audio: Fanout[av.AudioFrame] | None = Fanout(*feed) if input.audio else None
-        self.encoded: Fanout[EncodedFrame] | None = Fanout(*feed) if input.fitness is not None else None
+        self.audio: Fanout[av.AudioFrame] | None = Fanout(*callbacks) if input.audio else None
+        self.encoded: Fanout[EncodedFrame] | None = Fanout(*callbacks) if input.passthrough is not None else None
         self._input = input
         self._linger = linger
-        self._leaving: asyncio.TimerHandle | None = None
-        self._first: asyncio.Future[MediaError | None] | None = None
-        self._headless = True
-        """Whether no key frame came yet of what was opened last."""
-        self._picture_at: float | None = None
-        """When the last picture came, of ``media_time()``; ``None`` since pictures were wanted again."""
+        self._stop_timer: asyncio.TimerHandle | None = None
+        self._first_frame: asyncio.Future[MediaError | None] | None = None
+        self._needs_key = True
+        """Whether no key frame has come since the input was last opened."""
+        self._last_video_time: float | None = None
+        """``media_time()`` of the last video frame; ``None`` until one comes after video got a reader."""
         self._closed = False
         self._capture = Capture(
             input.name,
@@ -105,115 +108,116 @@ class Source:
 
     @property
     def dropped(self) -> int:
-        """Frames that a busy event loop took too late."""
+        """Frames dropped because the event loop was busy."""
         return self._capture.dropped
 
     @property
     def decoded(self) -> int:
-        """Pictures that were decoded for somebody."""
-        return self._input.demand.decoded
+        """Video packets decoded so far."""
+        return self._input.flags.decoded_packets
 
     @property
-    def picture_expected(self) -> bool:
-        """Whether a picture is about to come: they began to be wanted, or one came lately, and nothing failed."""
+    def frame_expected(self) -> bool:
+        """Whether a video frame is expected soon: video has a reader and a healthy input, and is not silent."""
         if self.video is None or not self.video.readers or not self._capture.healthy:
             return False
-        return self._picture_at is None or media_time() - self._picture_at < PACE
+        return self._last_video_time is None or media_time() - self._last_video_time < EXPECTED_WITHIN
 
     async def open(self) -> None:
-        """Make sure that the input works.
+        """Verify that the input works.
 
         Raises:
-            MediaError: it is missing, busy, unreadable, or gives nothing.
+            MediaError: the input is missing, busy or unreadable, or delivers nothing.
         """
         if self._input.check is not None:
-            facts = await in_thread(self.name, self._input.check)
-            if facts is not None:
-                self._learn(facts)
+            info = await in_thread(self.name, self._input.check)
+            if info is not None:
+                self._restart_stream(info)
             return
-        self._first = asyncio.get_running_loop().create_future()
-        self._set_demand()
+        self._first_frame = asyncio.get_running_loop().create_future()
+        self._update_flags()
         self._capture.start()
         try:
-            error = await self._prove(self._first)
+            error = await self._wait_for(self._first_frame)
             if error is not None:
                 raise error
         except BaseException:
             await self.close()
             raise
         finally:
-            self._first = None
-        self._unwanted()
+            self._first_frame = None
+        self._on_last_reader()
 
-    async def _prove(self, first: asyncio.Future[MediaError | None]) -> MediaError | None:
+    async def _wait_for(self, first_frame: asyncio.Future[MediaError | None]) -> MediaError | None:
         try:
-            async with asyncio.timeout(_FIRST):
-                return await first
+            async with asyncio.timeout(_FIRST_FRAME_TIMEOUT):
+                return await first_frame
         except TimeoutError:
-            return MediaError(self.name, f"gives nothing within {_FIRST:g} s", "does another program show it?")
+            why = f"it delivers nothing within {_FIRST_FRAME_TIMEOUT:g} s"
+            return MediaError(self.name, why, "check whether another program can show it")
 
     async def close(self) -> None:
-        """End all readers, stop the thread and wait a little for it. May be called twice."""
+        """End all readers, stop the thread and wait briefly for it. May be called twice."""
         self._closed = True
         for fanout in (self.video, self.audio, self.encoded, self.failures):
             if fanout is not None:
                 fanout.close()
-        self._stay()
+        self._cancel_stop()
         await self._capture.close()
 
-    def _pictures_wanted(self) -> None:
-        self._picture_at = None
-        self._wanted()
+    def _on_first_video_reader(self) -> None:
+        self._last_video_time = None
+        self._on_first_reader()
 
-    def _wanted(self) -> None:
-        self._stay()
-        self._set_demand()
+    def _on_first_reader(self) -> None:
+        self._cancel_stop()
+        self._update_flags()
         if not self._closed:
             self._capture.start()
 
-    def _unwanted(self) -> None:
-        """Close the input in a while, unless somebody reads it, or comes to read it."""
-        self._stay()
-        self._set_demand()
+    def _on_last_reader(self) -> None:
+        """Schedule closing the input, unless another fan-out of it has a reader."""
+        self._cancel_stop()
+        self._update_flags()
         fanouts = (self.video, self.audio, self.encoded)
         if not self._closed and not any(fanout.readers for fanout in fanouts if fanout is not None):
-            self._leaving = asyncio.get_running_loop().call_later(self._linger, self._capture.stop)
+            self._stop_timer = asyncio.get_running_loop().call_later(self._linger, self._capture.stop)
 
-    def _stay(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+    def _cancel_stop(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+            self._stop_timer = None
 
-    def _set_demand(self) -> None:
-        proving = self._first is not None
-        self._input.demand.pictures = proving or (self.video is not None and self.video.readers > 0)
-        self._input.demand.sound = proving or (self.audio is not None and self.audio.readers > 0)
+    def _update_flags(self) -> None:
+        opening = self._first_frame is not None
+        self._input.flags.video = opening or (self.video is not None and self.video.readers > 0)
+        self._input.flags.audio = opening or (self.audio is not None and self.audio.readers > 0)
 
     def _deliver(self, frame: Captured) -> None:
         match frame:
-            case Facts():
-                self._learn(frame)
+            case StreamInfo():
+                self._restart_stream(frame)
                 return
             case EncodedFrame():
-                self._pass_on(frame)
+                self._deliver_encoded(frame)
                 return
             case av.VideoFrame() if self.video is not None:
-                self._picture_at = media_time()
+                self._last_video_time = media_time()
                 self.video.put(frame)
             case av.AudioFrame() if self.audio is not None:
                 self.audio.put(frame)
         self._settle(None)
 
-    def _learn(self, facts: Facts) -> None:
-        self._headless = True
-        if self.fitness is not None:
-            self.fitness.learn(facts)
+    def _restart_stream(self, info: StreamInfo) -> None:
+        self._needs_key = True
+        if self.passthrough is not None:
+            self.passthrough.restart(info)
 
-    def _pass_on(self, frame: EncodedFrame) -> None:
-        if self.fitness is not None and self.encoded is not None:
-            self.fitness.observe(frame)
-            self._headless = self._headless and not frame.key
-            if not self._headless:  # else it refers to pictures that nobody has
+    def _deliver_encoded(self, frame: EncodedFrame) -> None:
+        if self.passthrough is not None and self.encoded is not None:
+            self.passthrough.observe(frame)
+            self._needs_key = self._needs_key and not frame.key
+            if not self._needs_key:  # before the first key frame nothing can be decoded
                 self.encoded.put(frame)
 
     def _report(self, error: MediaError | None) -> None:
@@ -221,5 +225,6 @@ class Source:
         self.failures.put(SourceBack(self.name) if error is None else SourceLost(self.name, error))
 
     def _settle(self, error: MediaError | None) -> None:
-        if self._first is not None and not self._first.done():
-            self._first.set_result(error)
+        """End the wait of ``open()``, if there is one."""
+        if self._first_frame is not None and not self._first_frame.done():
+            self._first_frame.set_result(error)

@@ -1,4 +1,4 @@
-"""What a user types for media, parsed. PURE: no device is opened, no library beyond the standard one is loaded."""
+"""Parsing of ``--video``, ``--audio`` and other media options. Pure; imports only the standard library."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _H264: Final = "?h264"
 
 _DEVICE: Final = re.compile(r"\d{1,4}", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
-_SIDES: Final = (64, 7_680)
-"""Pixels a side: what VP8 and H.264 encoders take, up to 8K."""
+_SIDE_RANGE: Final = (64, 7_680)
+"""Minimum and maximum width or height, in pixels: what VP8 and H.264 encoders accept, up to 8K."""
 
 _BITRATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps)?")
-_BITRATES: Final = (30_000, 100_000_000)
-"""bit/s: below, no picture is left; above, it is a typing error."""
+_BITRATE_RANGE: Final = (30_000, 100_000_000)
+"""Minimum and maximum bitrate, in bit/s. Less leaves no usable picture; more is a typing error."""
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -32,22 +32,22 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 class _Spec:
     kind: Kind
     target: str = ""
-    """Path of the device or file, name of the ALSA device, URL, or X display; empty where the kind says it all."""
+    """Path of the device or file, name of the ALSA device, URL, or X display; empty for kinds that need none."""
     loop: bool = False
-    """Whether a file starts again at its end."""
+    """Whether a file is played in a loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec(_Spec):
-    """Where pictures come from."""
+    """A source of video."""
 
     h264: bool = False
-    """Whether a camera's own H.264 is wanted."""
+    """Whether the camera must deliver H.264 that it encoded itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec(_Spec):
-    """Where sound comes from."""
+    """A source of audio."""
 
 
 def parse_video(text: str) -> VideoSpec:
@@ -56,7 +56,7 @@ def parse_video(text: str) -> VideoSpec:
     A ``DEVICE`` is ``/dev/...`` or its number.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: ``text`` is none of these.
     """
     if text in ("auto", "none", "test", "screen"):
         return VideoSpec(text)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def parse_video(text: str) -> VideoSpec:
         return VideoSpec("device", f"/dev/video{int(number)}", h264=number != text)
     if not text.strip():
         raise ConfigError(
-            "it is empty; try auto, none, test, screen, /dev/video0, a file or rtsp://...", where="--video"
+            "the value is empty; try auto, none, test, screen, /dev/video0, a file or rtsp://...", where="--video"
         )
     path, loop = _split_loop(text)
     return VideoSpec("file", path, loop)
@@ -80,11 +80,11 @@ def parse_video(text: str) -> VideoSpec:
 def parse_audio(text: str) -> AudioSpec:
     """Parse ``auto|none|same|test|DEVICE|FILE|FILE?loop|rtsp://...``.
 
-    ``same`` is what belongs to the picture, if it has any sound. A ``DEVICE`` is an ALSA name: ``default``,
-    ``pulse``, ``hw:1,0``, ``plughw:CARD=Webcam``. What has a slash or a suffix, or is there as a file, is a ``FILE``.
+    ``same`` is the audio of the video's source, if it has any. A ``DEVICE`` is an ALSA name: ``default``, ``pulse``,
+    ``hw:1,0``, ``plughw:CARD=Webcam``. Text with a slash or a suffix, or the path of an existing file, is a ``FILE``.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: ``text`` is none of these.
     """
     if text in ("auto", "none", "same", "test"):
         return AudioSpec(text)  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def parse_audio(text: str) -> AudioSpec:
         return AudioSpec("rtsp", _url(text, "--audio"))
     if not text.strip() or text == "screen":
         raise ConfigError(
-            "a microphone, a file or rtsp://... is wanted; try auto, none, test, default", where="--audio"
+            f"{text!r} is no microphone, file or rtsp://...; try auto, none, test, default", where="--audio"
         )
     path, loop = _split_loop(text)
     if loop or os.path.exists(path) or "/" in path or ("." in path and ":" not in path):
@@ -101,35 +101,38 @@ def parse_audio(text: str) -> AudioSpec:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``1280x720`` as (width, height), both even.
+    """Parse ``1280x720`` as (width, height), both even.
 
     Raises:
-        ConfigError: it is not a size, or one that no video codec takes.
+        ConfigError: ``text`` is not a size, or one that no video codec accepts.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ConfigError(f"{text!r} is not a size; try 1280x720", where="--size")
     width, height = int(match[1]), int(match[2])
     if width % 2 or height % 2:
-        raise ConfigError(f"{text!r} has an odd side; try {width // 2 * 2}x{height // 2 * 2}", where="--size")
-    if not all(_SIDES[0] <= side <= _SIDES[1] for side in (width, height)):
         raise ConfigError(
-            f"{text!r} is outside of {_SIDES[0]} to {_SIDES[1]} pixels a side; try 1280x720", where="--size"
+            f"{text!r} has an odd width or height; try {width // 2 * 2}x{height // 2 * 2}", where="--size"
+        )
+    if not all(_SIDE_RANGE[0] <= side <= _SIDE_RANGE[1] for side in (width, height)):
+        raise ConfigError(
+            f"{text!r} has a side outside {_SIDE_RANGE[0]} to {_SIDE_RANGE[1]} pixels; try 1280x720",
+            where="--size",
         )
     return width, height
 
 
 def parse_bitrate(text: str) -> int:
-    """``2500k``, ``2.5M`` or ``2500000`` as bit/s.
+    """Parse ``2500k``, ``2.5M`` or ``2500000`` as bit/s.
 
     Raises:
-        ConfigError: it is not a bitrate, or not one for video.
+        ConfigError: ``text`` is not a bitrate, or not one for video.
     """
     match = _BITRATE.fullmatch(text.strip())
     if match is None:
         raise ConfigError(f"{text!r} is not a bitrate; try 2500k or 2.5M", where="--max-bitrate")
     bitrate = float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
-    if not _BITRATES[0] <= bitrate <= _BITRATES[1]:  # nor inf
+    if not _BITRATE_RANGE[0] <= bitrate <= _BITRATE_RANGE[1]:  # false for inf too
         raise ConfigError(
             f"{text!r} is {bitrate:g} bit/s, not between 30k and 100M; try 2500k", where="--max-bitrate"
         )
@@ -137,10 +140,10 @@ def parse_bitrate(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """``10s``, ``500ms``, ``2m``, ``1h`` or plain seconds, as seconds; more than zero.
+    """Parse ``10s``, ``500ms``, ``2m``, ``1h`` or plain seconds, as seconds above zero.
 
     Raises:
-        ConfigError: it is not a duration.
+        ConfigError: ``text`` is not a duration.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
@@ -150,7 +153,7 @@ def parse_duration(text: str) -> float:
 
 
 def _split_loop(text: str) -> tuple[str, bool]:
-    """A file whose real name ends in ``?loop`` wins over the wish to loop."""
+    """Split off ``?loop``, unless an existing file has that name."""
     if text.endswith(_LOOP) and len(text) > len(_LOOP) and not os.path.exists(text):
         return text.removesuffix(_LOOP), True
     return text, False
@@ -162,7 +165,5 @@ def _is_url(text: str) -> bool:
 
 def _url(text: str, where: str) -> str:
     if not re.match(r"rtsps?://[^/\s]+", text):
-        raise ConfigError(
-            f"{redacted(text)!r} is not an address that can be played; try rtsp://host/path", where=where
-        )
+        raise ConfigError(f"{redacted(text)!r} is not a supported address; try rtsp://host/path", where=where)
     return text

@@ -1,4 +1,4 @@
-"""The ``test`` source in real time: the pattern's pictures and tone, by themselves or in step."""
+"""The ``test`` source: test pattern and test tone in real time, in sync with each other."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from typing import Final
 
 from peer.media import test_pattern
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
-from peer.media.picture import even
-from peer.media.sources.constraints import Wish
+from peer.media.picture import even_size
+from peer.media.sources.constraints import Constraints
 from peer.media.sources.handoff import Media
 
-SIZE: Final = (1280, 720)
-FPS: Final = 30.0
+DEFAULT_SIZE: Final = (1280, 720)
+DEFAULT_FPS: Final = 30.0
 
 _NEVER: Final = math.inf
 
-_TOO_LATE: Final = 0.5
-"""Seconds behind at which sound is skipped, not caught up with: the machine slept."""
+_MAX_LATE: Final = 0.5
+"""Maximum delay for which late audio is still produced, in seconds. Beyond it the machine slept, and audio is
+skipped."""
 
 
-def read(wish: Wish, stop: threading.Event) -> Generator[Media, None, None]:
-    """Pictures and sound of the pattern, each at its moment, until ``stop``. The first picture comes at once."""
-    fps = wish.fps or FPS
-    canvas = test_pattern.Pattern(*even(*(wish.size or SIZE)), fps)
+def read(constraints: Constraints, stop: threading.Event) -> Generator[Media, None, None]:
+    """Yield pattern and tone, each at its capture time, until ``stop`` is set. The first frame comes at once."""
+    fps = constraints.fps or DEFAULT_FPS
+    pattern = test_pattern.Pattern(*even_size(*(constraints.size or DEFAULT_SIZE)), fps)
     now = media_time()
-    frame = math.floor(now * fps)
-    packet = math.floor(now * AUDIO_RATE / AUDIO_FRAME_SAMPLES)
+    video_number = math.floor(now * fps)
+    audio_number = math.floor(now * AUDIO_RATE / AUDIO_FRAME_SAMPLES)
     while True:
-        picture_due = frame / fps if wish.video else _NEVER
-        sound_due = packet * AUDIO_FRAME_SAMPLES / AUDIO_RATE if wish.audio else _NEVER
-        if stop.wait(max(0.0, min(picture_due, sound_due) - media_time())):
+        video_due = video_number / fps if constraints.video else _NEVER
+        audio_due = audio_number * AUDIO_FRAME_SAMPLES / AUDIO_RATE if constraints.audio else _NEVER
+        if stop.wait(max(0.0, min(video_due, audio_due) - media_time())):
             return
-        if picture_due <= sound_due:
-            yield canvas.picture(frame)
-            frame = max(frame + 1, math.floor(media_time() * fps))
+        if video_due <= audio_due:
+            yield pattern.draw(video_number)
+            video_number = max(video_number + 1, math.floor(media_time() * fps))
         else:
-            yield test_pattern.sound(packet * AUDIO_FRAME_SAMPLES)
-            packet += 1
-            if media_time() - sound_due > _TOO_LATE:
-                packet = math.floor(media_time() * AUDIO_RATE / AUDIO_FRAME_SAMPLES)
+            yield test_pattern.tone_frame(audio_number * AUDIO_FRAME_SAMPLES)
+            audio_number += 1
+            if media_time() - audio_due > _MAX_LATE:
+                audio_number = math.floor(media_time() * AUDIO_RATE / AUDIO_FRAME_SAMPLES)

@@ -1,6 +1,7 @@
-"""What a V4L2 camera can do, asked of the kernel, and which of it suits a wish best.
+"""A V4L2 camera's capture modes, queried from the kernel, and the choice of one by the capture constraints.
 
-Structures and numbers: linux/videodev2.h. Nothing here starts a camera; one may ask while another program uses it.
+Structures and numbers are those of linux/videodev2.h. Nothing here starts a camera, so it works while another program
+uses the device.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from peer.media.sources.constraints import Wish
+from peer.media.sources.constraints import Constraints
 
 
 def _request(direction: int, number: int, size: int) -> int:
@@ -36,44 +37,45 @@ _ENUM_FRAMEINTERVALS: Final = _request(_READ | _WRITE, 75, _FRAME_INTERVAL.size)
 _VIDEO_CAPTURE: Final = 1
 _DEVICE_CAPS: Final = 1 << 31
 _DISCRETE: Final = 1
-_ENTRIES: Final = 256
-"""Answers of one kind that we read from a driver before we stop believing it."""
+_MAX_ENTRIES: Final = 256
+"""Maximum entries read from one enumeration: a broken driver may never end it."""
 
 FORMATS: Final = {
     b"YU12": "yuv420p", b"NV12": "nv12", b"YUYV": "yuyv422", b"UYVY": "uyvy422", b"YV12": "yuv420p",
     b"422P": "yuv422p", b"MJPG": "mjpeg", b"JPEG": "mjpeg", b"H264": "h264", b"GREY": "gray",
     b"RGB3": "rgb24", b"BGR3": "bgr24",
 }  # fmt: skip
-"""The kernel's fourcc and FFmpeg's ``input_format``, for what we can decode."""
+"""FFmpeg's ``input_format`` for each fourcc code of a format that we can decode."""
 
 _PREFERENCE: Final = (
     "yuv420p", "nv12", "yuyv422", "uyvy422", "yuv422p", "mjpeg", "rgb24", "bgr24", "h264", "gray",
 )  # fmt: skip
-"""Least work and loss first: raw costs a copy, MJPEG a decoding, H.264 that and its latency; grey lacks colour."""
+"""Formats by cost and loss, best first. Raw costs a copy, MJPEG decoding, H.264 decoding and latency; gray has no
+color."""
 
-SMOOTH: Final = 15.0
-"""Pictures a second below which a smaller picture is better than a slower one."""
+MIN_FPS: Final = 15.0
+"""Frame rate below which a smaller size is preferred to a lower rate, in frames per second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One format and size of a camera, and its rates. A range of sizes or rates shows as its two ends."""
+    """One format and size of a camera, with its frame rates. A range of sizes or rates is given by its two ends."""
 
     format: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name of the format."""
     sizes: tuple[tuple[int, int], ...]
-    """(width, height): the one size, or smallest and largest."""
+    """(width, height) of the only size, or of the smallest and the largest."""
     rates: tuple[float, ...]
-    """Pictures a second: all there are, or slowest and fastest; empty if the driver does not say."""
+    """Frames per second: all rates, or the lowest and the highest; empty if the driver does not list them."""
     any_rate: bool = False
-    """Whether everything between the rates is possible too."""
+    """Whether every rate between the two is possible."""
     step: tuple[int, int] = (1, 1)
-    """Pixels between two sizes of a range."""
+    """Step between two sizes of a range, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a camera is asked for."""
+class CaptureFormat:
+    """The format, size and frame rate requested from a camera; ``fps`` is ``None`` for the driver's default."""
 
     format: str
     width: int
@@ -82,16 +84,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the driver says of its device."""
+class Capabilities:
+    """What the driver reports about its device."""
 
     name: str
     captures: bool
     modes: tuple[Mode, ...]
 
 
-def query(path: str) -> Abilities:
-    """Ask the device at ``path``.
+def query(path: str) -> Capabilities:
+    """Query the device at ``path``.
 
     Raises:
         OSError: ENOENT, EACCES, ENOTTY (not a V4L2 device) and so on.
@@ -104,81 +106,85 @@ def query(path: str) -> Abilities:
         caps = own_caps if all_caps & _DEVICE_CAPS else all_caps
         captures = bool(caps & _VIDEO_CAPTURE)
         name = card.split(b"\0")[0].decode(errors="replace").strip()
-        return Abilities(name or path, captures, _known(device) if captures else ())
+        return Capabilities(name or path, captures, _unique_modes(device) if captures else ())
     finally:
         os.close(device)
 
 
 def interrupt(path: str) -> None:
-    """Wake whoever of this process sits in a read of ``path``, by ending its streaming.
+    """Wake the thread of this process that is blocked in a read of ``path``, by stopping the stream.
 
-    FFmpeg waits in VIDIOC_DQBUF without a time-out; a second descriptor could not end that, the first one can.
-    Drivers on videobuf2 obey (uvcvideo, the Pi's, vivid); v4l2loopback waits on, until it gets a picture.
+    FFmpeg waits in VIDIOC_DQBUF without a time-out. Only the descriptor that started the stream can stop it, so every
+    descriptor of this process that refers to ``path`` is tried. Drivers built on videobuf2 then return from the read
+    (uvcvideo, the Raspberry Pi's, vivid); v4l2loopback waits until it receives a frame.
     """
     real = os.path.realpath(path)
     for link in Path("/proc/self/fd").iterdir():
         try:
             if os.path.realpath(link) == real:
                 fcntl.ioctl(int(link.name), _STREAMOFF, struct.pack("i", _VIDEO_CAPTURE))
-        except OSError:  # closed meanwhile, or not streaming: it is awake
+        except OSError:  # closed in the meantime, or not streaming
             continue
 
 
-def choose(modes: tuple[Mode, ...], wish: Wish) -> Choice | None:
-    """The mode that suits ``wish`` best: smooth first, then size, rate, least work. ``None`` if none is known.
+def choose(modes: tuple[Mode, ...], constraints: Constraints) -> CaptureFormat | None:
+    """Choose the best mode for ``constraints``; ``None`` if no usable mode is known.
 
-    H.264 is taken where nothing else has the size and the rate, or where it is asked for: it can be passed on as it
-    is, but its key frames come when the camera pleases, and viewers of another codec cost its decoding.
+    Criteria, most important first: at least ``MIN_FPS``, size, frame rate, format by ``_PREFERENCE``.
+
+    H.264 is chosen only if required, or if no other format reaches size and frame rate. It allows passthrough, but
+    the camera alone decides when it sends key frames, and viewers of another codec cost decoding it.
     """
-    width, height = wish.size or (1280, 720)
-    fps = wish.fps or 30.0
-    suitable = [mode for mode in modes if mode.format in _PREFERENCE and (mode.format == "h264" or not wish.h264)]
+    width, height = constraints.size or (1280, 720)
+    fps = constraints.fps or 30.0
+    formats = ("h264",) if constraints.h264 else _PREFERENCE
+    suitable = [mode for mode in modes if mode.format in formats]
     cost = partial(_cost, width=width, height=height, fps=fps)
-    choices = sorted((_fit(mode, width, height, fps) for mode in suitable), key=cost)
-    others = [choice for choice in choices if choice.format != "h264"]
+    candidates = sorted((_fit(mode, width, height, fps) for mode in suitable), key=cost)
+    others = [candidate for candidate in candidates if candidate.format != "h264"]
     if others and _reaches(others[0], width, height, fps):
         return others[0]
-    return choices[0] if choices else None
+    return candidates[0] if candidates else None
 
 
-def _reaches(choice: Choice, width: int, height: int, fps: float) -> bool:
-    return choice.width >= width and choice.height >= height and (choice.fps or fps) >= fps * 0.95
+def _reaches(candidate: CaptureFormat, width: int, height: int, fps: float) -> bool:
+    return candidate.width >= width and candidate.height >= height and (candidate.fps or fps) >= fps * 0.95
 
 
-def _cost(choice: Choice, width: int, height: int, fps: float) -> tuple[float, ...]:
-    rate = choice.fps if choice.fps is not None else fps
-    covered = min(choice.width / width, 1) * min(choice.height / height, 1)
-    excess = choice.width * choice.height / (width * height)
+def _cost(candidate: CaptureFormat, width: int, height: int, fps: float) -> tuple[float, ...]:
+    rate = candidate.fps if candidate.fps is not None else fps
+    covered = min(candidate.width / width, 1) * min(candidate.height / height, 1)
+    excess = candidate.width * candidate.height / (width * height)
     return (
-        rate < min(fps, SMOOTH) * 0.95,
+        rate < min(fps, MIN_FPS) * 0.95,
         round(1 - covered, 3),
         round(excess, 3),
         round(max(0.0, fps * 0.95 - rate)),
-        _PREFERENCE.index(choice.format),
+        _PREFERENCE.index(candidate.format),
         rate,
     )
 
 
-def _fit(mode: Mode, width: int, height: int, fps: float) -> Choice:
+def _fit(mode: Mode, width: int, height: int, fps: float) -> CaptureFormat:
     (low_x, low_y), (high_x, high_y) = mode.sizes[0], mode.sizes[-1]
     wide = low_x + (min(max(width, low_x), high_x) - low_x) // mode.step[0] * mode.step[0]
     high = low_y + (min(max(height, low_y), high_y) - low_y) // mode.step[1] * mode.step[1]
     if not mode.rates:
-        return Choice(mode.format, wide, high, None)
+        return CaptureFormat(mode.format, wide, high, None)
     if mode.any_rate:
-        return Choice(mode.format, wide, high, min(max(fps, min(mode.rates)), max(mode.rates)))
+        return CaptureFormat(mode.format, wide, high, min(max(fps, min(mode.rates)), max(mode.rates)))
     enough = [rate for rate in mode.rates if rate >= fps * 0.95]
-    return Choice(mode.format, wide, high, min(enough) if enough else max(mode.rates))
+    return CaptureFormat(mode.format, wide, high, min(enough) if enough else max(mode.rates))
 
 
-def _known(device: int) -> tuple[Mode, ...]:
-    """Each mode once: YU12 and YV12 are one to FFmpeg."""
+def _unique_modes(device: int) -> tuple[Mode, ...]:
+    """Each mode once: YU12 and YV12 are the same format to FFmpeg."""
     return tuple(dict.fromkeys(_modes(device)))
 
 
 def _modes(device: int) -> Iterator[Mode]:
-    for index in range(_ENTRIES):
-        answer = _ask(device, _ENUM_FMT, _FORMAT, index, _VIDEO_CAPTURE, 0, b"", 0, 0)
+    for index in range(_MAX_ENTRIES):
+        answer = _query_entry(device, _ENUM_FMT, _FORMAT, index, _VIDEO_CAPTURE, 0, b"", 0, 0)
         if answer is None:
             return
         fourcc = struct.pack("I", answer[4])
@@ -187,8 +193,8 @@ def _modes(device: int) -> Iterator[Mode]:
 
 
 def _sizes(device: int, fourcc: int, name: str) -> Iterator[Mode]:
-    for index in range(_ENTRIES):
-        answer = _ask(device, _ENUM_FRAMESIZES, _FRAME_SIZE, index, fourcc, 0, 0, 0, 0, 0, 0, 0)
+    for index in range(_MAX_ENTRIES):
+        answer = _query_entry(device, _ENUM_FRAMESIZES, _FRAME_SIZE, index, fourcc, 0, 0, 0, 0, 0, 0, 0)
         if answer is None:
             return
         if answer[2] == _DISCRETE:
@@ -204,8 +210,8 @@ def _sizes(device: int, fourcc: int, name: str) -> Iterator[Mode]:
 
 def _rates(device: int, fourcc: int, width: int, height: int) -> tuple[tuple[float, ...], bool]:
     rates: list[float] = []
-    for index in range(_ENTRIES):
-        answer = _ask(
+    for index in range(_MAX_ENTRIES):
+        answer = _query_entry(
             device, _ENUM_FRAMEINTERVALS, _FRAME_INTERVAL, index, fourcc, width, height, 0, 0, 0, 0, 0, 0, 0
         )
         if answer is None:
@@ -221,8 +227,8 @@ def _rate(numerator: int, denominator: int) -> float:
     return round(denominator / numerator, 3) if numerator else 0.0
 
 
-def _ask(device: int, request: int, layout: struct.Struct, *fields: int | bytes) -> tuple[int, ...] | None:
-    """One answer of an enumeration; ``None`` at its end, or from a driver that does not know the question."""
+def _query_entry(device: int, request: int, layout: struct.Struct, *fields: int | bytes) -> tuple[int, ...] | None:
+    """Read one entry of an enumeration; ``None`` at its end, or if the driver does not support the request."""
     answer = bytearray(layout.pack(*fields))
     try:
         fcntl.ioctl(device, request, answer)

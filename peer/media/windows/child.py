@@ -30,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from peer.media.windows.display import Display, leave_events_to_qt, load_qt_plugin
-from peer.media.windows.memory import Picture, PictureReader
+from peer.media.windows.shared_memory import Picture, SharedFrameReader
 
 _LOOK_MS: Final = 8
 """How often new pictures are looked for: half of a 60 Hz refresh. Qt handles its events meanwhile."""
@@ -46,7 +46,7 @@ class _Window:
     """One window on the screen, at place ``place`` of the grid."""
 
     def __init__(
-        self, cv2: Any, key: str, title: str, memory: PictureReader, place: int, box: tuple[int, int]
+        self, cv2: Any, key: str, title: str, memory: SharedFrameReader, place: int, box: tuple[int, int]
     ) -> None:
         self._cv2 = cv2
         self.key = key
@@ -159,9 +159,9 @@ class _Screen:
         if key in self._windows:
             self._windows.pop(key).close()
         if message["op"] == "show":
-            self._open(key, message["title"], PictureReader(self._descriptors.popleft()))
+            self._open(key, message["title"], SharedFrameReader(self._descriptors.popleft()))
 
-    def _open(self, key: str, title: str, memory: PictureReader) -> None:
+    def _open(self, key: str, title: str, memory: SharedFrameReader) -> None:
         """In the first free place of a grid; when all are taken, a little beside the others."""
         taken = {window.place for window in self._windows.values()}
         place = next(n for n in range(len(taken) + 1) if n not in taken)

@@ -28,7 +28,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from ..fanout import Fanout, Reader
-from .memory import PictureWriter
+from .shared_memory import SharedFrameWriter
 
 LOCAL: Final = ""
 """Key of the local preview. No peer has it: an id has at least one character."""
@@ -66,7 +66,7 @@ class _Window:
     reader: Reader[av.VideoFrame] | None = None
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
-    def paint(self, memory: PictureWriter, frame: av.VideoFrame, fps: float) -> None:
+    def paint(self, memory: SharedFrameWriter, frame: av.VideoFrame, fps: float) -> None:
         """Convert ``frame`` to BGR, no larger than the window, into ``memory``. Runs in the conversion thread."""
         room = math.sqrt(memory.max_pixels / (frame.width * frame.height))
         scale = min(1.0, room, self.box[0] / frame.width, self.box[1] / frame.height)
@@ -215,7 +215,7 @@ class Windows:
         window = self._windows[key]
         assert self._child is not None and self._child.screen is not None
         try:
-            memory = PictureWriter(self._child.screen[0] * self._child.screen[1])
+            memory = SharedFrameWriter(self._child.screen[0] * self._child.screen[1])
         except OSError as exc:
             self._on_notice(f"no window of {window.title}: {exc.strerror}")
             return
@@ -230,7 +230,9 @@ class Windows:
                 window.reader.close()
                 window.reader = None
 
-    async def _pump(self, key: str, window: _Window, reader: Reader[av.VideoFrame], memory: PictureWriter) -> None:
+    async def _pump(
+        self, key: str, window: _Window, reader: Reader[av.VideoFrame], memory: SharedFrameWriter
+    ) -> None:
         """From ``reader`` into ``memory`` until one of them is closed."""
         loop, rate, dropped = asyncio.get_running_loop(), _Rate(), 0
         painting: asyncio.Future[None] | None = None

@@ -20,7 +20,7 @@ def tone(witness: Witness, hertz: float, amplitude: float = 0.1) -> None:
 def pictures(witness: Witness, numbers: range) -> None:
     drawn = test_pattern.Pattern(320, 240, 30)
     for number in numbers:
-        witness.see(drawn.picture(number))
+        witness.see(drawn.draw(number))
 
 
 def whole() -> Witness:

@@ -14,7 +14,7 @@ from peer.media.frames import AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_
 from peer.media.outgoing import audio_encoding as sound_encoding
 from peer.media.outgoing.audio_encoding import AudioEncoding, Continuous
 from peer.media.outgoing.encoder import AudioEncoder, Coded
-from peer.media.test_pattern import TONE, dominant_frequency, sound
+from peer.media.test_pattern import TONE, dominant_frequency, tone_frame
 
 
 def _continuous(source: Fanout[av.AudioFrame]) -> Continuous:
@@ -45,7 +45,7 @@ async def test_sound_passes_as_it_was_captured() -> None:
     stream = _continuous(source)
     start = _now_pts()
     for n in range(5):
-        source.put(sound(start // 960 * 960 + 960 * n))
+        source.put(tone_frame(start // 960 * 960 + 960 * n))
     sent = [await stream.get() for _ in range(5)]
     assert [frame.pts for frame in sent] == [start // 960 * 960 + 960 * n for n in range(5)]
     assert {(frame.samples, frame.format.name, frame.layout.name) for frame in sent} == {(960, "s16", "stereo")}
@@ -66,8 +66,8 @@ async def test_sound_for_which_silence_was_sent_is_dropped() -> None:
     source: Fanout[av.AudioFrame] = Fanout()
     stream = _continuous(source)
     last = [(await stream.get()).pts or 0 for _ in range(8)][-1] // 960 * 960
-    source.put(sound(last - 960))
-    source.put(sound(last + 1920))
+    source.put(tone_frame(last - 960))
+    source.put(tone_frame(last + 1920))
     frame = await stream.get()
     assert frame.pts == last + 1920
     assert not _is_silent(frame)
@@ -79,7 +79,7 @@ async def test_a_source_with_an_unexpected_latency_is_heard_all_the_same() -> No
     loud = 0
     stamps = [(await stream.get()).pts or 0]
     for _ in range(60):
-        source.put(sound(_now_pts() // 960 * 960 - 24_000))
+        source.put(tone_frame(_now_pts() // 960 * 960 - 24_000))
         frame = await stream.get()
         stamps.append(frame.pts or 0)
         loud += not _is_silent(frame)
@@ -107,7 +107,7 @@ class Clock:
             await self.send()
 
     def put(self, spoken: float) -> None:
-        self.source.put(sound(round(spoken * 50) * 960 - 960))
+        self.source.put(tone_frame(round(spoken * 50) * 960 - 960))
 
     async def send(self) -> None:
         try:

@@ -19,7 +19,7 @@ from peer.media.outgoing.quality_ladder import ladder
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
 from peer.media.outgoing.track import OutgoingAudio, OutgoingVideo
 from peer.media.outgoing.video_encoding import EncoderCounters
-from peer.media.sources.passthrough import Fitness
+from peer.media.sources.passthrough import PassthroughCheck
 from peer.media.test_pattern import Pattern
 
 SIZE = (640, 360)
@@ -39,7 +39,7 @@ class Studio:
         self._viewers: list[OutgoingVideo] = []
 
     def draw(self) -> None:
-        frame = self._canvas.picture(next(self._numbers))
+        frame = self._canvas.draw(next(self._numbers))
         frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
         self.pictures.put(frame)
 
@@ -124,7 +124,7 @@ async def test_a_picture_from_before_the_source_fell_silent_is_not_shown_to_who_
     async with studio() as made:
         viewer = OutgoingVideo(made.shared)
         viewer.open()
-        frame = Pattern(*SIZE, 30).picture(0)
+        frame = Pattern(*SIZE, 30).draw(0)
         now = media_time()
         frame.pts = round((now - 0.5) / VIDEO_TIME_BASE)
         made.pictures.put(frame)
@@ -312,7 +312,7 @@ def stream(count: int) -> list[EncodedFrame]:
     context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "10", "x264-params": "keyint=10:scenecut=0"}
     canvas, coded = Pattern(*SIZE, 30), []
     for n in range(count):
-        frame = canvas.picture(n)
+        frame = canvas.draw(n)
         frame.pts = n * 3000
         [packet] = context.encode(frame)
         coded.append(
@@ -335,15 +335,15 @@ class Camera:
 
     def __init__(self, tasks: asyncio.TaskGroup, max_bitrate: int | None = None) -> None:
         self.encoded: Fanout[EncodedFrame] = Fanout()
-        self.fitness = Fitness()
-        self.relay = PassthroughRelay(tasks, self.encoded, self.fitness, max_bitrate)
+        self.passthrough = PassthroughCheck()
+        self.relay = PassthroughRelay(tasks, self.encoded, self.passthrough, max_bitrate)
         self.coming = stream(200)
 
     async def deliver(self, count: int = 1) -> None:
         for _ in range(count):
             now = round(media_time() / VIDEO_TIME_BASE)
             frame = replace(self.coming.pop(0), timestamp=now)
-            self.fitness.observe(frame)
+            self.passthrough.observe(frame)
             self.encoded.put(frame)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -480,7 +480,7 @@ async def test_a_bitrate_that_swings_around_what_is_allowed_changes_nothing_to_a
             coded = replace(
                 frame, data=frame.data + bytes([1]) * size, arrival=now[0], timestamp=round(now[0] * 90_000)
             )
-            camera.fitness.observe(coded)
+            camera.passthrough.observe(coded)
             camera.encoded.put(coded)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -512,12 +512,12 @@ async def test_who_takes_another_codec_than_an_unfit_source_has_is_told_why_once
     caplog.set_level("INFO")
     async with asyncio.TaskGroup() as tasks:
         camera = Camera(tasks)
-        monkeypatch.setattr(camera.fitness, "refusal", lambda profile: "a key frame only each 3.0 s")
+        monkeypatch.setattr(camera.passthrough, "refusal", lambda profile: "a key frame only each 3.0 s")
         made = Studio(tasks, camera.relay)
         for _ in range(3):
             made.shared.coding("vp8", None, 0)
         assert caplog.messages == ["H.264 of the source is encoded anew: a key frame only each 3.0 s"]
-        monkeypatch.setattr(camera.fitness, "refusal", lambda profile: None)
+        monkeypatch.setattr(camera.passthrough, "refusal", lambda profile: None)
         made.shared.coding("vp8", None, 0)
         assert caplog.messages[1:] == ["H.264 of the source is encoded anew: the viewer takes VP8"]
         made.close()

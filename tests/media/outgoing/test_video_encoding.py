@@ -234,7 +234,7 @@ async def test_a_rung_scales_and_thins() -> None:
     async with encoder(source, rung=third) as made:
         viewer = Viewer(made.read())
         for number in range(8):
-            frame = canvas.picture(number)
+            frame = canvas.draw(number)
             frame.pts = number * 3000 + round(media_time() / VIDEO_TIME_BASE)
             source.put(frame)
             if number % 2 == 0:
@@ -249,7 +249,7 @@ async def test_a_new_size_of_picture_is_a_new_encoder() -> None:
         viewer = Viewer(made.read())
         source.put(picture(1))
         await viewer.see()
-        larger = Pattern(640, 360, 30).picture(2)
+        larger = Pattern(640, 360, 30).draw(2)
         larger.pts = round(media_time() / VIDEO_TIME_BASE)
         source.put(larger)
         shown = await viewer.see()
@@ -320,6 +320,6 @@ async def test_a_source_with_more_pictures_than_was_thought_gets_no_more_bitrate
             async with asyncio.timeout(10):
                 coded = await reader.get()
             if number >= 180:
-                octets += coded.octets
+                octets += coded.byte_count
         assert 100_000 < octets * 8 / 2 < 240_000
         reader.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from peer.media.frames import AUDIO_TIME_BASE
-from peer.media.sources.audio_framer import Slicer
+from peer.media.sources.audio_framer import AudioFramer
 from peer.media.test_pattern import dominant_frequency
 
 
@@ -28,12 +28,12 @@ def _sound(samples: int, rate: int, layout: str, sample_format: str = "s16", sta
     [(48_000, "stereo", "s16"), (44_100, "stereo", "fltp"), (8_000, "mono", "s16"), (48_000, "5.1", "fltp")],
 )
 def test_any_sound_becomes_pieces_of_960_s16_stereo(rate: int, layout: str, sample_format: str) -> None:
-    slicer = Slicer()
+    framer = AudioFramer()
     size = rate // 47
     pieces = [
         piece
         for n in range(60)
-        for piece in slicer.cut(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
+        for piece in framer.push(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
     ]
     assert {(p.samples, p.format.name, p.layout.name, p.sample_rate, p.time_base) for p in pieces} == {
         (960, "s16", "stereo", 48_000, AUDIO_TIME_BASE)
@@ -45,30 +45,30 @@ def test_any_sound_becomes_pieces_of_960_s16_stereo(rate: int, layout: str, samp
 
 
 def test_jitter_of_the_moments_does_not_reach_the_stamps() -> None:
-    slicer = Slicer()
+    framer = AudioFramer()
     pts = [
         piece.pts
         for n in range(100)
-        for piece in slicer.cut(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
+        for piece in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
     ]
     assert pts == [48_000 + 960 * n for n in range(100)]
 
 
 def test_a_gap_is_skipped() -> None:
-    slicer = Slicer()
-    first = [piece.pts for piece in slicer.cut(_sound(1920, 48_000, "stereo"), 1.0)]
-    later = [piece.pts for piece in slicer.cut(_sound(1920, 48_000, "stereo"), 3.0)]
+    framer = AudioFramer()
+    first = [piece.pts for piece in framer.push(_sound(1920, 48_000, "stereo"), 1.0)]
+    later = [piece.pts for piece in framer.push(_sound(1920, 48_000, "stereo"), 3.0)]
     assert (first, later) == ([48_000, 48_960], [144_000, 144_960])
 
 
 def test_a_device_whose_clock_is_fast_loses_a_little_and_never_goes_back() -> None:
-    slicer = Slicer()
-    pts = [p.pts for n in range(500) for p in slicer.cut(_sound(960, 48_000, "stereo"), 1 + n * 0.0198)]
+    framer = AudioFramer()
+    pts = [p.pts for n in range(500) for p in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.0198)]
     assert pts == sorted(set(pts))
     assert abs(pts[-1] / 48_000 - (1 + 499 * 0.0198)) < 0.06
 
 
 def test_a_stream_may_change_its_rate_on_the_way() -> None:
-    slicer = Slicer()
-    list(slicer.cut(_sound(960, 48_000, "stereo"), 1.0))
-    assert list(slicer.cut(_sound(8_000, 8_000, "mono"), 1.02))
+    framer = AudioFramer()
+    list(framer.push(_sound(960, 48_000, "stereo"), 1.0))
+    assert list(framer.push(_sound(8_000, 8_000, "mono"), 1.02))

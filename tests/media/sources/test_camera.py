@@ -12,10 +12,10 @@ import pytest
 from peer.errors import MediaError
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources import camera
-from peer.media.sources.constraints import Wish
-from peer.media.sources.demand import Demand
-from peer.media.sources.passthrough import Facts, Fitness
-from peer.media.sources.v4l2 import Abilities, Mode
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags
+from peer.media.sources.passthrough import PassthroughCheck, StreamInfo
+from peer.media.sources.v4l2 import Capabilities, Mode
 from tests.media.clips import write_h264
 
 MODES = (Mode("yuyv422", ((320, 180),), (30.0,)), Mode("h264", ((320, 180),), (30.0,)))
@@ -32,43 +32,43 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, An
         asked.append({"path": path, **how})
         return really(str(clip))
 
-    monkeypatch.setattr(camera.v4l2, "query", lambda path: Abilities("Cam", True, MODES))
+    monkeypatch.setattr(camera.v4l2, "query", lambda path: Capabilities("Cam", True, MODES))
     monkeypatch.setattr(camera.av, "open", open_clip)
     return asked
 
 
-def _wish(*, h264: bool) -> Wish:
-    return Wish(video=True, audio=False, size=(320, 180), fps=30, h264=h264)
+def _wish(*, h264: bool) -> Constraints:
+    return Constraints(video=True, audio=False, size=(320, 180), fps=30, h264=h264)
 
 
 def test_h264_that_is_asked_for_is_passed_on_undecoded_and_stamped_by_our_clock(opened: list[dict[str, Any]]) -> None:
-    demand, began = Demand(pictures=False), media_time()
-    facts, *frames = camera.read("/dev/video0", _wish(h264=True), demand, threading.Event())
+    flags, began = DecodeFlags(video=False), media_time()
+    stream_info, *frames = camera.read("/dev/video0", _wish(h264=True), flags, threading.Event())
     assert opened[0]["options"] == {"input_format": "h264", "video_size": "320x180", "framerate": "30"}
-    assert isinstance(facts, Facts)
-    fitness = Fitness()
-    fitness.learn(facts)
+    assert isinstance(stream_info, StreamInfo)
+    passthrough = PassthroughCheck()
+    passthrough.restart(stream_info)
     for frame in frames:
         assert isinstance(frame, EncodedFrame)
         assert began <= frame.timestamp / 90_000 + 1e-4 <= media_time() + 1e-4
-        fitness.observe(frame)
+        passthrough.observe(frame)
     assert len(frames) == 10
-    assert demand.decoded == 0
-    assert fitness.refusal() is None
+    assert flags.decoded_packets == 0
+    assert passthrough.refusal() is None
 
 
 def test_pictures_are_decoded_for_who_looks(opened: list[dict[str, Any]]) -> None:
-    frames = list(camera.read("/dev/video0", _wish(h264=True), Demand(), threading.Event()))
+    frames = list(camera.read("/dev/video0", _wish(h264=True), DecodeFlags(), threading.Event()))
     assert [type(frame) for frame in frames].count(av.VideoFrame) >= 1
     assert {(frame.width, frame.height) for frame in frames if isinstance(frame, av.VideoFrame)} == {(320, 180)}
 
 
 def test_raw_pictures_are_asked_for_otherwise(opened: list[dict[str, Any]]) -> None:
-    next(iter(camera.read("/dev/video0", _wish(h264=False), Demand(), threading.Event())))
+    next(iter(camera.read("/dev/video0", _wish(h264=False), DecodeFlags(), threading.Event())))
     assert opened[0]["options"]["input_format"] == "yuyv422"
 
 
 def test_a_camera_without_h264_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera.v4l2, "query", lambda path: Abilities("Cam", True, MODES[:1]))
+    monkeypatch.setattr(camera.v4l2, "query", lambda path: Capabilities("Cam", True, MODES[:1]))
     with pytest.raises(MediaError, match="offers no H"):
-        list(camera.read("/dev/video0", _wish(h264=True), Demand(), threading.Event()))
+        list(camera.read("/dev/video0", _wish(h264=True), DecodeFlags(), threading.Event()))

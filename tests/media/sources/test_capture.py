@@ -14,10 +14,10 @@ from peer.errors import MediaError
 from peer.media.sources import capture
 from peer.media.sources.capture import Capture
 from peer.media.sources.handoff import Media
-from peer.media.test_pattern import Pattern, sound
+from peer.media.test_pattern import Pattern, tone_frame
 from tests.waiting import until
 
-_PICTURE = Pattern(64, 64, 30).picture(0)
+_PICTURE = Pattern(64, 64, 30).draw(0)
 
 
 class Log:
@@ -46,7 +46,7 @@ class Log:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "_BACKOFF", (0.01, 0.04))
-    monkeypatch.setattr(capture, "_JOIN", 0.2)
+    monkeypatch.setattr(capture, "_STOP_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ async def test_no_more_than_three_stuck_threads_are_left_behind(log: Log, stuck:
 async def test_a_device_is_not_opened_before_the_last_reader_has_let_go_of_it(
     log: Log, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "_JOIN", 10.0)
+    monkeypatch.setattr(capture, "_STOP_TIMEOUT", 10.0)
     open_now = 0
     at_once: list[int] = []
 
@@ -250,8 +250,8 @@ async def test_a_busy_loop_gets_the_newest_and_the_loss_is_counted(log: Log) -> 
 
     def flood(stop: threading.Event) -> Generator[Media, None, None]:
         for n in range(100):
-            yield Pattern(64, 64, 1).picture(n)
-            yield sound(n * 960)
+            yield Pattern(64, 64, 1).draw(n)
+            yield tone_frame(n * 960)
         posted.set()
         stop.wait(5)
 

@@ -9,7 +9,7 @@ import pytest
 
 from peer.media.frames import media_time
 from peer.media.sources import capture_time
-from peer.media.sources.capture_time import LiveClock, from_age, from_monotonic, from_wall
+from peer.media.sources.capture_time import CaptureClock, from_age, from_monotonic, from_wall
 
 
 @pytest.mark.parametrize(("convert", "clock"), [(from_monotonic, time.monotonic), (from_wall, time.time)])
@@ -32,33 +32,33 @@ def test_a_stamp_of_the_future_is_now() -> None:
 
 
 def test_both_tracks_of_a_stream_keep_their_distance() -> None:
-    clock = LiveClock()
-    assert clock.moment(100.0) - clock.moment(99.8) == pytest.approx(0.2)
+    clock = CaptureClock()
+    assert clock.capture_time(100.0) - clock.capture_time(99.8) == pytest.approx(0.2)
 
 
 def test_nothing_arrives_before_it_was_made() -> None:
-    clock = LiveClock()
-    clock.moment(100.0)
-    assert clock.moment(100.5) <= media_time()
+    clock = CaptureClock()
+    clock.capture_time(100.0)
+    assert clock.capture_time(100.5) <= media_time()
 
 
 def test_a_stream_that_starts_anew_is_now() -> None:
-    clock = LiveClock()
-    clock.moment(5000.0)
-    assert clock.moment(0.0) == pytest.approx(media_time(), abs=0.02)
-    assert clock.moment(None) == pytest.approx(media_time(), abs=0.02)
+    clock = CaptureClock()
+    clock.capture_time(5000.0)
+    assert clock.capture_time(0.0) == pytest.approx(media_time(), abs=0.02)
+    assert clock.capture_time(None) == pytest.approx(media_time(), abs=0.02)
 
 
 @pytest.mark.parametrize("drift", [-100e-6, 100e-6])
 def test_a_stream_whose_clock_runs_off_is_followed(drift: float, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(capture_time, "media_time", lambda: now[0])
-    clock, late = LiveClock(), random.Random(1)
+    clock, late = CaptureClock(), random.Random(1)
     before = 0.0
     for n in range(2 * 3600 * 10):
         captured = n / 10
         now[0] = captured + 0.03 + late.random() * 0.05
-        moment = clock.moment(captured * (1 + drift))
+        moment = clock.capture_time(captured * (1 + drift))
         assert before <= moment <= now[0]
         assert captured - 0.01 < moment < captured + 0.09
         before = moment
@@ -67,11 +67,11 @@ def test_a_stream_whose_clock_runs_off_is_followed(drift: float, monkeypatch: py
 def test_a_stream_that_comes_late_for_a_moment_keeps_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(capture_time, "media_time", lambda: now[0])
-    clock = LiveClock()
+    clock = CaptureClock()
     for n in range(6000):
         captured = n / 10
         now[0] = captured + (0.8 if n % 300 < 40 else 0.02)
         if n >= 200:
-            assert clock.moment(captured) == pytest.approx(captured + 0.02)
+            assert clock.capture_time(captured) == pytest.approx(captured + 0.02)
         elif n >= 50:
-            clock.moment(captured)
+            clock.capture_time(captured)

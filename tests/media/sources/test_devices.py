@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from peer.media.sources import v4l2
-from peer.media.sources.devices import Camera, SoundDevice, list_cameras, list_microphones, list_speakers
-from peer.media.sources.v4l2 import Abilities, Mode
+from peer.media.sources.devices import AudioDevice, Camera, list_cameras, list_microphones, list_speakers
+from peer.media.sources.v4l2 import Capabilities, Mode
 
 _PCM = """\
 00-00: ALC257 Analog : ALC257 Analog : playback 1 : capture 1
@@ -38,8 +38,8 @@ def asound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_microphones_by_the_name_of_their_card_which_a_reboot_keeps(asound: Path) -> None:
     assert list_microphones(asound) == [
-        SoundDevice("plughw:CARD=PCH,DEV=0", "HDA Intel PCH, ALC257 Analog"),
-        SoundDevice("plughw:CARD=Webcam,DEV=0", "HD Webcam C525, USB Audio"),
+        AudioDevice("plughw:CARD=PCH,DEV=0", "HDA Intel PCH, ALC257 Analog"),
+        AudioDevice("plughw:CARD=Webcam,DEV=0", "HD Webcam C525, USB Audio"),
     ]
 
 
@@ -70,10 +70,10 @@ def test_cameras_in_the_order_of_their_numbers_without_nodes_that_do_not_capture
         (tmp_path / f"video{number}" / "name").write_text(f"Camera {number}\n")
     mode = Mode("mjpeg", ((640, 480),), (30.0,))
 
-    def query(path: str) -> Abilities:
+    def query(path: str) -> Capabilities:
         if path == "/dev/video2":
             raise PermissionError(13, "Permission denied")
-        return Abilities(path[-7:], path != "/dev/video1", (mode,) if path != "/dev/video1" else ())
+        return Capabilities(path[-7:], path != "/dev/video1", (mode,) if path != "/dev/video1" else ())
 
     monkeypatch.setattr(v4l2, "query", query)
     assert list_cameras(tmp_path) == [

@@ -11,14 +11,14 @@ import av
 import pytest
 
 from peer.media.frames import EncodedFrame
-from peer.media.sources.encoded import Packets, inspect
+from peer.media.sources.encoded import PacketConverter, inspect
 from tests.media.clips import write_clip, write_h264
 
 
 def _frames(path: Path) -> list[EncodedFrame]:
     with av.open(str(path)) as container:
-        packets = Packets(container.streams.video[0])
-        frames = [packets.frame(p, float(p.pts * p.time_base)) for p in container.demux(video=0) if p.size]
+        converter = PacketConverter(container.streams.video[0])
+        frames = [converter.convert(p, float(p.pts * p.time_base)) for p in container.demux(video=0) if p.size]
     return [frame for frame in frames if frame is not None]
 
 
@@ -44,8 +44,8 @@ def test_b_frames_come_in_the_order_of_decoding_with_their_own_times(tmp_path: P
 def test_pictures_that_come_in_one_burst_have_times_of_their_own(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.mp4", seconds=0.2)
     with av.open(str(path)) as container:
-        packets = Packets(container.streams.video[0])
-        frames = [packets.frame(packet, 1.0) for packet in container.demux(video=0) if packet.size]
+        converter = PacketConverter(container.streams.video[0])
+        frames = [converter.convert(packet, 1.0) for packet in container.demux(video=0) if packet.size]
     assert [frame.timestamp for frame in frames if frame is not None] == [90_000 + n for n in range(5)]
 
 
@@ -53,8 +53,8 @@ def test_a_packet_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
     """As V4L2 drivers hand them out."""
     path = write_h264(tmp_path / "clip.h264", seconds=0.2)
     with av.open(str(path)) as container:
-        packets = Packets(container.streams.video[0])
-        frames = [packets.frame(packet, 2.0) for packet in container.demux(video=0) if packet.size]
+        converter = PacketConverter(container.streams.video[0])
+        frames = [converter.convert(packet, 2.0) for packet in container.demux(video=0) if packet.size]
     assert [frame.timestamp for frame in frames if frame is not None] == [180_000 + n for n in range(5)]
 
 
@@ -68,10 +68,10 @@ def test_nothing_comes_of_another_codec(tmp_path: Path) -> None:
 def test_an_index_tells_how_far_key_frames_are_apart(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.mp4", seconds=3, gop=50)
     with av.open(str(path)) as container:
-        facts = inspect(container)
-    assert facts.key_interval == pytest.approx(2.0, abs=0.01)
-    assert (facts.codec, facts.rotation) == ("h264", 0)
-    assert facts.extradata
+        stream_info = inspect(container)
+    assert stream_info.key_interval == pytest.approx(2.0, abs=0.01)
+    assert (stream_info.codec, stream_info.rotation) == ("h264", 0)
+    assert stream_info.extradata
 
 
 def test_an_index_of_key_frames_only_is_not_believed(tmp_path: Path) -> None:

@@ -15,16 +15,16 @@ import pytest
 from peer.errors import MediaError
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources import files
-from peer.media.sources.constraints import Wish
-from peer.media.sources.demand import Demand
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.handoff import Captured, Media
-from peer.media.sources.passthrough import Facts
+from peer.media.sources.passthrough import StreamInfo
 from peer.media.test_pattern import beep_onsets, dominant_frequency, read_pattern
 from tests.media.clips import real_clip, write_clip, write_h264
 
-BOTH = Wish(video=True, audio=True)
-VIDEO = Wish(video=True, audio=False)
-AUDIO = Wish(video=False, audio=True)
+BOTH = Constraints(video=True, audio=True)
+VIDEO = Constraints(video=True, audio=False)
+AUDIO = Constraints(video=False, audio=True)
 
 
 def _arrivals(frames: Iterator[Media]) -> list[tuple[float, Media]]:
@@ -47,8 +47,8 @@ def _samples(frames: list[tuple[float, Media]]) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine may be busy with other tests: nothing is too late."""
-    monkeypatch.setattr(files, "_LATE", 10.0)
-    monkeypatch.setattr(files, "_HOPELESS", 10.0)
+    monkeypatch.setattr(files, "_MAX_LATE", 10.0)
+    monkeypatch.setattr(files, "_RESCHEDULE_AFTER", 10.0)
 
 
 def test_plays_in_real_time_with_every_picture_and_the_sound_in_step(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_stop_ends_it_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_late_are_skipped_and_sound_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_LATE", 0.1)
+    monkeypatch.setattr(files, "_MAX_LATE", 0.1)
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
     frames = []
     for frame in files.play(str(clip), BOTH, threading.Event()):
@@ -119,7 +119,7 @@ def test_pictures_that_are_late_are_skipped_and_sound_is_not(tmp_path: Path, mon
 
 def test_size_and_rate_are_bounded(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1, audio=False)
-    wish = Wish(video=True, audio=False, size=(160, 160), fps=10)
+    wish = Constraints(video=True, audio=False, size=(160, 160), fps=10)
     frames = list(files.play(str(clip), wish, threading.Event()))
     assert {(frame.width, frame.height) for frame in frames if isinstance(frame, av.VideoFrame)} == {(160, 90)}
     assert 9 <= len(frames) <= 11
@@ -159,9 +159,9 @@ def test_what_is_missing_in_a_file_is_said(tmp_path: Path) -> None:
     blind = write_clip(tmp_path / "blind.mkv", seconds=0.2, video=False)
     files.check(str(mute), VIDEO)
     files.check(str(blind), AUDIO)
-    with pytest.raises(MediaError, match="no sound"):
+    with pytest.raises(MediaError, match="no audio"):
         files.check(str(mute), BOTH)
-    with pytest.raises(MediaError, match="no picture"):
+    with pytest.raises(MediaError, match="no video"):
         files.check(str(blind), VIDEO)
 
 
@@ -185,11 +185,11 @@ def test_a_loop_over_nothing_does_not_spin(tmp_path: Path) -> None:
 def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: Path, suffix: str) -> None:
     clip = write_h264(tmp_path / f"clip.{suffix}", seconds=1, gop=10)
     arrivals: list[tuple[float, Captured]] = []
-    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=Demand()):
+    for frame in files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags()):
         arrivals.append((media_time(), frame))
     encoded = _encoded([frame for _, frame in arrivals])
     pictures = [frame for _, frame in arrivals if isinstance(frame, av.VideoFrame)]
-    assert isinstance(arrivals[0][1], Facts)
+    assert isinstance(arrivals[0][1], StreamInfo)
     assert len(encoded) == 25
     assert [frame.timestamp for frame in encoded] == pytest.approx([picture.pts for picture in pictures], abs=1)
     assert [n for n, frame in enumerate(encoded) if frame.key] == [0, 10, 20]
@@ -199,46 +199,46 @@ def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: P
 
 def test_what_nobody_looks_at_is_not_decoded_and_keeps_its_time(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
-    demand = Demand(pictures=False, sound=False)
+    flags = DecodeFlags(video=False, audio=False)
     started = media_time()
-    frames = list(files.play(str(clip), BOTH, threading.Event(), demand=demand))
+    frames = list(files.play(str(clip), BOTH, threading.Event(), flags=flags))
     assert media_time() - started > 0.9
     assert len(_encoded(frames)) == 30
     assert len(frames) == 31
-    assert demand.decoded == 0
+    assert flags.decoded_packets == 0
 
 
 def test_a_codec_that_cannot_be_passed_on_keeps_its_time_too_and_is_said(tmp_path: Path) -> None:
     """A loop over it must not spin."""
     clip = write_h264(tmp_path / "clip.webm", seconds=0.4, codec="libvpx")
     started = media_time()
-    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False)))
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags(video=False)))
     assert media_time() - started > 0.3
-    assert frames == [Facts("vp8")]
+    assert frames == [StreamInfo("vp8")]
 
 
 def test_who_begins_to_look_sees_the_picture_of_now(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=1.2)
-    demand = Demand(pictures=False)
+    flags = DecodeFlags(video=False)
     numbers = []
     passed = 0
-    for frame in files.play(str(clip), VIDEO, threading.Event(), demand=demand):
+    for frame in files.play(str(clip), VIDEO, threading.Event(), flags=flags):
         passed += isinstance(frame, EncodedFrame)
-        demand.pictures = passed >= 15
+        flags.video = passed >= 15
         if isinstance(frame, av.VideoFrame):
             reading = read_pattern(frame.to_ndarray(format="gray"))
             assert reading is not None
             numbers.append(reading.frame)
     assert numbers[0] in (15, 16)
     assert numbers == list(range(numbers[0], 30))
-    assert demand.decoded == 30
+    assert flags.decoded_packets == 30
 
 
 def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=0.4)
     stop = threading.Event()
     frames: list[EncodedFrame] = []
-    for frame in files.play(str(clip), VIDEO, stop, loop=True, demand=Demand(pictures=False)):
+    for frame in files.play(str(clip), VIDEO, stop, loop=True, flags=DecodeFlags(video=False)):
         frames += _encoded([frame])
         if len(frames) == 25:
             stop.set()
@@ -248,7 +248,7 @@ def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tm
 
 def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=1, profile="high", b_frames=2)
-    frames = list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand()))
+    frames = list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags()))
     stamps = [frame.timestamp for frame in _encoded(frames)]
     assert stamps != sorted(stamps)
     assert np.diff(sorted(stamps)) == pytest.approx([3600] * 24, abs=2)
@@ -259,13 +259,13 @@ def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> Non
 
 def test_h264_without_any_times_plays_at_25_pictures_a_second(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.h264", seconds=0.4)
-    frames = _encoded(list(files.play(str(clip), VIDEO, threading.Event(), demand=Demand(pictures=False))))
+    frames = _encoded(list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags(video=False))))
     assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 9, abs=2)
 
 
 def test_a_check_tells_what_is_known_of_the_pictures(tmp_path: Path) -> None:
-    facts = files.check(str(write_h264(tmp_path / "clip.mp4", seconds=3, gop=75)), VIDEO)
-    assert facts is not None
-    assert facts.key_interval == pytest.approx(74 / 25, abs=0.01)
+    stream_info = files.check(str(write_h264(tmp_path / "clip.mp4", seconds=3, gop=75)), VIDEO)
+    assert stream_info is not None
+    assert stream_info.key_interval == pytest.approx(74 / 25, abs=0.01)
     mute = write_clip(tmp_path / "tone.mkv", seconds=0.2, video=False)
     assert files.check(str(mute), AUDIO) is None

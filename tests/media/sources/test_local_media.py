@@ -15,10 +15,10 @@ from peer.errors import MediaError
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources import capture, devices
-from peer.media.sources import source as input
+from peer.media.sources import source as source_module
 from peer.media.sources.handoff import Captured, Media
 from peer.media.sources.local_media import LocalMedia, open_sources
-from peer.media.sources.passthrough import Facts, Fitness
+from peer.media.sources.passthrough import PassthroughCheck, StreamInfo
 from peer.media.sources.source import Input, Source, SourceBack, SourceLost
 from peer.media.sources.spec import parse_audio, parse_video
 from peer.media.test_pattern import Pattern, read_pattern
@@ -27,7 +27,7 @@ from tests.media.clips import write_clip, write_h264
 DEADLINE = 20.0
 """Seconds for what a busy machine does in one or two."""
 
-_PICTURE = Pattern(64, 64, 30).picture(0)
+_PICTURE = Pattern(64, 64, 30).draw(0)
 
 
 def _threads(name: str) -> list[threading.Thread]:
@@ -135,14 +135,14 @@ async def test_a_film_without_sound_is_sent_without_and_a_notice_says_so(tmp_pat
     clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2, audio=False))
     media = await _open(clip, "same")
     assert media.video is not None and media.audio is None
-    assert media.notices == (f"{clip}: there is no sound in it: only the picture is sent",)
+    assert media.notices == (f"{clip}: it has no audio: sending video only",)
     assert len(media.sources) == 1
     await media.close()
 
 
 async def test_the_sound_of_a_film_that_was_named_must_be_there(tmp_path: Path) -> None:
     clip = str(write_clip(tmp_path / "clip.mkv", seconds=0.2, audio=False))
-    with pytest.raises(MediaError, match="no sound"):
+    with pytest.raises(MediaError, match="no audio"):
         await _open(clip, clip)
 
 
@@ -171,12 +171,12 @@ async def _frames(media: LocalMedia, count: int) -> list[EncodedFrame]:
 async def test_a_file_of_h264_can_be_passed_on_without_being_decoded(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4")
     media = await open_sources(parse_video(f"{clip}?loop"), parse_audio("none"))
-    assert media.fitness is not None
-    assert media.fitness.refusal() == "not seen yet"
-    assert media.fitness.profile_level_id is not None  # known before it plays, for an offer
+    assert media.passthrough is not None
+    assert media.passthrough.refusal() == "not seen yet"
+    assert media.passthrough.profile_level_id is not None  # known before it plays, for an offer
     frames = await _frames(media, 10)
     assert (frames[0].key, frames[0].codec) == (True, "h264")
-    assert media.fitness.refusal() is None
+    assert media.passthrough.refusal() is None
     assert media.sources[0].decoded == 0
     await media.close()
 
@@ -206,8 +206,8 @@ async def test_who_looks_at_what_is_passed_on_gets_pictures_at_once_and_ends_the
 async def test_a_file_of_something_else_stays_silent_and_says_why(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.webm", seconds=0.2, codec="libvpx")
     media = await open_sources(parse_video(str(clip)), parse_audio("none"))
-    assert media.fitness is not None
-    assert media.fitness.refusal() == "not H.264 but vp8"
+    assert media.passthrough is not None
+    assert media.passthrough.refusal() == "not H.264 but vp8"
     assert media.encoded is not None
     assert media.video is not None
     with media.video.read() as pictures, media.encoded.read(10) as encoded:  # its only key frame is the first
@@ -219,14 +219,14 @@ async def test_a_file_of_something_else_stays_silent_and_says_why(tmp_path: Path
 async def test_a_size_or_rate_that_the_file_does_not_have_is_a_reason(tmp_path: Path) -> None:
     clip = str(write_h264(tmp_path / "clip.mp4"))
     media = await open_sources(parse_video(clip), parse_audio("none"), size=(160, 90))
-    assert media.fitness is not None
-    assert media.fitness.refusal() == "its pictures are 320x180, at most 160x90 are wanted"
+    assert media.passthrough is not None
+    assert media.passthrough.refusal() == "its size is 320x180, the maximum is 160x90"
     await media.close()
 
 
 async def test_a_test_source_and_a_microphone_have_nothing_encoded(tmp_path: Path) -> None:
     media = await _open("test", str(write_clip(tmp_path / "clip.mkv", seconds=0.2)))
-    assert (media.encoded, media.fitness) == (None, None)
+    assert (media.encoded, media.passthrough) == (None, None)
     assert [source.encoded for source in media.sources] == [None, None]
     await media.close()
 
@@ -310,28 +310,28 @@ async def test_a_picture_is_expected_from_who_begins_until_it_ends_or_fails() ->
 
     film = Source(Input(name="film", read=read, video=True, audio=False, reopen=False, check=lambda: None))
     await film.open()
-    assert film.video is not None and not film.picture_expected, "nobody asked for one"
+    assert film.video is not None and not film.frame_expected, "nobody asked for one"
     failures = film.failures.read()
     with film.video.read() as pictures:
-        assert film.picture_expected, "it opens"
+        assert film.frame_expected, "it opens"
         opened.set()
         async with asyncio.timeout(DEADLINE):
             await pictures.get()
-            assert film.picture_expected, "it delivers"
+            assert film.frame_expected, "it delivers"
             broken.set()
             await failures.get()
-        assert not film.picture_expected
+        assert not film.frame_expected
     await film.close()
 
 
 async def test_no_picture_is_expected_of_who_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input, "PACE", 0.0)
+    monkeypatch.setattr(source_module, "EXPECTED_WITHIN", 0.0)
     film = Source(Input(name="film", read=_slow_read, video=True, audio=False))
     assert film.video is not None
     with film.video.read() as pictures:
         async with asyncio.timeout(DEADLINE):
             await pictures.get()
-        assert not film.picture_expected
+        assert not film.frame_expected
     await film.close()
 
 
@@ -349,13 +349,13 @@ async def test_h264_of_a_camera_that_was_opened_again_begins_with_a_key_frame(
 
     def read(stop: threading.Event) -> Generator[Captured, None, None]:
         opened.append(stop)
-        yield Facts("h264")
+        yield StreamInfo("h264")
         for number in range(8):
             yield EncodedFrame("video", "h264", b"", number, 90_000, number in (0, 5), time.monotonic(), None)
         if len(opened) > 1:
             stop.wait(DEADLINE)
 
-    source = Source(Input(name="cam", read=read, video=True, audio=False, fitness=Fitness()), linger=60)
+    source = Source(Input(name="cam", read=read, video=True, audio=False, passthrough=PassthroughCheck()), linger=60)
     assert source.encoded is not None
     with source.encoded.read(100) as reader:
         seen = [(await asyncio.wait_for(reader.get(), DEADLINE)).timestamp for _ in range(11)]
@@ -364,14 +364,14 @@ async def test_h264_of_a_camera_that_was_opened_again_begins_with_a_key_frame(
 
 
 async def test_a_device_that_gives_nothing_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input, "_FIRST", 0.05)
+    monkeypatch.setattr(source_module, "_FIRST_FRAME_TIMEOUT", 0.05)
 
     def dumb(stop: threading.Event) -> Generator[Media, None, None]:
         stop.wait(5)
         yield from ()
 
     source = Source(Input(name="dumb", read=dumb, video=True, audio=False))
-    with pytest.raises(MediaError, match="gives nothing"):
+    with pytest.raises(MediaError, match="delivers nothing"):
         await source.open()
     assert _threads("dumb") == []
 

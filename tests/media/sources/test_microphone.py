@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from peer.media.sources import capture_time, microphone
-from peer.media.sources.microphone import plug
+from peer.media.sources.microphone import with_conversion
 
 pytestmark = pytest.mark.sound
 
@@ -116,7 +116,7 @@ class FastDevicesTime(threading.Event):
 
 def test_a_device_whose_clock_is_fast_adds_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour with a good clock is a minute with this one."""
-    monkeypatch.setattr(microphone, "Recording", FastDevice)
+    monkeypatch.setattr(microphone, "CaptureDevice", FastDevice)
     for module in (microphone, capture_time):
         monkeypatch.setattr(module, "media_time", lambda: FastDevice.now)
     with contextlib.closing(microphone.read("fast", FastDevicesTime())) as sound:
@@ -138,6 +138,6 @@ def test_a_missing_device_is_one_line_with_its_cause(tmp_path: Path, device: str
 
 
 def test_hardware_is_opened_with_conversion() -> None:
-    assert plug("hw:1,0") == "plughw:1,0"
-    assert plug("plughw:1,0") == "plughw:1,0"
-    assert plug("default") == "default"
+    assert with_conversion("hw:1,0") == "plughw:1,0"
+    assert with_conversion("plughw:1,0") == "plughw:1,0"
+    assert with_conversion("default") == "default"

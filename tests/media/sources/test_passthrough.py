@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.media.frames import EncodedFrame
-from peer.media.sources.encoded import Packets
-from peer.media.sources.passthrough import KEY_INTERVAL, Facts, Fitness, profile
+from peer.media.sources.encoded import PacketConverter
+from peer.media.sources.passthrough import KEY_INTERVAL, PassthroughCheck, StreamInfo, profile
 from tests.media.clips import write_h264
 
 
@@ -26,8 +26,8 @@ def _stream(**options: Any) -> tuple[EncodedFrame, ...]:
     with TemporaryDirectory() as folder:
         path = write_h264(Path(folder) / "clip.mp4", **options)
         with av.open(str(path)) as container:
-            packets = Packets(container.streams.video[0])
-            frames = [packets.frame(p, float(p.pts * p.time_base)) for p in container.demux(video=0) if p.size]
+            converter = PacketConverter(container.streams.video[0])
+            frames = [converter.convert(p, float(p.pts * p.time_base)) for p in container.demux(video=0) if p.size]
     return tuple(frame for frame in frames if frame is not None)
 
 
@@ -38,25 +38,25 @@ def _moved(frames: Iterable[EncodedFrame], seconds: float) -> Iterator[EncodedFr
         )
 
 
-def _seen(*frames: EncodedFrame, fitness: Fitness | None = None) -> Fitness:
-    fitness = fitness or Fitness()
+def _seen(*frames: EncodedFrame, passthrough: PassthroughCheck | None = None) -> PassthroughCheck:
+    passthrough = passthrough or PassthroughCheck()
     for frame in frames:
-        fitness.observe(frame)
-    return fitness
+        passthrough.observe(frame)
+    return passthrough
 
 
 def test_a_plain_stream_can_be_sent_from_its_first_key_frame_on() -> None:
     frames = _stream()
-    fitness = Fitness()
-    assert fitness.refusal("42e01f") == "not seen yet"
-    _seen(*frames[1:4], fitness=fitness)
-    assert fitness.refusal("42e01f") == "not seen yet"
-    _seen(frames[25], fitness=fitness)
-    assert fitness.refusal("42e01f") is None
-    _seen(*frames[26:], fitness=fitness)
-    assert fitness.refusal("42e01f") is None
-    assert fitness.size == (320, 180)
-    assert (fitness.profile_level_id or "")[:4] == "42c0"
+    passthrough = PassthroughCheck()
+    assert passthrough.refusal("42e01f") == "not seen yet"
+    _seen(*frames[1:4], passthrough=passthrough)
+    assert passthrough.refusal("42e01f") == "not seen yet"
+    _seen(frames[25], passthrough=passthrough)
+    assert passthrough.refusal("42e01f") is None
+    _seen(*frames[26:], passthrough=passthrough)
+    assert passthrough.refusal("42e01f") is None
+    assert passthrough.size == (320, 180)
+    assert (passthrough.profile_level_id or "")[:4] == "42c0"
 
 
 @pytest.mark.parametrize("taken", ["42e01f", "42001f", "4d001f", "64001f", "640c1f", "4d801f", "58c01f", "f4001f"])
@@ -81,9 +81,9 @@ def test_a_profile_beyond_the_viewers_is_refused(own: str, taken: str, refused: 
 
 
 def test_a_level_beyond_the_viewers_is_not_refused() -> None:
-    fitness = _seen(*_stream(seconds=0.2, size=(1920, 1080), level="4.0"))
-    assert (fitness.profile_level_id or "")[4:] == "28"
-    assert fitness.refusal("42e00b") is None
+    passthrough = _seen(*_stream(seconds=0.2, size=(1920, 1080), level="4.0"))
+    assert (passthrough.profile_level_id or "")[4:] == "28"
+    assert passthrough.refusal("42e00b") is None
 
 
 @pytest.mark.parametrize("taken", ["", "nonsense", "42e0", "42e01g"])
@@ -107,9 +107,9 @@ def test_names_of_profiles(profile_level_id: str, name: str) -> None:
 def test_plain_baseline_counts_as_constrained() -> None:
     """Cameras say 4200xx for what has neither slice groups nor arbitrary slice order."""
     frames = [replace(frame, data=frame.data.replace(b"\x67\x42\xc0", b"\x67\x42\x00")) for frame in _stream()]
-    fitness = _seen(*frames)
-    assert (fitness.profile_level_id or "").startswith("4200")
-    assert fitness.refusal("42e01f") is None
+    passthrough = _seen(*frames)
+    assert (passthrough.profile_level_id or "").startswith("4200")
+    assert passthrough.refusal("42e01f") is None
 
 
 def test_b_frames_are_refused_as_soon_as_the_parameter_set_tells() -> None:
@@ -119,108 +119,108 @@ def test_b_frames_are_refused_as_soon_as_the_parameter_set_tells() -> None:
 
 def test_b_frames_are_seen_by_their_slices_or_their_times() -> None:
     plain, mixed = _stream(profile="high"), _stream(profile="high", b_frames=2)
-    fitness = _seen(*plain)
-    assert fitness.refusal("64001f") is None
+    passthrough = _seen(*plain)
+    assert passthrough.refusal("64001f") is None
     between = next(frame for frame in _moved(mixed, 10.0) if not frame.key and _is_b(frame))
-    assert _seen(between, fitness=fitness).refusal("64001f") == "it has B-frames"
+    assert _seen(between, passthrough=passthrough).refusal("64001f") == "it has B-frames"
     later = replace(plain[2], arrival=plain[3].arrival + 1)
     back = _seen(plain[0], plain[3], later)
     assert back.refusal("64001f") == "it has B-frames"
 
 
 def _is_b(frame: EncodedFrame) -> bool:
-    fitness = Fitness()
+    passthrough = PassthroughCheck()
     plain = _stream(profile="high")
-    return "B-frames" in (_seen(plain[0], *_moved([frame], 20.0), fitness=fitness).refusal("64001f") or "")
+    return "B-frames" in (_seen(plain[0], *_moved([frame], 20.0), passthrough=passthrough).refusal("64001f") or "")
 
 
 def test_a_key_frame_too_seldom_is_refused_once_it_shows() -> None:
     frames = _stream(seconds=6.0, fps=10, gop=30)
-    fitness = Fitness()
+    passthrough = PassthroughCheck()
     said = []
     for frame in frames:
-        fitness.observe(frame)
-        said.append(fitness.refusal("42e01f"))
+        passthrough.observe(frame)
+        said.append(passthrough.refusal("42e01f"))
     assert said[: int(KEY_INTERVAL * 10)] == [None] * int(KEY_INTERVAL * 10)
-    assert said[27] == "a key frame only each 2.7 s"
-    assert said[35] == "a key frame only each 3.0 s"
+    assert said[27] == "its key frames are 2.7 s apart"
+    assert said[35] == "its key frames are 3.0 s apart"
 
 
 def test_a_pause_of_the_stream_is_forgotten() -> None:
     frames = _stream(seconds=4.0, fps=10, gop=10)
-    fitness = _seen(*frames, *_moved(frames[:20], 8.0))
-    assert fitness.refusal("42e01f") == "a key frame only each 5.0 s"
+    passthrough = _seen(*frames, *_moved(frames[:20], 8.0))
+    assert passthrough.refusal("42e01f") == "its key frames are 5.0 s apart"
     for n in range(1, 31):
-        assert fitness.refusal("42e01f") == "a key frame only each 5.0 s"
-        _seen(*_moved(frames[:20], 8.0 + 2 * n), fitness=fitness)
-    assert fitness.refusal("42e01f") is None
+        assert passthrough.refusal("42e01f") == "its key frames are 5.0 s apart"
+        _seen(*_moved(frames[:20], 8.0 + 2 * n), passthrough=passthrough)
+    assert passthrough.refusal("42e01f") is None
 
 
 def test_an_index_tells_of_it_before() -> None:
-    fitness = Fitness()
-    fitness.learn(Facts("h264", key_interval=8.3))
-    assert _seen(_stream()[0], fitness=fitness).refusal("42e01f") == "a key frame only each 8.3 s"
+    passthrough = PassthroughCheck()
+    passthrough.restart(StreamInfo("h264", key_interval=8.3))
+    assert _seen(_stream()[0], passthrough=passthrough).refusal("42e01f") == "its key frames are 8.3 s apart"
 
 
 def test_other_codecs_are_refused_by_the_container_and_by_what_comes() -> None:
-    fitness = Fitness()
-    fitness.learn(Facts("vp8"))
-    assert fitness.refusal() == "not H.264 but vp8"
-    assert fitness.profile_level_id is None
+    passthrough = PassthroughCheck()
+    passthrough.restart(StreamInfo("vp8"))
+    assert passthrough.refusal() == "not H.264 but vp8"
+    assert passthrough.profile_level_id is None
     other = _seen(EncodedFrame("video", "hevc", b"x", 0, 90_000, True, 0.0, None))
     assert other.refusal() == "not H.264 but hevc"
 
 
 def test_what_a_container_says_is_enough_for_a_profile_and_a_refusal() -> None:
     first = _stream(profile="high")[0].data
-    fitness = Fitness()
-    fitness.learn(Facts("h264", extradata=first))
-    assert (fitness.profile_level_id or "").startswith("6400")
-    assert fitness.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
-    assert fitness.refusal("64001f") == "not seen yet"
+    passthrough = PassthroughCheck()
+    passthrough.restart(StreamInfo("h264", extradata=first))
+    assert (passthrough.profile_level_id or "").startswith("6400")
+    assert passthrough.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
+    assert passthrough.refusal("64001f") == "not seen yet"
 
 
 def test_a_stream_that_begins_anew_is_judged_anew() -> None:
-    fitness = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2), 3.0))
-    assert fitness.refusal() is not None
-    fitness.learn(Facts("h264"))
-    assert fitness.refusal() == "not seen yet"
-    assert _seen(*_moved(_stream(), 60.0), fitness=fitness).refusal() is None
+    passthrough = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2), 3.0))
+    assert passthrough.refusal() is not None
+    passthrough.restart(StreamInfo("h264"))
+    assert passthrough.refusal() == "not seen yet"
+    assert _seen(*_moved(_stream(), 60.0), passthrough=passthrough).refusal() is None
 
 
 def test_a_frame_that_is_shown_twice_counts_once() -> None:
     """By its source, and once more by who reads it later."""
     frames = _stream(seconds=2.0, fps=25)
-    fitness = _seen(*frames, *frames[10:], fitness=Fitness(fps=25))
-    assert fitness.refusal() is None
-    fitness.learn(Facts("h264"))
-    assert _seen(*frames[-5:], fitness=fitness).refusal() == "not seen yet"
+    passthrough = _seen(*frames, *frames[10:], passthrough=PassthroughCheck(fps=25))
+    assert passthrough.refusal() is None
+    passthrough.restart(StreamInfo("h264"))
+    assert _seen(*frames[-5:], passthrough=passthrough).refusal() == "not seen yet"
 
 
 def test_another_profile_in_the_middle_is_noticed_and_so_is_its_end() -> None:
-    fitness = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2, size=(640, 360)), 2.5))
-    assert fitness.size == (640, 360)
-    assert fitness.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
-    assert fitness.refusal("64001f") == "it has B-frames"
-    _seen(*_moved(_stream(), 5.0), fitness=fitness)
-    assert fitness.size == (320, 180)
-    assert fitness.refusal("42e01f") is None
+    passthrough = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2, size=(640, 360)), 2.5))
+    assert passthrough.size == (640, 360)
+    assert passthrough.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
+    assert passthrough.refusal("64001f") == "it has B-frames"
+    _seen(*_moved(_stream(), 5.0), passthrough=passthrough)
+    assert passthrough.size == (320, 180)
+    assert passthrough.refusal("42e01f") is None
 
 
 def test_what_the_user_wants_smaller_or_slower_is_refused() -> None:
     frames = _stream(seconds=2.0, fps=25)
-    assert _seen(*frames, fitness=Fitness(size=(320, 180), fps=25)).refusal() is None
-    assert _seen(*frames, fitness=Fitness(size=(1280, 720), fps=30)).refusal() is None
-    smaller = _seen(frames[0], fitness=Fitness(size=(160, 90)))
-    assert smaller.refusal() == "its pictures are 320x180, at most 160x90 are wanted"
-    slower = _seen(*frames, fitness=Fitness(fps=10))
-    assert slower.refusal() == "it has 25 pictures a second, at most 10 are wanted"
+    assert _seen(*frames, passthrough=PassthroughCheck(size=(320, 180), fps=25)).refusal() is None
+    assert _seen(*frames, passthrough=PassthroughCheck(size=(1280, 720), fps=30)).refusal() is None
+    smaller = _seen(frames[0], passthrough=PassthroughCheck(size=(160, 90)))
+    assert smaller.refusal() == "its size is 320x180, the maximum is 160x90"
+    slower = _seen(*frames, passthrough=PassthroughCheck(fps=10))
+    assert slower.refusal() == "its frame rate is 25 per second, the maximum is 10"
 
 
 def test_pictures_on_their_side_and_interlaced_ones_are_refused() -> None:
-    fitness = Fitness()
-    fitness.learn(Facts("h264", rotation=-90))
-    assert _seen(*_stream(), fitness=fitness).refusal() == "its pictures have to be turned by 270 degrees"
+    passthrough = PassthroughCheck()
+    passthrough.restart(StreamInfo("h264", rotation=-90))
+    assert _seen(*_stream(), passthrough=passthrough).refusal() == "it must be rotated by 270 degrees"
     fields = _stream(seconds=0.2, profile="main", **{"x264-params": "interlaced=1"})
     assert _seen(*fields).refusal("4d001f") == "it is interlaced"
 
@@ -231,8 +231,8 @@ def test_pictures_on_their_side_and_interlaced_ones_are_refused() -> None:
     st.text(max_size=8),
 )
 def test_garbage_raises_nothing(frames: list[tuple[bytes, int, bool]], extradata: bytes, taken: str) -> None:
-    fitness = Fitness((320, 180), 30)
-    fitness.learn(Facts("h264", extradata))
+    passthrough = PassthroughCheck((320, 180), 30)
+    passthrough.restart(StreamInfo("h264", extradata))
     for number, (data, timestamp, key) in enumerate(frames):
-        fitness.observe(EncodedFrame("video", "h264", b"\0\0\1" + data, timestamp, 90_000, key, number, None))
-        assert fitness.refusal(taken) is None or fitness.size is None or min(fitness.size) > 0
+        passthrough.observe(EncodedFrame("video", "h264", b"\0\0\1" + data, timestamp, 90_000, key, number, None))
+        assert passthrough.refusal(taken) is None or passthrough.size is None or min(passthrough.size) > 0

@@ -60,7 +60,7 @@ async def test_a_camera_without_a_microphone_sends_its_picture() -> None:
         camera.microphone = False
         media = await open_sources(parse_video(camera.url), parse_audio("same"))
         assert media.audio is None
-        assert media.notices == (f"{camera.url}: it sends no sound: only the picture is sent",)
+        assert media.notices == (f"{camera.url}: it sends no audio: sending video only",)
         assert media.video is not None
         with media.video.read() as pictures:
             await asyncio.wait_for(pictures.get(), 10)
@@ -127,7 +127,7 @@ async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))
         assert media.encoded is not None
         assert media.video is not None
-        assert media.fitness is not None
+        assert media.passthrough is not None
         (source,) = media.sources
         before = source.decoded
         with media.encoded.read(100) as encoded:
@@ -135,8 +135,8 @@ async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
                 while not (first := await encoded.get()).key:
                     pass
                 frames = [first, *[await encoded.get() for _ in range(10)]]
-            assert media.fitness.refusal("42e01f") is None
-            assert media.fitness.size == rtsp_server.SIZE
+            assert media.passthrough.refusal("42e01f") is None
+            assert media.passthrough.size == rtsp_server.SIZE
             assert source.decoded - before <= 1  # what was on its way when the proof was there
             decoder = av.CodecContext.create("h264", "r")
             shown = [picture for frame in frames for picture in decoder.decode(av.Packet(frame.data))]
@@ -153,7 +153,7 @@ async def test_a_camera_that_comes_back_is_judged_anew() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))
         assert media.encoded is not None
-        assert media.fitness is not None
+        assert media.passthrough is not None
         with media.encoded.read(100) as encoded, media.sources[0].failures.read(4) as failures:
             while not (await asyncio.wait_for(encoded.get(), 10)).key:
                 pass
@@ -163,5 +163,5 @@ async def test_a_camera_that_comes_back_is_judged_anew() -> None:
                 pass
             while not (await asyncio.wait_for(encoded.get(), 10)).key:
                 pass
-            assert media.fitness.refusal() is None
+            assert media.passthrough.refusal() is None
         await media.close()

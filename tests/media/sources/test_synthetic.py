@@ -11,12 +11,12 @@ import pytest
 
 from peer.media.frames import media_time
 from peer.media.sources import synthetic
-from peer.media.sources.constraints import Wish
+from peer.media.sources.constraints import Constraints
 from peer.media.test_pattern import read_pattern
 
 
 def test_the_first_picture_comes_at_once() -> None:
-    reading = synthetic.read(Wish(video=True, audio=False, size=(320, 180), fps=1), threading.Event())
+    reading = synthetic.read(Constraints(video=True, audio=False, size=(320, 180), fps=1), threading.Event())
     started = media_time()
     picture = next(reading)
     assert media_time() - started < 0.5
@@ -24,7 +24,7 @@ def test_the_first_picture_comes_at_once() -> None:
 
 
 def test_pictures_and_sound_come_at_their_moments_and_agree() -> None:
-    reading = synthetic.read(Wish(video=True, audio=True, size=(320, 180), fps=25), threading.Event())
+    reading = synthetic.read(Constraints(video=True, audio=True, size=(320, 180), fps=25), threading.Event())
     frames = [(media_time(), frame) for frame in islice(reading, 75)]
     assert max(now - frame.time for now, frame in frames[2:]) < 0.4
     assert min(now - frame.time for now, frame in frames) >= 0
@@ -40,7 +40,7 @@ def test_pictures_and_sound_come_at_their_moments_and_agree() -> None:
 
 def test_stop_ends_it() -> None:
     stop = threading.Event()
-    reading = synthetic.read(Wish(video=False, audio=True), stop)
+    reading = synthetic.read(Constraints(video=False, audio=True), stop)
     next(reading)
     stop.set()
     assert list(reading) == []

@@ -11,12 +11,12 @@ import pytest
 
 from peer.media.sources import v4l2
 from peer.media.sources.camera import options
-from peer.media.sources.constraints import Wish
-from peer.media.sources.v4l2 import Choice, Mode, choose
+from peer.media.sources.constraints import Constraints
+from peer.media.sources.v4l2 import CaptureFormat, Mode, choose
 
 
-def _wish(width: int = 1280, height: int = 720, fps: float = 30) -> Wish:
-    return Wish(video=True, audio=False, size=(width, height), fps=fps)
+def _wish(width: int = 1280, height: int = 720, fps: float = 30) -> Constraints:
+    return Constraints(video=True, audio=False, size=(width, height), fps=fps)
 
 
 def _modes(layout: str, table: dict[tuple[int, int], tuple[float, ...]]) -> tuple[Mode, ...]:
@@ -48,66 +48,66 @@ PI_CAMERA = (
 
 
 def test_mjpeg_where_raw_would_be_too_slow() -> None:
-    assert choose(WEBCAM, _wish()) == Choice("mjpeg", 1280, 720, 30)
+    assert choose(WEBCAM, _wish()) == CaptureFormat("mjpeg", 1280, 720, 30)
 
 
 def test_raw_where_it_is_fast_enough() -> None:
-    assert choose(WEBCAM, _wish(640, 480)) == Choice("yuyv422", 640, 480, 30)
+    assert choose(WEBCAM, _wish(640, 480)) == CaptureFormat("yuyv422", 640, 480, 30)
 
 
 def test_the_slowest_rate_that_is_enough() -> None:
-    assert choose(WEBCAM, _wish(640, 480, fps=12)) == Choice("yuyv422", 640, 480, 15)
+    assert choose(WEBCAM, _wish(640, 480, fps=12)) == CaptureFormat("yuyv422", 640, 480, 15)
 
 
 def test_smaller_rather_than_a_slide_show() -> None:
-    assert choose(RAW_ONLY, _wish()) == Choice("yuyv422", 640, 480, 30)
+    assert choose(RAW_ONLY, _wish()) == CaptureFormat("yuyv422", 640, 480, 30)
 
 
 def test_the_large_size_if_a_slow_rate_is_what_is_wanted() -> None:
-    assert choose(RAW_ONLY, _wish(fps=10)) == Choice("yuyv422", 1280, 720, 10)
+    assert choose(RAW_ONLY, _wish(fps=10)) == CaptureFormat("yuyv422", 1280, 720, 10)
 
 
 def test_the_next_larger_size_is_scaled_down() -> None:
-    assert choose(WEBCAM, _wish(1024, 576)) == Choice("mjpeg", 1280, 720, 30)
+    assert choose(WEBCAM, _wish(1024, 576)) == CaptureFormat("mjpeg", 1280, 720, 30)
 
 
 def test_the_largest_if_all_are_too_small() -> None:
-    assert choose(WEBCAM, _wish(3840, 2160)) == Choice("mjpeg", 1920, 1080, 30)
+    assert choose(WEBCAM, _wish(3840, 2160)) == CaptureFormat("mjpeg", 1920, 1080, 30)
 
 
 def test_a_range_of_sizes_and_rates_fits_exactly() -> None:
-    assert choose(PI_CAMERA, _wish(1296, 730, 24)) == Choice("yuv420p", 1296, 730, 24)
+    assert choose(PI_CAMERA, _wish(1296, 730, 24)) == CaptureFormat("yuv420p", 1296, 730, 24)
 
 
 def test_a_range_is_not_left() -> None:
-    assert choose(PI_CAMERA, _wish(4096, 2160, 120)) == Choice("yuv420p", 2592, 1944, 90)
+    assert choose(PI_CAMERA, _wish(4096, 2160, 120)) == CaptureFormat("yuv420p", 2592, 1944, 90)
 
 
 def test_ntsc_rates_are_enough() -> None:
-    assert choose(_modes("nv12", {(1280, 720): (29.97, 60)}), _wish()) == Choice("nv12", 1280, 720, 29.97)
+    assert choose(_modes("nv12", {(1280, 720): (29.97, 60)}), _wish()) == CaptureFormat("nv12", 1280, 720, 29.97)
 
 
 def test_h264_only_when_nothing_else_has_the_size() -> None:
     both = _modes("mjpeg", {(640, 480): (30,)}) + _modes("h264", {(1280, 720): (30,), (640, 480): (30,)})
-    assert choose(both, _wish()) == Choice("h264", 1280, 720, 30)
-    assert choose(both, _wish(640, 480)) == Choice("mjpeg", 640, 480, 30)
+    assert choose(both, _wish()) == CaptureFormat("h264", 1280, 720, 30)
+    assert choose(both, _wish(640, 480)) == CaptureFormat("mjpeg", 640, 480, 30)
 
 
 def test_h264_is_not_taken_where_mjpeg_only_has_to_be_made_smaller() -> None:
     both = _modes("mjpeg", {(1920, 1080): (30,)}) + _modes("h264", {(1280, 720): (30,)})
-    assert choose(both, _wish()) == Choice("mjpeg", 1920, 1080, 30)
-    assert choose(both, _wish(fps=60)) == Choice("h264", 1280, 720, 30)
+    assert choose(both, _wish()) == CaptureFormat("mjpeg", 1920, 1080, 30)
+    assert choose(both, _wish(fps=60)) == CaptureFormat("h264", 1280, 720, 30)
 
 
 def test_h264_and_nothing_else_where_it_is_asked_for() -> None:
-    wish = Wish(video=True, audio=False, size=(1280, 720), fps=30, h264=True)
-    assert choose(PI_CAMERA, wish) == Choice("h264", 1280, 720, 30)
+    wish = Constraints(video=True, audio=False, size=(1280, 720), fps=30, h264=True)
+    assert choose(PI_CAMERA, wish) == CaptureFormat("h264", 1280, 720, 30)
     assert choose(WEBCAM, wish) is None
 
 
 def test_a_driver_that_does_not_say_its_rates() -> None:
     choice = choose(_modes("yuyv422", {(640, 480): ()}), _wish())
-    assert choice == Choice("yuyv422", 640, 480, None)
+    assert choice == CaptureFormat("yuyv422", 640, 480, None)
     assert options(choice) == {"input_format": "yuyv422", "video_size": "640x480"}
 
 
@@ -117,7 +117,7 @@ def test_a_driver_that_says_nothing_comes_up_as_it_was_left() -> None:
 
 
 def test_the_rate_is_asked_for() -> None:
-    assert options(Choice("mjpeg", 1280, 720, 29.97))["framerate"] == "29.97"
+    assert options(CaptureFormat("mjpeg", 1280, 720, 29.97))["framerate"] == "29.97"
 
 
 def test_the_requests_are_those_of_the_kernel() -> None:
@@ -172,7 +172,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_what_a_driver_answers_is_understood(node: str) -> None:
-    assert v4l2.query(node) == v4l2.Abilities(
+    assert v4l2.query(node) == v4l2.Capabilities(
         "HD Webcam",
         True,
         (
@@ -186,7 +186,7 @@ def test_what_a_driver_answers_is_understood(node: str) -> None:
 def test_a_node_beside_the_camera_does_not_capture(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A UVC camera has a second node for metadata; the capabilities of the whole device say capture all the same."""
     monkeypatch.setattr(v4l2.fcntl, "ioctl", Driver(own=0x04A00000).ioctl)
-    assert v4l2.query(node) == v4l2.Abilities("HD Webcam", False, ())
+    assert v4l2.query(node) == v4l2.Capabilities("HD Webcam", False, ())
 
 
 def test_an_old_driver_has_no_capabilities_of_the_node(node: str, monkeypatch: pytest.MonkeyPatch) -> None:

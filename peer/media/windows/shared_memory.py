@@ -51,7 +51,7 @@ def _slot_octets(max_pixels: int) -> int:
     return _HEAD + (max_pixels * 3 + 63) // 64 * 64
 
 
-class PictureWriter:
+class SharedFrameWriter:
     """The peer's end: owns the memory. ``max_pixels`` bounds width x height of a picture.
 
     Raises:
@@ -98,7 +98,7 @@ class PictureWriter:
         os.close(self._fd)
 
 
-class PictureReader:
+class SharedFrameReader:
     """The windows' end. Takes over the descriptor ``fd``."""
 
     def __init__(self, fd: int) -> None:

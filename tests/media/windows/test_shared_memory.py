@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from peer.media.windows.memory import Picture, PictureReader, PictureWriter
+from peer.media.windows.shared_memory import Picture, SharedFrameReader, SharedFrameWriter
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[PictureWriter, PictureReader]]:
-    writer = PictureWriter(320 * 240)
-    reader = PictureReader(os.dup(writer.fileno()))
+def ends() -> Iterator[tuple[SharedFrameWriter, SharedFrameReader]]:
+    writer = SharedFrameWriter(320 * 240)
+    reader = SharedFrameReader(os.dup(writer.fileno()))
     yield writer, reader
     reader.close()
     writer.close()
@@ -26,11 +26,11 @@ def _plain(value: int, width: int = 320, height: int = 240) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_nothing_is_read_before_anything_was_written(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_nothing_is_read_before_anything_was_written(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     assert ends[1].read() is None
 
 
-def test_a_picture_arrives_as_it_was_written_and_only_once(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_a_picture_arrives_as_it_was_written_and_only_once(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     writer, reader = ends
     pixels = np.random.default_rng(1).integers(0, 255, (100, 160, 3), np.uint8)
     writer.write(pixels, 1280, 800, 29.5)
@@ -41,7 +41,7 @@ def test_a_picture_arrives_as_it_was_written_and_only_once(ends: tuple[PictureWr
     assert reader.read() is None
 
 
-def test_the_newest_picture_wins(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_the_newest_picture_wins(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     writer, reader = ends
     for value in range(7):
         writer.write(_plain(value), 320, 240, 30)
@@ -49,7 +49,7 @@ def test_the_newest_picture_wins(ends: tuple[PictureWriter, PictureReader]) -> N
     assert picture is not None and picture.number == 7 and (picture.pixels == 6).all()
 
 
-def test_rows_with_padding_are_written_without_it(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_rows_with_padding_are_written_without_it(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     writer, reader = ends
     padded = np.zeros((10, 64, 3), np.uint8)
     padded[:, :20] = 200
@@ -58,7 +58,7 @@ def test_rows_with_padding_are_written_without_it(ends: tuple[PictureWriter, Pic
     assert picture is not None and picture.pixels.shape == (10, 20, 3) and (picture.pixels == 200).all()
 
 
-def test_a_size_change_between_two_pictures_is_carried(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_a_size_change_between_two_pictures_is_carried(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     writer, reader = ends
     for width, height in ((320, 240), (240, 320), (16, 16)):
         writer.write(_plain(9, width, height), width, height, 30)
@@ -66,15 +66,15 @@ def test_a_size_change_between_two_pictures_is_carried(ends: tuple[PictureWriter
         assert picture is not None and picture.pixels.shape == (height, width, 3)
 
 
-def test_a_picture_that_is_too_large_is_refused(ends: tuple[PictureWriter, PictureReader]) -> None:
+def test_a_picture_that_is_too_large_is_refused(ends: tuple[SharedFrameWriter, SharedFrameReader]) -> None:
     with pytest.raises(ValueError, match="640x480"):
         ends[0].write(_plain(0, 640, 480), 640, 480, 30)
 
 
 def test_no_picture_is_ever_torn() -> None:
     """Large pictures take long to copy, small ones no time to write: the writer comes round during a copy."""
-    writer = PictureWriter(640 * 400)
-    reader = PictureReader(os.dup(writer.fileno()))
+    writer = SharedFrameWriter(640 * 400)
+    reader = SharedFrameReader(os.dup(writer.fileno()))
     enough = threading.Event()
     large = [_plain(value, 640, 400) for value in range(4)]
 

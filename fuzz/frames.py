@@ -35,8 +35,8 @@ CONFIG = RelayConfig(
     port=0,
     max_frame_before_join=BEFORE,
     max_frame=LIMIT,
-    outbox=1024,
-    queue=300,
+    max_send_queue=1024,
+    max_seat_queue=300,
     ping_interval=16.0,
     **NO_RATES,
 )
@@ -149,7 +149,7 @@ def _check_memory(client: Client) -> None:
     if client.phase is not Phase.CLAIMING and not client._deaf:
         assert len(reader.held) - reader._pos <= reader.limit + 14, "a complete frame was not processed"
     assert len(client._message) <= reader.limit
-    assert client.waiting <= CONFIG.outbox + 127, "the final close frame is always queued"
+    assert client.waiting <= CONFIG.max_send_queue + 127, "the final close frame is always queued"
 
 
 def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -126,7 +126,7 @@ def _check_envelope(envelope: Envelope, text: str) -> None:
 def _check_join(join: Join) -> None:
     """Two clients request the same seat: each gets an answer."""
     assert is_valid_id(join.peer_id) and (not join.room or is_valid_id(join.room))
-    rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, queue=100)
+    rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, max_seat_queue=100)
     assert rooms.join(1, join, 0)
     assert rooms.join(2, join, 0)
     assert rooms.join(3, Join(join.peer_id, join.room, key="k"), 0) or rooms.deadline is not None

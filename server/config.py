@@ -90,10 +90,10 @@ class RelayConfig:
 
     max_frame: int = MAX_MESSAGE
     max_frame_before_join: int = MAX_MESSAGE_BEFORE_JOIN
-    outbox: int = 4 * 1024 * 1024
-    """What may wait for one slow reader (rule 7): the list and the notices of 10,000 peers are 1.3 MB."""
-    queue: int = MAX_MESSAGE
-    """What may wait for one seat in grace (rule 6)."""
+    max_send_queue: int = 4 * 1024 * 1024
+    """Maximum size of one client's send queue (rule 7). The list and notices of 10,000 peers take 1.3 MB."""
+    max_seat_queue: int = MAX_MESSAGE
+    """Maximum size of the messages queued for one seat in grace (rule 6)."""
 
     # what follows is in docs/limits.md; 0 is no limit
 
@@ -125,8 +125,8 @@ class RelayConfig:
     """What may wait for and of all clients together; a quarter of it is for seats in grace."""
 
     @property
-    def queues(self) -> int:
-        """What may wait for all seats in grace: a quarter of ``max_buffers``, the rest of which is for sockets."""
+    def max_seat_queues(self) -> int:
+        """Maximum size of the messages queued for all seats in grace: a quarter of ``max_buffers``."""
         return self.max_buffers // 4
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ class RelayConfig:
                 raise ValueError(f"{name} must not be negative; 0 is no limit")
         if 0 < self.max_buffers < self.max_frame:
             raise ValueError("max_buffers must hold a frame at least")
-        for name in ("max_frame", "max_frame_before_join", "outbox"):
+        for name in ("max_frame", "max_frame_before_join", "max_send_queue"):
             if getattr(self, name) < 1024:
                 raise ValueError(f"{name} must be at least 1024 octets")
         if not 0 <= self.port <= 65535:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-FRAME: Final = 64
+MESSAGE_OVERHEAD: Final = 64
 """Octets that a frame which waits takes beside its own, so that many small ones count as what they are."""
 
 H = TypeVar("H", bound=Hashable)

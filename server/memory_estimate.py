@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from .admission.rate_limits import MAX_IDLE
-from .cluster.batch_queue import ROOM
-from .cluster.messages import INBOX, READ
+from .cluster.batch_queue import MAX_MESSAGES
+from .cluster.messages import MAX_INBOX_BYTES, READ_COUNT
 from .config import RelayConfig
 
 BASE: Final = 40 * 1024**2
@@ -32,6 +32,6 @@ def most_memory(config: RelayConfig, connections: int) -> int:
     each = CONNECTION + ADDRESS + (0 if config.tls_cert is None else TLS)
     waits = config.max_buffers
     if config.cluster is not None:
-        waits += ROOM + min(INBOX[1], READ * config.max_frame)
+        waits += MAX_MESSAGES + min(MAX_INBOX_BYTES, READ_COUNT * config.max_frame)
     own = BASE + (0 if config.cluster is None else CLUSTER)
     return own + connections * each + MAX_IDLE * ADDRESS + waits * BUFFERS

@@ -44,8 +44,8 @@ from .memory_estimate import most_memory
 from .observability.counters import LedgerTally, Tally
 from .observability.http import Ops
 from .observability.logs import Seldom, facts
-from .rooms.interface import Seating
-from .rooms.rooms import Admit, Ask, Close, Command, Rooms, Send
+from .rooms.interface import RoomsInterface
+from .rooms.rooms import Admit, Close, Command, Ping, Rooms, Send
 from .transport.connection import Client, Phase
 from .transport.frame_reader import text_frame
 from .transport.handshake import Door
@@ -55,7 +55,7 @@ from .transport.send_queue import Outbox
 from .transport.tls import Certificate
 
 if TYPE_CHECKING:
-    from .cluster.redis_link import Cluster
+    from .cluster.redis_link import RedisLink
 
 __all__ = ["CannotListen", "NoLedger", "Relay", "RelayConfig"]
 
@@ -82,11 +82,11 @@ class Relay:
         self.buffer = memoryview(bytearray(_READ))
         self.tally = Tally()
         self._cluster = self._in_cluster(config) if config.cluster is not None else None
-        self._rooms: Seating[Client] = self._cluster if self._cluster is not None else self._alone(config)
+        self._rooms: RoomsInterface[Client] = self._cluster if self._cluster is not None else self._alone(config)
         self._gate = gate_of(config)
         proxies = Proxies(config.trust_proxies)
         self._guard = Guard(config, self.tally, proxies)
-        self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.queues, self._relieve)
+        self.buffers: Buffers[Client] = Buffers(config.max_buffers - config.max_seat_queues, self._relieve)
         self._seldom = Seldom(logger)
         self._door = Door(Origins(config.allow_origins), proxies, self._guard, self._seldom)
         if config.tls_key is not None and config.tls_cert is None:
@@ -149,7 +149,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         config = self.config
         self._guard.most = most_connections(config.max_connections)
-        self._rooms.most_seats = self._guard.most
+        self._rooms.max_seats = self._guard.most
         tls = self._certificate
         listener = Listener(
             lambda host: self._guard.admit(host, monotonic()),
@@ -214,7 +214,7 @@ class Relay:
         self._stopping = True
         self._listener.close()
         if self._cluster is not None:
-            self._cluster.quit()
+            self._cluster.drain()
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
         self._pings.stop()
@@ -240,22 +240,22 @@ class Relay:
         return Rooms(
             grace=config.grace,
             takeover_ping=config.takeover_ping,
-            queue=config.queue,
-            queues=config.queues,
-            most_rooms=config.max_rooms,
-            most_peers=config.max_room_peers,
+            max_seat_queue=config.max_seat_queue,
+            max_seat_queues=config.max_seat_queues,
+            max_rooms=config.max_rooms,
+            max_room_peers=config.max_room_peers,
         )
 
-    def _in_cluster(self, config: RelayConfig) -> Cluster[Client]:
+    def _in_cluster(self, config: RelayConfig) -> RedisLink[Client]:
         try:
-            from .cluster.redis_link import Cluster  # redis takes 0.1 s and 20 MB; only who asked pays
+            from .cluster.redis_link import RedisLink  # redis takes 0.1 s and 20 MB; only with --cluster
         except ModuleNotFoundError as exc:
             if exc.name != "redis":
                 raise
             hint = "pip install 'headless-webrtc-peer[cluster]'"
             raise ConfigError(f"a cluster needs the library redis; {hint}", where="--cluster") from None
         self.tally.ledger = LedgerTally()
-        return Cluster(config, self.tally.ledger, self._decided)
+        return RedisLink(config, self.tally.ledger, self._decided)
 
     async def _watch(self, host: str, port: int) -> None:
         from .observability import prometheus  # prometheus_client costs 50 ms and 5 MB: only with --metrics
@@ -425,7 +425,7 @@ class Relay:
                         self._send(to, text)
                     case Admit(client, peers):
                         self._admit(client, peers)
-                    case Ask(client):
+                    case Ping(client):
                         client.ask()
                     case Close(client, code, reason):
                         found = facts("closed", peer=self._rooms.name(client), address=client.address, code=code)

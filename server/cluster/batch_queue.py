@@ -1,9 +1,9 @@
-"""Operations on their way to the ledger, in order, one batch at a time. PURE.
+"""Queue of a node's operations for the ledger, sent in order and in batches. Pure.
 
-A batch has a number and is said until it is answered, so the ledger does it once whatever happens to an answer.
-While one is under way the next one grows: the busier the node, the larger its batches. Frames wait a bounded time in
-bounded room; presence waits as long as it takes, and is bounded by the clients that there are: of each one operation
-waits at most to say that it came, and none when it has gone (``node``).
+A batch has a number and is sent until it is answered; the ledger executes it once. While a batch is in flight, the
+next one grows, so a busier node sends larger batches. Messages of clients wait for a bounded time and within a
+bounded size. Presence operations wait for as long as necessary. Their number is bounded by the number of clients: at
+most one operation per client waits to report its arrival, and none once the client has gone (see ``seats``).
 """
 
 from __future__ import annotations
@@ -12,165 +12,175 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from .messages import Cast, Deliver, Operation, arguments
+from .messages import Deliver, DeliverToAll, Operation, encode
 
-MOST: Final = 500
-"""Operations of a batch: some milliseconds of Redis, in which it does nothing else."""
-MOST_OCTETS: Final = 1024 * 1024
+MAX_BATCH_OPERATIONS: Final = 500
+"""Maximum number of operations in a batch. Redis executes these in some milliseconds, and does nothing else then."""
+MAX_BATCH_BYTES: Final = 1024 * 1024
+"""Size of the messages from which a batch is full, in bytes. The reason is the same."""
 
-ROOM: Final = 8 * 1024 * 1024
-"""Octets of frames that may wait, with ``KEEP`` for each."""
-KEEP: Final = 256
-"""Octets that a frame which waits takes beside its own (measured: 200), so that many small ones count as what they
-are."""
+MAX_MESSAGES: Final = 8 * 1024 * 1024
+"""Maximum size of the messages that wait for the ledger, in bytes, including ``MESSAGE_OVERHEAD`` for each."""
+MESSAGE_OVERHEAD: Final = 256
+"""Memory for a waiting message in addition to its text, in bytes (measured: 200). Bounds many small messages, too."""
 
-Carried = Deliver | Cast
+ClientMessage = Deliver | DeliverToAll
 
 
 @dataclass(slots=True, eq=False)
-class Item:
-    """An operation in line."""
+class QueuedOperation:
+    """An operation in the queue."""
 
     operation: Operation
     since: float = 0.0
-    octets: int = 0
+    """When a message was added."""
+    size: int = 0
+    """Size of a message with its overhead, in bytes."""
     waits: bool = True
-    """Neither said yet, nor dropped."""
+    """Whether it is neither sent nor dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is said to the ledger at once. ``number`` 1 is a node's first."""
+    """Operations that are sent together. ``number`` is 1 for the first batch of a registration."""
 
     number: int
     words: list[str | bytes | int | float] = field(repr=False)
+    """The encoded operations."""
     operations: int
 
 
-class Outgoing:
-    """The queue.
+class BatchQueue:
+    """The operations of one node.
 
     Args:
-        patience: seconds a frame waits.
-        room: octets of frames that may wait, with ``KEEP`` for each.
+        message_timeout: how long a message may wait, in seconds.
+        max_messages: maximum size of the waiting messages, in bytes, including ``MESSAGE_OVERHEAD`` for each.
     """
 
-    def __init__(self, patience: float, room: int) -> None:
-        self._patience = patience
-        self._room = room
-        self._items: deque[Item] = deque()
-        self._held: deque[Item] = deque()
-        self._aging: deque[Item] = deque()  # the frames of both
-        self._dropped = 0  # of both, those that wait no more
-        self._octets = 0
-        self._under_way: list[Item] = []
+    def __init__(self, message_timeout: float, max_messages: int) -> None:
+        self._message_timeout = message_timeout
+        self._max_messages = max_messages
+        self._items: deque[QueuedOperation] = deque()
+        self._held: deque[QueuedOperation] = deque()  # messages that wait for release_messages()
+        self._messages: deque[QueuedOperation] = deque()  # the messages in both queues, oldest first
+        self._dropped = 0  # items in both queues that no longer wait
+        self._size = 0  # of the messages in both queues
+        self._in_flight: list[QueuedOperation] = []
         self._batch: Batch | None = None
         self._number = 0
-        self.holding = False
-        """Frames wait until ``release``, presence does not."""
+        self._holds_messages = False
 
     def __len__(self) -> int:
-        return len(self._items) + len(self._held) + len(self._under_way) - self._dropped
+        return len(self._items) + len(self._held) + len(self._in_flight) - self._dropped
 
     @property
-    def first_is_unanswered(self) -> bool:
-        """Whether batch 1 was said, and nobody knows whether the ledger got it."""
+    def first_batch_in_flight(self) -> bool:
+        """Whether batch 1 was sent, and it is not known whether the ledger has received it."""
         return self._number == 1 and self._batch is not None
 
     @property
     def deadline(self) -> float | None:
-        """When the oldest frame has waited too long."""
-        while self._aging and not self._aging[0].waits:
-            self._aging.popleft()
-        return self._aging[0].since + self._patience if self._aging else None
+        """When the time-out of the oldest message ends."""
+        while self._messages and not self._messages[0].waits:
+            self._messages.popleft()
+        return self._messages[0].since + self._message_timeout if self._messages else None
 
-    def say(self, operation: Operation) -> Item:
-        """Add anything but a frame of a client."""
-        item = Item(operation)
+    def add(self, operation: Operation) -> QueuedOperation:
+        """Add an operation that is not a client's message."""
+        item = QueuedOperation(operation)
         self._items.append(item)
         return item
 
-    def withdraw(self, item: Item) -> None:
-        """It need not be said any more, if it was not."""
+    def withdraw(self, item: QueuedOperation) -> None:
+        """Drop an operation unless it was already sent."""
         if item.waits:
             self._drop(item)
 
-    def carry(self, operation: Carried, now: float) -> bool:
-        """Add a frame of a client. False: it does not fit."""
-        octets = len(operation.text) + KEEP
-        if self._octets + octets > self._room:
+    def add_message(self, message: ClientMessage, now: float) -> bool:
+        """Add a client's message. ``False``: it does not fit."""
+        size = len(message.text) + MESSAGE_OVERHEAD
+        if self._size + size > self._max_messages:
             return False
-        self._octets += octets
-        item = Item(operation, now, octets)
-        self._aging.append(item)
-        (self._held if self.holding else self._items).append(item)
+        self._size += size
+        item = QueuedOperation(message, now, size)
+        self._messages.append(item)
+        (self._held if self._holds_messages else self._items).append(item)
         return True
 
-    def release(self) -> None:
-        """Let the frames go that were held."""
-        self.holding = False
+    def hold_messages(self) -> None:
+        """Hold back messages added from now on, but no other operations."""
+        self._holds_messages = True
+
+    def release_messages(self) -> None:
+        """Queue the messages that were held back behind all other operations."""
+        self._holds_messages = False
         self._items.extend(self._held)
         self._held.clear()
 
-    def overdue(self, now: float) -> list[Carried]:
-        """Frames that waited too long; they are dropped here."""
-        found: list[Carried] = []
+    def take_expired(self, now: float) -> list[ClientMessage]:
+        """Remove and return the messages that have waited too long."""
+        expired: list[ClientMessage] = []
         while (deadline := self.deadline) is not None and deadline <= now:
-            item = self._aging.popleft()
-            assert isinstance(item.operation, Carried)
-            found.append(item.operation)
-            self._octets -= item.octets
+            item = self._messages.popleft()
+            assert isinstance(item.operation, ClientMessage)
+            expired.append(item.operation)
+            self._size -= item.size
             self._drop(item)
-        return found
+        return expired
 
-    def take(self, *, empty: bool = False) -> Batch | None:
-        """What is to be said now: the batch under way again, or the next one. None: nothing, unless ``empty``."""
+    def next_batch(self, *, empty: bool = False) -> Batch | None:
+        """Return the batch in flight, or the next one. ``None``: there are no operations and not ``empty``."""
         if self._batch is not None:
             return self._batch
         words: list[str | bytes | int | float] = []
-        octets = 0
-        while self._items and len(self._under_way) < MOST and octets < MOST_OCTETS:
+        size = 0
+        while self._items and len(self._in_flight) < MAX_BATCH_OPERATIONS and size < MAX_BATCH_BYTES:
             item = self._items.popleft()
             if not item.waits:
                 self._dropped -= 1
                 continue
             item.waits = False
-            self._octets -= item.octets
-            octets += item.octets
-            self._under_way.append(item)
-            words += arguments(item.operation)
-        if not self._under_way and not empty:
+            self._size -= item.size
+            size += item.size
+            self._in_flight.append(item)
+            words += encode(item.operation)
+        if not self._in_flight and not empty:
             return None
         self._number += 1
-        self._batch = Batch(self._number, words, len(self._under_way))
+        self._batch = Batch(self._number, words, len(self._in_flight))
         return self._batch
 
-    def done(self) -> None:
-        """The batch under way was answered."""
+    def acknowledge(self) -> None:
+        """Note that the batch in flight was answered."""
         self._batch = None
-        self._under_way = []
+        self._in_flight = []
 
-    def restart(self) -> tuple[list[Carried], list[tuple[Carried, float]]]:
-        """Begin anew with nothing, and batch 1. Returns the frames of the batch under way, which may have arrived or
-        not, and those that waited, with since when."""
-        lost = [item.operation for item in self._under_way if isinstance(item.operation, Carried)]
+    def reset(self) -> tuple[list[ClientMessage], list[tuple[ClientMessage, float]]]:
+        """Empty the queue, and start again with batch 1.
+
+        Returns:
+            The messages of the batch in flight, which the ledger may or may not have received; and the waiting
+            messages, each with the time when it was added.
+        """
+        in_flight = [item.operation for item in self._in_flight if isinstance(item.operation, ClientMessage)]
         waiting = [
             (item.operation, item.since)
             for item in (*self._items, *self._held)
-            if item.waits and isinstance(item.operation, Carried)
+            if item.waits and isinstance(item.operation, ClientMessage)
         ]
         for item in self._items:
             item.waits = False
         self._items.clear()
         self._held.clear()
-        self._aging.clear()
-        self._dropped = self._octets = 0
-        self.done()
+        self._messages.clear()
+        self._dropped = self._size = 0
+        self.acknowledge()
         self._number = 0
-        return lost, waiting
+        return in_flight, waiting
 
-    def _drop(self, item: Item) -> None:
-        """It stays in line; when they are half of it all go, because Redis may be away for days."""
+    def _drop(self, item: QueuedOperation) -> None:
+        """Mark ``item`` as dropped. Once half of the queue is dropped, compact it: Redis may be away for days."""
         item.waits = False
         self._dropped += 1
         if 2 * self._dropped > len(self._items) + len(self._held):

@@ -14,12 +14,12 @@ from typing import Final, Generic
 
 from peer.signaling.messages import Envelope
 
-from ..memory_budget import FRAME
+from ..memory_budget import MESSAGE_OVERHEAD
 from ..rooms.rooms import Admit, Command, Send, error_to
 from . import messages
 from .state import C, NodeState, Seat
 
-_TOO_LATE: Final = "the relay that has this peer is out of reach"
+_OUT_OF_REACH: Final = "the peer's relay is out of reach"
 
 
 class Forwarding(Generic[C]):
@@ -43,13 +43,13 @@ class Forwarding(Generic[C]):
             return [error_to(conn, "peer-not-found", "there is no such peer in the room", to)]
         target = room.seats.get(to)
         if target is None:
-            if not state.outgoing.carry(messages.Deliver(room.name, seat.id, seat.ticket, to, text), now):
-                return [error_to(conn, "peer-not-found", f"{_TOO_LATE}, and too much waits for it", to)]
+            if not state.outgoing.add_message(messages.Deliver(room.name, seat.id, seat.ticket, to, text), now):
+                return [error_to(conn, "peer-not-found", f"{_OUT_OF_REACH}, and its queue is full", to)]
             return ()
         if (ready := target.reachable) is not None:
             return (Send((ready,), text),)
         if not self._enqueue_local(target, text):
-            return [error_to(conn, "peer-not-found", "the peer is away, and its queue is full", to)]
+            return [error_to(conn, "peer-not-found", "the peer is disconnected, and its queue is full", to)]
         return ()
 
     def _broadcast(self, seat: Seat[C], text: bytes, now: float) -> list[Command[C]]:
@@ -62,39 +62,39 @@ class Forwarding(Generic[C]):
             else:
                 self._enqueue_local(other, text)  # no error if a queue is full: the sender named no recipient
         if room.peers.keys() - room.seats.keys():
-            self._state.outgoing.carry(messages.Cast(room.name, seat.id, seat.ticket, text), now)
+            self._state.outgoing.add_message(messages.DeliverToAll(room.name, seat.id, seat.ticket, text), now)
         return [Send(ready, text)]
 
-    def undelivered(self, message: messages.Deliver | messages.Cast) -> Sequence[Command[C]]:
+    def undelivered(self, message: messages.Deliver | messages.DeliverToAll) -> Sequence[Command[C]]:
         """Answer the sender of a message that the ledger did not accept in time, or whose fate is unknown."""
         seat = self._state.seats_by_ticket.get(message.ticket)
-        if seat is None or seat.conn is None or not seat.admitted or isinstance(message, messages.Cast):
+        if seat is None or seat.conn is None or not seat.admitted or isinstance(message, messages.DeliverToAll):
             return ()
-        return (error_to(seat.conn, "peer-not-found", _TOO_LATE, message.to),)
+        return (error_to(seat.conn, "peer-not-found", _OUT_OF_REACH, message.to),)
 
-    def retry(self, message: messages.Deliver | messages.Cast, since: float) -> Sequence[Command[C]]:
-        """Forward a message again that had waited for the ledger since ``since`` when the node began a new life."""
+    def retry(self, message: messages.Deliver | messages.DeliverToAll, since: float) -> Sequence[Command[C]]:
+        """Forward a message again that has waited for the ledger since ``since``, before the node registered anew."""
         sender = self._state.seats_by_ticket.get(message.ticket)
         if sender is None:
             return ()
         target = sender.room.seats.get(message.to) if isinstance(message, messages.Deliver) else None
         if target is not None:  # it has moved here since
             return self._deliver(target, target.local, message.text) or ()
-        self._state.outgoing.carry(message, since)
+        self._state.outgoing.add_message(message, since)
         return ()
 
     # --- from other nodes -----------------------------------------------------------------------------------------
 
-    def message_received(self, event: messages.Frame, now: float) -> Sequence[Command[C]]:
+    def message_received(self, event: messages.MessageReceived, now: float) -> Sequence[Command[C]]:
         """A client of another node sent a message to a peer here."""
         seat = self._state.seat(event.room, event.to)
         commands = None if seat is None else self._deliver(seat, seat.queue, event.text)
         if commands is None:
-            self._state.outgoing.say(messages.Tell(event.node, f"nobody {event.ticket} {event.to}"))
+            self._state.outgoing.add(messages.Notify(event.node, f"nobody {event.ticket} {event.to}"))
             return ()
         return commands
 
-    def broadcast_received(self, event: messages.Broadcast, now: float) -> Sequence[Command[C]]:
+    def broadcast_received(self, event: messages.BroadcastReceived, now: float) -> Sequence[Command[C]]:
         """A client of another node sent a message to all peers of the room."""
         room = self._state.rooms.get(event.room)
         if room is None:
@@ -107,7 +107,7 @@ class Forwarding(Generic[C]):
                 self._enqueue(seat, seat.queue, event.text)
         return (Send(ready, event.text),)
 
-    def peer_not_found(self, event: messages.Nobody, now: float) -> Sequence[Command[C]]:
+    def peer_not_found(self, event: messages.PeerNotFound, now: float) -> Sequence[Command[C]]:
         """A message of a client of this node found no recipient."""
         seat = self._state.seats_by_ticket.get(event.ticket)
         if seat is None or seat.conn is None or not seat.admitted:
@@ -119,21 +119,21 @@ class Forwarding(Generic[C]):
     def hand_over(self, seat: Seat[C]) -> None:
         """Send the messages queued for ``seat`` to the node it has moved to."""
         for text in self.take_queued(seat):
-            self._state.outgoing.say(messages.Hand(seat.room.name, seat.id, seat.ticket, text))
+            self._state.outgoing.add(messages.HandOver(seat.room.name, seat.id, seat.ticket, text))
 
     def await_handover(self, seat: Seat[C], now: float) -> None:
         """Hold back messages for ``seat``, which has moved here, until its previous node has handed over."""
         seat.awaits, seat.echo = {"handed", "echo"}, seat.ticket
-        seat.awaits_until = self._state.schedule(now + self._state.terms.handover, seat)
+        seat.awaits_until = self._state.schedule(now + self._state.config.handover_timeout, seat)
         echo = f"echo {seat.room.name} {seat.id} {seat.ticket}"
-        self._state.outgoing.say(messages.Tell(self._state.name, echo))
+        self._state.outgoing.add(messages.Notify(self._state.name, echo))
 
-    def handed_over(self, event: messages.Mail, now: float) -> Sequence[Command[C]]:
+    def handed_over(self, event: messages.MessageHandedOver, now: float) -> Sequence[Command[C]]:
         """The previous node handed over one message."""
         seat = self._state.seat(event.room, event.id)
         return () if seat is None else self._deliver(seat, seat.handed, event.text) or ()
 
-    def handover_finished(self, event: messages.Handed, now: float) -> Sequence[Command[C]]:
+    def handover_finished(self, event: messages.HandoverEnded, now: float) -> Sequence[Command[C]]:
         """The previous node has handed over all messages."""
         # the ticket is not compared: it is another one if the owner has come back since
         seat = self._state.seat(event.room, event.id)
@@ -149,9 +149,9 @@ class Forwarding(Generic[C]):
         if seat.awaits_until is None or seat.awaits_until > now:
             return []
         if "handed" in seat.awaits:  # the previous node is dead or busy
-            self._state.outgoing.say(messages.Settle(seat.room.name, seat.id, seat.ticket))
+            self._state.outgoing.add(messages.EndHandover(seat.room.name, seat.id, seat.ticket))
             seat.awaits.discard("handed")
-            seat.awaits_until = self._state.schedule(now + self._state.terms.join_timeout, seat)
+            seat.awaits_until = self._state.schedule(now + self._state.config.join_timeout, seat)
         else:  # the ledger is out of reach
             seat.awaits.clear()
         return [] if seat.awaits else self.end_handover(seat)
@@ -199,8 +199,8 @@ class Forwarding(Generic[C]):
 
     def _enqueue(self, seat: Seat[C], queue: list[bytes], text: bytes) -> bool:
         """Add ``text`` to one of the three queues of ``seat``. ``False``: it does not fit."""
-        size, most = len(text) + FRAME, self._state.terms.queues
-        if seat.queued + len(text) > self._state.terms.queue or (most and self._state.queued + size > most):
+        size, most = len(text) + MESSAGE_OVERHEAD, self._state.config.max_seat_queues
+        if seat.queued + len(text) > self._state.config.max_seat_queue or (most and self._state.queued + size > most):
             return False
         queue.append(text)
         seat.queued += len(text)

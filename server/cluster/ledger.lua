@@ -1,39 +1,40 @@
--- The ledger of a cluster (docs/decisions/0014): who holds which seat. It runs inside Redis, one batch after the other,
--- so nothing happens between two of its lines. It answers nobody: what it decides goes into the inboxes of the nodes.
+-- Ledger of a cluster (docs/decisions/0014): it decides which node holds which seat. Redis executes one batch at a time,
+-- so the ledger never changes within a batch. Its decisions are not returned but go into the inboxes of the nodes.
 --
--- KEYS[1]  the prefix of all keys
--- ARGV     version of Redis' run, node, number of the batch, "1" if it is the node's first, lease in ms, what the node
---          has read of its inbox (entries, octets), what may wait there (entries, octets); then the operations, each a
---          word and its arguments
--- Returns  {"ok", nodes} or {"forgotten", 0}: the node is not in the ledger, and none of the batch was done
+-- KEYS[1]  prefix of all keys
+-- ARGV     run_id of Redis; node; number of the batch; "1" if it is the node's first; lease in ms; number of inbox
+--          entries that the node has read, and their size in bytes; maximum number and size of unread entries; then the
+--          operations, each a word and its arguments
+-- Returns  {"ok", number of nodes}, or {"forgotten", 0}: the node is not registered, and no operation was executed
 --
--- clock         hash: run; wall, ms of the last batch; at, ms that the ledger has worked; wards, a counter
--- nodes         set of names. A name is TOKEN.N: the N-th life of one process
--- node:NODE     hash: done, number of its last batch; beat, when that was by the clock; seq and octets, what was put into
---               its inbox; read and heard, what it has read of them
--- in:NODE       stream, its inbox. The id of an entry is its number, so that none is lost unnoticed
--- of:NODE       set of "ROOM ID", the seats it holds
--- dying         set of nodes that were forgotten and whose seats are not all free yet
--- seats:ROOM    hash: id to "NODE TICKET KEY NODE TICKET": who holds it, and who held it and has not handed over yet
--- count:ROOM    hash: node to the number of its seats there: who is told what happens in the room
+-- clock         hash: run, the run_id; wall, system time of the last batch in ms; at, age of the ledger in ms; wards,
+--               number of seats entrusted so far
+-- nodes         set of the registered nodes. A name is TOKEN.N for the N-th registration of a process
+-- node:NODE     hash: done, number of its last batch; beat, age of the ledger at that time; seq and octets, number and
+--               size of its inbox entries so far; read and heard, number and size of those that it has read
+-- in:NODE       stream, its inbox. The id of an entry is its number, so a missing entry is detected
+-- of:NODE       set of "ROOM ID", the seats that it holds
+-- dying         set of removed nodes that still hold seats
+-- seats:ROOM    hash: id to "NODE TICKET KEY NODE TICKET": the holder, and the previous holder until it has handed over
+-- count:ROOM    hash: node to the number of its seats in the room. These nodes receive the events of the room
 --
--- A room is written with a slash before its name, a key that is none and a node that is none as "-".
+-- A room name is preceded by a slash. "-" stands for a missing key or node.
 
 local prefix = KEYS[1]
-local run, me, number, entering = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local run, me, number, first = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local lease, read, heard = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local most_entries, most_octets = tonumber(ARGV[8]), tonumber(ARGV[9])
-local SWEEP = 500 -- seats of dying nodes that one batch frees: some milliseconds
+local SWEEP = 500 -- maximum number of seats of removed nodes that one batch frees: some milliseconds of work
 local call = redis.call
 
 local function key(kind, name) return prefix .. kind .. ':' .. name end
 local CLOCK, NODES, DYING = prefix .. 'clock', prefix .. 'nodes', prefix .. 'dying'
 
--- What was written before Redis was restarted is not trusted: it may be old, and its inboxes too. -------------------
+-- Data from before a restart of Redis is not trusted: it may be outdated. ---------------------------------------------
 
 local known = call('HGET', CLOCK, 'run')
 if known ~= run then
-  if not entering then return {'forgotten', 0} end
+  if not first then return {'forgotten', 0} end
   for _, node in ipairs(call('SUNION', NODES, DYING)) do
     for _, where in ipairs(call('SMEMBERS', key('of', node))) do
       local room = string.match(where, '^%S+')
@@ -45,7 +46,8 @@ if known ~= run then
   call('HSET', CLOCK, 'run', run)
 end
 
--- The clock stands still while nobody speaks to the ledger: when Redis was away for all, nobody's lease is over. -----
+-- The clock advances by at most a fifth of the lease per batch. While Redis is unreachable for all nodes, the clock
+-- stands still and no lease ends. ------------------------------------------------------------------------------------
 
 local time = call('TIME')
 local wall = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -56,9 +58,9 @@ call('HSET', CLOCK, 'wall', string.format('%d', wall), 'at', string.format('%d',
 
 -- Nodes -------------------------------------------------------------------------------------------------------------
 
-local alive = {} -- name to the time of its last beat
+local alive = {} -- node to the time of its last batch, for all registered nodes
 
-local function forget(node)
+local function remove(node)
   alive[node] = nil
   call('SREM', NODES, node)
   call('SADD', DYING, node)
@@ -74,13 +76,13 @@ local function emit(node, header, text)
   end
   local seq = call('HINCRBY', key('node', node), 'seq', 1)
   local added = redis.pcall('XADD', key('in', node), seq .. '-0', unpack(entry))
-  if type(added) == 'table' and added.err then forget(node) end -- somebody else wrote there; it begins anew
+  if type(added) == 'table' and added.err then remove(node) end -- a foreign entry: the node registers again
 end
 
 local mine = key('node', me)
 local done = tonumber(call('HGET', mine, 'done'))
 if not done then
-  if not entering then return {'forgotten', 0} end
+  if not first then return {'forgotten', 0} end
   call('SADD', NODES, me)
   call('HSET', mine, 'done', 0, 'seq', 0, 'octets', 0)
   done = 0
@@ -91,12 +93,12 @@ local nodes = call('SMEMBERS', NODES)
 for _, node in ipairs(nodes) do
   local of = call('HMGET', key('node', node), 'beat', 'seq', 'read', 'octets', 'heard')
   alive[node] = tonumber(of[1]) or 0
-  -- an inbox that is too full: its node is so far behind that it had better begin anew
+  -- the inbox is too full: the node is so far behind that it has to register again
   local lags = not of[2] or not of[3] or of[2] - of[3] > most_entries or of[4] - of[5] > most_octets
-  if lags or at - alive[node] > lease then forget(node) end
+  if lags or at - alive[node] > lease then remove(node) end
 end
 if not alive[me] then return {'forgotten', 0} end
-if number <= done then return {'ok', #nodes} end -- said again, because its answer was lost
+if number <= done then return {'ok', #nodes} end -- a repeated batch: its answer was lost
 call('HSET', mine, 'done', number)
 if done == 0 then emit(me, string.format('entered %d', at)) end
 
@@ -116,14 +118,14 @@ local function put(room, id, s)
   call('HSET', key('seats', room), id, table.concat({s.node, s.ticket, s.secret, s.before}, ' '))
 end
 
-local function take_from(room, id, node) -- returns "1" if that was its last seat in the room
+local function take_from(room, id, node) -- returns "1" if it was the node's last seat in the room
   call('SREM', key('of', node), room .. ' ' .. id)
   if call('HINCRBY', key('count', room), node, -1) > 0 then return '0' end
   call('HDEL', key('count', room), node)
   return '1'
 end
 
-local function give_to(room, id, node) -- returns the peers of the room if it is its first seat there
+local function give_to(room, id, node) -- returns all peers in the room if it is the node's first seat there
   call('SADD', key('of', node), room .. ' ' .. id)
   if call('HINCRBY', key('count', room), node, 1) > 1 then return nil end
   return table.concat(call('HKEYS', key('seats', room)), ' ')
@@ -138,7 +140,7 @@ local function vacate(room, id, s)
   end
 end
 
-local function sit(room, id, ticket, secret)
+local function assign(room, id, ticket, secret)
   local s = {node = me, ticket = ticket, secret = secret, before = '-'}
   put(room, id, s)
   emit(me, table.concat({'joined', room, id, ticket, '-'}, ' '), give_to(room, id, me))
@@ -147,7 +149,7 @@ local function sit(room, id, ticket, secret)
   end
 end
 
--- Nobody sees it. The old holder is asked to hand over what waits there, unless it could not.
+-- Gives a seat to another node; no peer notices. The previous node hands over its queued messages, unless it is silent.
 local function move(room, id, s, node, ticket, ward)
   if s.node == node then
     s.ticket = ticket
@@ -165,14 +167,14 @@ local function move(room, id, s, node, ticket, ward)
   emit(node, table.concat(header, ' '), give_to(room, id, node))
 end
 
-local function may_say(s, ticket) -- whether who sits there says it: here, or before it moved
+local function is_sender(s, ticket) -- whether the ticket is that of the holder, or of the holder before a move
   return s and (s.node == me and s.ticket == ticket or s.before == me .. ' ' .. ticket)
 end
 
--- Operations: how many arguments, and what they do --------------------------------------------------------------------
+-- Operations: number of arguments, and function ------------------------------------------------------------------------
 
 local operations = {
-  -- a client asks for a seat; `insist`: for the second time, so whoever was asked had time to answer (rule 3)
+  -- a client claims a seat; `insist`: a repeated claim, so the holder had time to answer a ping (rule 3)
   join = {6, function(room, id, ticket, secret, insist, limit)
     local s = seat(room, id)
     if s and s.node == me and s.ticket == ticket then return end
@@ -185,9 +187,9 @@ local operations = {
     if tonumber(limit) > 0 and call('HLEN', key('seats', room)) >= tonumber(limit) then
       return emit(me, 'full ' .. ticket)
     end
-    sit(room, id, ticket, secret)
+    assign(room, id, ticket, secret)
   end},
-  -- a node that was forgotten brings a client along; who sits there by now keeps the seat
+  -- a node that registered again claims the seat of a client; another holder keeps the seat
   resume = {4, function(room, id, ticket, secret)
     local s = seat(room, id)
     if s and token(s.node) == token(me) then return move(room, id, s, me, ticket) end
@@ -197,12 +199,12 @@ local operations = {
       s = nil
     end
     if s then return emit(me, 'lost ' .. ticket) end
-    sit(room, id, ticket, secret)
+    assign(room, id, ticket, secret)
   end},
-  -- all clients were brought along: what is left of this process' earlier lives is over
+  -- all seats are resumed: remove the earlier registrations of this process
   resumed = {0, function()
     for node in pairs(alive) do
-      if node ~= me and token(node) == token(me) then forget(node) end
+      if node ~= me and token(node) == token(me) then remove(node) end
     end
   end},
   leave = {3, function(room, id, ticket)
@@ -210,23 +212,23 @@ local operations = {
     if s and s.node == me and s.ticket == ticket then vacate(room, id, s) end
   end},
   send = {5, function(room, from, ticket, to, text)
-    if not may_say(seat(room, from), ticket) then return end
+    if not is_sender(seat(room, from), ticket) then return end
     local s = seat(room, to)
     if not s or not alive[s.node] then return emit(me, table.concat({'nobody', ticket, to}, ' ')) end
     emit(s.node, table.concat({'frame', room, to, me, ticket}, ' '), text)
   end},
   cast = {4, function(room, from, ticket, text)
-    if not may_say(seat(room, from), ticket) then return end
+    if not is_sender(seat(room, from), ticket) then return end
     for _, node in ipairs(call('HKEYS', key('count', room))) do
       if node ~= me then emit(node, table.concat({'cast', room, from}, ' '), text) end
     end
   end},
-  -- who held a seat gives its holder what waited for it
+  -- the previous node of a seat hands over a queued message
   hand = {4, function(room, id, ticket, text)
     local s = seat(room, id)
     if s and s.before == me .. ' ' .. ticket then emit(s.node, table.concat({'mail', room, id}, ' '), text) end
   end},
-  -- that was all of it; or the holder waits no longer
+  -- the previous node has handed over all messages, or the holder waits no longer
   settle = {3, function(room, id, ticket)
     local s = seat(room, id)
     if not s then return end
@@ -238,7 +240,7 @@ local operations = {
     s.before = '-'
     put(room, id, s)
   end},
-  -- a node that stops leaves a seat in grace to another one
+  -- a node that stops passes a seat in grace to another one, in turn
   entrust = {4, function(room, id, ticket, grace)
     local s = seat(room, id)
     if not s or s.node ~= me or s.ticket ~= ticket then return end
@@ -252,7 +254,7 @@ local operations = {
     move(room, id, s, others[ward % #others + 1], 'w' .. ward, grace)
   end},
   tell = {2, emit},
-  bye = {0, function() forget(me) end},
+  bye = {0, function() remove(me) end},
 }
 
 local i = 10

@@ -1,8 +1,8 @@
-"""What a node says to the ledger, and what it finds in its inbox. PURE.
+"""Operations that a node sends to the ledger, and events that it receives in its inbox. Pure.
 
-An operation is a word and its arguments, an entry of the inbox is a line of words and perhaps a text;
-``ledger.lua`` reads the one and writes the other. No id, room or node has a space in it (protocol, rule 2), so
-nothing needs quoting.
+An operation is a word and its arguments. An inbox entry is a line of words and, for some events, a text.
+``ledger.lua`` reads the operations and writes the entries. No id, room name or node name contains a space (protocol,
+rule 2), so nothing needs quoting.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 NONE: Final = "-"
-"""No key, no node."""
+"""Stands for a missing key or node."""
 
-INBOX: Final = (100_000, 64 * 1024 * 1024)
-"""Entries, octets that may wait in Redis for a node that is behind."""
-READ: Final = 100
-"""Entries that a node reads at once: a few milliseconds. Each may be as large as a frame, and all are in memory."""
+MAX_INBOX_ENTRIES: Final = 100_000
+"""Maximum number of unread entries in an inbox. A node that falls further behind is removed, which bounds Redis."""
+MAX_INBOX_BYTES: Final = 64 * 1024 * 1024
+"""Maximum size of the texts in unread entries, in bytes. The reason is the same."""
+READ_COUNT: Final = 100
+"""Entries that a node reads at once: a few milliseconds of work. All are in memory, each as large as one message."""
 
 
-def room_word(room: str) -> str:
-    """``room`` as one word, also the one without a name."""
+def ledger_room(room: str) -> str:
+    """Return the ledger's name of ``room``, which is a word even if the room has no name."""
     return "/" + room
 
 
-def key_word(key: str | None) -> str:
-    """A client's key as the ledger keeps it: enough to tell whether two are the same."""
+def ledger_key(key: str | None) -> str:
+    """Return the ledger's form of a client's key: a hash, which suffices to compare two keys."""
     return NONE if key is None else sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-# --- operations: the order of their fields is that of the ledger's arguments --------------------------------------
+# --- operations: the fields are in the order of the ledger's arguments --------------------------------------------
 
 
 class Join(NamedTuple):
-    """A client asks for a seat. ``insist``: it was asked for before, and nobody answered."""
+    """Claim a seat for a client. ``insist``: 1 if an earlier join got no answer."""
 
     room: str
     id: str
@@ -42,11 +44,11 @@ class Join(NamedTuple):
     key: str
     insist: int = 0
     limit: int = 0
-    """Peers that the room takes; 0: any number."""
+    """Maximum number of peers in the room; 0: no limit."""
 
 
 class Resume(NamedTuple):
-    """A client that sits here is brought along into a new life of the node."""
+    """Claim a seat again that the node held before it registered under a new name."""
 
     room: str
     id: str
@@ -55,17 +57,19 @@ class Resume(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """These were all."""
+    """All seats have been resumed."""
 
 
 class Leave(NamedTuple):
+    """Free a seat."""
+
     room: str
     id: str
     ticket: str
 
 
 class Deliver(NamedTuple):
-    """A frame to whoever holds the seat ``to`` at that moment."""
+    """Send a message to the node that holds the seat ``to``."""
 
     room: str
     sender: str
@@ -74,8 +78,8 @@ class Deliver(NamedTuple):
     text: bytes
 
 
-class Cast(NamedTuple):
-    """A frame to all of the room that are at other nodes."""
+class DeliverToAll(NamedTuple):
+    """Send a message to all other nodes with seats in the room."""
 
     room: str
     sender: str
@@ -83,8 +87,8 @@ class Cast(NamedTuple):
     text: bytes
 
 
-class Hand(NamedTuple):
-    """What waited here for a seat that has moved."""
+class HandOver(NamedTuple):
+    """Send a queued message to the node that a seat has moved to."""
 
     room: str
     id: str
@@ -92,8 +96,8 @@ class Hand(NamedTuple):
     text: bytes
 
 
-class Settle(NamedTuple):
-    """All was handed over; or the new holder waits no longer."""
+class EndHandover(NamedTuple):
+    """All messages were handed over, or the new holder stops waiting for them."""
 
     room: str
     id: str
@@ -101,7 +105,7 @@ class Settle(NamedTuple):
 
 
 class Entrust(NamedTuple):
-    """This node stops; another one keeps the seat for ``grace`` seconds."""
+    """Pass a seat to another node, which keeps it for ``grace`` seconds, because this node stops."""
 
     room: str
     id: str
@@ -109,51 +113,67 @@ class Entrust(NamedTuple):
     grace: float
 
 
-class Tell(NamedTuple):
-    """Put a line into a node's inbox."""
+class Notify(NamedTuple):
+    """Put a line into the inbox of a node."""
 
     node: str
     line: str
 
 
-class Bye(NamedTuple):
-    """This node is no more."""
+class Unregister(NamedTuple):
+    """Remove this node from the cluster."""
 
 
-Operation = Join | Resume | Resumed | Leave | Deliver | Cast | Hand | Settle | Entrust | Tell | Bye
+Operation = (
+    Join | Resume | Resumed | Leave | Deliver | DeliverToAll | HandOver | EndHandover | Entrust | Notify | Unregister
+)
 
 _WORDS: Final[dict[type[Any], str]] = {
-    Join: "join", Resume: "resume", Resumed: "resumed", Leave: "leave", Deliver: "send", Cast: "cast", Hand: "hand",
-    Settle: "settle", Entrust: "entrust", Tell: "tell", Bye: "bye",
-}  # fmt: skip
+    Join: "join",
+    Resume: "resume",
+    Resumed: "resumed",
+    Leave: "leave",
+    Deliver: "send",
+    DeliverToAll: "cast",
+    HandOver: "hand",
+    EndHandover: "settle",
+    Entrust: "entrust",
+    Notify: "tell",
+    Unregister: "bye",
+}
 
 
-def arguments(operation: Operation) -> tuple[str | bytes | int | float, ...]:
-    """What the ledger reads."""
+def encode(operation: Operation) -> tuple[str | bytes | int | float, ...]:
+    """Return ``operation`` as the ledger reads it: its word and its arguments."""
     return (_WORDS[type(operation)], *operation)
 
 
-# --- what comes ---------------------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------------------------
 
 
 class Entered(NamedTuple):
-    """The first line. ``age``: seconds that this ledger has worked; a young one does not know everybody yet."""
+    """First entry of an inbox: the node is registered. ``age``: age of the ledger, in seconds.
+
+    A young ledger does not know all peers yet.
+    """
 
     age: float
 
 
-class Joined(NamedTuple):
-    """The seat is this node's. ``source``: who held it, and hands over. ``peers`` come with a node's first seat."""
+class SeatGranted(NamedTuple):
+    """The seat is this node's."""
 
     room: str
     id: str
     ticket: str
     source: str | None
+    """The node that held the seat, and hands over its messages."""
     peers: tuple[str, ...] | None
+    """All peers in the room, if this is the node's first seat there."""
 
 
-class Ward(NamedTuple):
-    """The seat is this node's, and its owner is away for ``grace`` seconds at most."""
+class SeatEntrusted(NamedTuple):
+    """The seat is this node's. Its owner is away, and has ``grace`` seconds to return."""
 
     room: str
     id: str
@@ -164,15 +184,26 @@ class Ward(NamedTuple):
     peers: tuple[str, ...] | None
 
 
-class Came(NamedTuple):
-    """Somebody sits at another node now who was not in the room."""
+class PeerArrived(NamedTuple):
+    """A peer joined the room at another node."""
 
     room: str
     id: str
 
 
-class Gone(NamedTuple):
-    """Somebody left. ``ticket``: that of this node, if he sat here; ``last``: this node hears no more of the room."""
+class PeerGone(NamedTuple):
+    """A peer left the room."""
+
+    room: str
+    id: str
+    last: bool
+    """Whether this node receives no more events of the room."""
+    ticket: str
+    """The seat's ticket, if it was this node's."""
+
+
+class SeatMoved(NamedTuple):
+    """The seat was this node's, and is another node's now. The peer stays in the room."""
 
     room: str
     id: str
@@ -180,23 +211,14 @@ class Gone(NamedTuple):
     ticket: str
 
 
-class Moved(NamedTuple):
-    """The seat is another node's now; nobody left."""
-
-    room: str
-    id: str
-    last: bool
-    ticket: str
-
-
-class Lost(NamedTuple):
-    """What was to be resumed is somebody else's."""
+class SeatLost(NamedTuple):
+    """A seat that this node wanted to resume has another holder."""
 
     ticket: str
 
 
-class AskFor(NamedTuple):
-    """Somebody without its key wants the seat (rule 3): ``claim`` is his ticket at ``node``."""
+class SeatClaimed(NamedTuple):
+    """A client without the key claims a seat of this node (rule 3). ``claim``: its ticket at ``node``."""
 
     room: str
     id: str
@@ -205,33 +227,33 @@ class AskFor(NamedTuple):
     claim: str
 
 
-class Denied(NamedTuple):
-    """The holder is alive."""
+class ClaimDenied(NamedTuple):
+    """The holder of a claimed seat is alive."""
 
     ticket: str
 
 
-class Again(NamedTuple):
-    """The holder is not there any more: join again."""
+class JoinAgain(NamedTuple):
+    """The holder of a claimed seat is gone; the join has to be sent again."""
 
     ticket: str
 
 
-class Full(NamedTuple):
-    """The room takes no more."""
+class RoomFull(NamedTuple):
+    """The room accepts no more peers."""
 
     ticket: str
 
 
-class Nobody(NamedTuple):
-    """A frame of ``ticket`` found no ``to``."""
+class PeerNotFound(NamedTuple):
+    """There was no peer ``to`` for a message from the seat ``ticket``."""
 
     ticket: str
     to: str
 
 
-class Frame(NamedTuple):
-    """For ``to``, from a ``ticket`` at ``node``."""
+class MessageReceived(NamedTuple):
+    """A message to the peer ``to``, from the seat ``ticket`` at ``node``."""
 
     room: str
     to: str
@@ -240,22 +262,24 @@ class Frame(NamedTuple):
     text: bytes
 
 
-class Broadcast(NamedTuple):
+class BroadcastReceived(NamedTuple):
+    """A message from a client of another node to all peers in the room."""
+
     room: str
     sender: str
     text: bytes
 
 
-class Mail(NamedTuple):
-    """Handed over."""
+class MessageHandedOver(NamedTuple):
+    """A message that the previous node had queued for a seat."""
 
     room: str
     id: str
     text: bytes
 
 
-class Handed(NamedTuple):
-    """That was all of it."""
+class HandoverEnded(NamedTuple):
+    """All messages for a seat have been handed over."""
 
     room: str
     id: str
@@ -263,7 +287,7 @@ class Handed(NamedTuple):
 
 
 class Echo(NamedTuple):
-    """A node's own line, back: what it said before has been done."""
+    """A line from the node to itself: the ledger has executed the node's earlier operations."""
 
     room: str
     id: str
@@ -271,8 +295,9 @@ class Echo(NamedTuple):
 
 
 Event = (
-    Entered | Joined | Ward | Came | Gone | Moved | Lost | AskFor | Denied | Again | Full | Nobody | Frame | Broadcast
-    | Mail | Handed | Echo
+    Entered | SeatGranted | SeatEntrusted | PeerArrived | PeerGone | SeatMoved | SeatLost | SeatClaimed | ClaimDenied
+    | JoinAgain | RoomFull | PeerNotFound | MessageReceived | BroadcastReceived | MessageHandedOver | HandoverEnded
+    | Echo
 )  # fmt: skip
 
 
@@ -286,26 +311,30 @@ def _peers(text: bytes | None) -> tuple[str, ...] | None:
 
 _READERS: Final[dict[str, Callable[[list[str], Any], Event]]] = {
     "entered": lambda w, _: Entered(int(w[0]) / 1000),
-    "joined": lambda w, text: Joined(w[0], w[1], w[2], _source(w[3]), _peers(text)),
-    "ward": lambda w, text: Ward(w[0], w[1], w[2], _source(w[3]), w[4], float(w[5]), _peers(text)),
-    "came": lambda w, _: Came(*w),
-    "gone": lambda w, _: Gone(w[0], w[1], w[2] == "1", w[3]),
-    "moved": lambda w, _: Moved(w[0], w[1], w[2] == "1", w[3]),
-    "lost": lambda w, _: Lost(*w),
-    "ask": lambda w, _: AskFor(*w),
-    "denied": lambda w, _: Denied(*w),
-    "again": lambda w, _: Again(*w),
-    "full": lambda w, _: Full(*w),
-    "nobody": lambda w, _: Nobody(*w),
-    "frame": lambda w, text: Frame(w[0], w[1], w[2], w[3], text),
-    "cast": lambda w, text: Broadcast(w[0], w[1], text),
-    "mail": lambda w, text: Mail(w[0], w[1], text),
-    "handed": lambda w, _: Handed(*w),
+    "joined": lambda w, text: SeatGranted(w[0], w[1], w[2], _source(w[3]), _peers(text)),
+    "ward": lambda w, text: SeatEntrusted(w[0], w[1], w[2], _source(w[3]), w[4], float(w[5]), _peers(text)),
+    "came": lambda w, _: PeerArrived(*w),
+    "gone": lambda w, _: PeerGone(w[0], w[1], w[2] == "1", w[3]),
+    "moved": lambda w, _: SeatMoved(w[0], w[1], w[2] == "1", w[3]),
+    "lost": lambda w, _: SeatLost(*w),
+    "ask": lambda w, _: SeatClaimed(*w),
+    "denied": lambda w, _: ClaimDenied(*w),
+    "again": lambda w, _: JoinAgain(*w),
+    "full": lambda w, _: RoomFull(*w),
+    "nobody": lambda w, _: PeerNotFound(*w),
+    "frame": lambda w, text: MessageReceived(w[0], w[1], w[2], w[3], text),
+    "cast": lambda w, text: BroadcastReceived(w[0], w[1], text),
+    "mail": lambda w, text: MessageHandedOver(w[0], w[1], text),
+    "handed": lambda w, _: HandoverEnded(*w),
     "echo": lambda w, _: Echo(*w),
 }
 
 
-def read(line: bytes, text: bytes | None) -> Event:
-    """An entry of the inbox."""
+def read_event(line: bytes, text: bytes | None) -> Event:
+    """Read the event in an inbox entry.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: the ledger did not write the entry.
+    """
     word, *words = line.decode().split(" ")
     return _READERS[word](words, text)

@@ -1,7 +1,7 @@
 """One node of a cluster: its clients, and its view of the rooms they are in (docs/decisions/0014). Pure.
 
 Like ``rooms.Rooms``, it receives events and returns commands for its shell. In addition it queues operations for the
-ledger (``outgoing``), and processes the ledger's decisions from its inbox (``hear``), entry by entry.
+ledger (``outgoing``), and processes the ledger's decisions from its inbox (``process``), entry by entry.
 
 Invariant ("converging views"): after each entry of the inbox, a room of this node equals the ledger's room at the
 time when the entry was written, and only the inbox changes it. A client's peer list plus the notices since is
@@ -34,52 +34,52 @@ from peer.signaling.messages import DEFAULT_ROOM, Envelope, Join
 
 from ..rooms.rooms import Command
 from . import messages
-from .batch_queue import Batch, Outgoing
+from .batch_queue import Batch, BatchQueue
 from .forwarding import Forwarding
-from .messages import room_word
+from .messages import ledger_room
 from .recovery import Recovery
 from .seats import Seats
-from .state import C, Claim, NodeState, Seat, Terms
+from .state import C, Claim, NodeConfig, NodeState, Seat
 
 
-class InboxBroken(Exception):
-    """An inbox entry is missing or malformed: the node's view may be wrong, and it has to begin a new life."""
+class InboxError(Exception):
+    """An inbox entry is missing or malformed: the node's view may be wrong, and it has to register again."""
 
 
 class Node(Generic[C]):
     """The clients of one node.
 
     Args:
-        name: name of the node in this life, TOKEN.N; unique in the cluster, forever.
+        name: name in the ledger, TOKEN.N for its N-th registration; never used again by any node.
     """
 
-    def __init__(self, name: str, terms: Terms) -> None:
-        self._state: NodeState[C] = NodeState(name, terms)
+    def __init__(self, name: str, config: NodeConfig) -> None:
+        self._state: NodeState[C] = NodeState(name, config)
         self._forwarding = Forwarding(self._state)
         self._recovery = Recovery(self._state, self._forwarding)
         self._seats = Seats(self._state, self._forwarding, self._recovery)
-        self.read = 0
-        """Number of inbox entries processed in this life."""
-        self.heard = 0
+        self.entries_read = 0
+        """Number of inbox entries processed since the node registered."""
+        self.bytes_read = 0
         """Size of their texts, in bytes."""
         seats, forwarding, recovery = self._seats, self._forwarding, self._recovery
         self._handlers: dict[type[Any], Callable[[Any, float], Sequence[Command[C]]]] = {
             messages.Entered: recovery.entered,
-            messages.Joined: seats.seat_granted,
-            messages.Ward: seats.seat_entrusted,
-            messages.Came: recovery.peer_arrived,
-            messages.Gone: seats.peer_gone,
-            messages.Moved: seats.seat_moved,
-            messages.Lost: seats.seat_lost,
-            messages.AskFor: seats.seat_claimed,
-            messages.Denied: seats.claim_denied,
-            messages.Again: seats.join_again,
-            messages.Full: seats.room_is_full,
-            messages.Nobody: forwarding.peer_not_found,
-            messages.Frame: forwarding.message_received,
-            messages.Broadcast: forwarding.broadcast_received,
-            messages.Mail: forwarding.handed_over,
-            messages.Handed: forwarding.handover_finished,
+            messages.SeatGranted: seats.seat_granted,
+            messages.SeatEntrusted: seats.seat_entrusted,
+            messages.PeerArrived: recovery.peer_arrived,
+            messages.PeerGone: seats.peer_gone,
+            messages.SeatMoved: seats.seat_moved,
+            messages.SeatLost: seats.seat_lost,
+            messages.SeatClaimed: seats.seat_claimed,
+            messages.ClaimDenied: seats.claim_denied,
+            messages.JoinAgain: seats.join_again,
+            messages.RoomFull: seats.room_is_full,
+            messages.PeerNotFound: forwarding.peer_not_found,
+            messages.MessageReceived: forwarding.message_received,
+            messages.BroadcastReceived: forwarding.broadcast_received,
+            messages.MessageHandedOver: forwarding.handed_over,
+            messages.HandoverEnded: forwarding.handover_finished,
             messages.Echo: forwarding.echo_received,
         }
 
@@ -87,11 +87,11 @@ class Node(Generic[C]):
 
     @property
     def name(self) -> str:
-        """Name of the node in this life."""
+        """Name of the node in the ledger."""
         return self._state.name
 
     @property
-    def outgoing(self) -> Outgoing:
+    def outgoing(self) -> BatchQueue:
         """The operations that wait for the ledger."""
         return self._state.outgoing
 
@@ -101,13 +101,13 @@ class Node(Generic[C]):
         return self._state.queued
 
     @property
-    def most_seats(self) -> int:
+    def max_seats(self) -> int:
         """Maximum number of seats at this node, those in grace included; 0: no limit."""
-        return self._seats.most
+        return self._seats.max_seats
 
-    @most_seats.setter
-    def most_seats(self, most: int) -> None:
-        self._seats.most = most
+    @max_seats.setter
+    def max_seats(self, limit: int) -> None:
+        self._seats.max_seats = limit
 
     @property
     def deadline(self) -> float | None:
@@ -121,7 +121,7 @@ class Node(Generic[C]):
 
     def peers(self, room: str = DEFAULT_ROOM) -> list[str]:
         """The ids in ``room`` as this node knows them; empty if it has no client there."""
-        found = self._state.rooms.get(room_word(room))
+        found = self._state.rooms.get(ledger_room(room))
         return list(found.peers) if found else []
 
     def name_of(self, conn: C) -> str | None:
@@ -162,7 +162,7 @@ class Node(Generic[C]):
     def expire(self, now: float) -> list[Command[C]]:
         """Do what is due. The shell calls this at ``deadline``; other times do no harm."""
         commands: list[Command[C]] = []
-        for message in self.outgoing.overdue(now):
+        for message in self.outgoing.take_expired(now):
             commands += self._forwarding.undelivered(message)
         for due in self._state.due(now):
             match due:
@@ -175,49 +175,49 @@ class Node(Generic[C]):
                     commands += self._recovery.settle(now)
         return commands
 
-    def quit(self, now: float) -> None:
+    def drain(self, now: float) -> None:
         """Entrust the seats with a key to other nodes, because this one stops.
 
-        The shell closes all connections, and sends ``messages.Bye`` once ``is_quit``.
+        The shell closes all connections, and sends ``messages.Unregister`` once ``is_drained``.
         """
-        self._seats.quit(now)
+        self._seats.drain(now)
 
     @property
-    def is_quit(self) -> bool:
+    def is_drained(self) -> bool:
         """Whether there is nothing left to hand over or to send."""
         return not self._state.seats_by_ticket and not self.outgoing
 
     # --- the ledger -----------------------------------------------------------------------------------------------
 
-    def begin(self, name: str) -> list[Command[C]]:
-        """Begin a new life as ``name``, because Redis was restarted or the ledger has removed this node.
+    def register(self, name: str) -> list[Command[C]]:
+        """Register as ``name``, because Redis was restarted or the ledger has removed this node.
 
         The node claims its clients' seats again. What it knows of peers at other nodes is unconfirmed until the
-        ledger is ``settle`` seconds old.
+        ledger is ``settle_time`` seconds old.
         """
-        self.read = self.heard = 0
-        return self._recovery.restart(name)
+        self.entries_read = self.bytes_read = 0
+        return self._recovery.register(name)
 
-    def hear(self, number: int, line: bytes, text: bytes | None, now: float) -> Sequence[Command[C]]:
+    def process(self, number: int, line: bytes, text: bytes | None, now: float) -> Sequence[Command[C]]:
         """Process the next entry of the inbox.
 
         Raises:
-            InboxBroken: ``number`` is not the next one, or the ledger did not write the entry.
+            InboxError: ``number`` is not the next one, or the ledger did not write the entry.
         """
-        if number != self.read + 1:
-            raise InboxBroken(f"entry {number} of the inbox came after {self.read}")
-        self.read = number
+        if number != self.entries_read + 1:
+            raise InboxError(f"entry {number} of the inbox came after {self.entries_read}")
+        self.entries_read = number
         if text is not None:
-            self.heard += len(text)
+            self.bytes_read += len(text)
         try:
-            event = messages.read(line, text)
+            event = messages.read_event(line, text)
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise InboxBroken(f"entry {number} of the inbox is malformed: {line[:80]!r}") from None
+            raise InboxError(f"entry {number} of the inbox is malformed: {line[:80]!r}") from None
         return self._handlers[type(event)](event, now)
 
-    def take(self, *, empty: bool = False) -> Batch | None:
+    def next_batch(self, *, empty: bool = False) -> Batch | None:
         """The next batch for the ledger; with ``empty`` also one without operations, as a heartbeat.
 
-        The shell calls ``outgoing.done`` when the batch was answered.
+        The shell calls ``outgoing.acknowledge`` when the batch was answered.
         """
-        return self.outgoing.take(empty=empty)
+        return self.outgoing.next_batch(empty=empty)

@@ -1,7 +1,7 @@
 """Presence in the rooms of one node, and its recovery after a restart of Redis. Pure.
 
-A new ledger learns of the peers node by node. Until it is ``settle`` seconds old, a peer that it does not know is
-unconfirmed: not reported as gone, and messages to other nodes wait, because the ledger would not find their
+A new ledger learns of the peers node by node. Until it is ``settle_time`` seconds old, a peer that it does not know
+is unconfirmed: not reported as gone, and messages to other nodes wait, because the ledger would not find their
 recipients.
 """
 
@@ -13,14 +13,14 @@ from typing import Generic
 
 from peer.signaling.messages import PeerJoined, PeerLeft
 
-from ..rooms.rooms import Command, Send, octets
+from ..rooms.rooms import Command, Send, encode
 from . import messages
 from .forwarding import Forwarding
 from .state import C, NodeState, Room
 
 
 class Recovery(Generic[C]):
-    """Keeps each room as the inbox describes it, across the lives of a node."""
+    """Keeps each room as the inbox describes it, also when the node registers again."""
 
     def __init__(self, state: NodeState[C], forwarding: Forwarding[C]) -> None:
         self._state = state
@@ -28,15 +28,15 @@ class Recovery(Generic[C]):
         self._unconfirmed_rooms: set[str] = set()
         self._settled_at = inf
 
-    # --- a new life -----------------------------------------------------------------------------------------------
+    # --- registration ---------------------------------------------------------------------------------------------
 
-    def restart(self, name: str) -> list[Command[C]]:
-        """Begin a new life as ``name``: claim all seats of this node again, and forward the waiting messages."""
+    def register(self, name: str) -> list[Command[C]]:
+        """Register as ``name``: claim all seats of this node again, and forward the waiting messages."""
         state, forwarding = self._state, self._forwarding
         state.name, self._settled_at = name, inf
-        lost, waiting = state.outgoing.restart()
+        lost, waiting = state.outgoing.reset()
         commands = [command for message in lost for command in forwarding.undelivered(message)]
-        say = state.outgoing.say
+        say = state.outgoing.add
         for room in list(state.rooms.values()):
             room.subscribed = False
             room.unconfirmed = room.peers.keys() - room.seats.keys()
@@ -55,8 +55,8 @@ class Recovery(Generic[C]):
         return commands
 
     def entered(self, event: messages.Entered, now: float) -> Sequence[Command[C]]:
-        """The ledger has accepted this life of the node."""
-        self._settled_at = self._state.schedule(now + max(0.0, self._state.terms.settle - event.age), None)
+        """The ledger has registered this node."""
+        self._settled_at = self._state.schedule(now + max(0.0, self._state.config.settle_time - event.age), None)
         return ()
 
     def settle(self, now: float) -> list[Command[C]]:
@@ -73,11 +73,11 @@ class Recovery(Generic[C]):
         outgoing = self._state.outgoing
         if room.unconfirmed:
             self._unconfirmed_rooms.add(room.name)
-            outgoing.holding = True
+            outgoing.hold_messages()
         else:
             self._unconfirmed_rooms.discard(room.name)
-            if not self._unconfirmed_rooms and outgoing.holding:
-                outgoing.release()
+            if not self._unconfirmed_rooms:
+                outgoing.release_messages()
 
     def _confirm(self, room: Room[C], peer: str) -> None:
         if peer in room.unconfirmed:
@@ -112,7 +112,7 @@ class Recovery(Generic[C]):
         room.subscribed = False
         self.remove_if_empty(room)
 
-    def peer_arrived(self, event: messages.Came, now: float) -> Sequence[Command[C]]:
+    def peer_arrived(self, event: messages.PeerArrived, now: float) -> Sequence[Command[C]]:
         """A peer has joined a room at another node."""
         room = self._state.rooms.get(event.room)
         return () if room is None else self.peer_joined(room, event.id)
@@ -123,7 +123,7 @@ class Recovery(Generic[C]):
         if peer in room.peers:
             return []
         room.peers[peer] = None
-        return [Send(room.others(peer), octets(PeerJoined(peer)))]
+        return [Send(room.others(peer), encode(PeerJoined(peer)))]
 
     def peer_left(self, room: Room[C], peer: str) -> list[Command[C]]:
         """Remove ``peer`` from ``room`` and notify the others, if it is there."""
@@ -131,7 +131,7 @@ class Recovery(Generic[C]):
         if peer not in room.peers:
             return []
         del room.peers[peer]
-        return [Send(room.others(peer), octets(PeerLeft(peer)))]
+        return [Send(room.others(peer), encode(PeerLeft(peer)))]
 
     def remove_if_empty(self, room: Room[C]) -> None:
         """Remove ``room`` when it has no seats here and the ledger reports nothing of it."""

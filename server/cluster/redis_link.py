@@ -1,8 +1,8 @@
 """The link of a relay to its cluster: the shell around ``node``. The only user of redis here.
 
-Two connections: one says batches and waits for their answers, one waits for the inbox. When either breaks, both are
-made again, and nothing is lost: what was said and not answered is said again, what was not read is read. Redis that
-was started anew meanwhile, or that has given this node up, is told everything again under another name.
+There are two connections to Redis. One sends batches and waits for their answers, the other waits for inbox entries.
+When either breaks, both are made again, and nothing is lost: an unanswered batch is sent again, and unread entries
+are read. If Redis was restarted in the meantime, or has removed this node, the node registers under a new name.
 """
 
 from __future__ import annotations
@@ -32,83 +32,88 @@ from ..observability.logs import facts
 from ..rooms.rooms import Command
 from . import messages
 from .address import OPTION, Address, parse_address
-from .batch_queue import ROOM
-from .node import InboxBroken, Node
-from .state import C, Terms
+from .batch_queue import MAX_MESSAGES
+from .node import InboxError, Node
+from .state import C, NodeConfig
 
 logger = logging.getLogger("server.cluster")
 
 VERSION: Final = "v1"
-"""Of the ledger's script and keys; relays of another version are another cluster."""
-_START: Final = 5.0  # seconds that Redis has to answer when the relay starts
-_GOODBYE: Final = 2.0  # and when it stops
-_BACK: Final = (0.1, 0.5)  # seconds until it is tried again
-_BLOCK: Final = 500  # milliseconds of one wait for the inbox
-_HANDOVER: Final = 1.0
+"""Version of the ledger's script and keys. Relays with another version form another cluster."""
+_START_TIMEOUT: Final = 5.0
+"""Time for Redis to answer when the relay starts, in seconds. A wrong address should fail at once."""
+_STOP_TIMEOUT: Final = 2.0
+"""Time for the other nodes to take over the seats when the relay stops, in seconds. A stop must not hang."""
+_RETRY_DELAY: Final = (0.1, 0.5)
+"""Range of the random delay before a reconnection, in seconds, so that relays do not reconnect at the same time."""
+_READ_TIMEOUT: Final = 500
+"""Maximum time of one wait for inbox entries, in milliseconds. A broken connection is noticed after it."""
+_HANDOVER_TIMEOUT: Final = 1.0
+"""Maximum time for which a seat waits for the messages queued at its previous node, in seconds: a peer waits, too."""
 
 
-class _Forgotten(Exception):
-    """This life of the node is over."""
+class _Unregistered(Exception):
+    """The ledger does not know the node under its current name."""
 
 
-class Cluster(Generic[C]):
-    """What ``room.Rooms`` is for one relay, for one of many.
+class RedisLink(Generic[C]):
+    """The rooms of a relay in a cluster, with the interface of ``rooms.Rooms``.
 
     Args:
-        decided: runs the commands that the others' doings lead to.
+        execute: runs commands that result from events at other relays.
 
     Raises:
-        ConfigError: ``config.cluster`` is no address.
+        ConfigError: ``config.cluster`` is not an address.
     """
 
     def __init__(
-        self, config: RelayConfig, tally: LedgerTally, decided: Callable[[Sequence[Command[C]]], None]
+        self, config: RelayConfig, tally: LedgerTally, execute: Callable[[Sequence[Command[C]]], None]
     ) -> None:
         assert config.cluster is not None
         self._address = parse_address(config.cluster)
         self._lease = config.cluster_lease
-        self._patience = config.cluster_lease / 5
-        """How long Redis may be silent before it counts as away; the ledger measures nodes by the same."""
+        self._silence_limit = config.cluster_lease / 5
+        """Time without an answer after which Redis is out of reach. The ledger treats nodes in the same way."""
         self._tally = tally
-        self._decided = decided
+        self._execute = execute
         self._token = secrets.token_hex(6)
-        self._life = 0
-        terms = Terms(
+        self._registrations = 0
+        limits = NodeConfig(
             grace=config.grace,
             takeover_ping=config.takeover_ping,
-            queue=config.queue,
-            queues=config.queues,
-            most_rooms=config.max_rooms,
-            most_peers=config.max_room_peers,
+            max_seat_queue=config.max_seat_queue,
+            max_seat_queues=config.max_seat_queues,
+            max_rooms=config.max_rooms,
+            max_room_peers=config.max_room_peers,
             join_timeout=config.join_timeout,
-            patience=config.cluster_lease / 3,
-            room=ROOM,
-            settle=config.cluster_lease / 3,
-            handover=min(_HANDOVER, self._patience),
+            message_timeout=config.cluster_lease / 3,
+            max_messages=MAX_MESSAGES,
+            settle_time=config.cluster_lease / 3,
+            handover_timeout=min(_HANDOVER_TIMEOUT, self._silence_limit),
         )
-        self._node: Node[C] = Node(f"{self._token}.0", terms)
+        self._node: Node[C] = Node(f"{self._token}.0", limits)
         self._run_id = ""
         self._script = (files(__package__) / "ledger.lua").read_text()
         self._sha = ""
         self._prefix = f"{self._address.prefix}:{VERSION}:"
-        self._work = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._over = False
-        self._beat_at = 0.0
+        self._has_work = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._stopping = False
+        self._heartbeat_at = 0.0
         self._answered_at = 0.0
-        self._away = False
+        self._out_of_reach = False
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
-    # --- as room.Rooms --------------------------------------------------------------------------------------------
+    # --- the interface of rooms.Rooms -----------------------------------------------------------------------------
 
     @property
-    def most_seats(self) -> int:
-        return self._node.most_seats
+    def max_seats(self) -> int:
+        return self._node.max_seats
 
-    @most_seats.setter
-    def most_seats(self, most: int) -> None:
-        self._node.most_seats = most
+    @max_seats.setter
+    def max_seats(self, limit: int) -> None:
+        self._node.max_seats = limit
 
     @property
     def queued(self) -> int:
@@ -135,119 +140,121 @@ class Cluster(Generic[C]):
 
     def join(self, conn: C, join: Join, now: float) -> Sequence[Command[C]]:
         commands = self._node.join(conn, join, now)
-        self._work.set()
+        self._has_work.set()
         return commands
 
     def route(self, conn: C, envelope: Envelope, text: bytes) -> Sequence[Command[C]]:
         commands = self._node.route(conn, envelope, text, self._loop.time())
         if self._node.outgoing:
-            self._work.set()
+            self._has_work.set()
         return commands
 
     def pong(self, conn: C) -> Sequence[Command[C]]:
         commands = self._node.pong(conn)
-        self._work.set()
+        self._has_work.set()
         return commands
 
     def leave(self, conn: C, now: float) -> Sequence[Command[C]]:
         commands = self._node.leave(conn)
-        self._work.set()
+        self._has_work.set()
         return commands
 
     def drop(self, conn: C, now: float) -> Sequence[Command[C]]:
         commands = self._node.drop(conn, now)
-        self._work.set()
+        self._has_work.set()
         return commands
 
     def expire(self, now: float) -> Sequence[Command[C]]:
         commands = self._node.expire(now)
-        self._work.set()
+        self._has_work.set()
         return commands
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     def why_not_ready(self) -> str | None:
-        """What keeps this node from taking newcomers; None when nothing does."""
-        return "Redis is out of reach" if self._loop.time() - self._answered_at > self._patience else None
+        """Return why this relay accepts no new peers, or ``None`` if it does."""
+        return "Redis is out of reach" if self._loop.time() - self._answered_at > self._silence_limit else None
 
     async def start(self) -> None:
-        """Enter the cluster.
+        """Join the cluster.
 
         Raises:
             NoLedger: Redis cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
-        entered: asyncio.Future[None] = self._loop.create_future()
-        self._task = self._loop.create_task(self._stay(entered), name="cluster")
-        self._task.add_done_callback(_tell_bug)
+        registered: asyncio.Future[None] = self._loop.create_future()
+        self._task = self._loop.create_task(self._keep_connected(registered), name="cluster")
+        self._task.add_done_callback(_log_bug)
         try:
-            async with asyncio.timeout(_START):
-                await entered
+            async with asyncio.timeout(_START_TIMEOUT):
+                await registered
         except NoLedger:
             await self._end()
             raise
         except TimeoutError:
             await self._end()
-            raise NoLedger(str(self._address), f"no answer in {_START:.0f} s") from None
-        logger.info("= in the cluster at %s", self._address, extra=facts("cluster", url=str(self._address)))
+            raise NoLedger(str(self._address), f"no answer in {_START_TIMEOUT:.0f} s") from None
+        logger.info("= joined the cluster at %s", self._address, extra=facts("cluster", url=str(self._address)))
 
-    def quit(self) -> None:
-        """Leave this node's seats to the others; nothing is asked of it any more but ``stop``."""
-        self._node.quit(self._loop.time())
-        self._work.set()
+    def drain(self) -> None:
+        """Entrust the seats of this relay to the others. After this, only ``stop`` may be called."""
+        self._node.drain(self._loop.time())
+        self._has_work.set()
 
     async def stop(self) -> None:
-        """Leave the cluster. Returns after two seconds at the latest."""
+        """Leave the cluster. Returns within two seconds."""
         if self._task is None:
             return
         if self.why_not_ready() is None:
             try:
-                async with asyncio.timeout(_GOODBYE):
-                    await self._until(lambda: self._node.is_quit)
-                    self._node.outgoing.say(messages.Bye())
+                async with asyncio.timeout(_STOP_TIMEOUT):
+                    await self._until(lambda: self._node.is_drained)
+                    self._node.outgoing.add(messages.Unregister())
                     await self._until(lambda: not self._node.outgoing)
             except TimeoutError:
-                logger.warning("! left the cluster without a goodbye; the others see it when the lease is over")
+                logger.warning("! left the cluster without an answer; the other relays notice when the lease ends")
         await self._end()
 
     async def _end(self) -> None:
         task, self._task = self._task, None
         if task is not None:
-            self._over = True
+            self._stopping = True
             task.cancel()
             await asyncio.wait([task])
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        self._work.set()
-        while not holds():
-            self._moved.clear()
-            await self._moved.wait()
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        self._has_work.set()
+        while not condition():
+            self._progress.clear()
+            await self._progress.wait()
 
-    async def _stay(self, entered: asyncio.Future[None]) -> None:
-        """Keep the link up for ever; a first failure is told to ``entered``."""
+    async def _keep_connected(self, registered: asyncio.Future[None]) -> None:
+        """Connect, and reconnect forever. An error before the first registration is set on ``registered``."""
         while self._task is not None:
-            forgotten, broken = False, None
+            register, failure = False, None
             try:
                 async with self._client() as client:
                     await self._prepare(client)
-                    self._over = self._task is None
+                    self._stopping = self._task is None
                     async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._until_over(self._say(client, entered)), name="cluster says")
-                        tasks.create_task(self._until_over(self._hear(client)), name="cluster hears")
-            except* (_Forgotten, InboxBroken):
-                forgotten = True
+                        tasks.create_task(
+                            self._until_either_ends(self._send(client, registered)), name="cluster send"
+                        )
+                        tasks.create_task(self._until_either_ends(self._receive(client)), name="cluster receive")
+            except* (_Unregistered, InboxError):
+                register = True
             except* (RedisError, OSError, NoLedger) as group:
-                broken = _first(group)
-            if broken is not None and not entered.done():
-                entered.set_exception(_translated(broken, self._address))
+                failure = _first(group)
+            if failure is not None and not registered.done():
+                registered.set_exception(_translated(failure, self._address))
                 return
-            if broken is not None:
-                self._lost(broken)
-                await asyncio.sleep(random.uniform(*_BACK))
-            # an error of the script itself: a part of the batch may have been done, and it is not known which
-            if forgotten or type(broken) is ResponseError:
-                self._begin()
+            if failure is not None:
+                self._connection_lost(failure)
+                await asyncio.sleep(random.uniform(*_RETRY_DELAY))
+            # ResponseError: the script itself failed. It may have executed a part of the batch, and which is unknown
+            if register or type(failure) is ResponseError:
+                self._register()
 
     def _client(self) -> redis.Redis:
         where = self._address
@@ -259,9 +266,9 @@ class Cluster(Generic[C]):
             username=where.username,
             password=where.password,
             protocol=2,
-            socket_connect_timeout=self._patience,
-            socket_timeout=self._patience,
-            retry=Retry(NoBackoff(), 0),  # saying a batch again is ours to do
+            socket_connect_timeout=self._silence_limit,
+            socket_timeout=self._silence_limit,
+            retry=Retry(NoBackoff(), 0),  # batches are repeated here, with their number
             client_name="peer-relay",
             **tls,
         )
@@ -272,54 +279,59 @@ class Cluster(Generic[C]):
             raise NoLedger(str(self._address), "it is a Redis Cluster; use a single Redis")
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not self._run_id:
-            logger.warning("! Redis may throw keys away (maxmemory-policy %s); set it to noeviction", policy)
+            logger.warning("! Redis may evict keys (maxmemory-policy %s); set it to noeviction", policy)
         self._sha = await client.script_load(self._script)
-        if server["run_id"] != self._run_id or self._node.outgoing.first_is_unanswered:
+        if server["run_id"] != self._run_id or self._node.outgoing.first_batch_in_flight:
             self._run_id = server["run_id"]
-            self._begin()
+            self._register()
 
-    def _begin(self) -> None:
-        """Another life of this node."""
-        if self._life:
+    def _register(self) -> None:
+        """Register the node under a new name."""
+        if self._registrations:
             self._tally.lives += 1
-            logger.warning("! the cluster does not know this relay; its peers sit down again", extra=facts("resumed"))
-        self._life += 1
-        self._decided(self._node.begin(f"{self._token}.{self._life}"))
+            logger.warning(
+                "! the cluster has dropped this relay; registering its peers again", extra=facts("resumed")
+            )
+        self._registrations += 1
+        self._execute(self._node.register(f"{self._token}.{self._registrations}"))
 
-    def _lost(self, why: BaseException) -> None:
+    def _connection_lost(self, reason: BaseException) -> None:
         self._tally.reconnects += 1
         self._tally.waiting = len(self._node.outgoing)
-        if not self._away:
-            self._away = True
-            text = "Redis at %s is out of reach (%s); peers of this relay go on, others wait"
-            logger.warning("! " + text, self._address, _reason(why), extra=facts("ledger-lost"))
+        if not self._out_of_reach:
+            self._out_of_reach = True
+            text = "Redis at %s is out of reach (%s); peers of this relay continue, new ones wait"
+            logger.warning("! " + text, self._address, _reason(reason), extra=facts("ledger-lost"))
 
     # --- the two connections --------------------------------------------------------------------------------------
 
-    async def _until_over(self, half: Coroutine[Any, Any, None]) -> None:
-        """Python 3.11's ``wait_for``, with which the library sends, may swallow a cancellation: who did not notice
-        ends by ``_over``."""
+    async def _until_either_ends(self, half: Coroutine[Any, Any, None]) -> None:
+        """Run one connection, and let the other one end with it.
+
+        ``wait_for`` of Python 3.11, with which the library sends, may swallow the cancellation by the task group.
+        Both halves therefore check ``_stopping`` as well.
+        """
         try:
             await half
         finally:
-            self._over = True
+            self._stopping = True
 
-    async def _say(self, client: redis.Redis, entered: asyncio.Future[None]) -> None:
+    async def _send(self, client: redis.Redis, registered: asyncio.Future[None]) -> None:
         node, loop, tally = self._node, self._loop, self._tally
-        beat = self._lease / 15
-        while not self._over:
-            batch = node.take(empty=loop.time() >= self._beat_at)
+        heartbeat = self._lease / 15
+        while not self._stopping:
+            batch = node.next_batch(empty=loop.time() >= self._heartbeat_at)
             tally.waiting = len(node.outgoing)
             if batch is None:
-                self._work.clear()
+                self._has_work.clear()
                 try:
-                    async with asyncio.timeout_at(self._beat_at):
-                        await self._work.wait()
+                    async with asyncio.timeout_at(self._heartbeat_at):
+                        await self._has_work.wait()
                 except TimeoutError:
                     pass
                 continue
-            said_at = loop.time()
-            self._beat_at = said_at + beat
+            sent_at = loop.time()
+            self._heartbeat_at = sent_at + heartbeat
             status, nodes = await client.evalsha(
                 self._sha,
                 1,
@@ -329,45 +341,47 @@ class Cluster(Generic[C]):
                 str(batch.number),
                 "1" if batch.number == 1 else "0",
                 str(int(self._lease * 1000)),
-                str(node.read),
-                str(node.heard),
-                *map(str, messages.INBOX),
+                str(node.entries_read),
+                str(node.bytes_read),
+                str(messages.MAX_INBOX_ENTRIES),
+                str(messages.MAX_INBOX_BYTES),
                 *batch.words,
             )
             if status != b"ok":
-                raise _Forgotten
-            node.outgoing.done()
+                raise _Unregistered
+            node.outgoing.acknowledge()
             self._answered_at = loop.time()
-            tally.round_trip_seconds.add(self._answered_at - said_at)
+            tally.round_trip_seconds.add(self._answered_at - sent_at)
             tally.nodes = int(nodes)
-            self._moved.set()
-            if not entered.done():
-                entered.set_result(None)
-            if self._away:
-                self._away = False
+            self._progress.set()
+            if not registered.done():
+                registered.set_result(None)
+            if self._out_of_reach:
+                self._out_of_reach = False
                 logger.info("= Redis is back", extra=facts("ledger-back"))
 
-    async def _hear(self, client: redis.Redis) -> None:
+    async def _receive(self, client: redis.Redis) -> None:
         node = self._node
         inbox = f"{self._prefix}in:{node.name}"
-        block = max(1, min(_BLOCK, int(self._patience * 500)))
-        while not self._over:
-            found: Any = await client.xread({inbox: f"{node.read}-0"}, count=messages.READ, block=block)
+        block = max(1, min(_READ_TIMEOUT, int(self._silence_limit * 500)))
+        while not self._stopping:
+            found: Any = await client.xread({inbox: f"{node.entries_read}-0"}, count=messages.READ_COUNT, block=block)
             commands: list[Command[C]] = []
             now = self._loop.time()
             try:
-                for number, fields in found[0][1] if found else ():
-                    commands += node.hear(int(number.partition(b"-")[0]), fields[b"h"], fields.get(b"t"), now)
+                for entry, fields in found[0][1] if found else ():
+                    number = int(entry.partition(b"-")[0])
+                    commands += node.process(number, fields[b"h"], fields.get(b"t"), now)
             finally:
                 if found:
-                    self._decided(commands)
-                    self._moved.set()
-                    self._work.set()
+                    self._execute(commands)
+                    self._progress.set()
+                    self._has_work.set()
 
 
-def _tell_bug(task: asyncio.Task[None]) -> None:
+def _log_bug(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (bug := task.exception()) is not None:
-        logger.error("! the link to the cluster has ended; this relay is not ready any more", exc_info=bug)
+        logger.error("! the link to the cluster failed; this relay accepts no new peers any more", exc_info=bug)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -380,14 +394,14 @@ def _translated(found: BaseException, address: Address) -> Exception:
         case NoLedger():
             return found
         case AuthenticationError():
-            return NoLedger(str(address), "it does not take this user and password")
+            return NoLedger(str(address), "it rejects this user and password")
         case ssl.SSLError() | FileNotFoundError() if address.cacert:
             return ConfigError(f"{address.cacert}: {found}", where=OPTION)
     return NoLedger(str(address), _reason(found))
 
 
 def _reason(found: BaseException) -> str:
-    """The system's words where it has some: the library's repeat the address."""
+    """Return the operating system's text where there is one: the library's text repeats the address."""
     cause = found if isinstance(found, OSError) else found.__cause__ or found.__context__
     if isinstance(cause, ssl.SSLError):
         return str(cause)

@@ -13,17 +13,17 @@ from typing import Final, Generic
 
 from peer.signaling.messages import CLOSE_REPLACED, CLOSE_TRY_AGAIN, DEFAULT_ROOM, Join
 
-from ..rooms.rooms import MAX_CLAIMS, Ask, Close, Command, id_taken, room_full
+from ..rooms.rooms import MAX_CLAIMS, Close, Command, Ping, id_taken, room_full
 from . import messages
 from .forwarding import Forwarding
-from .messages import NONE, key_word, room_word
+from .messages import NONE, ledger_key, ledger_room
 from .recovery import Recovery
 from .state import C, Claim, NodeState, Seat
 
 _ANSWER_TIME: Final = 1.0
 """Time for an answer to a join, in seconds, beyond the time that the holder has for its pong."""
 _REPLACED: Final = "replaced by a newer connection with the same key"
-_TAKEN: Final = "somebody else has this id now"
+_TAKEN: Final = "another client has this id now"
 
 
 class Seats(Generic[C]):
@@ -34,7 +34,7 @@ class Seats(Generic[C]):
         self._forwarding = forwarding
         self._recovery = recovery
         self._claims_per_room: Counter[str] = Counter()
-        self.most = 0
+        self.max_seats = 0
         """Maximum number of seats at this node, those in grace included; 0: no limit."""
 
     # --- from this node's clients ---------------------------------------------------------------------------------
@@ -43,22 +43,22 @@ class Seats(Generic[C]):
         """Claim a seat for ``conn``, or return its own to it."""
         state = self._state
         assert conn not in state.seats and conn not in state.claims, "a connection joins once"
-        room, key, ticket = room_word(join.room or DEFAULT_ROOM), key_word(join.key), state.new_ticket()
+        room, key, ticket = ledger_room(join.room or DEFAULT_ROOM), ledger_key(join.key), state.new_ticket()
         seat = state.seat(room, join.peer_id)
-        operation = messages.Join(room, join.peer_id, ticket, key, limit=state.terms.most_peers)
-        again_at = now + state.terms.takeover_ping + _ANSWER_TIME
+        operation = messages.Join(room, join.peer_id, ticket, key, limit=state.config.max_room_peers)
+        again_at = now + state.config.takeover_ping + _ANSWER_TIME
         if seat is not None and key != NONE and compare_digest(seat.key, key):
             if seat.rejoin is not None and seat.rejoin.waits:  # the join of the previous return is not sent yet
                 commands = self._return(seat, conn, seat.ticket)
             else:
-                item = state.outgoing.say(operation)
+                item = state.outgoing.add(operation)
                 commands = self._return(seat, conn, ticket)
                 seat.rejoin = item
             seat.confirm_until = state.schedule(again_at, seat)
             return commands
         if (why := self._full(room)) is not None:
             return room_full(conn, why)
-        claim = Claim(conn, operation, state.outgoing.say(operation), again_at, now + state.terms.join_timeout)
+        claim = Claim(conn, operation, state.outgoing.add(operation), again_at, now + state.config.join_timeout)
         state.claims_by_ticket[ticket] = state.claims[conn] = claim
         self._claims_per_room[room] += 1
         state.schedule(min(claim.again_at, claim.give_up_at), claim)
@@ -85,29 +85,29 @@ class Seats(Generic[C]):
     def drop(self, conn: C, now: float) -> list[Command[C]]:
         """``conn`` was lost without a close frame: keep a seat with a key for its owner (rule 6)."""
         seat = self._state.seats.get(conn)
-        if seat is None or seat.key == NONE or self._state.terms.grace <= 0:
+        if seat is None or seat.key == NONE or self._state.config.grace <= 0:
             return self.leave(conn)
         self._detach(seat)
-        seat.grace_until = self._state.schedule(now + self._state.terms.grace, seat)
+        seat.grace_until = self._state.schedule(now + self._state.config.grace, seat)
         return []
 
-    def quit(self, now: float) -> None:
+    def drain(self, now: float) -> None:
         """Entrust all seats with a key to other nodes, and free the others."""
         state = self._state
         for claim in list(state.claims.values()):
             self.leave(claim.conn)
         for seat in list(state.seats_by_ticket.values()):
-            if seat.key == NONE or state.terms.grace <= 0:
+            if seat.key == NONE or state.config.grace <= 0:
                 self._vacate(seat)
                 continue
             if seat.conn is not None:
                 self._detach(seat)
-            left = state.terms.grace if seat.grace_until is None else max(0.0, seat.grace_until - now)
-            state.outgoing.say(messages.Entrust(seat.room.name, seat.id, seat.ticket, left))
+            left = state.config.grace if seat.grace_until is None else max(0.0, seat.grace_until - now)
+            state.outgoing.add(messages.Entrust(seat.room.name, seat.id, seat.ticket, left))
 
     # --- from the ledger: seats -----------------------------------------------------------------------------------
 
-    def seat_granted(self, event: messages.Joined, now: float) -> Sequence[Command[C]]:
+    def seat_granted(self, event: messages.SeatGranted, now: float) -> Sequence[Command[C]]:
         """The seat is this node's; admit the client, unless another node has to hand over first."""
         state, ticket = self._state, event.ticket
         room, commands = self._recovery.subscribe(event.room, event.peers, now)
@@ -116,7 +116,7 @@ class Seats(Generic[C]):
         if claim is None:
             seat = state.seats_by_ticket.get(ticket)
             if seat is None:  # the client has left since
-                state.outgoing.say(messages.Leave(room.name, event.id, ticket))
+                state.outgoing.add(messages.Leave(room.name, event.id, ticket))
                 return commands
             seat.confirm_until = None
         else:
@@ -135,7 +135,7 @@ class Seats(Generic[C]):
             self._forwarding.await_handover(seat, now)
         return commands
 
-    def seat_entrusted(self, event: messages.Ward, now: float) -> Sequence[Command[C]]:
+    def seat_entrusted(self, event: messages.SeatEntrusted, now: float) -> Sequence[Command[C]]:
         """Keep a seat in grace for a node that stops."""
         room, commands = self._recovery.subscribe(event.room, event.peers, now)
         commands += self._recovery.peer_joined(room, event.id)
@@ -148,7 +148,7 @@ class Seats(Generic[C]):
             self._forwarding.await_handover(seat, now)
         return commands
 
-    def peer_gone(self, event: messages.Gone, now: float) -> Sequence[Command[C]]:
+    def peer_gone(self, event: messages.PeerGone, now: float) -> Sequence[Command[C]]:
         """A seat of the room is free. If it was this node's, the node was silent for too long."""
         room = self._state.rooms.get(event.room)
         if room is None:
@@ -162,7 +162,7 @@ class Seats(Generic[C]):
             self._recovery.unsubscribe(room)
         return commands
 
-    def seat_moved(self, event: messages.Moved, now: float) -> Sequence[Command[C]]:
+    def seat_moved(self, event: messages.SeatMoved, now: float) -> Sequence[Command[C]]:
         """The seat is another node's now: hand over its messages. The peer stays in the room."""
         room = self._state.rooms.get(event.room)
         commands: list[Command[C]] = []
@@ -170,19 +170,19 @@ class Seats(Generic[C]):
         if seat is not None and seat.ticket == event.ticket:
             self._forwarding.hand_over(seat)
             commands += self._close(seat, _REPLACED)
-        self._state.outgoing.say(messages.Settle(event.room, event.id, event.ticket))
+        self._state.outgoing.add(messages.EndHandover(event.room, event.id, event.ticket))
         if room is not None and event.last:
             self._recovery.unsubscribe(room)
         return commands
 
-    def seat_lost(self, event: messages.Lost, now: float) -> Sequence[Command[C]]:
+    def seat_lost(self, event: messages.SeatLost, now: float) -> Sequence[Command[C]]:
         """A seat that this node resumed has another holder by now."""
         seat = self._state.seats_by_ticket.get(event.ticket)
         return () if seat is None else self._close(seat, _TAKEN)
 
     # --- from the ledger: claims ----------------------------------------------------------------------------------
 
-    def seat_claimed(self, event: messages.AskFor, now: float) -> Sequence[Command[C]]:
+    def seat_claimed(self, event: messages.SeatClaimed, now: float) -> Sequence[Command[C]]:
         """A client without the key wants a seat of this node: ping its holder (rule 3)."""
         seat = self._state.seat(event.room, event.id)
         claim = (event.node, event.claim)
@@ -195,11 +195,11 @@ class Seats(Generic[C]):
         else:
             seat.claims.append(claim)
             if seat.pong_until is None:
-                seat.pong_until = self._state.schedule(now + self._state.terms.takeover_ping, seat)
-                return () if seat.conn is None else (Ask(seat.conn),)
+                seat.pong_until = self._state.schedule(now + self._state.config.takeover_ping, seat)
+                return () if seat.conn is None else (Ping(seat.conn),)
         return ()
 
-    def claim_denied(self, event: messages.Denied, now: float) -> Sequence[Command[C]]:
+    def claim_denied(self, event: messages.ClaimDenied, now: float) -> Sequence[Command[C]]:
         """The holder of a seat that this node claimed is alive."""
         claim = self._remove_claim(event.ticket)
         if claim is not None:
@@ -207,18 +207,18 @@ class Seats(Generic[C]):
         seat = self._state.seats_by_ticket.get(event.ticket)
         return () if seat is None or seat.confirm_until is None else self._close(seat, _TAKEN)
 
-    def join_again(self, event: messages.Again, now: float) -> Sequence[Command[C]]:
+    def join_again(self, event: messages.JoinAgain, now: float) -> Sequence[Command[C]]:
         """A seat that this node claimed is free by now, or has moved."""
         state = self._state
         if (claim := state.claims_by_ticket.get(event.ticket)) is not None:
-            claim.queued = state.outgoing.say(claim.join)
+            claim.queued = state.outgoing.add(claim.join)
         elif (seat := state.seats_by_ticket.get(event.ticket)) is not None and seat.confirm_until is not None:
-            state.outgoing.say(messages.Join(seat.room.name, seat.id, seat.ticket, seat.key))
+            state.outgoing.add(messages.Join(seat.room.name, seat.id, seat.ticket, seat.key))
         return ()
 
-    def room_is_full(self, event: messages.Full, now: float) -> Sequence[Command[C]]:
+    def room_is_full(self, event: messages.RoomFull, now: float) -> Sequence[Command[C]]:
         """The room has as many peers as it may."""
-        why = f"the room is full, {self._state.terms.most_peers} is the most that it takes"
+        why = f"the room is full: its limit is {self._state.config.max_room_peers}"
         claim = self._remove_claim(event.ticket)
         if claim is not None:
             return room_full(claim.conn, why)
@@ -238,12 +238,12 @@ class Seats(Generic[C]):
         if seat.confirm_until is not None and seat.confirm_until <= now:
             if seat.rejoin is None or not seat.rejoin.waits:  # a join that still waits needs no repetition
                 join = messages.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1)
-                seat.rejoin = state.outgoing.say(join)
-            seat.confirm_until = state.schedule(now + state.terms.takeover_ping + _ANSWER_TIME, seat)
+                seat.rejoin = state.outgoing.add(join)
+            seat.confirm_until = state.schedule(now + state.config.takeover_ping + _ANSWER_TIME, seat)
         grace_over = seat.grace_until is not None and seat.grace_until <= now
         unanswered = seat.pong_until is not None and seat.pong_until <= now
         if unanswered and seat.conn is not None:
-            commands.append(Close(seat.conn, CLOSE_REPLACED, "did not answer; somebody else has this id now"))
+            commands.append(Close(seat.conn, CLOSE_REPLACED, "no answer; another client has this id now"))
         if grace_over or unanswered:
             self._vacate(seat)
         return commands
@@ -254,23 +254,23 @@ class Seats(Generic[C]):
         if claim.give_up_at <= now:
             self.leave(claim.conn)
             return [Close(claim.conn, CLOSE_TRY_AGAIN, "no answer from the other relays; try again")]
-        claim.again_at = now + state.terms.takeover_ping + _ANSWER_TIME
+        claim.again_at = now + state.config.takeover_ping + _ANSWER_TIME
         state.schedule(min(claim.again_at, claim.give_up_at), claim)
         if not claim.queued.waits:
-            claim.queued = state.outgoing.say(claim.join._replace(insist=1))
+            claim.queued = state.outgoing.add(claim.join._replace(insist=1))
         return []
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def _full(self, room: str) -> str | None:
         """Why this node accepts no claim for ``room``, or ``None``. The ledger enforces the peers per room."""
-        rooms, claimed, most = self._state.rooms, self._claims_per_room, self._state.terms.most_rooms
+        rooms, claimed, most = self._state.rooms, self._claims_per_room, self._state.config.max_rooms
         if most and room not in rooms:
             full = len(rooms) + len(claimed) >= most and len(rooms.keys() | claimed.keys()) >= most
             if full and room not in claimed:
-                return f"this relay takes no more rooms, {most} is the most"
-        if self.most and len(self._state.seats_by_ticket) + len(self._state.claims_by_ticket) >= self.most:
-            return "this relay takes no more peers"
+                return f"this relay accepts no more rooms: its limit is {most}"
+        if self.max_seats and len(self._state.seats_by_ticket) + len(self._state.claims_by_ticket) >= self.max_seats:
+            return f"this relay accepts no more peers: its limit is {self.max_seats}"
         return None
 
     def _return(self, seat: Seat[C], conn: C, ticket: str) -> list[Command[C]]:
@@ -296,7 +296,7 @@ class Seats(Generic[C]):
     def _vacate(self, seat: Seat[C]) -> None:
         """Give up ``seat``. The others are notified when the ledger reports it."""
         self._remove(seat)
-        self._state.outgoing.say(messages.Leave(seat.room.name, seat.id, seat.ticket))
+        self._state.outgoing.add(messages.Leave(seat.room.name, seat.id, seat.ticket))
         self._answer_claims(seat, "again")
 
     def _close(self, seat: Seat[C], reason: str) -> list[Command[C]]:
@@ -329,4 +329,4 @@ class Seats(Generic[C]):
 
     def _answer(self, claim: tuple[str, str], answer: str) -> None:
         node, ticket = claim
-        self._state.outgoing.say(messages.Tell(node, f"{answer} {ticket}"))
+        self._state.outgoing.add(messages.Notify(node, f"{answer} {ticket}"))

@@ -7,38 +7,38 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..memory_budget import FRAME
+from ..memory_budget import MESSAGE_OVERHEAD
 from . import messages
-from .batch_queue import Item, Outgoing
+from .batch_queue import BatchQueue, QueuedOperation
 
 C = TypeVar("C", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class NodeConfig:
     """Limits and time-outs of a cluster node. Times in seconds, sizes in bytes."""
 
     grace: float
     """How long a seat with a key outlives its connection (rule 6)."""
     takeover_ping: float
     """Time for the holder of a seat to answer a ping (rule 3)."""
-    queue: int
+    max_seat_queue: int
     """Maximum size of the messages queued for one seat."""
-    queues: int = 0
+    max_seat_queues: int = 0
     """Maximum size of the messages queued for all seats, with their overhead; 0: no limit."""
-    most_rooms: int = 0
+    max_rooms: int = 0
     """Maximum number of rooms with peers of this node; 0: no limit."""
-    most_peers: int = 0
+    max_room_peers: int = 0
     """Maximum number of peers in one room, at all nodes together; 0: no limit."""
     join_timeout: float
     """How long a join waits for the ledger."""
-    patience: float
+    message_timeout: float
     """How long a message waits for the ledger."""
-    room: int
+    max_messages: int
     """Maximum size of the messages that wait for the ledger."""
-    settle: float
+    settle_time: float
     """Age from which a ledger is trusted to know all peers."""
-    handover: float
+    handover_timeout: float
     """How long a seat that moved here waits for the messages queued at its previous node."""
 
 
@@ -61,7 +61,7 @@ class Seat(Generic[C]):
     """When the holder loses the seat to the oldest claim, unless it answers the ping before (rule 3)."""
     claims: list[tuple[str, str]] = field(default_factory=list)
     """Joins without the key that wait for the answer to the ping: node and ticket of each."""
-    rejoin: Item | None = None
+    rejoin: QueuedOperation | None = None
     """The queued join of an owner that came back."""
     confirm_until: float | None = None
     """When the join is sent again, because the ledger has not yet confirmed it; ``None`` once it has."""
@@ -87,7 +87,7 @@ class Seat(Generic[C]):
     @property
     def memory(self) -> int:
         """Size of the queued messages with their overhead, in bytes."""
-        return self.queued + FRAME * (len(self.handed) + len(self.queue) + len(self.local))
+        return self.queued + MESSAGE_OVERHEAD * (len(self.handed) + len(self.queue) + len(self.local))
 
     def take(self) -> list[bytes]:
         """Empty the three queues and return their messages; those of each sender are in order."""
@@ -123,7 +123,7 @@ class Claim(Generic[C]):
 
     conn: C
     join: messages.Join
-    queued: Item
+    queued: QueuedOperation
     """The join in the queue to the ledger."""
     again_at: float
     """When the join is sent again."""
@@ -134,13 +134,13 @@ class NodeState(Generic[C]):
     """The tables that the parts of a cluster node share.
 
     Args:
-        name: name of the node, TOKEN.N for its N-th life; unique in the cluster, forever.
+        name: name in the ledger, TOKEN.N for its N-th registration; never used again by any node.
     """
 
-    def __init__(self, name: str, terms: Terms) -> None:
+    def __init__(self, name: str, config: NodeConfig) -> None:
         self.name = name
-        self.terms = terms
-        self.outgoing = Outgoing(terms.patience, terms.room)
+        self.config = config
+        self.outgoing = BatchQueue(config.message_timeout, config.max_messages)
         self.rooms: dict[str, Room[C]] = {}
         self.seats: dict[C, Seat[C]] = {}
         self.seats_by_ticket: dict[str, Seat[C]] = {}

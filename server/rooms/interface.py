@@ -1,4 +1,4 @@
-"""What a relay needs of whoever decides who sits where: ``room.Rooms`` for a relay that is alone, or a cluster."""
+"""The interface of rooms to the relay, implemented by ``rooms.Rooms`` and, in a cluster, by ``RedisLink``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .rooms import Command
 C = TypeVar("C", bound=Hashable)
 
 
-class Seating(Protocol[C]):
-    """See ``room.Rooms`` for what each does. In a cluster rooms and seats are those of this relay's own clients."""
+class RoomsInterface(Protocol[C]):
+    """See ``rooms.Rooms`` for the methods. In a cluster, rooms and seats are those of this relay's clients."""
 
-    most_seats: int
+    max_seats: int
 
     @property
     def queued(self) -> int: ...

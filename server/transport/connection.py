@@ -134,7 +134,7 @@ class Client(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._outbox = Outbox(self._transport, self._hub.config.outbox, self._hub.touched, self._hold)
+        self._outbox = Outbox(self._transport, self._hub.config.max_send_queue, self._hub.touched, self._hold)
         # paused means: it holds something. Not high=0, which an empty TLS transport takes for full; not before there
         # is an outbox, because one that holds its session tickets still says so at once
         self._transport.set_write_buffer_limits(high=1, low=0)

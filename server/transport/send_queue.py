@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ..memory_budget import FRAME
+from ..memory_budget import MESSAGE_OVERHEAD
 
 WRITE: Final = 64 * 1024
 """Octets of a write, or one frame that is larger: the transport keeps what the socket does not take, and what it has
@@ -34,7 +34,7 @@ class Outbox:
     @property
     def stuck(self) -> int:
         """What waits because the socket is busy, and what it takes to keep it."""
-        return self._waiting + FRAME * len(self._frames) if self._paused else 0
+        return self._waiting + MESSAGE_OVERHEAD * len(self._frames) if self._paused else 0
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ async def test_a_huge_request_costs_no_memory() -> None:
 
 
 async def test_a_stalled_reader_is_closed_and_nobody_else_feels_it() -> None:
-    async with relay(outbox=256 * 1024, close_timeout=5) as server, joined(server, "A") as a:
+    async with relay(max_send_queue=256 * 1024, close_timeout=5) as server, joined(server, "A") as a:
         stalled = await Raw.join(server.port, "stalled", receive_buffer=4096)
         stalled.stall()
         assert (await a.get())["type"] == "peer-joined"
@@ -125,7 +125,7 @@ async def test_a_stalled_reader_is_closed_and_nobody_else_feels_it() -> None:
 
 
 async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
-    async with relay(outbox=64 * 1024) as server:
+    async with relay(max_send_queue=64 * 1024) as server:
         raw = await Raw.join(server.port, "attacker", receive_buffer=4096)
         raw.stall()
         pings = frame(9, b"x" * 125) * 100
@@ -141,7 +141,7 @@ async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
 
 
 async def test_who_has_no_room_for_the_list_is_closed_and_forgotten() -> None:
-    async with relay(outbox=1024) as server:
+    async with relay(max_send_queue=1024) as server:
         raws: list[Raw] = []
         while True:
             raws.append(await Raw.open(server.port))

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from server.config import RelayConfig
-from server.memory_budget import FRAME
+from server.memory_budget import MESSAGE_OVERHEAD
 from server.memory_estimate import most_memory
 from server.transport.listener import KERNEL
 from tests.redis_server import RedisServer
@@ -61,7 +61,7 @@ async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -
         sender = await Raw.join(server.port, "a")
         each = buffers * MEGABYTE // readers + 2 * KERNEL  # octets, more than there is room for
         frames = [text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}) for n in range(readers)]
-        count = 1 + each // (len(frames[0]) + (0 if size else FRAME))
+        count = 1 + each // (len(frames[0]) + (0 if size else MESSAGE_OVERHEAD))
         for done in range(0, count, 100):
             for one in frames:
                 await send(sender, one * min(100, count - done))

@@ -328,7 +328,7 @@ async def test_a_room_takes_so_many_peers() -> None:
     async with relay(max_room_peers=2) as server, joined(server, "A"), joined(server, "B", key="k"):
         async with opened(server) as late:
             code, message, close = await turned_out(late, peerId="C")
-            assert (code, close) == ("room-full", 4400) and "2 is the most" in message
+            assert (code, close) == ("room-full", 4400) and "limit is 2" in message
         async with joined(server, "C", room="attic"), joined(server, "B", key="k"):
             pass  # another room, and one who was there
         assert server.tally.refused["room-full"] == 1
@@ -338,7 +338,7 @@ async def test_a_relay_takes_so_many_rooms() -> None:
     async with relay(max_rooms=2) as server, joined(server, "A"), joined(server, "B", room="attic"):
         async with opened(server) as late:
             code, message, close = await turned_out(late, peerId="C", room="cellar")
-            assert (code, close) == ("room-full", 4400) and "2 is the most" in message
+            assert (code, close) == ("room-full", 4400) and "limit is 2" in message
         async with joined(server, "C", room="attic"):
             pass
 
@@ -429,7 +429,7 @@ async def test_heads_and_fragments_count_and_are_forgotten() -> None:
 
 
 async def test_what_waits_for_seats_in_grace_is_bounded_for_all_of_them() -> None:
-    async with relay(max_buffers=1 << 20, grace=DEADLINE, queue=200_000) as server, joined(server, "A") as a:
+    async with relay(max_buffers=1 << 20, grace=DEADLINE, max_seat_queue=200_000) as server, joined(server, "A") as a:
         for name in ("x", "y"):
             raw = await Raw.join(server.port, name, key="k")
             assert (await a.get())["type"] == "peer-joined"

@@ -94,7 +94,7 @@ class Life(RuleBasedStateMachine):
         self.loop = Clock()
         self.raised: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.raised.append(context))
-        config = RelayConfig(port=0, max_frame=2048, ping_interval=1e6, queue=600)
+        config = RelayConfig(port=0, max_frame=2048, ping_interval=1e6, max_seat_queue=600)
         self.relay = Relay(config)
         self.loop.run_until_complete(self.relay.start())
         self.callers: list[Caller] = []

@@ -58,7 +58,8 @@ async def test_an_address_that_is_not_ours_is_one_clear_sentence(host: str) -> N
 
 
 @pytest.mark.parametrize(
-    "options", [{"port": 70_000}, {"grace": -1}, {"ping_interval": 0}, {"outbox": 5}, {"join_timeout": float("nan")}]
+    "options",
+    [{"port": 70_000}, {"grace": -1}, {"ping_interval": 0}, {"max_send_queue": 5}, {"join_timeout": float("nan")}],
 )
 def test_a_number_that_cannot_work_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

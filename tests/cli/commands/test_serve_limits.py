@@ -50,5 +50,5 @@ def test_who_is_refused_for_now_tries_until_the_time_is_over_and_ends_with_3() -
                 with Program(*command, "--server", url, "--timeout", "1s", "--json") as program:
                     assert program.wait() == 3
                     assert program.events[-1]["code"] == "room-full"
-                    told = "the room is full, 1 is the most that it takes (room-full); try later"
+                    told = "the room is full: its limit is 1 (room-full); try later"
                     assert told in program.errors

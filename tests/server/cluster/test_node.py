@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from server.cluster.batch_queue import ROOM, Outgoing
+from server.cluster.batch_queue import MAX_MESSAGES, BatchQueue
 from server.cluster.messages import Deliver
 from tests.redis_server import RedisServer
 
-from .world import LEASE, TERMS, Member, World
+from .world import CONFIG, LEASE, Member, World
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_peer_that_comes_to_its_callers_node_is_not_reached_by_a_shorter_way(w
     world.calm()
     world.say(a, "b")  # waits at node one
     here = world.join(one, "b", key="k")
-    batch = one.node.take()
+    batch = one.node.next_batch()
     assert batch is not None and batch.operations == 2
     world.calm()
     world.say(a, "b")
@@ -278,7 +278,7 @@ def test_what_the_ledger_did_not_write_begins_another_life(world: World, line: b
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.calm()
-    world.redis.xadd(f"t:in:{one.node.name}", {"h": line}, id=f"{one.node.read + 1}-0")
+    world.redis.xadd(f"t:in:{one.node.name}", {"h": line}, id=f"{one.node.entries_read + 1}-0")
     world.calm()
     assert one.life == 2 and world.views == {a: {"b"}, b: {"a"}}
     world.check()
@@ -319,16 +319,16 @@ def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
 
 
 def test_a_small_frame_that_waits_counts_as_what_it_takes() -> None:
-    outgoing = Outgoing(5, ROOM)
+    outgoing = BatchQueue(5, MAX_MESSAGES)
     tracemalloc.start()
     try:
         count = 0
-        while outgoing.carry(Deliver("/", "a", "1", f"{count:064}", b"x" * 40), 0):
+        while outgoing.add_message(Deliver("/", "a", "1", f"{count:064}", b"x" * 40), 0):
             count += 1
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert ROOM // 2 < held <= ROOM * 1.2 and len(outgoing) == count
+    assert MAX_MESSAGES // 2 < held <= MAX_MESSAGES * 1.2 and len(outgoing) == count
 
 
 def test_nothing_piles_up_while_the_ledger_is_away(world: World) -> None:
@@ -401,10 +401,10 @@ def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world:
     world.views.pop(a)
     world.views.pop(old)
     world.gone |= {a: 1001, old: 1001}
-    one.node.quit(world.now)
+    one.node.drain(world.now)
     sent = [world.say(b, "a")]
     world.calm()
-    assert one.node.is_quit and world.views == {b: {"a"}}
+    assert one.node.is_drained and world.views == {b: {"a"}}
     world.members.remove(one)
     sent.append(world.say(b, "a"))
     world.calm()
@@ -423,7 +423,7 @@ def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept
     world.calm()
     world.views.pop(a)
     world.gone[a] = 1001
-    one.node.quit(world.now)
+    one.node.drain(world.now)
     older = world.join(two, "a", key="k")
     world.speak(one)
     world.listen(two)  # it keeps the seat, and has not asked for it yet
@@ -434,7 +434,7 @@ def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept
 
 
 def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(TERMS, most_peers=1), nodes=2)
+    world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=1), nodes=2)
     one, two = world.members
     a = world.join(one, "a", key="k")
     world.calm()
@@ -453,7 +453,7 @@ def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis
 
 
 def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(TERMS, most_peers=2))
+    world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=2))
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
     assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.answered
@@ -461,9 +461,9 @@ def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: Red
 
 
 def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
     one, two, _ = world.members
-    one.node.most_seats = 2
+    one.node.max_seats = 2
     a, attic = world.join(one, "a"), world.join(one, "a", "attic")
     b, c = world.join(one, "b"), world.join(one, "c")
     d = world.join(two, "a", "attic")
@@ -473,7 +473,7 @@ def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> 
 
 
 def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(TERMS, most_rooms=1))
+    world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
     one = world.members[0]
     gone, left = world.join(one, "a", "attic"), world.join(one, "b", "attic")
     world.end(left, clean=True)
@@ -488,7 +488,7 @@ def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisSe
 
 
 def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(TERMS, queues=400))
+    world = World(ledger_redis.client(), replace(CONFIG, max_seat_queues=400))
     one, two, _ = world.members
     b = world.join(two, "b")
     for id in "ac":
@@ -584,7 +584,7 @@ class Cluster(RuleBasedStateMachine):
             if where is member:
                 self.world.views.pop(conn, None)
                 self.world.gone.setdefault(conn, 1001)
-        member.node.quit(self.world.now)
+        member.node.drain(self.world.now)
         self.world.calm()
         self.world.members.remove(member)
         self.world.members.append(self.world.member())

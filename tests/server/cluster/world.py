@@ -14,12 +14,21 @@ from typing import Any
 import redis
 
 from peer.signaling.messages import Envelope, Join
-from server.cluster.node import InboxBroken, Node
-from server.cluster.state import Terms
-from server.rooms.rooms import Admit, Ask, Close, Send
+from server.cluster.node import InboxError, Node
+from server.cluster.state import NodeConfig
+from server.rooms.rooms import Admit, Close, Ping, Send
 
 LEASE = 5.0
-TERMS = Terms(grace=5, takeover_ping=2, queue=1000, join_timeout=10, patience=5, room=100_000, settle=3, handover=1)
+CONFIG = NodeConfig(
+    grace=5,
+    takeover_ping=2,
+    max_seat_queue=1000,
+    join_timeout=10,
+    message_timeout=5,
+    max_messages=100_000,
+    settle_time=3,
+    handover_timeout=1,
+)
 _TIME = "call('TIME')"
 _LEDGER = (files("server.cluster") / "ledger.lua").read_text()
 assert _TIME in _LEDGER
@@ -29,17 +38,17 @@ LEDGER = _LEDGER.replace(_TIME, "{call('GET', 'now'), 0}")
 class Member:
     """A node as its process has it."""
 
-    def __init__(self, token: str, terms: Terms) -> None:
+    def __init__(self, token: str, config: NodeConfig) -> None:
         self.token = token
         self.life = 1
         self.run = ""
         self.broken = False
-        self.node: Node[int] = Node(f"{token}.1", terms)
+        self.node: Node[int] = Node(f"{token}.1", config)
 
 
 class World:
-    def __init__(self, client: redis.Redis, terms: Terms = TERMS, nodes: int = 3) -> None:
-        self.terms = terms
+    def __init__(self, client: redis.Redis, config: NodeConfig = CONFIG, nodes: int = 3) -> None:
+        self.config = config
         client.flushall()
         self.redis = client
         self.script = client.register_script(LEDGER)
@@ -58,7 +67,7 @@ class World:
 
     def member(self) -> Member:
         self.count += 1
-        member = Member(f"n{self.count}", self.terms)
+        member = Member(f"n{self.count}", self.config)
         member.run = self.run
         return member
 
@@ -93,7 +102,7 @@ class World:
                 case Admit(conn, peers):
                     assert conn not in self.views and conn not in self.gone and len(set(peers)) == len(peers)
                     self.views[conn] = set(peers)
-                case Ask(conn):
+                case Ping(conn):
                     assert conn in self.views
                     self.asked.add(conn)
                 case Close(conn, code, _):
@@ -133,7 +142,7 @@ class World:
         if member.broken or member.run != self.run:
             self.reconnect(member)
         node = member.node
-        batch = node.take(empty=empty)
+        batch = node.next_batch(empty=empty)
         if batch is None:
             return False
         with self.redis.pipeline(transaction=False) as pipe:
@@ -142,7 +151,7 @@ class World:
                 keys=["t:"],
                 args=[
                     *(member.run, node.name, batch.number, int(batch.number == 1), int(LEASE * 1000)),
-                    *(node.read, node.heard, 1000, 100_000, *batch.words),
+                    *(node.entries_read, node.bytes_read, 1000, 100_000, *batch.words),
                 ],
                 client=pipe,
             )
@@ -153,22 +162,22 @@ class World:
         if status == b"forgotten":
             self.begin(member)
         else:
-            node.outgoing.done()
+            node.outgoing.acknowledge()
         return True
 
     def begin(self, member: Member) -> None:
         member.life += 1
         member.run = self.run
-        self.see(member.node.begin(f"{member.token}.{member.life}"))
+        self.see(member.node.register(f"{member.token}.{member.life}"))
 
     def listen(self, member: Member, most: int = 1000) -> bool:
         """Read up to ``most`` entries of the inbox. False: there was none."""
         node = member.node
-        found: Any = self.redis.xrange(f"t:in:{node.name}", f"{node.read + 1}-0", "+", most)
+        found: Any = self.redis.xrange(f"t:in:{node.name}", f"{node.entries_read + 1}-0", "+", most)
         for number, fields in found:
             try:
-                self.see(node.hear(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), self.now))
-            except InboxBroken:
+                self.see(node.process(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), self.now))
+            except InboxError:
                 self.begin(member)
                 break
         return bool(found)
@@ -183,7 +192,7 @@ class World:
     def reconnect(self, member: Member) -> None:
         """As the shell does: another run, or a first batch that was not answered, begins another life."""
         member.broken = False
-        if member.run != self.run or member.node.outgoing.first_is_unanswered:
+        if member.run != self.run or member.node.outgoing.first_batch_in_flight:
             self.begin(member)
 
     def kill(self, member: Member) -> None:

@@ -26,7 +26,7 @@ Samples = dict[tuple[str, str], float]
 
 @pytest.fixture
 async def server() -> AsyncIterator[Relay]:
-    async with relay(metrics_port=0, outbox=400_000, max_frame=200_000, octet_rate=0) as running:
+    async with relay(metrics_port=0, max_send_queue=400_000, max_frame=200_000, octet_rate=0) as running:
         yield running
 
 

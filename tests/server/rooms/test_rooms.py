@@ -12,11 +12,11 @@ import pytest
 
 import server.rooms.rooms
 from peer.signaling.messages import Envelope, Join
-from server.rooms.rooms import MAX_CLAIMS, Admit, Ask, Close, Rooms, Send
+from server.rooms.rooms import MAX_CLAIMS, Admit, Close, Ping, Rooms, Send
 
 
 def rooms(*, grace: float = 5.0, takeover_ping: float = 2.0, queue: int = 1000) -> Rooms[str]:
-    return Rooms(grace=grace, takeover_ping=takeover_ping, queue=queue)
+    return Rooms(grace=grace, takeover_ping=takeover_ping, max_seat_queue=queue)
 
 
 def read(commands: Iterable[Any]) -> list[Any]:
@@ -29,7 +29,7 @@ def read(commands: Iterable[Any]) -> list[Any]:
                     out.append(("send", sorted(to), json.loads(text)))
             case Admit(conn, peers):
                 out += [("admit", conn), listed(conn, *peers)]
-            case Ask(conn):
+            case Ping(conn):
                 out.append(("ask", conn))
             case Close(conn, code, _):
                 out.append(("close", conn, code))

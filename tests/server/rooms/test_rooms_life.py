@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peer.signaling.messages import CLOSE_ID_TAKEN, CLOSE_REPLACED, Envelope, Join
-from server.rooms.rooms import Admit, Ask, Close, Rooms, Send
+from server.rooms.rooms import Admit, Close, Ping, Rooms, Send
 
 GRACE, TAKEOVER, QUEUE = 5.0, 2.0, 100
 
@@ -43,7 +43,7 @@ FORGED = st.sampled_from([False] * 7 + [True])
 class Life(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
-        self.rooms: Rooms[int] = Rooms(grace=GRACE, takeover_ping=TAKEOVER, queue=QUEUE)
+        self.rooms: Rooms[int] = Rooms(grace=GRACE, takeover_ping=TAKEOVER, max_seat_queue=QUEUE)
         self.now = 0.0
         self.count = 0
         self.views: dict[int, set[str]] = {}  # of those who are admitted
@@ -65,7 +65,7 @@ class Life(RuleBasedStateMachine):
             match command:
                 case Admit(conn, peers):
                     self.admit(conn, peers)
-                case Ask(conn):
+                case Ping(conn):
                     assert conn in self.views
                 case Close(conn, code, _):
                     assert conn not in self.gone

@@ -170,7 +170,7 @@ async def test_who_speaks_no_tls_or_nothing_is_dropped_in_time_and_the_others_go
 async def test_a_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     trusted = trusting(pem)
-    async with relay(tls_cert=pem, outbox=256 * 1024) as server:
+    async with relay(tls_cert=pem, max_send_queue=256 * 1024) as server:
         there = url(server.port)
         async with (
             connect(there, ssl=trusted, max_queue=1, close_timeout=0.1) as slow,

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from peer.codecs import h264
 from peer.codecs.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
-from peer.rtp import depacketizer
-from peer.rtp.packetizer import MAX_PAYLOAD, payloads
+from peer.rtp.depacketizer import depacketize
+from peer.rtp.packetizer import MAX_PAYLOAD, packetize
 
 from .byte_reader import ByteReader
 
@@ -82,7 +82,7 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
 
 
 def _check_payloads(data: bytes) -> None:
-    packets = payloads("h264", data)
+    packets = packetize("h264", data)
     assert all(len(packet) <= MAX_PAYLOAD for packet in packets)
-    arrived = b"".join(depacketizer.read("h264", packet).data for packet in packets)
+    arrived = b"".join(depacketize("h264", packet).data for packet in packets)
     assert arrived == b"".join(h264.START_CODE + unit for unit in nal_units(data))

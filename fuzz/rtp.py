@@ -20,15 +20,15 @@ from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtp import RtpPacket, unpack_header_extensions
 
-from peer.rtp import depacketizer, frame_assembler
-from peer.rtp.depacketizer import Piece
-from peer.rtp.frame_assembler import Pictures
-from peer.rtp.nack import MOST, Losses
+from peer.rtp import frame_assembler
+from peer.rtp.depacketizer import ParsedPayload, depacketize
+from peer.rtp.frame_assembler import FrameAssembler
+from peer.rtp.nack import MAX_MISSING, NackGenerator
 from peer.rtp.packet import Packet, parse
-from peer.rtp.remb import Bandwidth
-from peer.rtp.reorder_buffer import MOST as MOST_SOUNDS
-from peer.rtp.reorder_buffer import Sounds
-from peer.rtp.sequence import Timestamps
+from peer.rtp.remb import RembThrottler
+from peer.rtp.reorder_buffer import CAPACITY as MAX_WAITING_AUDIO
+from peer.rtp.reorder_buffer import ReorderBuffer
+from peer.rtp.sequence import TimestampUnwrapper
 from peer.rtp.statistics import StreamStatistics
 
 SEND_TIME: Final = 3
@@ -93,33 +93,35 @@ def _fields(packet: Any) -> tuple[Any, ...]:
 
 def _vp8(data: bytes) -> None:
     try:
-        piece = depacketizer.read("vp8", data)
+        parsed = depacketize("vp8", data)
     except ValueError:
-        piece = None
+        parsed = None
     try:
         descriptor, rest = VpxPayloadDescriptor.parse(data)
     except ValueError:
         return
-    if piece is not None and data:
-        assert piece.data == rest
-        assert piece.starts is (bool(rest) and descriptor.partition_start == 1 and descriptor.partition_id & 7 == 0)
-        assert piece.key is (piece.starts and not rest[0] & 1)
+    if parsed is not None and data:
+        assert parsed.data == rest
+        assert parsed.starts_frame is (
+            bool(rest) and descriptor.partition_start == 1 and descriptor.partition_id & 7 == 0
+        )
+        assert parsed.key_frame is (parsed.starts_frame and not rest[0] & 1)
 
 
 def _h264(data: bytes) -> None:
     try:
-        piece = depacketizer.read("h264", data)
+        parsed = depacketize("h264", data)
     except ValueError:
         return
     if not data:
-        assert piece == (b"", False, False)
+        assert parsed == (b"", False, False)
         return
     try:
         descriptor, rest = H264PayloadDescriptor.parse(data)
     except ValueError:
         return
-    assert piece.data == rest
-    assert not piece.starts or descriptor.first_fragment
+    assert parsed.data == rest
+    assert not parsed.starts_frame or descriptor.first_fragment
 
 
 class _Stream:
@@ -129,17 +131,17 @@ class _Stream:
         self.data = data
         self.now = 1000.0
         self.statistics = StreamStatistics(90_000)
-        self.losses = Losses()
-        self.pictures = Pictures(CAPACITY)
-        self.sounds = Sounds()
-        self.timestamps = Timestamps()
-        self.bandwidth = Bandwidth(RemoteBitrateEstimator())
+        self.nacks = NackGenerator()
+        self.assembler = FrameAssembler(CAPACITY)
+        self.reorder_buffer = ReorderBuffer()
+        self.timestamps = TimestampUnwrapper()
+        self.remb = RembThrottler(RemoteBitrateEstimator())
         self.sent: dict[int, tuple[int, bytes]] = {}  # by extended number: timestamp and data of the first arrival
         self.order: list[int] = []  # sequence numbers of the packets in delivered frames
-        self.heard: list[int] = []
+        self.audio_order: list[int] = []
 
     def play(self) -> None:
-        with patch.object(frame_assembler, "MAX_OCTETS", MAX_BYTES):  # so that a few packets reach the limit
+        with patch.object(frame_assembler, "MAX_FRAME_BYTES", MAX_BYTES):  # so that a few packets reach the limit
             self._play()
 
     def _play(self) -> None:
@@ -160,7 +162,7 @@ class _Stream:
         assert 0 <= statistics.fraction_lost <= 255 and 0 <= statistics.max_seq < 2**32
         assert -(2**23) <= statistics.packets_lost < 2**23
         send_time = int(self.now * 2**18) & 0xFFFFFF
-        report = self.bandwidth.add(Packet(96, number, timestamp, 1, bytes(100), abs_send_time=send_time), self.now)
+        report = self.remb.add(Packet(96, number, timestamp, 1, bytes(100), abs_send_time=send_time), self.now)
         assert report is None or 0 <= report[0] < 2**50
         if extended is None:
             return
@@ -168,32 +170,33 @@ class _Stream:
         if more & 15 == 15:
             data *= LARGE // len(data) if data else 1
         first = self.sent.setdefault(extended, (timestamp, data))
-        asked = self.losses.arrived(extended, self.now)
-        assert all(one < extended and one not in self.sent for one in asked) and len(asked) <= MOST
-        for picture in self.pictures.add(
-            extended, timestamp, bool(flags & 1), Piece(data, bool(flags & 2), more & 1 == 1)
+        requested = self.nacks.add(extended, self.now)
+        assert all(one < extended and one not in self.sent for one in requested) and len(requested) <= MAX_MISSING
+        for frame in self.assembler.add(
+            extended, timestamp, bool(flags & 1), ParsedPayload(data, bool(flags & 2), more & 1 == 1)
         ):
-            self.picture(picture.data, picture.timestamp)
-        if self.losses.missing:
-            if self.pictures.next is not None:
-                self.losses.forget(self.pictures.next)
-            wait = self.losses.wait(self.now)
-            assert wait is None or 0 <= wait < 1
-            again, hopeless = self.losses.due(self.now)
-            assert not set(again) & set(self.sent)
-            if hopeless:
-                for picture in self.pictures.skip():
-                    self.picture(picture.data, picture.timestamp)
-        assert len(self.pictures._waiting) <= CAPACITY and self.pictures.torn >= 0
-        assert sum(map(len, self.pictures._parts)) == self.pictures._octets <= MAX_BYTES
-        assert self.losses.missing <= 2 * MOST + 2 and 0 < self.losses.rtt < 1e6
-        for sound in self.sounds.add(extended, timestamp, first[1], self.now):
-            self.timestamps.map(sound.timestamp)
-            self.heard += _numbers(sound.data)
-        assert self.heard == sorted(set(self.heard)) and len(self.sounds._waiting) <= MOST_SOUNDS
-        assert self.sounds.lost >= 0
+            self.frame(frame.data, frame.timestamp)
+        if self.nacks.missing:
+            if self.assembler.next_number is not None:
+                self.nacks.discard_below(self.assembler.next_number)
+            delay = self.nacks.delay(self.now)
+            assert delay is None or 0 <= delay < 1
+            retries, give_up = self.nacks.due(self.now)
+            assert not set(retries) & set(self.sent)
+            if give_up:
+                for frame in self.assembler.skip_missing():
+                    self.frame(frame.data, frame.timestamp)
+        assert len(self.assembler._buffered) <= CAPACITY and self.assembler.incomplete >= 0
+        assert sum(map(len, self.assembler._parts)) == self.assembler._size <= MAX_BYTES
+        assert self.nacks.missing <= 2 * MAX_MISSING + 2 and 0 < self.nacks.rtt < 1e6
+        for packet in self.reorder_buffer.add(extended, timestamp, first[1], self.now):
+            self.timestamps.unwrap(packet.timestamp)
+            self.audio_order += _numbers(packet.data)
+        assert self.audio_order == sorted(set(self.audio_order))
+        assert len(self.reorder_buffer._waiting) <= MAX_WAITING_AUDIO
+        assert self.reorder_buffer.lost >= 0
 
-    def picture(self, data: bytes, timestamp: int) -> None:
+    def frame(self, data: bytes, timestamp: int) -> None:
         numbers = _numbers(data)
         assert numbers, "an empty frame"
         assert all(self.sent[number] == (timestamp, self.sent[number][1]) for number in numbers), "two timestamps"

@@ -24,13 +24,13 @@ from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacke
 
 from ..media.frames import EncodedFrame
 from ..media.incoming.track import IncomingTrack
-from ..rtp import depacketizer
-from ..rtp.frame_assembler import Picture, Pictures
-from ..rtp.nack import Losses
+from ..rtp.depacketizer import depacketize
+from ..rtp.frame_assembler import AssembledFrame, FrameAssembler
+from ..rtp.nack import NackGenerator
 from ..rtp.packet import Packet
-from ..rtp.remb import Bandwidth
-from ..rtp.reorder_buffer import Sound, Sounds
-from ..rtp.sequence import Timestamps
+from ..rtp.remb import RembThrottler
+from ..rtp.reorder_buffer import AudioPacket, ReorderBuffer
+from ..rtp.sequence import TimestampUnwrapper
 from ..rtp.statistics import StreamStatistics
 from .rtp_fast_path import TransportPath
 
@@ -66,9 +66,9 @@ class _Stream:
         self.ssrc = ssrc
         self.codec = codec
         self.statistics = StreamStatistics(codec.clock_rate)
-        self.losses = Losses()
-        self.pictures = Pictures()
-        self.sounds = Sounds()
+        self.nacks = NackGenerator()
+        self.assembler = FrameAssembler()
+        self.reorder_buffer = ReorderBuffer()
         self.heard = 0.0
         self.looked_at = False
         self.timestamp: int | None = None  # of the last packet that nobody looked at
@@ -85,7 +85,7 @@ class _Stream:
         self.looked_at = False
 
     def _forget(self) -> None:
-        self.losses, self.pictures, self.sounds = Losses(), Pictures(), Sounds()
+        self.nacks, self.assembler, self.reorder_buffer = NackGenerator(), FrameAssembler(), ReorderBuffer()
 
 
 class _Queue:
@@ -111,14 +111,14 @@ class Receiving:
         self._ssrc: int | None = None  # of the media stream that came last
         self._streams: dict[int, _Stream] = {}
         self._report: tuple[float, int] | None = None  # (Unix seconds, RTP timestamp) of the last sender report
-        self._timestamps = Timestamps()
+        self._timestamps = TimestampUnwrapper()
         self._codecs: dict[int, _Codec] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._stopped = False
         for name in ("codecs", "rtx_ssrc", "remote_streams", "remote_bitrate_estimator", "rtcp_ssrc"):
             assert hasattr(engine, f"_RTCRtpReceiver__{name}"), f"the engine has no {name} any more"
         estimator = engine._RTCRtpReceiver__remote_bitrate_estimator  # of pictures only
-        self._bandwidth = None if estimator is None else Bandwidth(estimator)
+        self._bandwidth = None if estimator is None else RembThrottler(estimator)
         engine._track._queue = _Queue(self)
         engine._handle_rtp_packet = self._engines_packet
         self._handle_rtcp = engine._handle_rtcp_packet
@@ -173,11 +173,11 @@ class Receiving:
         stream = self._streams.get(self._engine._RTCRtpReceiver__rtx_ssrc.get(packet.ssrc, -1))
         codec = self._known_codec(payload_type)
         if stream is not None and codec is not None and len(packet.payload) > 2:
-            number = stream.statistics.sequence.near(int.from_bytes(packet.payload[:2]))
+            number = stream.statistics.sequence.peek(int.from_bytes(packet.payload[:2]))
             self._media(stream, codec, number, packet, packet.payload[2:], now)
 
     def _media(self, stream: _Stream, codec: _Codec, number: int, packet: Packet, data: bytes, now: float) -> None:
-        newest = number >= stream.statistics.sequence.last
+        newest = number >= stream.statistics.sequence.highest
         if codec is not stream.codec and codec != stream.codec:
             if not newest:
                 return  # from before the sender changed to another codec
@@ -193,18 +193,18 @@ class Receiving:
         if not stream.looked_at:
             stream.begin()
         try:
-            piece = depacketizer.read(codec.name, data)
+            piece = depacketize(codec.name, data)
         except ValueError as exc:  # it counts as lost
             log.debug("< %s", exc)
             return
         if self.kind == "audio":
-            self._feed(stream, stream.sounds.add(number, packet.timestamp, piece.data, now))
+            self._feed(stream, stream.reorder_buffer.add(number, packet.timestamp, piece.data, now))
             return
-        lost = stream.losses.arrived(number, now)
+        lost = stream.nacks.add(number, now)
         if lost:
             self._ask_again(stream, lost)
-        self._feed(stream, stream.pictures.add(number, packet.timestamp, packet.marker, piece))
-        if stream.losses.missing:
+        self._feed(stream, stream.assembler.add(number, packet.timestamp, packet.marker, piece))
+        if stream.nacks.missing:
             self._watch(stream)
 
     # --- what is missing ---
@@ -213,19 +213,19 @@ class Receiving:
         """Look again when something should have come by then. Hook: the engine asks once for what is lost, and does
         nothing else about it: one packet lost for good froze the picture until its buffer was full, 27 s at one
         packet a picture."""
-        if stream.pictures.next is not None:
-            stream.losses.forget(stream.pictures.next)
-        wait = stream.losses.wait(time.monotonic())
+        if stream.assembler.next_number is not None:
+            stream.nacks.discard_below(stream.assembler.next_number)
+        wait = stream.nacks.delay(time.monotonic())
         if wait is not None and stream.timer is None:
             stream.timer = asyncio.get_running_loop().call_later(wait, self._look, stream)
 
     def _look(self, stream: _Stream) -> None:
         stream.timer = None
-        again, hopeless = stream.losses.due(time.monotonic())
+        again, hopeless = stream.nacks.due(time.monotonic())
         if again:
             self._ask_again(stream, again)
         if hopeless:
-            self._feed(stream, stream.pictures.skip())
+            self._feed(stream, stream.assembler.skip_missing())
         self._watch(stream)
 
     def _ask_again(self, stream: _Stream, numbers: Iterable[int]) -> None:
@@ -302,18 +302,18 @@ class Receiving:
         # A sender that has no wall clock says zero (RFC 3550 6.4.1): nothing that two streams could be compared by.
         if isinstance(packet, RtcpSrPacket) and packet.ssrc == self._ssrc and packet.sender_info.ntp_timestamp:
             seconds = packet.sender_info.ntp_timestamp / (1 << 32) - NTP_EPOCH
-            timestamp = self._timestamps.relative(packet.sender_info.rtp_timestamp)
+            timestamp = self._timestamps.peek(packet.sender_info.rtp_timestamp)
             if timestamp is not None:
                 self._report = (seconds, timestamp)
         await self._handle_rtcp(packet)
 
-    def _feed(self, stream: _Stream, frames: Sequence[Picture | Sound]) -> None:
+    def _feed(self, stream: _Stream, frames: Sequence[AssembledFrame | AudioPacket]) -> None:
         codec = stream.codec
-        if lost := stream.pictures.torn + stream.sounds.lost:
-            stream.pictures.torn = stream.sounds.lost = 0
+        if lost := stream.assembler.incomplete + stream.reorder_buffer.lost:
+            stream.assembler.incomplete = stream.reorder_buffer.lost = 0
             self._track.lost(lost, key_is_here=bool(frames) and frames[0].key)
         for frame in frames:
-            timestamp = self._timestamps.map(frame.timestamp)
+            timestamp = self._timestamps.unwrap(frame.timestamp)
             ntp = None
             if self._report is not None:
                 ntp = self._report[0] + (timestamp - self._report[1]) / codec.clock_rate

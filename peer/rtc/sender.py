@@ -21,7 +21,7 @@ from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket
 
 from ..media.frames import OutgoingFrame, media_time
 from ..media.outgoing.track import Outgoing
-from ..rtp.header import NTP_EPOCH, Header
+from ..rtp.header import NTP_EPOCH, HeaderWriter
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,14 @@ class Sending:
         self._rtx_payload_type: int | None = None
         self._payload_type = 0
         self._clock_rate = 90_000
-        self._header = Header({}, "")
+        self._header = HeaderWriter({}, "")
         self._was_started = False
 
     async def _started(self, parameters: RTCRtpSendParameters) -> None:
         if not self._was_started:
             self._was_started = True
             extensions = {extension.uri: extension.id for extension in parameters.headerExtensions}
-            self._header = Header(extensions, parameters.muxId)
+            self._header = HeaderWriter(extensions, parameters.muxId)
             codec = parameters.codecs[0]
             assert codec.payloadType is not None
             self._payload_type, self._clock_rate = codec.payloadType, codec.clockRate

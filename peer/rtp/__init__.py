@@ -1,5 +1,5 @@
-"""Receiving RTP, apart from any engine and any socket: packets, their order, what is lost, pictures put together.
+"""RTP without an engine or sockets: packets, order, loss, frames and statistics. Pure.
 
-PURE: bytes, numbers and moments in, pictures and figures out. Every structure is bounded. ``reception`` connects it
-with the engine; ``docs/engine.md`` says what the engine's own parts cost.
+Bytes, numbers and times in; frames, requests and statistics out. Every buffer is bounded. ``peer.rtc.receiver`` and
+``peer.rtc.sender`` connect this package with the engine; docs/engine.md has the cost of the engine's own parts.
 """

@@ -1,7 +1,4 @@
-"""RTP payloads back into what a decoder reads: VP8 (RFC 7741), H.264 (RFC 6184), sound as it is. PURE.
-
-Cutting them is ``media.payload``.
-"""
+"""Depacketization of RTP payloads into decoder input: VP8 (RFC 7741), H.264 (RFC 6184), audio unchanged. Pure."""
 
 from __future__ import annotations
 
@@ -13,18 +10,32 @@ _SLICE, _IDR, _SPS, _DELIMITER = 1, 5, 7, 9
 _STAP_A, _FU_A = 24, 28
 
 
-class Piece(NamedTuple):
-    """What one packet holds of a picture, or a whole packet of sound."""
+class ParsedPayload(NamedTuple):
+    """The part of a video frame in one packet, or a whole audio packet."""
 
     data: bytes
-    starts: bool
-    """Whether a picture surely begins here. False where the codec does not tell."""
-    key: bool
-    """Whether the picture is one that decoding can start at. Tells the truth in at least one of its packets."""
+    starts_frame: bool
+    """Whether a frame certainly begins here. False where the codec does not show it."""
+    key_frame: bool
+    """Whether the frame is a key frame. True in at least one packet of a key frame."""
 
 
-def vp8(payload: bytes) -> Piece:
-    """RFC 7741 4.2, and the first bit of the frame (RFC 6386 9.1)."""
+def depacketize(codec: str, payload: bytes) -> ParsedPayload:
+    """Parse a payload. ``codec`` is FFmpeg's name. An empty payload (padding) yields no data.
+
+    Raises:
+        ValueError: it is truncated, or of a type that was not negotiated.
+    """
+    if not payload:
+        return ParsedPayload(b"", False, False)
+    try:
+        return _DEPACKETIZERS.get(codec, _depacketize_audio)(payload)
+    except IndexError as exc:
+        raise ValueError(f"truncated {codec} payload") from exc
+
+
+def _depacketize_vp8(payload: bytes) -> ParsedPayload:
+    """Strip the payload descriptor (RFC 7741 4.2), and read the key frame bit (RFC 6386 9.1)."""
     first, at = payload[0], 1
     if first & 0x80:
         extensions, at = payload[1], 2
@@ -32,67 +43,61 @@ def vp8(payload: bytes) -> Piece:
             at += 2 if payload[at] & 0x80 else 1
         at += bool(extensions & 0x40) + bool(extensions & 0x30)
     data = payload[at:]
-    starts = bool(data) and first & 0x17 == 0x10
-    return Piece(data, starts, starts and not data[0] & 0x01)
+    starts_frame = bool(data) and first & 0x17 == 0x10
+    return ParsedPayload(data, starts_frame, starts_frame and not data[0] & 0x01)
 
 
-def h264(payload: bytes) -> Piece:
-    """RFC 6184 5.6 to 5.8, as Annex B. An IDR slice may have parameter sets before it, so it alone is no start."""
+def _depacketize_h264(payload: bytes) -> ParsedPayload:
+    """Convert to Annex B (RFC 6184 5.6 to 5.8).
+
+    An IDR slice alone does not start a frame, because parameter sets may precede it.
+    """
     kind = payload[0] & 0x1F
     if kind == _FU_A:
         header = payload[1]
         if not header & 0x80:
-            return Piece(payload[2:], False, False)
+            return ParsedPayload(payload[2:], False, False)
         unit = bytes([payload[0] & 0xE0 | header & 0x1F]) + payload[2:]
-        return Piece(_START_CODE + unit, _begins(unit), header & 0x1F in (_IDR, _SPS))
+        return ParsedPayload(_START_CODE + unit, _starts_frame(unit), header & 0x1F in (_IDR, _SPS))
     if kind == _STAP_A:
-        units = _aggregated(payload)
-        return Piece(
+        units = _split_aggregate(payload)
+        return ParsedPayload(
             b"".join(_START_CODE + unit for unit in units),
-            bool(units) and _begins(units[0]),
+            bool(units) and _starts_frame(units[0]),
             any(unit[0] & 0x1F in (_IDR, _SPS) for unit in units),
         )
     if 0 < kind < _STAP_A:
-        return Piece(_START_CODE + payload, _begins(payload), kind in (_IDR, _SPS))
-    raise ValueError(f"a packet of type {kind}, which packetization modes 0 and 1 do not have")
+        return ParsedPayload(_START_CODE + payload, _starts_frame(payload), kind in (_IDR, _SPS))
+    raise ValueError(f"H.264 payload of type {kind}, which packetization modes 0 and 1 do not have")
 
 
-def sound(payload: bytes) -> Piece:
-    return Piece(payload, True, True)
+def _depacketize_audio(payload: bytes) -> ParsedPayload:
+    return ParsedPayload(payload, True, True)
 
 
-CODECS: Final[dict[str, Callable[[bytes], Piece]]] = {"vp8": vp8, "h264": h264}
-"""By FFmpeg's name; whatever else there is is sound."""
+_DEPACKETIZERS: Final[dict[str, Callable[[bytes], ParsedPayload]]] = {
+    "vp8": _depacketize_vp8,
+    "h264": _depacketize_h264,
+}
+"""By FFmpeg's name of the codec. All other codecs are audio."""
 
 
-def read(codec: str, payload: bytes) -> Piece:
-    """What ``payload`` holds. An empty one (padding) holds nothing.
+def _starts_frame(unit: bytes) -> bool:
+    """Whether a NAL unit is the first of its access unit (ITU-T H.264 7.4.1.2.3).
 
-    Raises:
-        ValueError: it is damaged, or of a kind that was not negotiated.
+    It is if it is a parameter set, a delimiter, or a slice with ``first_mb_in_slice`` 0, which is coded as one bit.
     """
-    if not payload:
-        return Piece(b"", False, False)
-    try:
-        return CODECS.get(codec, sound)(payload)
-    except IndexError as exc:
-        raise ValueError(f"a payload of {codec} cut short") from exc
-
-
-def _begins(unit: bytes) -> bool:
-    """Whether a NAL unit is the first of its picture (ITU-T H.264 7.4.1.2.3): parameter set, delimiter, or the slice
-    whose ``first_mb_in_slice`` is 0, which is a single bit."""
     kind = unit[0] & 0x1F
     return kind in (_SPS, _DELIMITER) or (kind == _SLICE and len(unit) > 1 and bool(unit[1] & 0x80))
 
 
-def _aggregated(payload: bytes) -> list[bytes]:
+def _split_aggregate(payload: bytes) -> list[bytes]:
     units, at = [], 1
     while at < len(payload):
         size = int.from_bytes(payload[at : at + 2])
         at += 2
         if not size or at + size > len(payload):
-            raise ValueError("a STAP-A cut short")
+            raise ValueError("truncated H.264 payload: a STAP-A with an incomplete unit")
         units.append(payload[at : at + size])
         at += size
     return units

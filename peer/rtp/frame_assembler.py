@@ -1,15 +1,15 @@
-"""Packets put together to pictures, each handed out with its last packet. PURE.
+"""Assembly of video frames from packets; each frame is delivered with its last packet. Pure.
 
-The law:
+Rules:
 
-- A picture is whole when all its packets are there, and its last one is told by the marker bit (RFC 6184 5.1, RFC
-  7741 4.1), or by the timestamp of the packet after it, for senders that set none.
-- Pictures come out in order and never twice. What is missing holds up what comes after it, until it comes, or is
-  given up by ``skip``, or a whole key frame stands behind it: nobody needs what lies before that.
-- Of the picture that a gap tore, nothing comes out; the next one begins where a packet says so, or where the
-  timestamp changes.
+- A frame is complete when all its packets have arrived. Its last packet has the marker bit (RFC 6184 5.1, RFC 7741
+  4.1); where the sender sets none, the next packet's timestamp shows the end.
+- Frames are delivered in order and once. A missing packet delays all later frames until it arrives, is given up by
+  ``skip_missing``, or a complete key frame has arrived behind it, which needs nothing of what precedes it.
+- A frame with a lost packet is not delivered. The next frame begins at a packet that certainly starts one, or where
+  the timestamp changes.
 
-Each packet is looked at once, whatever the size of the picture.
+Each packet is processed once, whatever the size of the frame.
 """
 
 from __future__ import annotations
@@ -17,140 +17,137 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .depacketizer import Piece
+from .depacketizer import ParsedPayload
 
 CAPACITY: Final = 1024
-"""Packets, one of which is missing: 1.5 s at 6 Mbit/s. Far more than any answer to a request takes."""
+"""Maximum span of buffered packets, in sequence numbers.
+At 6 Mbit/s it is 1.5 s, much more than a retransmission takes."""
 
-MAX_OCTETS: Final = 8 << 20
-"""Of one picture; a key frame of 4K has one or two million. A sender that ends none would fill the memory."""
+MAX_FRAME_BYTES: Final = 8 << 20
+"""Maximum size of a frame. A 4K key frame has one to two million bytes; a sender that ends none would fill memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One coded picture. ``timestamp`` as it came, modulo 2**32."""
+class AssembledFrame:
+    """One encoded video frame. ``timestamp`` as received, modulo 2**32."""
 
     data: bytes
     timestamp: int
     key: bool
     gap: bool
-    """Whether pictures before it were lost, or not seen: a decoder should wait for a key frame."""
+    """Whether frames before it were lost, or not received. The decoder should wait for a key frame."""
 
 
-class Pictures:
-    """Puts the packets of one stream together. ``torn`` counts what was given up, one at least for each gap."""
+class FrameAssembler:
+    """Assembles the frames of one stream."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
-        self.torn = 0
-        self._waiting: dict[int, tuple[int, bool, Piece]] = {}  # number -> timestamp, marker, piece
-        self._next: int | None = None  # the number that is looked at next: all before it is done with
+        self.incomplete = 0
+        """The number of frames given up, at least one per gap."""
+        self._buffered: dict[int, tuple[int, bool, ParsedPayload]] = {}  # number -> timestamp, marker, payload
+        self._next: int | None = None
         self._parts: list[bytes] = []
-        self._octets = 0
+        self._size = 0
         self._timestamp = 0
         self._key = False
-        self._gap = True  # we did not see what was before
-        self._torn: int | None = None  # the timestamp of a picture whose beginning is lost
+        self._gap = True  # nothing is known about frames before the first packet
+        self._discarding: int | None = None  # timestamp of a frame whose first packets are lost
 
     @property
-    def next(self) -> int | None:
-        """The number that is waited for: below it nothing is missing any more."""
+    def next_number(self) -> int | None:
+        """The extended sequence number of the next packet to process. Packets below it are no longer needed."""
         return self._next
 
     @property
     def blocked(self) -> bool:
-        """Whether packets wait behind one that is missing."""
-        return bool(self._waiting)
+        """Whether packets are buffered behind a missing one."""
+        return bool(self._buffered)
 
-    def add(self, number: int, timestamp: int, marker: bool, piece: Piece) -> list[Picture]:
-        """A packet came; ``number`` is its extended sequence number. What is whole now, mostly nothing or one."""
+    def add(self, number: int, timestamp: int, marker: bool, payload: ParsedPayload) -> list[AssembledFrame]:
+        """Add a packet by its extended sequence number. Return the frames that it completes, mostly none or one."""
         if self._next is None:
-            self._next, self._torn = number, None if piece.starts else timestamp
-        if number < self._next or number in self._waiting:
-            return []  # twice, or too late
+            self._next, self._discarding = number, None if payload.starts_frame else timestamp
+        if number < self._next or number in self._buffered:
+            return []  # a duplicate, or too late
         if number - self._next >= self.capacity:
-            return self._restart(number, timestamp, marker, piece)
-        done: list[Picture] = []
+            self._buffered.clear()
+            self._continue_at(number, timestamp, payload)
+        frames: list[AssembledFrame] = []
         if number == self._next:
-            self._look(timestamp, marker, piece, done)
-            if not self._waiting:
-                return done
+            self._process(timestamp, marker, payload, frames)
+            if not self._buffered:
+                return frames
         else:
-            self._waiting[number] = (timestamp, marker, piece)
-            self._jump_to_key(number, timestamp)
-        self._advance(done)
-        return done
+            self._buffered[number] = (timestamp, marker, payload)
+            self._skip_to_key_frame(number, timestamp)
+        self._process_buffered(frames)
+        return frames
 
-    def skip(self) -> list[Picture]:
-        """Give up what is missing first, and the picture it belongs to. What is whole behind it."""
-        done: list[Picture] = []
-        if self._waiting:
-            self._leave_to(min(self._waiting))
-            self._advance(done)
-        return done
+    def skip_missing(self) -> list[AssembledFrame]:
+        """Give up the first missing packets and their frame. Return the frames that are complete behind them."""
+        frames: list[AssembledFrame] = []
+        if self._buffered:
+            number = min(self._buffered)
+            timestamp, _, payload = self._buffered[number]
+            self._continue_at(number, timestamp, payload)
+            self._process_buffered(frames)
+        return frames
 
-    def _restart(self, number: int, timestamp: int, marker: bool, piece: Piece) -> list[Picture]:
-        """What is missing will not come any more."""
-        self._waiting.clear()
-        self._leave_to(number, (timestamp, marker, piece))
-        return self.add(number, timestamp, marker, piece)
-
-    def _leave_to(self, number: int, packet: tuple[int, bool, Piece] | None = None) -> None:
-        """Go on at ``number``, which is there. Its picture is torn if we cannot be sure that it begins with it."""
-        timestamp, _, piece = packet or self._waiting[number]
+    def _continue_at(self, number: int, timestamp: int, payload: ParsedPayload) -> None:
+        """Give up all packets before this one, and its frame too unless that certainly starts here."""
         self._next = number
-        self._tear(None if piece.starts else timestamp)
+        self._discard(None if payload.starts_frame else timestamp)
 
-    def _tear(self, timestamp: int | None) -> None:
-        """Nothing comes out of the picture that was put together, nor of the one of ``timestamp``."""
-        self._parts, self._octets, self._key = [], 0, False
-        self._gap, self._torn = True, timestamp
-        self.torn += 1
+    def _discard(self, timestamp: int | None) -> None:
+        """Drop the frame that is being assembled, and further packets of the frame with ``timestamp``."""
+        self._parts, self._size, self._key = [], 0, False
+        self._gap, self._discarding = True, timestamp
+        self.incomplete += 1
 
-    def _advance(self, done: list[Picture]) -> None:
+    def _process_buffered(self, frames: list[AssembledFrame]) -> None:
         assert self._next is not None
-        while (packet := self._waiting.pop(self._next, None)) is not None:
-            self._look(*packet, done)
+        while (packet := self._buffered.pop(self._next, None)) is not None:
+            self._process(*packet, frames)
 
-    def _look(self, timestamp: int, marker: bool, piece: Piece, done: list[Picture]) -> None:
-        """The packet that was waited for."""
+    def _process(self, timestamp: int, marker: bool, payload: ParsedPayload, frames: list[AssembledFrame]) -> None:
         assert self._next is not None
         self._next += 1
-        if self._torn is not None:
-            if timestamp == self._torn and not piece.starts:
+        if self._discarding is not None:
+            if timestamp == self._discarding and not payload.starts_frame:
                 if marker:
-                    self._torn = None
+                    self._discarding = None
                 return
-            self._torn = None
+            self._discarding = None
         if self._parts and timestamp != self._timestamp:
-            self._finish(done)
-        if piece.data:
-            self._octets += len(piece.data)
-            if self._octets > MAX_OCTETS:
-                self._tear(timestamp)
+            self._deliver(frames)
+        if payload.data:
+            self._size += len(payload.data)
+            if self._size > MAX_FRAME_BYTES:
+                self._discard(timestamp)
                 return
-            self._parts.append(piece.data)
+            self._parts.append(payload.data)
             self._timestamp = timestamp
-            self._key = self._key or piece.key
+            self._key = self._key or payload.key_frame
         if marker and self._parts:
-            self._finish(done)
+            self._deliver(frames)
 
-    def _finish(self, done: list[Picture]) -> None:
-        done.append(Picture(b"".join(self._parts), self._timestamp, self._key, self._gap))
-        self._parts, self._octets, self._key, self._gap = [], 0, False, False
+    def _deliver(self, frames: list[AssembledFrame]) -> None:
+        frames.append(AssembledFrame(b"".join(self._parts), self._timestamp, self._key, self._gap))
+        self._parts, self._size, self._key, self._gap = [], 0, False, False
 
-    def _jump_to_key(self, number: int, timestamp: int) -> None:
-        """If ``number`` completes a key frame, leave all that is missing before it."""
-        waiting, last, first = self._waiting, number, number
-        while not waiting[last][1]:  # to its marker
+    def _skip_to_key_frame(self, number: int, timestamp: int) -> None:
+        """If packet ``number`` completes a key frame, give up all packets before that frame."""
+        buffered, first, last = self._buffered, number, number
+        while not buffered[last][1]:  # forward to its marker
             last += 1
-            if last not in waiting or waiting[last][0] != timestamp:
+            if last not in buffered or buffered[last][0] != timestamp:
                 return
-        while not waiting[first][2].starts:  # and back to its beginning
+        while not buffered[first][2].starts_frame:  # back to its first packet
             first -= 1
-            if first not in waiting or waiting[first][0] != timestamp:
+            if first not in buffered or buffered[first][0] != timestamp:
                 return
-        if any(waiting[at][2].key for at in range(first, last + 1)):
-            for at in [at for at in waiting if at < first]:
-                del waiting[at]
-            self._leave_to(first)
+        if any(buffered[at][2].key_frame for at in range(first, last + 1)):
+            for at in [at for at in buffered if at < first]:
+                del buffered[at]
+            self._continue_at(first, timestamp, buffered[first][2])

@@ -1,5 +1,7 @@
-"""RTP headers of one outgoing stream (RFC 3550 5.1), its extensions in the one-byte form (RFC 8285 4.2), or in the
-two-byte form (4.3) where their numbers or lengths need it. PURE."""
+"""RTP headers of an outgoing stream (RFC 3550 5.1). Pure.
+
+Extensions are in the one-byte form (RFC 8285 4.2), or in the two-byte form (4.3) if an id or a length requires it.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +13,50 @@ NTP_EPOCH: Final = 2_208_988_800
 """Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
 
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
-SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+ABS_SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
-_ONE_OCTET, _TWO_OCTETS = 0xBEDE, 0x1000
+_ONE_BYTE_PROFILE, _TWO_BYTE_PROFILE = 0xBEDE, 0x1000
 
 
-class Header:
-    """``extensions``: negotiated ids by URI; ``mid`` of the media section (RFC 9143). Both are the remote's choice:
-    what no form has room for is left out."""
+class HeaderWriter:
+    """Writes the headers of one stream.
+
+    Args:
+        extensions: negotiated ids by URI.
+        mid: that of the media section (RFC 9143).
+
+    The remote chooses both. An extension that fits neither form is left out.
+    """
 
     def __init__(self, extensions: Mapping[str, int], mid: str) -> None:
-        values = {MID: mid.encode(), SEND_TIME: bytes(3)}
-        taken = {
+        values = {MID: mid.encode(), ABS_SEND_TIME: bytes(3)}
+        elements = {
             uri: (number, values[uri])
             for uri, number in extensions.items()
             if uri in values and 0 < number < 256 and 0 < len(values[uri]) < 256
         }
-        narrow = all(number < 15 and len(value) <= 16 for number, value in taken.values())
+        one_byte = all(number < 15 and len(value) <= 16 for number, value in elements.values())
 
-        def element(number: int, value: bytes) -> bytes:
-            return bytes([number << 4 | len(value) - 1] if narrow else [number, len(value)]) + value
+        def encode(number: int, value: bytes) -> bytes:
+            return bytes([number << 4 | len(value) - 1] if one_byte else [number, len(value)]) + value
 
-        fixed = element(*taken[MID]) if MID in taken else b""
-        self._timed = SEND_TIME in taken
-        if self._timed:
-            fixed += element(*taken[SEND_TIME])[:-3]
-        length = len(fixed) + (3 if self._timed else 0)
+        constant = encode(*elements[MID]) if MID in elements else b""
+        self._has_send_time = ABS_SEND_TIME in elements
+        if self._has_send_time:
+            constant += encode(*elements[ABS_SEND_TIME])[:-3]
+        length = len(constant) + (3 if self._has_send_time else 0)
         self._padding = bytes(-length % 4)
-        profile = _ONE_OCTET if narrow else _TWO_OCTETS
-        self._fixed = struct.pack("!HH", profile, (length + 3) // 4) + fixed if length else b""
-        self._first = 0x90 if self._fixed else 0x80
-
-    def extension(self, now: float) -> bytes:
-        """What follows the fixed part of the header, sent at ``now`` (Unix seconds)."""
-        if not self._timed:
-            return self._fixed + self._padding
-        send_time = int((now + NTP_EPOCH) * (1 << 18)) & 0xFFFFFF  # the lower 6.18 bits of NTP's seconds
-        return self._fixed + send_time.to_bytes(3, "big") + self._padding
+        profile = _ONE_BYTE_PROFILE if one_byte else _TWO_BYTE_PROFILE
+        self._constant = struct.pack("!HH", profile, (length + 3) // 4) + constant if length else b""
+        self._first_byte = 0x90 if self._constant else 0x80
 
     def fixed(self, payload_type: int, marker: bool, number: int, timestamp: int, ssrc: int) -> bytes:
-        """The twelve octets in front of the extension."""
-        return struct.pack("!BBHLL", self._first, marker << 7 | payload_type, number, timestamp, ssrc)
+        """Return the fixed part of the header, twelve bytes."""
+        return struct.pack("!BBHLL", self._first_byte, marker << 7 | payload_type, number, timestamp, ssrc)
+
+    def extension(self, now: float) -> bytes:
+        """Return the extension that follows the fixed part of a packet sent at ``now``, in Unix seconds."""
+        if not self._has_send_time:
+            return self._constant + self._padding
+        send_time = int((now + NTP_EPOCH) * (1 << 18)) & 0xFFFFFF  # NTP seconds as 6.18 bits, upper bits dropped
+        return self._constant + send_time.to_bytes(3, "big") + self._padding

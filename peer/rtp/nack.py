@@ -1,7 +1,8 @@
-"""When to ask for lost packets (RFC 4585 6.2.1), when again, and when to give them up. PURE: time is an argument.
+"""Generation of NACKs (RFC 4585 6.2.1): first request, retries, giving up. Pure: time is an argument.
 
-A packet is asked for once it is overtaken; again when an answer should have come, which the answers themselves tell:
-a receiver that sends nothing knows no other round trip. It is given up when a key frame is the quicker way.
+A packet is requested as soon as a later one has arrived. It is requested again when the retransmission is overdue,
+and given up when a key frame would arrive sooner. The RTT is measured from retransmissions, because a peer that only
+receives has no other measurement.
 """
 
 from __future__ import annotations
@@ -9,113 +10,122 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-FIRST_RTT: Final = 0.1
-"""Seconds that a round trip is taken for until one was seen."""
+INITIAL_RTT: Final = 0.1
+"""RTT assumed before the first retransmission, in seconds."""
 
-RETRY: Final = (0.02, 0.2)
-"""Seconds, least and most, between two requests for a packet. A busy sender needs a moment; and where a round trip
-takes longer, one request too many costs less than a lost one that is noticed late."""
+RETRY_INTERVAL: Final = (0.02, 0.2)
+"""Minimum and maximum time between two requests for a packet, in seconds. A busy sender needs the minimum. Beyond the
+maximum, a superfluous request costs less than a lost request that is repeated late."""
 
-PATIENCE: Final = (0.35, 0.6)
-"""Seconds, least and most, after which a packet is given up, three requests in between. A frozen picture is worse
-than a key frame."""
+GIVE_UP_AFTER: Final = (0.35, 0.6)
+"""Minimum and maximum time until a packet is given up, in seconds. It allows three requests. A key frame is better
+than video that freezes for longer."""
 
-STILL: Final = 0.25
-"""Seconds without any packet that count for patience; of a longer silence no more. Where nothing comes at all, a key
-frame would not either, and the answers come first when it is over."""
+MAX_COUNTED_SILENCE: Final = 0.25
+"""At most this much of a silent period counts towards giving up on a packet, in seconds. During an outage a key frame
+could not arrive either, and retransmissions arrive first when it ends."""
 
-QUIET: Final = 2.0
-"""Seconds without any packet after which nothing is asked for until one comes: the sender has stopped, or goes on
-under another SSRC, and would be asked as long as the call lasts."""
+INACTIVE_AFTER: Final = 2.0
+"""Seconds without a packet after which requests pause until the next one. The sender has stopped, or continues with
+another SSRC, and would receive requests until the call ends."""
 
-_LEAST_WAIT: Final = 0.005
+MAX_MISSING: Final = 120
+"""Maximum number of missing packets. Beyond it a key frame is quicker, and aiortc's senders keep only 128 packets."""
 
-MOST: Final = 120
-"""Packets that may be missing. Beyond, a key frame is quicker, and aiortc's senders keep no more than 128."""
+_MIN_DELAY: Final = 0.005
+"""Minimum delay until the next check, in seconds. It limits the wake-ups to 200 per second."""
 
-_FEW: Final = 10
-"""Packets up to which their answers tell the round trip: those of many queue up behind each other."""
+_MAX_MISSING_FOR_RTT: Final = 10
+"""Number of missing packets below which retransmissions measure the RTT. More of them queue behind each other."""
 
 
 @dataclass(slots=True)
-class _Loss:
+class _Missing:
     since: float
-    asked: float
-    noticed: float  # as ``since``, without silence
+    requested_at: float
+    active_since: float
+    """As ``since``, in active time: see ``NackGenerator._active_time``."""
 
 
-class Losses:
-    """What is missing of one stream. ``rtt`` in seconds, from requests that were answered."""
+class NackGenerator:
+    """The missing packets of one stream. Times are in seconds; numbers are extended sequence numbers."""
 
     def __init__(self) -> None:
-        self.rtt = FIRST_RTT
+        self.rtt = INITIAL_RTT
+        """Smoothed RTT in seconds, measured from retransmissions."""
         self._next: int | None = None
-        self._missing: dict[int, _Loss] = {}
-        self._heard: float | None = None
-        self._lively = 0.0  # seconds until then, without silence
+        self._missing: dict[int, _Missing] = {}
+        self._last_arrival: float | None = None
+        self._active_until_last_arrival = 0.0
 
     @property
     def missing(self) -> int:
+        """The number of missing packets."""
         return len(self._missing)
 
     @property
-    def retry(self) -> float:
-        least, most = RETRY
-        return min(max(1.5 * self.rtt, least), most)
+    def retry_interval(self) -> float:
+        """Seconds between two requests for a packet."""
+        shortest, longest = RETRY_INTERVAL
+        return min(max(1.5 * self.rtt, shortest), longest)
 
     @property
-    def patience(self) -> float:
-        least, most = PATIENCE
-        return min(max(3 * self.retry, least), most)
+    def give_up_after(self) -> float:
+        """Seconds of active time until a packet is given up."""
+        shortest, longest = GIVE_UP_AFTER
+        return min(max(3 * self.retry_interval, shortest), longest)
 
-    def arrived(self, number: int, now: float) -> list[int]:
-        """A packet came, by its extended number. What to ask for at once: what it overtook."""
-        self._lively, self._heard = self._without_silence(now), now
+    def add(self, number: int, now: float) -> list[int]:
+        """Record the arrival of a packet. Return the numbers to request at once: those that it overtook."""
+        self._active_until_last_arrival, self._last_arrival = self._active_time(now), now
         if self._next is None or number == self._next:
             self._next = number + 1
             return []
         if number < self._next:
-            if (loss := self._missing.pop(number, None)) is not None:
-                # Of a packet that was asked for again it is not clear which request was answered. Taken as the first
-                # it may be too long, but a network whose round trip grows is noticed.
-                if len(self._missing) < _FEW:
-                    self.rtt += (now - loss.since - self.rtt) / 4
+            if (missing := self._missing.pop(number, None)) is not None:
+                # After a retry it is unknown which request was answered. Counting from the first one may overestimate
+                # the RTT, but follows an RTT that grows.
+                if len(self._missing) < _MAX_MISSING_FOR_RTT:
+                    self.rtt += (now - missing.since - self.rtt) / 4
             return []
-        lost = range(max(self._next, number - MOST - 1), number)
+        overtaken = range(max(self._next, number - MAX_MISSING - 1), number)
         self._next = number + 1
-        for one in lost:
-            self._missing[one] = _Loss(now, now, self._lively)
-        return list(lost) if len(self._missing) <= MOST else []
+        for one in overtaken:
+            self._missing[one] = _Missing(now, now, self._active_until_last_arrival)
+        return list(overtaken) if len(self._missing) <= MAX_MISSING else []
 
     def due(self, now: float) -> tuple[list[int], bool]:
-        """What to ask for again, and whether to give up what is missing first."""
+        """Return the numbers to request again, and whether to give up the first missing packet."""
         if not self._missing:
             return [], False
-        if len(self._missing) > MOST or self._left(now) <= 0:
+        if len(self._missing) > MAX_MISSING or self._until_give_up(now) <= 0:
             return [], True
-        again = [number for number, loss in self._missing.items() if now - loss.asked >= self.retry]
-        for number in again:
-            self._missing[number].asked = now
-        return again, False
+        retries = [n for n, missing in self._missing.items() if now - missing.requested_at >= self.retry_interval]
+        for number in retries:
+            self._missing[number].requested_at = now
+        return retries, False
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until ``due`` should be asked; ``None`` while nothing is missing, or nothing comes."""
-        if not self._missing or self._heard is None or now - self._heard > QUIET:
+    def delay(self, now: float) -> float | None:
+        """Return the seconds until ``due`` must be called, or ``None`` if no packet can be requested now."""
+        if not self._missing or self._last_arrival is None or now - self._last_arrival > INACTIVE_AFTER:
             return None
-        if len(self._missing) > MOST:
+        if len(self._missing) > MAX_MISSING:
             return 0.0
-        soonest = min(loss.asked for loss in self._missing.values()) + self.retry - now
-        return max(_LEAST_WAIT, min(soonest, self._left(now)))
+        until_retry = min(missing.requested_at for missing in self._missing.values()) + self.retry_interval - now
+        return max(_MIN_DELAY, min(until_retry, self._until_give_up(now)))
 
-    def _without_silence(self, now: float) -> float:
-        return self._lively + (0.0 if self._heard is None else min(now - self._heard, STILL))
-
-    def _left(self, now: float) -> float:
-        """Seconds of patience with what is missing first."""
-        return next(iter(self._missing.values())).noticed + self.patience - self._without_silence(now)
-
-    def forget(self, below: int) -> None:
-        """What is missing below this number is not needed any more."""
+    def discard_below(self, number: int) -> None:
+        """Stop requesting packets below ``number``."""
         if self._missing:
-            for number in [number for number in self._missing if number < below]:
-                del self._missing[number]
+            for one in [one for one in self._missing if one < number]:
+                del self._missing[one]
+
+    def _active_time(self, now: float) -> float:
+        """Seconds since the first packet, with each silence counted up to ``MAX_COUNTED_SILENCE``."""
+        if self._last_arrival is None:
+            return self._active_until_last_arrival
+        return self._active_until_last_arrival + min(now - self._last_arrival, MAX_COUNTED_SILENCE)
+
+    def _until_give_up(self, now: float) -> float:
+        first = next(iter(self._missing.values()))
+        return first.active_since + self.give_up_after - self._active_time(now)

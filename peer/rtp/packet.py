@@ -1,4 +1,4 @@
-"""One RTP packet, as far as a receiver needs it (RFC 3550 5.1), read in one go. PURE."""
+"""RTP packet (RFC 3550 5.1), parsed in one pass, with the fields that a receiver needs. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Final
 
 _HEADER: Final = struct.Struct("!BBHLL")
 _EXTENSION: Final = struct.Struct("!HH")
-_ONE_OCTET: Final = 0xBEDE
-_TWO_OCTETS: Final = 0x100
+
+_ONE_BYTE_PROFILE: Final = 0xBEDE
+_TWO_BYTE_PROFILE: Final = 0x100
+"""The upper 12 bits; the lower four are arbitrary (RFC 8285 4.3)."""
 
 
 class Packet:
-    """Header fields, the payload without padding, and the one header extension that a receiver's estimate needs."""
+    """Header fields, the payload without padding, and the abs-send-time extension that REMB needs."""
 
     __slots__ = (
         "abs_send_time",
@@ -43,16 +45,16 @@ class Packet:
         self.payload = payload
         self.marker = marker
         self.padding = padding
-        """Octets of padding, the count itself included."""
+        """Bytes of padding, including the count itself."""
         self.abs_send_time = abs_send_time
-        """When it was sent, in units of 2**-18 s modulo 64 s, if it says so."""
+        """When it was sent, in units of 2**-18 s modulo 64 s. ``None`` without the extension."""
 
 
 def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
-    """Read a packet. ``abs_send_time_id``: the negotiated id of that header extension.
+    """Parse a packet. ``abs_send_time_id`` is the negotiated id of that header extension.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is truncated, or not RTP version 2.
     """
     try:
         first, second, sequence_number, timestamp, ssrc = _HEADER.unpack_from(data)
@@ -71,7 +73,7 @@ def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
         if begin > end or (first & 0x20 and not padding):
             raise ValueError("RTP header or padding is longer than the packet")
     except (struct.error, IndexError) as exc:
-        raise ValueError("an RTP packet cut short") from exc
+        raise ValueError("truncated RTP packet") from exc
     return Packet(
         second & 0x7F,
         sequence_number,
@@ -85,19 +87,19 @@ def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
 
 
 def _abs_send_time(data: bytes, profile: int, at: int, end: int, wanted: int) -> int | None:
-    """The value of one extension element (RFC 8285 4.2, 4.3), or ``None``; one cut short ends the search."""
-    one = profile == _ONE_OCTET
-    if not one and profile >> 4 != _TWO_OCTETS:
+    """Return the value of the extension element ``wanted`` (RFC 8285 4.2, 4.3). A truncated one ends the search."""
+    one_byte = profile == _ONE_BYTE_PROFILE
+    if not one_byte and profile >> 4 != _TWO_BYTE_PROFILE:
         return None
     while at < end:
         first = data[at]
         at += 1
         if not first:
             continue  # padding
-        if one:
+        if one_byte:
             number, length = first >> 4, (first & 0x0F) + 1
             if number == 15:
-                return None  # RFC 8285 4.2: stop here
+                return None  # RFC 8285 4.2: id 15 ends the list
         elif at < end:
             number, length = first, data[at]
             at += 1

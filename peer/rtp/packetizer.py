@@ -1,8 +1,8 @@
-"""Coded frames cut into RTP payloads. PURE.
+"""Packetization of encoded frames into RTP payloads. Pure.
 
-VP8 by RFC 7741 without picture ids: they would have to run on when a viewer moves from one encoding to another, and
-receivers do well with sequence numbers alone. H.264 by RFC 6184 in non-interleaved mode (packetization-mode 1).
-Sound fits into one packet.
+VP8 (RFC 7741) is sent without picture ids. They would have to continue when a viewer moves from one encoding to
+another, and receivers need only sequence numbers. H.264 (RFC 6184) is sent in non-interleaved mode
+(packetization-mode 1). An audio frame fits into one packet.
 """
 
 from __future__ import annotations
@@ -14,57 +14,60 @@ from typing import Final
 from ..codecs.h264 import nal_units
 
 MAX_PAYLOAD: Final = 1170
-"""Octets. With IPv6 (40), UDP (8), a TURN channel (4), RTP (12), its extensions (28, with a mid of 16), the number of
-an RTX packet (2) and the tag of SRTP (16) they fill 1,280, the least MTU of IPv6 and that of many a tunnel."""
+"""Maximum payload, in bytes. IPv6 (40), UDP (8), a TURN channel (4), RTP (12), its extensions (28 with a mid of 16),
+the original sequence number of RTX (2) and the SRTP tag (16) bring it to 1,280, the minimum MTU of IPv6."""
 
-_VP8_START, _VP8_MORE = b"\x10", b"\x00"
-"""Payload descriptors (RFC 7741 4.2): the S bit, partition 0; and what follows of the same frame."""
+_VP8_START, _VP8_CONTINUATION = b"\x10", b"\x00"
+"""Payload descriptors (RFC 7741 4.2): S bit and partition 0 on the first packet of a frame, nothing on the others."""
 
 _STAP_A, _FU_A = 24, 28
 _FU_START, _FU_END = 0x80, 0x40
 _NRI: Final = 0x60
 
 
-def payloads(codec: str, data: bytes) -> list[bytes]:
-    """The RTP payloads of one coded frame, in order; the last one gets the marker bit. ``codec``: FFmpeg's name."""
+def packetize(codec: str, data: bytes) -> list[bytes]:
+    """Return the RTP payloads of one encoded frame, in order. The last one is sent with the marker bit.
+
+    ``codec`` is FFmpeg's name. Data of unknown codecs, and so audio, becomes one payload.
+    """
     if codec == "vp8":
-        return _vp8(data)
+        return _packetize_vp8(data)
     if codec == "h264":
-        return _h264(data)
+        return _packetize_h264(data)
     return [data]
 
 
-def _vp8(data: bytes) -> list[bytes]:
+def _packetize_vp8(data: bytes) -> list[bytes]:
     size = MAX_PAYLOAD - 1
-    return [(_VP8_MORE if at else _VP8_START) + data[at : at + size] for at in range(0, len(data), size)]
+    return [(_VP8_CONTINUATION if at else _VP8_START) + data[at : at + size] for at in range(0, len(data), size)]
 
 
-def _h264(data: bytes) -> list[bytes]:
+def _packetize_h264(data: bytes) -> list[bytes]:
     packets: list[bytes] = []
     small: list[bytes] = []
     room = MAX_PAYLOAD - 1
     for unit in nal_units(data):
         if len(unit) + 2 > room:
-            packets += _aggregated(small)
+            packets += _aggregate(small)
             small, room = [], MAX_PAYLOAD - 1
         if len(unit) > MAX_PAYLOAD:
-            packets += _fragments(unit)
+            packets += _fragment(unit)
         else:
             small.append(unit)
             room -= len(unit) + 2
-    return packets + _aggregated(small)
+    return packets + _aggregate(small)
 
 
-def _aggregated(units: list[bytes]) -> list[bytes]:
-    """One packet for all ``units``: a STAP-A, or the unit itself if it is alone (RFC 6184 5.6, 5.7.1)."""
+def _aggregate(units: list[bytes]) -> list[bytes]:
+    """Return one payload: a STAP-A of all units, or a single unit unchanged (RFC 6184 5.6, 5.7.1)."""
     if len(units) < 2:
         return units
     header = _STAP_A | max(unit[0] & _NRI for unit in units)
     return [bytes([header]) + b"".join(len(unit).to_bytes(2, "big") + unit for unit in units)]
 
 
-def _fragments(unit: bytes) -> list[bytes]:
-    """FU-A packets of nearly the same size (RFC 6184 5.8): the header of the unit travels in their two octets."""
+def _fragment(unit: bytes) -> list[bytes]:
+    """Return FU-A payloads of nearly equal size (RFC 6184 5.8). Their two bytes replace the unit's header."""
     body = memoryview(unit)[1:]
     count = math.ceil(len(body) / (MAX_PAYLOAD - 2))
     cuts = [len(body) * n // count for n in range(count + 1)]

@@ -1,7 +1,7 @@
-"""Packets of sound in order, each handed out at once; only what overtook another waits, and not for long. PURE.
+"""Reordering of audio packets. A packet in order is delivered at once; only one that overtook others waits. Pure.
 
-A buffer against jitter belongs to whoever plays (``media.sound.mixer``): in front of a recorder, a level meter or
-the lips of a picture it would only be latency.
+This is not a jitter buffer. That one belongs to playout (``peer.media.audio``); in front of a recorder, a level meter
+or lip sync it would only add latency.
 """
 
 from __future__ import annotations
@@ -9,60 +9,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .sequence import NEW_BEGINNING
+from .sequence import RESTART_GAP
 
-PATIENCE: Final = 0.06
-"""Seconds that packets wait for one they overtook: nothing is asked for again, so it is under way or lost."""
+MAX_WAIT: Final = 0.06
+"""Maximum time to wait for a missing packet, in seconds. Audio is not retransmitted, so it is late or lost."""
 
-MOST: Final = 3
-"""Packets that wait. More than that, and the missing one was lost."""
+CAPACITY: Final = 3
+"""Maximum number of waiting packets. If more have overtaken a packet, it is lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """One packet of sound. ``timestamp`` as it came, modulo 2**32."""
+class AudioPacket:
+    """One audio packet. ``timestamp`` as received, modulo 2**32."""
 
     data: bytes
     timestamp: int
     gap: bool
     """Whether packets before it were lost."""
     key: bool = True
-    """Decoding can start at any."""
+    """Decoding can start at any audio packet."""
 
 
-class Sounds:
-    """Brings the packets of one stream into order. ``lost`` counts those that did not come in time."""
+class ReorderBuffer:
+    """Delivers the packets of one stream in order."""
 
     def __init__(self) -> None:
         self.lost = 0
+        """The number of packets that did not arrive in time."""
         self._next: int | None = None
-        self._waiting: dict[int, tuple[Sound, float]] = {}
+        self._waiting: dict[int, tuple[AudioPacket, float]] = {}  # with the time of arrival
 
-    def add(self, number: int, timestamp: int, data: bytes, now: float) -> list[Sound]:
-        """A packet came at ``now`` seconds; ``number`` is its extended sequence number. What can be heard now."""
+    def add(self, number: int, timestamp: int, data: bytes, now: float) -> list[AudioPacket]:
+        """Add a packet that arrived at ``now``, in seconds, by its extended sequence number.
+
+        Returns the packets that can be delivered now.
+        """
         if self._next is None:
             self._next = number
         if number < self._next or number in self._waiting:
-            return []  # twice, or too late
-        self._waiting[number] = (Sound(data, timestamp, False), now)
-        done = self._advance()
+            return []  # a duplicate, or too late
+        self._waiting[number] = (AudioPacket(data, timestamp, False), now)
+        packets = self._deliver()
         while self._waiting and (
-            len(self._waiting) > MOST or now - min(since for _, since in self._waiting.values()) >= PATIENCE
+            len(self._waiting) > CAPACITY or now - min(since for _, since in self._waiting.values()) >= MAX_WAIT
         ):
             first = min(self._waiting)
-            if first - self._next < NEW_BEGINNING:  # else nothing was sent that was lost
+            if first - self._next < RESTART_GAP:  # a restart of the sender loses nothing
                 self.lost += first - self._next
             self._next = first
-            sound, since = self._waiting[self._next]
-            self._waiting[self._next] = (Sound(sound.data, sound.timestamp, True), since)
-            done += self._advance()
-        return done
+            packet, since = self._waiting[first]
+            self._waiting[first] = (AudioPacket(packet.data, packet.timestamp, True), since)
+            packets += self._deliver()
+        return packets
 
-    def _advance(self) -> list[Sound]:
+    def _deliver(self) -> list[AudioPacket]:
         assert self._next is not None
-        done = []
+        packets = []
         while (waiting := self._waiting.pop(self._next, None)) is not None:
             self._next += 1
-            if waiting[0].data:  # else: padding
-                done.append(waiting[0])
-        return done
+            if waiting[0].data:  # empty: padding
+                packets.append(waiting[0])
+        return packets

@@ -1,19 +1,21 @@
-"""What a receiver report says of one stream (RFC 3550 6.4.1). PURE: time is an argument.
+"""Reception statistics of one stream, as in a receiver report (RFC 3550 6.4.1). Pure: time is an argument.
 
-It stands in for the engine's own (``aiortc.rtcrtpreceiver.StreamStatistics``), whose report task reads these names.
+``StreamStatistics`` replaces the engine's class of the same name (``aiortc.rtcrtpreceiver``). The engine's report
+task reads its properties by name.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from .sequence import Sequence
+from .sequence import SequenceUnwrapper
 
 LOST_LIMIT: Final = 1 << 23
-"""The cumulative number of packets lost is a signed number of 24 bits."""
+"""Limit of the cumulative number of packets lost, a signed number of 24 bits."""
 
-LEAP: Final = 5.0
-"""Seconds of lateness that are no jitter: the sender's clock was set, or the network stood still. As in libwebrtc."""
+MAX_TRANSIT_CHANGE: Final = 5.0
+"""Maximum change of the transit time that counts as jitter, in seconds, as in libwebrtc. A larger one means that the
+sender's clock was set, or that the network stalled."""
 
 
 class StreamStatistics:
@@ -22,35 +24,38 @@ class StreamStatistics:
     def __init__(self, clock_rate: int) -> None:
         self.clock_rate = clock_rate
         self.packets_received = 0
-        self.sequence = Sequence()
+        self.sequence = SequenceUnwrapper()
         self._jitter = 0.0
         self._transit: float | None = None
         self._timestamp = 0
-        self._expected_before = 0  # a sender that starts anew starts a new count; what was lost stays lost
-        self._first: int | None = None
-        self._prior = (0, 0)
+        self._expected_before_restart = 0
+        self._base: int | None = None
+        self._last_interval = (0, 0)  # packets expected and received when ``fraction_lost`` was read
 
     def add(self, sequence_number: int, timestamp: int, now: float) -> int | None:
-        """A packet came at ``now`` seconds of any clock. Its extended number; ``None``: from nowhere, not counted."""
+        """Count a packet that arrived at ``now``, in seconds of any clock.
+
+        Returns its extended sequence number, or ``None`` if it is out of range and not counted.
+        """
         sequence = self.sequence
-        last = sequence.last
-        number = sequence.extend(sequence_number)
+        highest = sequence.highest
+        number = sequence.unwrap(sequence_number)
         if number is None:
             return None
         self.packets_received += 1
-        if sequence.first != self._first:
-            if self._first is not None:
-                self._expected_before += last - self._first + 1
-            self._first, self._transit = sequence.first, None
-        elif number <= last:
-            return number  # late: it says nothing of the network's jitter (A.8 takes packets in order)
-        if self._transit is None or timestamp != self._timestamp:
+        if sequence.base != self._base:
+            if self._base is not None:
+                self._expected_before_restart += highest - self._base + 1
+            self._base, self._transit = sequence.base, None
+        elif number <= highest:
+            return number  # a late packet does not measure the network's jitter (RFC 3550 A.8)
+        if self._transit is None or timestamp != self._timestamp:  # the packets of a frame share a timestamp
             transit = now * self.clock_rate - timestamp
             if self._transit is not None:
-                # Modulo 2**32, as timestamps are; the packets of one picture share a timestamp and are counted once.
-                late = abs(((transit - self._transit + (1 << 31)) % (1 << 32)) - (1 << 31))
-                if late < LEAP * self.clock_rate:
-                    self._jitter += (late - self._jitter) / 16
+                # Timestamps wrap at 2**32, and so do their differences.
+                change = abs(((transit - self._transit + (1 << 31)) % (1 << 32)) - (1 << 31))
+                if change < MAX_TRANSIT_CHANGE * self.clock_rate:
+                    self._jitter += (change - self._jitter) / 16
             self._transit, self._timestamp = transit, timestamp
         return number
 
@@ -61,29 +66,31 @@ class StreamStatistics:
 
     @property
     def jitter_seconds(self) -> float:
+        """Interarrival jitter in seconds."""
         return self._jitter / self.clock_rate
 
     @property
     def max_seq(self) -> int:
-        """The extended highest sequence number received, in its 32 bits."""
-        return (self.sequence.last - 0x10000) & 0xFFFFFFFF
+        """The extended highest sequence number received, modulo 2**32."""
+        return (self.sequence.highest - 0x10000) & 0xFFFFFFFF
 
     @property
     def packets_expected(self) -> int:
-        first = self.sequence.first
-        return self._expected_before + (0 if first is None else self.sequence.last - first + 1)
+        """The number of packets sent as far as the sequence numbers show, including those before a restart."""
+        base = self.sequence.base
+        return self._expected_before_restart + (0 if base is None else self.sequence.highest - base + 1)
 
     @property
     def packets_lost(self) -> int:
-        """Since the beginning; below zero when packets came twice."""
+        """The cumulative number of packets lost. Negative if more duplicates arrived than packets were lost."""
         lost = self.packets_expected - self.packets_received
         return max(-LOST_LIMIT, min(lost, LOST_LIMIT - 1))
 
     @property
     def fraction_lost(self) -> int:
-        """Of the packets since the last look, in 1/256. Looking begins a new interval."""
-        now = (self.packets_expected, self.packets_received)
-        expected, received = now[0] - self._prior[0], now[1] - self._prior[1]
-        self._prior = now
+        """Packets lost since this property was last read, in 1/256 of those expected. Reading starts an interval."""
+        counts = (self.packets_expected, self.packets_received)
+        expected, received = counts[0] - self._last_interval[0], counts[1] - self._last_interval[1]
+        self._last_interval = counts
         lost = expected - received
         return 0 if expected <= 0 or lost <= 0 else min((lost << 8) // expected, 255)

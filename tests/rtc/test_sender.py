@@ -28,7 +28,7 @@ from peer.media.outgoing.track import Outgoing, OutgoingAudio, OutgoingVideo
 from peer.media.test_pattern import Pattern, read_pattern
 from peer.rtc import aiortc_hooks
 from peer.rtc.sender import Sending
-from peer.rtp.header import MID, SEND_TIME, Header
+from peer.rtp.header import ABS_SEND_TIME, MID, HeaderWriter
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -292,7 +292,7 @@ async def test_no_packet_is_too_large_for_the_least_mtu_of_ipv6(monkeypatch: pyt
                 send(data, address)
 
         monkeypatch.setattr(protocol, "transport", Measured(protocol.transport))
-        made.sending._header = Header({MID: 1, SEND_TIME: 2}, "a-mid-16-octets!")
+        made.sending._header = HeaderWriter({MID: 1, ABS_SEND_TIME: 2}, "a-mid-16-octets!")
         await made.until(lambda: max(sizes, default=0) > 1170)
         for kept in made.sending._history:
             if kept is not None:

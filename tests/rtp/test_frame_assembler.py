@@ -1,4 +1,4 @@
-"""Pictures: whatever the network does, whole ones come out, once, in order, and with their last packet."""
+"""Assembly of frames: complete, in order, once, and with their last packet, whatever the network does."""
 
 from __future__ import annotations
 
@@ -8,175 +8,183 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.rtp.depacketizer import Piece
-from peer.rtp.frame_assembler import MAX_OCTETS, Picture, Pictures
+from peer.rtp.depacketizer import ParsedPayload
+from peer.rtp.frame_assembler import MAX_FRAME_BYTES, AssembledFrame, FrameAssembler
 
-Packet = tuple[int, int, bool, Piece]
-"""Extended number, timestamp, marker, piece."""
-
-
-def piece(data: bytes, *, starts: bool = False, key: bool = False) -> Piece:
-    return Piece(data, starts, key)
+Packet = tuple[int, int, bool, ParsedPayload]
+"""Extended number, timestamp, marker, payload."""
 
 
-def stream(sizes: list[int], *, keys: Iterable[int] = (), marked: bool = True, tells: bool = True) -> list[Packet]:
-    """Pictures of so many packets each; picture n has the timestamp 3000 n, and consists of the octets n."""
+def payload(data: bytes, *, starts: bool = False, key: bool = False) -> ParsedPayload:
+    return ParsedPayload(data, starts, key)
+
+
+def stream(
+    sizes: list[int], *, keys: Iterable[int] = (), marked: bool = True, starts_shown: bool = True
+) -> list[Packet]:
+    """Frames of ``sizes`` packets each. Frame n has the timestamp 3000 n and consists of the bytes n.
+
+    ``marked``: the last packets have markers. ``starts_shown``: the first payloads show that they start a frame.
+    """
     packets: list[Packet] = []
     for n, size in enumerate(sizes):
         for part in range(size):
             first = part == 0
-            held = piece(bytes([n % 256]), starts=first and tells, key=first and n in keys)
+            held = payload(bytes([n % 256]), starts=first and starts_shown, key=first and n in keys)
             packets.append((70_000 + len(packets), 3000 * n, marked and part == size - 1, held))
     return packets
 
 
-def run(pictures: Pictures, packets: list[Packet]) -> list[Picture]:
-    return [picture for packet in packets for picture in pictures.add(*packet)]
+def run(assembler: FrameAssembler, packets: list[Packet]) -> list[AssembledFrame]:
+    return [frame for packet in packets for frame in assembler.add(*packet)]
 
 
-def numbers(pictures: list[Picture]) -> list[int]:
-    return [picture.timestamp // 3000 for picture in pictures]
+def numbers(assembler: list[AssembledFrame]) -> list[int]:
+    return [frame.timestamp // 3000 for frame in assembler]
 
 
-def test_a_picture_comes_out_with_its_last_packet() -> None:
-    pictures = Pictures()
+def test_frame_is_delivered_with_its_last_packet() -> None:
+    assembler = FrameAssembler()
     first, second = stream([2])
-    assert pictures.add(*first) == []
-    (picture,) = pictures.add(*second)
-    assert picture == Picture(b"\0\0", 0, False, True), "what was before it we have not seen"
+    assert assembler.add(*first) == []
+    (frame,) = assembler.add(*second)
+    assert frame == AssembledFrame(b"\0\0", 0, False, True), "frames before it were not received"
 
 
-def test_the_middle_of_a_picture_is_no_beginning() -> None:
-    assert numbers(run(Pictures(), stream([3, 2])[1:])) == [1]
+def test_stream_that_begins_inside_a_frame_drops_that_frame() -> None:
+    assert numbers(run(FrameAssembler(), stream([3, 2])[1:])) == [1]
 
 
-def test_a_sender_without_markers_gets_its_pictures_out_one_later() -> None:
-    assert numbers(run(Pictures(), stream([2, 1, 3], marked=False))) == [0, 1]
+def test_frame_without_marker_is_delivered_with_the_next() -> None:
+    assert numbers(run(FrameAssembler(), stream([2, 1, 3], marked=False))) == [0, 1]
 
 
-def test_packets_in_any_order_make_the_same_picture() -> None:
+def test_reordered_packets_make_the_same_frame() -> None:
     packets = stream([1, 3])
-    assert run(Pictures(), [packets[0], packets[3], packets[2]]) == [Picture(b"\0", 0, False, True)]
-    (_, picture) = run(Pictures(), [packets[0], packets[3], packets[2], packets[1]])
-    assert picture == Picture(b"\1\1\1", 3000, False, False)
+    assert run(FrameAssembler(), [packets[0], packets[3], packets[2]]) == [AssembledFrame(b"\0", 0, False, True)]
+    (_, frame) = run(FrameAssembler(), [packets[0], packets[3], packets[2], packets[1]])
+    assert frame == AssembledFrame(b"\1\1\1", 3000, False, False)
 
 
-def test_pictures_behind_a_gap_come_out_when_it_is_filled() -> None:
-    pictures = Pictures()
+def test_frames_behind_a_gap_are_delivered_when_it_is_filled() -> None:
+    assembler = FrameAssembler()
     one, lost, three, four = stream([1, 1, 1, 1])
-    assert numbers(run(pictures, [one, three, four])) == [0]
-    assert pictures.blocked and pictures.next == lost[0]
-    assert numbers(pictures.add(*lost)) == [1, 2, 3]
-    assert not pictures.blocked
+    assert numbers(run(assembler, [one, three, four])) == [0]
+    assert assembler.blocked and assembler.next_number == lost[0]
+    assert numbers(assembler.add(*lost)) == [1, 2, 3]
+    assert not assembler.blocked
 
 
-def test_what_is_missing_is_given_up_with_its_picture_and_the_rest_stays() -> None:
+def test_skip_missing_drops_only_the_incomplete_frame() -> None:
     packets = stream([1, 3, 2])
     del packets[2]
-    pictures = Pictures()
-    assert numbers(run(pictures, packets)) == [0]
-    (picture,) = pictures.skip()
-    assert picture == Picture(b"\2\2", 6000, False, True)
-    assert pictures.torn == 1
-    assert pictures.skip() == [], "nothing is missing now"
+    assembler = FrameAssembler()
+    assert numbers(run(assembler, packets)) == [0]
+    (frame,) = assembler.skip_missing()
+    assert frame == AssembledFrame(b"\2\2", 6000, False, True)
+    assert assembler.incomplete == 1
+    assert assembler.skip_missing() == [], "nothing is missing"
 
 
-def test_without_a_sure_beginning_the_picture_behind_a_gap_is_left_out() -> None:
-    pictures = Pictures()
-    packets = [(n, time, mark, piece(b"x", starts=n == 70_000)) for n, time, mark, _ in stream([1, 1, 2, 1])]
+def test_frame_behind_a_gap_without_certain_start_is_dropped() -> None:
+    assembler = FrameAssembler()
+    packets = [(n, time, mark, payload(b"x", starts=n == 70_000)) for n, time, mark, _ in stream([1, 1, 2, 1])]
     del packets[1]
-    run(pictures, packets)
-    assert numbers(pictures.skip()) == [3]
+    run(assembler, packets)
+    assert numbers(assembler.skip_missing()) == [3]
 
 
-def test_a_whole_key_frame_behind_a_gap_is_not_held_up() -> None:
-    pictures = Pictures()
+def test_complete_key_frame_behind_a_gap_is_delivered() -> None:
+    assembler = FrameAssembler()
     packets = stream([1, 2, 3, 1], keys={0, 2})
     del packets[1]
-    assert numbers(run(pictures, packets[:4])) == [0]
-    assert [(p.timestamp, p.key, p.gap) for p in pictures.add(*packets[4])] == [(6000, True, True)]
-    assert numbers(pictures.add(*packets[5])) == [3]
-    assert not pictures.blocked
+    assert numbers(run(assembler, packets[:4])) == [0]
+    assert [(p.timestamp, p.key, p.gap) for p in assembler.add(*packets[4])] == [(6000, True, True)]
+    assert numbers(assembler.add(*packets[5])) == [3]
+    assert not assembler.blocked
 
 
-def test_padding_is_no_picture_and_tears_none() -> None:
-    pictures = Pictures()
+def test_padding_is_no_frame_and_breaks_none() -> None:
+    assembler = FrameAssembler()
     one, two, three, four = stream([1, 1, 1, 1])
-    padding = (two[0], one[1], False, piece(b""))  # RTX probes and padding carry the last timestamp
-    assert numbers(run(pictures, [one, padding, three, four])) == [0, 2, 3]
+    padding = (two[0], one[1], False, payload(b""))  # RTX probes and padding carry the last timestamp
+    assert numbers(run(assembler, [one, padding, three, four])) == [0, 2, 3]
 
 
-def test_what_comes_twice_or_too_late_is_left_out() -> None:
-    pictures = Pictures()
+def test_duplicate_and_late_packets_are_dropped() -> None:
+    assembler = FrameAssembler()
     packets = stream([2, 2])
-    assert numbers(run(pictures, [packets[0], packets[0], *packets, packets[1], *packets])) == [0, 1]
+    assert numbers(run(assembler, [packets[0], packets[0], *packets, packets[1], *packets])) == [0, 1]
 
 
-def test_a_gap_larger_than_the_buffer_starts_anew() -> None:
-    pictures = Pictures(capacity=16)
+def test_gap_larger_than_the_buffer_restarts_assembly() -> None:
+    assembler = FrameAssembler(capacity=16)
     packets = stream([1] * 40)
-    assert numbers(run(pictures, packets[:2] + packets[30:])) == [0, 1, *range(30, 40)]
-    assert pictures.torn == 1
+    assert numbers(run(assembler, packets[:2] + packets[30:])) == [0, 1, *range(30, 40)]
+    assert assembler.incomplete == 1
 
 
-def test_what_waits_is_bounded() -> None:
-    pictures = Pictures(capacity=64)
+def test_buffered_packets_are_bounded() -> None:
+    assembler = FrameAssembler(capacity=64)
     packets = stream([1] * 5000)
     del packets[1::70]
-    run(pictures, packets)
-    assert len(pictures._waiting) <= 64
+    run(assembler, packets)
+    assert len(assembler._buffered) <= 64
 
 
-def test_a_picture_without_end_is_given_up() -> None:
-    pictures, part = Pictures(), bytes(1 << 20)
+def test_frame_larger_than_the_limit_is_given_up() -> None:
+    assembler, part = FrameAssembler(), bytes(1 << 20)
     for number in range(100):
-        assert pictures.add(number, 0, False, piece(part, starts=number == 0, key=True)) == []
-        assert sum(map(len, pictures._parts)) <= MAX_OCTETS
-    assert pictures.torn == 1
-    after = pictures.add(100, 3000, True, piece(b"x", starts=True))
-    assert after == [Picture(b"x", 3000, False, True)]
+        assert assembler.add(number, 0, False, payload(part, starts=number == 0, key=True)) == []
+        assert sum(map(len, assembler._parts)) <= MAX_FRAME_BYTES
+    assert assembler.incomplete == 1
+    after = assembler.add(100, 3000, True, payload(b"x", starts=True))
+    assert after == [AssembledFrame(b"x", 3000, False, True)]
 
 
 SIZES = st.lists(st.integers(1, 6), min_size=2, max_size=30)
 
 
 @given(SIZES, st.integers(0, 2**32), st.booleans())
-def test_all_that_comes_in_whatever_order_comes_out_in_order(sizes: list[int], seed: int, tells: bool) -> None:
-    """Reordered by up to 10 packets and repeated; the first packet comes first: nothing tells that it is not."""
-    chance = random.Random(seed)
-    packets = stream(sizes, tells=tells)
-    packets[0] = (*packets[0][:3], piece(packets[0][3].data, starts=True))
+def test_complete_stream_in_any_order_is_delivered_in_order(sizes: list[int], seed: int, starts_shown: bool) -> None:
+    """Packets are reordered by up to 10 places and repeated.
+
+    The first packet stays first, because nothing would show that it is not.
+    """
+    rng = random.Random(seed)
+    packets = stream(sizes, starts_shown=starts_shown)
+    packets[0] = (*packets[0][:3], payload(packets[0][3].data, starts=True))
     shuffled = [packets[0]]
-    keyed = [(at + chance.uniform(0, 10), packet) for at, packet in enumerate(packets[1:])]
+    keyed = [(at + rng.uniform(0, 10), packet) for at, packet in enumerate(packets[1:])]
     shuffled += [packet for _, packet in sorted(keyed, key=lambda pair: pair[0])]
-    repeated = [packet for packet in shuffled for _ in range(chance.choice((1, 1, 2)))]
-    pictures = Pictures()
-    came = run(pictures, repeated)
-    assert [p.data for p in came] == [bytes([n]) * size for n, size in enumerate(sizes)]
-    assert (pictures.torn, pictures.blocked) == (0, False)
-    assert [p.gap for p in came[1:]] == [False] * (len(sizes) - 1)
+    repeated = [packet for packet in shuffled for _ in range(rng.choice((1, 1, 2)))]
+    assembler = FrameAssembler()
+    delivered = run(assembler, repeated)
+    assert [p.data for p in delivered] == [bytes([n]) * size for n, size in enumerate(sizes)]
+    assert (assembler.incomplete, assembler.blocked) == (0, False)
+    assert [p.gap for p in delivered[1:]] == [False] * (len(sizes) - 1)
 
 
 @given(SIZES, st.sets(st.integers(0, 179)), st.sets(st.integers(0, 29)), st.booleans(), st.booleans())
-def test_what_is_lost_costs_only_whole_pictures(
-    sizes: list[int], lost: set[int], keys: set[int], tells: bool, marked: bool
+def test_lost_packets_cost_only_incomplete_frames(
+    sizes: list[int], lost: set[int], keys: set[int], starts_shown: bool, marked: bool
 ) -> None:
-    """Whatever comes out is whole, in order and once; one after a loss says so; all is well again afterwards."""
-    packets = stream([*sizes, 1, 1, 1], keys=keys, tells=tells, marked=marked)
-    packets[0] = (*packets[0][:3], piece(packets[0][3].data, starts=True))
+    """Delivered frames are complete, in order and unique; gaps are flagged; after the last loss all is delivered."""
+    packets = stream([*sizes, 1, 1, 1], keys=keys, starts_shown=starts_shown, marked=marked)
+    packets[0] = (*packets[0][:3], payload(packets[0][3].data, starts=True))
     end = sum(sizes)
     arrived = [packet for at, packet in enumerate(packets) if at not in lost or at >= end]
-    pictures, came = Pictures(), []
+    assembler, delivered = FrameAssembler(), []
     for packet in arrived:
-        came += pictures.add(*packet)
-        if pictures.blocked and packet[0] % 3 == 0:
-            came += pictures.skip()
-    while pictures.blocked:
-        came += pictures.skip()
-    at = numbers(came)
+        delivered += assembler.add(*packet)
+        if assembler.blocked and packet[0] % 3 == 0:
+            delivered += assembler.skip_missing()
+    while assembler.blocked:
+        delivered += assembler.skip_missing()
+    at = numbers(delivered)
     assert at == sorted(set(at))
-    assert all(picture.data == bytes([n]) * [*sizes, 1, 1, 1][n] for n, picture in zip(at, came, strict=True))
-    assert all(picture.gap for picture, n, before in zip(came[1:], at[1:], at, strict=False) if n != before + 1), (
-        "pictures are missing, and nothing says so"
+    assert all(frame.data == bytes([n]) * [*sizes, 1, 1, 1][n] for n, frame in zip(at, delivered, strict=True))
+    assert all(frame.gap for frame, n, before in zip(delivered[1:], at[1:], at, strict=False) if n != before + 1), (
+        "frames are missing without a gap flag"
     )
     assert at[-1] >= len(sizes) + (1 if marked else 0)

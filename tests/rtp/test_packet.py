@@ -1,4 +1,4 @@
-"""RTP packets are read as the engine writes them, and nothing that is none gets through."""
+"""Parsing of RTP packets: the same fields as the engine writes, and rejection of everything else."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def extensions(abs_send_time: int, mid: int) -> HeaderExtensionsMap:
     st.binary(max_size=40),
     st.integers(0, 20),
     st.none() | st.integers(0, 2**24 - 1),
-    st.none() | st.text("abc", min_size=1, max_size=20),  # longer than 16 makes all of them two-octet elements
+    st.none() | st.text("abc", min_size=1, max_size=20),  # longer than 16 requires the two-byte form
     st.lists(st.integers(0, 2**32 - 1), max_size=3),
 )
-def test_what_the_engine_writes_is_read(
+def test_parse_reads_what_the_engine_writes(
     number: int, timestamp: int, marker: bool, data: bytes, padding: int, sent: int | None, mid: str | None, csrc: Any
 ) -> None:
     packet = RtpPacket(96, int(marker), number, timestamp, 99, data)
@@ -51,8 +51,8 @@ def test_what_the_engine_writes_is_read(
 
 
 @given(st.binary(max_size=80), st.booleans())
-def test_octets_of_a_stranger_are_read_or_refused(data: bytes, like: bool) -> None:
-    if like:
+def test_parse_of_arbitrary_bytes_returns_or_raises(data: bytes, version_2: bool) -> None:
+    if version_2:
         data = bytes([0x80 | data[0] & 0x3F]) + data[1:] if data else data
     try:
         read = parse(data, 3)
@@ -67,19 +67,19 @@ def test_octets_of_a_stranger_are_read_or_refused(data: bytes, like: bool) -> No
         b"",
         b"\x80" * 11,
         b"\x40" + bytes(20),  # version 1
-        b"\x81" + bytes(12),  # a CSRC that is not there
-        b"\x90" + bytes(12),  # an extension that is not there
-        b"\x90" + bytes(11) + b"\xbe\xde\x00\x09" + bytes(4),  # one that is longer than the packet
-        b"\xa0" + bytes(11) + b"\x00\x00",  # no padding where there should be some
-        b"\xa0" + bytes(11) + b"\x00\x09",  # more padding than packet
+        b"\x81" + bytes(12),  # a missing CSRC
+        b"\x90" + bytes(12),  # a missing extension
+        b"\x90" + bytes(11) + b"\xbe\xde\x00\x09" + bytes(4),  # an extension longer than the packet
+        b"\xa0" + bytes(11) + b"\x00\x00",  # padding of zero bytes
+        b"\xa0" + bytes(11) + b"\x00\x09",  # padding longer than the packet
     ],
 )
-def test_what_is_no_packet_is_refused(data: bytes) -> None:
+def test_parse_of_a_malformed_packet_raises(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"RTP"):
         parse(data)
 
 
-def test_an_element_cut_short_says_nothing() -> None:
+def test_truncated_abs_send_time_is_ignored() -> None:
     header = b"\x90" + bytes(11)
     assert parse(header + b"\xbe\xde\x00\x01" + b"\x32\x01\x02\x03", 3).abs_send_time == 0x010203
     assert parse(header + b"\xbe\xde\x00\x01" + b"\x00\x00\x32\x01", 3).abs_send_time is None

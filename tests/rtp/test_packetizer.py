@@ -1,4 +1,4 @@
-"""Payload formats, held against the engine's own depacketizers."""
+"""Packetization of VP8, H.264 and audio, checked with the engine's depacketizers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.codecs.h264 import nal_units
-from peer.rtp.packetizer import MAX_PAYLOAD, payloads
+from peer.rtp.packetizer import MAX_PAYLOAD, packetize
 
 SIZES = st.integers(2, 4 * MAX_PAYLOAD)
 
 
 @given(st.binary(min_size=1, max_size=5 * MAX_PAYLOAD))
-def test_vp8_comes_together_again(data: bytes) -> None:
-    packets = payloads("vp8", data)
+def test_vp8_frame_survives_the_engines_depacketizer(data: bytes) -> None:
+    packets = packetize("vp8", data)
     assert b"".join(vp8_depayload(packet) for packet in packets) == data
     assert max(map(len, packets)) <= MAX_PAYLOAD
     starts = [VpxPayloadDescriptor.parse(packet)[0].partition_start for packet in packets]
@@ -24,36 +24,36 @@ def test_vp8_comes_together_again(data: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 23), st.integers(0, 3), SIZES), min_size=1, max_size=8), st.booleans())
-def test_h264_units_come_together_again(units: list[tuple[int, int, int]], long_codes: bool) -> None:
-    coded = [bytes([importance << 5 | kind]) + b"\x9d" * (size - 1) for kind, importance, size in units]
+def test_h264_units_survive_the_engines_depacketizer(units: list[tuple[int, int, int]], long_codes: bool) -> None:
+    coded = [bytes([nri << 5 | kind]) + b"\x9d" * (size - 1) for kind, nri, size in units]
     data = b"".join((b"\x00\x00\x00\x01" if long_codes else b"\x00\x00\x01") + unit for unit in coded)
-    packets = payloads("h264", data)
+    packets = packetize("h264", data)
     assert list(nal_units(b"".join(h264_depayload(packet) for packet in packets))) == coded
     assert max(map(len, packets)) <= MAX_PAYLOAD
 
 
-def test_parameter_sets_and_a_small_slice_travel_in_one_packet() -> None:
+def test_small_h264_units_are_aggregated() -> None:
     access_unit = b"\x00\x00\x00\x01\x67sps\x00\x00\x00\x01\x68pps\x00\x00\x01\x65slice"
-    [packet] = payloads("h264", access_unit)
+    [packet] = packetize("h264", access_unit)
     assert packet[0] == 0x60 | 24
     assert h264_depayload(packet) == b"".join(b"\x00\x00\x00\x01" + unit for unit in nal_units(access_unit))
 
 
-def test_a_small_unit_alone_is_a_packet_as_it_is() -> None:
-    assert payloads("h264", b"\x00\x00\x01\x41abc") == [b"\x41abc"]
+def test_single_small_h264_unit_is_unchanged() -> None:
+    assert packetize("h264", b"\x00\x00\x01\x41abc") == [b"\x41abc"]
 
 
-def test_fragments_keep_the_importance_of_their_unit_and_mark_first_and_last() -> None:
-    first, *middle, last = payloads("h264", b"\x00\x00\x01\x65" + b"x" * 5000)
+def test_h264_fragments_keep_nri_and_mark_first_and_last() -> None:
+    first, *middle, last = packetize("h264", b"\x00\x00\x01\x65" + b"x" * 5000)
     assert {packet[0] for packet in (first, *middle, last)} == {0x60 | 28}
     assert (first[1], {packet[1] for packet in middle}, last[1]) == (0x85, {0x05}, 0x45)
     assert max(map(len, (first, *middle, last))) - min(map(len, (first, *middle, last))) <= 1
 
 
 @pytest.mark.parametrize("data", [b"", b"no start code", b"\x00\x00\x01"])
-def test_what_is_no_access_unit_gives_no_packet(data: bytes) -> None:
-    assert payloads("h264", data) == []
+def test_h264_without_nal_units_yields_no_payload(data: bytes) -> None:
+    assert packetize("h264", data) == []
 
 
-def test_sound_is_one_packet() -> None:
-    assert payloads("opus", b"\xfc" * 300) == [b"\xfc" * 300]
+def test_audio_frame_is_one_payload() -> None:
+    assert packetize("opus", b"\xfc" * 300) == [b"\xfc" * 300]

@@ -1,4 +1,4 @@
-"""What a receiver report says (RFC 3550 6.4.1), and that the engine's report task can read it."""
+"""Reception statistics (RFC 3550 6.4.1), and the names by which the engine's report task reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peer.rtp.statistics import StreamStatistics
 
 
-def test_the_engine_reads_nothing_that_is_not_there() -> None:
+def test_statistics_have_the_names_that_the_engine_reads() -> None:
     ours = StreamStatistics(90_000)
     source = inspect.getsource(rtcrtpreceiver.RTCRtpReceiver)
     for name in ("fraction_lost", "packets_lost", "max_seq", "jitter", "packets_received"):
@@ -20,20 +20,20 @@ def test_the_engine_reads_nothing_that_is_not_there() -> None:
 
 
 @given(st.integers(0, 65535), st.lists(st.booleans(), min_size=1, max_size=300))
-def test_loss_is_what_was_expected_and_did_not_come(first: int, came: list[bool]) -> None:
+def test_loss_is_expected_minus_received(first: int, arrived: list[bool]) -> None:
     statistics = StreamStatistics(90_000)
-    came = [True, *came, True]
-    for at, there in enumerate(came):
-        if there:
+    arrived = [True, *arrived, True]
+    for at, present in enumerate(arrived):
+        if present:
             statistics.add((first + at) % 65536, 3000 * at, at / 30)
-    assert statistics.packets_lost == came.count(False)
-    assert statistics.packets_received == came.count(True)
-    assert statistics.max_seq == first + len(came) - 1
-    assert statistics.fraction_lost == came.count(False) * 256 // len(came)
-    assert statistics.fraction_lost == 0, "a new interval has begun"
+    assert statistics.packets_lost == arrived.count(False)
+    assert statistics.packets_received == arrived.count(True)
+    assert statistics.max_seq == first + len(arrived) - 1
+    assert statistics.fraction_lost == arrived.count(False) * 256 // len(arrived)
+    assert statistics.fraction_lost == 0, "a new interval has started"
 
 
-def test_packets_that_come_twice_are_no_negative_fraction() -> None:
+def test_duplicates_make_no_negative_fraction_lost() -> None:
     statistics = StreamStatistics(90_000)
     for number in (1, 2, 2, 2, 3):
         statistics.add(number, 0, 0.0)
@@ -41,36 +41,36 @@ def test_packets_that_come_twice_are_no_negative_fraction() -> None:
     assert statistics.fraction_lost == 0
 
 
-def test_a_sender_that_starts_anew_has_lost_nothing() -> None:
+def test_restart_of_the_sender_loses_nothing() -> None:
     statistics = StreamStatistics(90_000)
     for number in (1, 2, 3, 5, 40_000, 40_001, 40_002):
         statistics.add(number, 0, 0.0)
-    assert statistics.packets_lost == 1  # 4; 40,000 was left out, and 40,001 began
+    assert statistics.packets_lost == 1  # 4; 40,000 was dropped, and 40,001 was the restart
     assert statistics.packets_received == 6
 
 
-def test_jitter_is_the_smoothed_difference_of_the_distances() -> None:
+def test_jitter_is_the_smoothed_change_of_transit_time() -> None:
     even = StreamStatistics(48_000)
     for number in range(500):
         even.add(number, 960 * number, 7.0 + number * 0.02)
     assert even.jitter_seconds < 0.0001
-    shaken = StreamStatistics(48_000)
+    uneven = StreamStatistics(48_000)
     for number in range(500):
-        shaken.add(number, 960 * number, 7.0 + number * 0.02 + (number % 2) * 0.004)
-    assert abs(shaken.jitter_seconds - 0.004) < 0.0001
-    assert abs(shaken.jitter - 0.004 * 48_000) < 5
+        uneven.add(number, 960 * number, 7.0 + number * 0.02 + (number % 2) * 0.004)
+    assert abs(uneven.jitter_seconds - 0.004) < 0.0001
+    assert abs(uneven.jitter - 0.004 * 48_000) < 5
 
 
-def test_jitter_survives_the_end_of_the_timestamps_and_packets_of_one_picture() -> None:
+def test_jitter_ignores_timestamp_wrap_and_packets_of_a_frame() -> None:
     statistics = StreamStatistics(90_000)
     for number in range(400):
-        picture = number // 4
-        timestamp = (2**32 - 30 * 3000 + 3000 * picture) % 2**32
-        statistics.add(number, timestamp, picture / 30 + (number % 4) * 0.001)
+        frame = number // 4
+        timestamp = (2**32 - 30 * 3000 + 3000 * frame) % 2**32
+        statistics.add(number, timestamp, frame / 30 + (number % 4) * 0.001)
     assert statistics.jitter_seconds < 0.0001
 
 
-def test_a_clock_that_is_set_is_no_jitter() -> None:
+def test_jitter_ignores_a_change_of_the_senders_clock() -> None:
     statistics = StreamStatistics(90_000)
     for number in range(60):
         leap = 0 if number < 30 else 2**31

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from ...rtp.packetizer import payloads
+from ...rtp.packetizer import packetize
 from ..fanout import Fanout, Reader
 from ..frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_time
 from .encoder import AudioEncoder
@@ -157,6 +157,6 @@ class AudioEncoding:
                     encoder = AudioEncoder(self._codec)
                     continue
                 for packet in coded:
-                    self._frames.put(OutgoingFrame(tuple(payloads(self._codec, packet.data)), packet.pts, True))
+                    self._frames.put(OutgoingFrame(tuple(packetize(self._codec, packet.data)), packet.pts, True))
         finally:
             pool.shutdown(wait=False)

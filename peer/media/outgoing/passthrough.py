@@ -11,7 +11,7 @@ import logging
 import re
 from typing import Final
 
-from ...rtp.packetizer import payloads
+from ...rtp.packetizer import packetize
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
 from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, PassthroughCheck, profile
@@ -139,7 +139,7 @@ class PassthroughRelay:
                 self._since_key = []
             elif not self._since_key:
                 continue  # nothing to refer to
-            cut = tuple(payloads(frame.codec, frame.data))
+            cut = tuple(packetize(frame.codec, frame.data))
             out = OutgoingFrame(cut, frame.timestamp, frame.key, self._passthrough.size)
             if len(self._since_key) < QUEUE:
                 self._since_key.append(out)

@@ -22,7 +22,7 @@ from typing import Final
 import av
 from av.video.reformatter import VideoReformatter
 
-from ...rtp.packetizer import payloads
+from ...rtp.packetizer import packetize
 from .. import picture
 from ..fanout import Fanout, Reader
 from ..frame_rate_limiter import FrameRateLimiter
@@ -205,7 +205,7 @@ class VideoEncoding:
             self._limit = None
 
     def _put(self, coded: Coded, size: tuple[int, int]) -> None:
-        frame = OutgoingFrame(tuple(payloads(self._codec, coded.data)), coded.pts, coded.key, size)
+        frame = OutgoingFrame(tuple(packetize(self._codec, coded.data)), coded.pts, coded.key, size)
         if frame.key:
             self._key_wanted, self._key_at, self._since_key = False, media_time(), []
         elif self._since_key is not None and media_time() - self._key_at >= KEY_INTERVAL:

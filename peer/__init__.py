@@ -1,7 +1,7 @@
 """A headless WebRTC peer: ``from peer import Agent``.
 
-Importing this package loads nothing but itself; names are looked up when they are first used, so that
-``peer --help`` and the relay (which imports ``peer.signaling.messages``) never pay for the media engine.
+Importing this package loads no other module. Each name is imported on first use, so that ``peer --help`` and the
+relay, which imports ``peer.signaling.messages``, do not load the media libraries.
 """
 
 from __future__ import annotations

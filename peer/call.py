@@ -1,7 +1,7 @@
-"""What a program holds of one call with one remote: wait for it, hang it up, look at it, record it.
+"""A call with one remote, as a program sees it: wait for it, hang up, read its media, record it.
 
-A ``Call`` is made by ``Agent`` and ends once, with a reason. It never reconnects: a remote that calls again makes
-a new one (and ends this one with ``replaced``).
+``Agent`` creates calls. A call ends once, with a reason. It never reconnects: if the remote calls again, a new call
+begins and this one ends with ``replaced``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .media.snapshot import snapshot as take_snapshot
 
 
 class State(enum.StrEnum):
-    """What a list of peers shows of each (the seed's three words)."""
+    """State of a peer in the list of peers. The values are the texts of the legacy page."""
 
     AVAILABLE = "Available"
     CALLING = "Calling"
@@ -37,9 +37,10 @@ class State(enum.StrEnum):
 
 
 class Call:
-    """One call. Public attributes are for reading.
+    """A call. Public attributes are read-only.
 
-    ``async with call:`` is entered when it is connected (``CallFailed`` if it will not be) and hangs up at the end.
+    ``async with call:`` waits until the call is connected, and hangs up at the end. It raises ``CallFailed`` if the
+    call ends before it is connected.
     """
 
     def __init__(
@@ -54,16 +55,16 @@ class Call:
         self.peer = peer
         self.incoming = incoming
         self.reason: Reason | None = None
-        """Why it ended; ``None`` while it has not."""
+        """Why the call ended; ``None`` before."""
         self.started_at = time.monotonic()
         self.connected_at: float | None = None
-        self.media = IncomingMedia(self._first_picture)
-        """What the remote sends; its fan-outs end with the call."""
+        self.media = IncomingMedia(self._set_first_frame)
+        """Media from the remote. Its fan-outs end with the call."""
         self._tasks = tasks
         self._publish = publish
         self._hang_up = hang_up
         self._changed = asyncio.Event()
-        self._first: events.FirstFrame | None = None
+        self._first_frame: events.FirstFrame | None = None
         self._stats: events.Stats | None = None
         self._kinds: frozenset[Literal["video", "audio"]] = frozenset()
 
@@ -85,41 +86,41 @@ class Call:
         await self.hang_up()
 
     async def connected(self, timeout: float | None = None) -> None:
-        """Wait until media can flow.
+        """Wait until the call is connected.
 
         Raises:
-            CallFailed: the call ended, or ``timeout`` seconds passed (the call goes on then).
+            CallFailed: the call ended before, or ``timeout`` seconds passed, in which case the call continues.
         """
         await self._until(lambda: self.connected_at is not None, timeout)
 
     async def ended(self) -> Reason:
-        """Wait until it is over; why."""
+        """Wait until the call has ended, and return the reason."""
         while self.reason is None:
             await self._change()
         return self.reason
 
     async def first_frame(self, timeout: float | None = None) -> events.FirstFrame:
-        """Wait for the first picture that was decoded.
+        """Wait until the first video frame is decoded.
 
         Raises:
-            CallFailed: the call ended without one, or ``timeout`` seconds passed.
+            CallFailed: the call ended before, or ``timeout`` seconds passed.
         """
-        await self._until(lambda: self._first is not None, timeout)
-        assert self._first is not None
-        return self._first
+        await self._until(lambda: self._first_frame is not None, timeout)
+        assert self._first_frame is not None
+        return self._first_frame
 
     async def stats(self) -> events.Stats:
-        """The figures of the last whole second; waits for the first ones.
+        """Return the statistics of the last second. Waits for the first ones.
 
         Raises:
-            CallFailed: the call ended before there were any.
+            CallFailed: the call ended before.
         """
         await self._until(lambda: self._stats is not None, None)
         assert self._stats is not None
         return self._stats
 
     async def hang_up(self, reason: Reason = "hang-up") -> None:
-        """End it here and there. Does nothing when it is over."""
+        """End the call on both sides. Does nothing if it has ended."""
         if self.reason is None:
             self._hang_up(reason)
             await self.ended()
@@ -127,38 +128,45 @@ class Call:
     # --- media ---
 
     def frames(self) -> Reader[av.VideoFrame]:
-        """Decoded pictures, newest wins. Close the reader when done: decoding costs."""
+        """Reader of decoded video frames.
+
+        It holds one frame, the newest. While it is open, every frame is decoded.
+        """
         return self.media.video.frames.read()
 
     def sound(self) -> Reader[av.AudioFrame]:
-        """Decoded sound in frames of 20 ms (s16, 48 kHz); up to a second waits."""
+        """Reader of decoded audio in frames of 20 ms (s16, 48 kHz). It holds up to one second."""
         return self.media.audio.frames.read(50)
 
     def encoded(self) -> Reader[EncodedFrame]:
-        """Pictures and sound as they came, undecoded; up to a second waits."""
+        """Reader of video and audio frames before decoding. It holds 100 frames, about one second."""
         return self.media.encoded.read(100)
 
     def request_key_frame(self) -> None:
-        """Ask the remote for a picture that decoding can start at."""
+        """Request a key frame from the remote (PLI, RFC 4585)."""
         self.media.video.request_key_frame()
 
     async def record(
         self, path: str | Path, seconds: float | None = None, segment: float | None = None
     ) -> events.Recorded:
-        """Record what comes, undecoded, into .mkv, .webm or .mp4, for ``seconds`` or until the call ends.
+        """Record the received media without transcoding, for ``seconds`` or until the call ends.
 
-        With ``segment`` a new file begins each so many seconds: ``{peer}`` and ``{time}`` in ``path`` are filled in,
-        and without ``{time}`` a number is put before the suffix. A segment that fails is an ``error`` event, and
-        the next one is tried. Also without, a further file (``door-2.mkv``) begins when the remote changes to what
-        one file cannot hold. Each file is a ``recorded`` event; the last one is returned.
+        A further file (``door-2.mkv``) begins when the remote changes to a format that the first one cannot hold.
+        Each closed file is published as a ``recorded`` event, and the last one is returned. On cancellation the file
+        is closed and published too.
 
-        Being cancelled closes the file, and ``recorded`` is told all the same.
+        Args:
+            path: a .mkv, .webm or .mp4 file.
+            seconds: maximum length of the recording.
+            segment: length of a segment in seconds. Each segment is a file of its own. ``{peer}`` and ``{time}`` in
+                ``path`` are replaced; without ``{time}`` a number is inserted before the suffix. A segment that fails
+                is published as an ``error`` event, and the recording continues with the next segment.
 
         Raises:
-            MediaError: the file, or a segment, could not be written, or there was nothing to record.
-            CallFailed: the call is over.
+            MediaError: the file or a segment could not be written, or there was nothing to record.
+            CallFailed: the call has ended.
         """
-        await self._live()
+        await self._require_active()
         recorder = Recorder(
             self._tasks,
             SinglePath(Path(path)) if segment is None else SegmentPaths(str(path), self.peer),
@@ -167,7 +175,7 @@ class Call:
             request_key_frame=self.media.video.request_key_frame,
             lost=self.media.lost,
             on_recorded=lambda recorded: self._publish(self._recorded(recorded)),
-            on_failed=self._tell_failed,
+            on_failed=self._publish_error,
             seconds=seconds,
             segment=segment,
         )
@@ -177,25 +185,25 @@ class Call:
         except asyncio.CancelledError:
             try:
                 await recorder.stop()
-            except MediaError as error:  # nobody waits for it any more
-                self._tell_failed(error)
+            except MediaError as error:  # this task was cancelled, so the error cannot be raised
+                self._publish_error(error)
             raise
 
     async def snapshot(self, path: str | Path, timeout: float = 5.0) -> events.Snapshot:
-        """Write the next picture as .png or .jpg.
+        """Save the next video frame as .png or .jpg.
 
         Raises:
-            MediaError: no picture came within ``timeout`` seconds, or it cannot be written.
-            CallFailed: the call is over.
+            MediaError: no frame arrived within ``timeout`` seconds, or the file could not be written.
+            CallFailed: the call has ended.
         """
-        await self._live()
+        await self._require_active()
         await take_snapshot(Path(path), self.media.video.frames, timeout)
         taken = events.Snapshot(peer=self.peer, path=str(path))
         self._publish(taken)
         return taken
 
-    async def _live(self) -> None:
-        """Wait until it is connected; one that was, and is over, has nothing to keep any more."""
+    async def _require_active(self) -> None:
+        """Wait until the call is connected. Raises ``CallFailed`` if it has ended."""
         await self.connected()
         if self.reason is not None:
             raise CallFailed(self.peer, self.reason)
@@ -203,10 +211,10 @@ class Call:
     def _recorded(self, file: Recorded) -> events.Recorded:
         return events.Recorded(peer=self.peer, path=str(file.path), seconds=file.seconds, dropped=file.dropped)
 
-    def _tell_failed(self, error: MediaError) -> None:
+    def _publish_error(self, error: MediaError) -> None:
         self._publish(events.Error(code="media-error", message=str(error), peer=self.peer, path=error.what))
 
-    # --- what the agent tells ---
+    # --- called by call control ---
 
     def _set_connected(self, kinds: frozenset[Literal["video", "audio"]]) -> None:
         self.connected_at = time.monotonic()
@@ -221,11 +229,11 @@ class Call:
         self._publish(events.Ended(peer=self.peer, reason=reason))
         self._notify()
 
-    def _first_picture(self, picture: FirstPicture) -> None:
-        self._first = events.FirstFrame(
-            peer=self.peer, width=picture.width, height=picture.height, codec=picture.codec
+    def _set_first_frame(self, frame: FirstPicture) -> None:
+        self._first_frame = events.FirstFrame(
+            peer=self.peer, width=frame.width, height=frame.height, codec=frame.codec
         )
-        self._publish(self._first)
+        self._publish(self._first_frame)
         self._notify()
 
     def _set_stats(self, stats: events.Stats) -> None:
@@ -240,10 +248,10 @@ class Call:
     async def _change(self) -> None:
         await self._changed.wait()
 
-    async def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
+    async def _until(self, condition: Callable[[], bool], timeout: float | None) -> None:
         try:
             async with asyncio.timeout(timeout):
-                while not done():
+                while not condition():
                     if self.reason is not None:
                         raise CallFailed(self.peer, self.reason)
                     await self._change()

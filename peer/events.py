@@ -1,6 +1,6 @@
-"""What the agent tells its user: one frozen dataclass an event, each one line of ``--json`` output.
+"""Events of an agent: one frozen dataclass per event, each one line of the ``--json`` output.
 
-The names of events, of their keys and of the reasons are fixed (docs/interface.md): programs depend on them.
+Programs depend on the names of events, keys and reasons, so they are fixed (docs/interface.md).
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ Reason = Literal[
 ]
 
 REASONS: Final[tuple[Reason, ...]] = Reason.__args__  # type: ignore[attr-defined]
-"""Why a call ended."""
+"""Reasons for which a call ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of all events. ``time`` is Unix seconds."""
+    """Base class of all events. ``time`` is in seconds since the Unix epoch."""
 
     event: ClassVar[str]
     time: float = field(default_factory=_time.time)
 
     def to_json(self) -> dict[str, Any]:
-        """The event as one JSON object: ``event``, ``time``, then the event's own keys; absent ones left out."""
+        """Return the event as a JSON object: ``event``, ``time``, then its own keys except those that are
+        ``None``."""
         body: dict[str, Any] = {"event": self.event, "time": round(self.time, 3)}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -47,7 +48,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Joined(Event):
-    """We are in the room as ``id``; ``peers`` are the others. Comes again after a lost server is back."""
+    """We joined the room as ``id``; ``peers`` are the others. Repeated after every reconnect."""
 
     event = "joined"
     id: str
@@ -56,19 +57,23 @@ class Joined(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerJoined(Event):
+    """``peer`` joined the room."""
+
     event = "peer-joined"
     peer: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerLeft(Event):
+    """``peer`` left the room."""
+
     event = "peer-left"
     peer: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calling(Event):
-    """We call ``peer``."""
+    """We are calling ``peer``."""
 
     event = "calling"
     peer: str
@@ -76,7 +81,7 @@ class Calling(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Incoming(Event):
-    """``peer`` calls us, and is being answered."""
+    """``peer`` is calling us; the call is being answered."""
 
     event = "incoming"
     peer: str
@@ -84,7 +89,7 @@ class Incoming(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Connected(Event):
-    """Media can flow. ``setup_ms`` counts from ``calling`` or ``incoming``."""
+    """The call is connected. ``setup_ms`` counts from ``calling`` or ``incoming``."""
 
     event = "connected"
     peer: str
@@ -93,7 +98,7 @@ class Connected(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstFrame(Event):
-    """The first remote picture was decoded. ``codec`` is ``vp8`` or ``h264``; sizes in pixels."""
+    """The first video frame from the remote was decoded. ``codec`` is ``vp8`` or ``h264``; sizes are in pixels."""
 
     event = "first-frame"
     peer: str
@@ -104,7 +109,8 @@ class FirstFrame(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stats(Event):
-    """Once a second for a connected call. ``rtt_ms`` in milliseconds, ``loss`` a fraction from 0 to 1."""
+    """Statistics of a connected call, once per second (``peer/stats.py``). ``rtt_ms`` is in milliseconds, ``loss`` is
+    a fraction from 0 to 1."""
 
     event = "stats"
     peer: str
@@ -116,6 +122,8 @@ class Stats(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot(Event):
+    """A snapshot of ``peer``'s video was saved."""
+
     event = "snapshot"
     peer: str
     path: str
@@ -123,8 +131,10 @@ class Snapshot(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Event):
-    """A file of a recording was closed. ``seconds`` is its length, ``dropped`` counts pictures and packets of sound
-    that are missing in it: lost on the way, of no use without those, or more than the disk could take."""
+    """A file of a recording was closed. ``seconds`` is its length. ``dropped`` counts the video frames and audio
+    packets
+    that are missing: lost on the network, not decodable after such a loss, or dropped because the disk was too
+        slow."""
 
     event = "recorded"
     peer: str
@@ -135,6 +145,8 @@ class Recorded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
+    """The call with ``peer`` ended."""
+
     event = "ended"
     peer: str
     reason: Reason
@@ -142,20 +154,22 @@ class Ended(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLost(Event):
-    """The relay is away. Connected calls live on; we try again by ourselves."""
+    """The connection to the relay was lost. Connected calls continue, and the agent reconnects."""
 
     event = "server-lost"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerBack(Event):
+    """The agent has rejoined after ``server-lost``."""
+
     event = "server-back"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Event):
-    """Something went wrong that ends nothing by itself. ``code`` is for programs, ``message`` for people; ``path`` is
-    the file that could not be written."""
+    """An error that does not end the agent. ``code`` is for programs, ``message`` for people. ``path`` is the file
+    that could not be written."""
 
     event = "error"
     code: str
@@ -180,3 +194,4 @@ ALL: Final[tuple[type[Event], ...]] = (
     ServerBack,
     Error,
 )
+"""All events."""

@@ -1,6 +1,6 @@
-"""What a person at this machine sees and hears: windows and the speaker, fed by the calls that are connected.
+"""Playout: shows the video of all connected calls in windows and plays their audio on the speaker.
 
-Must never end or delay a call: whatever happens to a window or a sound card costs one line.
+A failing window or sound card costs one notice. It never ends or delays a call.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ from .media.fanout import Fanout
 from .media.windows.windows import LOCAL, Windows
 
 
-class Presentation:
-    """``speaker`` is ``auto``, ``none`` or a device. ``on_close(peer)``: the user closed that peer's window."""
+class Playout:
+    """Windows and speaker of one agent.
+
+    Args:
+        tasks: runs the tasks of both.
+        show: whether to open windows.
+        speaker: ``auto``, ``none`` or an ALSA device.
+        on_close: called with the id of a peer whose window the user closed.
+        on_notice: called with a line of text when windows or speaker fail, or work again.
+    """
 
     def __init__(
         self,
@@ -33,33 +41,34 @@ class Presentation:
         self._speaker = Speaker(tasks, speaker, on_notice) if speaker != "none" else None
 
     async def open(self, preview: Fanout[av.VideoFrame] | None) -> None:
-        """Start both; ``preview`` is shown as "me".
+        """Start windows and speaker. The window "me" shows ``preview``.
 
         Raises:
-            MediaError: the speaker was named and is not there.
+            MediaError: the speaker is a named device that cannot play.
         """
         if self._windows is not None:
             if preview is not None:
                 self._windows.show(LOCAL, "me", preview)
-            self._tasks.create_task(self._windows.start(), name="windows start")  # OpenCV takes a while to load
+            self._tasks.create_task(self._windows.start(), name="windows start")  # loading OpenCV takes a while
         if self._speaker is not None:
             await self._speaker.open()
 
-    def connected(self, call: Call) -> None:
-        """Show and play ``call`` from now on."""
+    def add(self, call: Call) -> None:
+        """Show and play the media of ``call``."""
         if self._windows is not None:
             self._windows.show(call.peer, call.peer, call.media.video.frames)
         if self._speaker is not None:
             self._speaker.add(call.peer, call.media.audio.frames)
 
-    def ended(self, peer: str) -> None:
-        """Its window closes, its sound stops."""
+    def remove(self, peer: str) -> None:
+        """Close the window of ``peer`` and stop its audio."""
         if self._windows is not None:
             self._windows.hide(peer)
         if self._speaker is not None:
             self._speaker.remove(peer)
 
     async def close(self) -> None:
+        """Close all windows and the speaker."""
         if self._windows is not None:
             await self._windows.close()
         if self._speaker is not None:

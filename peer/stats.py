@@ -1,7 +1,7 @@
-"""The figures of one call, second by second: what the ``stats`` event says (docs/interface.md).
+"""Statistics of one call, once per second: the content of the ``stats`` event (docs/interface.md).
 
-Counters grow with the call and belong to those who count; here they become rates, times and parts of an interval. One
-dataclass for each direction; what is not known is left out of the event.
+The counters of tracks and transport grow throughout the call. This module turns them into rates, mean times and
+fractions of one interval. There is one dataclass per direction; unknown values are omitted from the event.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from .rtc.rtcp_stats import TransportStats
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """What came of one kind of media in an interval."""
+class InboundStats:
+    """Media of one kind received in an interval (compare the W3C's RTCInboundRtpStreamStats)."""
 
     kbps: int
     fps: float | None = None
-    """Pictures that came whole a second, decoded or not."""
+    """Complete video frames per second, decoded or not."""
     codec: str | None = None
     width: int | None = None
     height: int | None = None
     jitter_ms: float | None = None
     """Interarrival jitter at the end of the interval (RFC 3550 6.4.1)."""
     decode_ms: float | None = None
-    """Mean time that decoding one took; ``None`` when none was."""
+    """Mean decoding time of a video frame; ``None`` if none was decoded."""
     freezes: int | None = None
-    """Times that the picture stood still while somebody looked (the W3C's ``freezeCount``)."""
+    """Number of freezes while the video had readers (the W3C's ``freezeCount``)."""
     dropped: Mapping[str, int] | None = None
-    """Frames that were not shown or heard, by reason."""
+    """Frames that were neither shown nor played, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What we sent of one kind of media in an interval. All but the first figure are of pictures."""
+class OutboundStats:
+    """Media of one kind sent in an interval. All fields but the first are for video only."""
 
     sent_kbps: int
     sent_fps: float | None = None
@@ -46,87 +46,88 @@ class Sent:
     sent_width: int | None = None
     sent_height: int | None = None
     encode_ms: float | None = None
-    """Mean time that coding a picture took, for all who got it; ``None`` when none was coded."""
+    """Mean encoding time of a video frame, shared by all its receivers; ``None`` if none was encoded."""
     encoder_dropped: int | None = None
-    """Pictures of the source that came faster than they could be coded."""
+    """Frames of the source that were dropped because the encoder was too slow."""
     sent_skipped: int | None = None
-    """Coded pictures that this peer did not get: it was too slow, or had to wait for a key frame."""
+    """Encoded frames that were not sent to this peer: it was too slow, or was waiting for a key frame."""
     passthrough: bool | None = None
-    """Whether they went as the source had coded them."""
+    """Whether the source's own encoding was sent."""
 
 
-class Gauge:
-    """Turns counters into the figures of one interval: call ``read`` about once a second."""
+class StatsSampler:
+    """Computes the statistics of each interval of one call. ``sample`` is called about once per second."""
 
     def __init__(self, peer: str, media: IncomingMedia, clock: Callable[[], float] = time.monotonic) -> None:
         self._peer = peer
         self._media = media
         self._clock = clock
-        self._then = clock()
-        self._before: dict[tuple[str, str], float] = {}
+        self._sampled_at = clock()
+        self._previous: dict[tuple[str, str], float] = {}
 
-    def read(self, transport: TransportStats) -> events.Stats:
-        """The figures since the last reading. ``loss``: packets lost of those expected, both kinds together."""
+    def sample(self, transport: TransportStats) -> events.Stats:
+        """Return the statistics since the previous sample. ``loss`` is the fraction of expected packets that were
+        lost, of video and audio together."""
         now = self._clock()
-        elapsed, self._then = max(now - self._then, 1e-3), now
+        elapsed, self._sampled_at = max(now - self._sampled_at, 1e-3), now
         video, audio = self._media.video, self._media.audio
-        got = sum(self._since(kind, "received", count) for kind, count in transport.received.items())
-        lost = sum(self._since(kind, "lost", count) for kind, count in transport.lost.items())
+        received = sum(self._increase(kind, "received", count) for kind, count in transport.received.items())
+        lost = sum(self._increase(kind, "lost", count) for kind, count in transport.lost.items())
         return events.Stats(
             peer=self._peer,
-            video=_figures(self._received(video, elapsed), self._sent(video.kind, transport, elapsed)),
-            audio=_figures(self._received(audio, elapsed), self._sent(audio.kind, transport, elapsed)),
+            video=_merge(self._inbound(video, elapsed), self._outbound(video.kind, transport, elapsed)),
+            audio=_merge(self._inbound(audio, elapsed), self._outbound(audio.kind, transport, elapsed)),
             rtt_ms=None if transport.rtt is None else round(transport.rtt * 1000, 1),
-            loss=round(lost / (got + lost), 4) if got + lost else None,
+            loss=round(lost / (received + lost), 4) if received + lost else None,
         )
 
-    def _received(self, track: IncomingTrack, elapsed: float) -> Received:
-        counters, kind, video = track.counters, track.kind, track.kind == "video"
-        frames = self._since(kind, "frames", counters.frames)
-        decoded = self._since(kind, "decoded", counters.decoded)
-        seconds = self._since(kind, "decode_seconds", counters.decode_seconds)
+    def _inbound(self, track: IncomingTrack, elapsed: float) -> InboundStats:
+        counters, kind, is_video = track.counters, track.kind, track.kind == "video"
+        frames = self._increase(kind, "frames", counters.frames)
+        decoded = self._increase(kind, "decoded", counters.decoded)
+        seconds = self._increase(kind, "decode_seconds", counters.decode_seconds)
         dropped = {"network": counters.torn, "decoder": counters.overrun}
-        if video:
+        if is_video:
             dropped["waiting-for-key-frame"] = counters.skipped
         width, height = track.size or (None, None)
-        return Received(
-            kbps=round(self._since(kind, "octets", counters.octets) * 8 / elapsed / 1000),
-            fps=round(frames / elapsed, 1) if video else None,
+        return InboundStats(
+            kbps=round(self._increase(kind, "bytes", counters.octets) * 8 / elapsed / 1000),
+            fps=round(frames / elapsed, 1) if is_video else None,
             codec=track.codec,
             width=width,
             height=height,
             jitter_ms=None if track.codec is None else round(counters.jitter * 1000, 1),
-            decode_ms=round(seconds / decoded * 1000, 2) if decoded and video else None,
-            freezes=int(self._since(kind, "freezes", track.freezes.count)) if video else None,
-            dropped={reason: int(self._since(kind, reason, count)) for reason, count in dropped.items()},
+            decode_ms=round(seconds / decoded * 1000, 2) if decoded and is_video else None,
+            freezes=int(self._increase(kind, "freezes", track.freezes.count)) if is_video else None,
+            dropped={reason: int(self._increase(kind, reason, count)) for reason, count in dropped.items()},
         )
 
-    def _sent(self, kind: str, transport: TransportStats, elapsed: float) -> Sent:
-        octets = self._since(kind, "octets_sent", transport.octets_sent.get(kind, 0))
-        kbps = round(octets * 8 / elapsed / 1000)
-        pictures = transport.pictures
-        if kind == "audio" or pictures is None:
-            return Sent(kbps)
-        coded = self._since(kind, "coded", pictures.encoder.frames)
-        seconds = self._since(kind, "coding", pictures.encoder.seconds)
-        return Sent(
+    def _outbound(self, kind: str, transport: TransportStats, elapsed: float) -> OutboundStats:
+        sent = self._increase(kind, "bytes_sent", transport.octets_sent.get(kind, 0))
+        kbps = round(sent * 8 / elapsed / 1000)
+        video = transport.pictures
+        if kind == "audio" or video is None:
+            return OutboundStats(kbps)
+        encoded = self._increase(kind, "encoded", video.encoder.frames)
+        seconds = self._increase(kind, "encode_seconds", video.encoder.seconds)
+        return OutboundStats(
             kbps,
-            sent_fps=round(self._since(kind, "sent", pictures.frames) / elapsed, 1),
-            sent_codec=pictures.codec,
-            sent_width=pictures.width,
-            sent_height=pictures.height,
-            encode_ms=round(seconds / coded * 1000, 2) if coded else None,
-            encoder_dropped=int(self._since(kind, "encoder_dropped", pictures.encoder.dropped)),
-            sent_skipped=int(self._since(kind, "skipped", pictures.skipped)),
-            passthrough=pictures.passthrough,
+            sent_fps=round(self._increase(kind, "sent", video.frames) / elapsed, 1),
+            sent_codec=video.codec,
+            sent_width=video.width,
+            sent_height=video.height,
+            encode_ms=round(seconds / encoded * 1000, 2) if encoded else None,
+            encoder_dropped=int(self._increase(kind, "encoder_dropped", video.encoder.dropped)),
+            sent_skipped=int(self._increase(kind, "skipped", video.skipped)),
+            passthrough=video.passthrough,
         )
 
-    def _since(self, kind: str, name: str, count: float) -> float:
-        """How much a counter has grown; a new connection begins at zero."""
-        before = self._before.get((kind, name), 0)
-        self._before[kind, name] = count
-        return max(count - before, 0)
+    def _increase(self, kind: str, name: str, count: float) -> float:
+        """Return the increase of a counter since the previous sample. A new connection starts again at zero."""
+        previous = self._previous.get((kind, name), 0)
+        self._previous[kind, name] = count
+        return max(count - previous, 0)
 
 
-def _figures(*parts: Any) -> dict[str, Any]:
+def _merge(*parts: Any) -> dict[str, Any]:
     return {name: value for part in parts for name, value in asdict(part).items() if value is not None}

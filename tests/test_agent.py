@@ -198,9 +198,9 @@ async def test_a_peer_that_left_the_room_keeps_its_call_while_media_flows(relay:
             await a.wait_for("b", 5)
             call = a.call("b")
             await call.first_frame(10)
-            assert b._signaling._socket is not None
+            assert b._room._client._socket is not None
             log = Log(a)
-            await b._signaling._socket.close()  # in good order: it leaves the room at once
+            await b._room._client._socket.close()  # in good order: it leaves the room at once
             await log.until(ev.PeerLeft, "b")
             seen = call.media.video.counters.frames
             await until(lambda: call.media.video.counters.frames > seen + 5)
@@ -250,7 +250,7 @@ async def test_an_offer_that_makes_no_sense_is_declined_and_harms_nothing(relay:
 async def test_bad_candidates_cost_only_themselves(relay: Relay) -> None:
     async with agents(relay, "a", "b") as (a, b):
         call = a.call("b")
-        remote = a._exchange.remotes["b"]
+        remote = a._calls.remotes["b"]
         connection = next(iter(remote.connections.values()))
         for line in ("", "candidate:", "candidate:x y z", "candidate:1 1 udp 1 no-such.local 9 typ host", "\0" * 99):
             connection.add_candidate(messages.IceCandidate(line, "0", 0))
@@ -291,7 +291,7 @@ async def test_a_call_that_ends_while_it_begins_leaves_no_socket_behind(relay: R
             await asyncio.sleep(0)
         await call.hang_up()
         await until(lambda: not a.calls and not b.calls)
-        await until(lambda: not a._exchange.remotes["b"].connections and len(os.listdir("/proc/self/fd")) <= before)
+        await until(lambda: not a._calls.remotes["b"].connections and len(os.listdir("/proc/self/fd")) <= before)
 
 
 async def test_no_relay_is_an_error_after_the_given_time() -> None:

@@ -105,7 +105,7 @@ async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
     reply = await answer(stranger)
     if isinstance(reply, messages.Answer):
         await stranger.send(messages.dump(messages.HangUp("stranger", "agent")))
-    await until(lambda: not agent.calls and not agent._exchange.remotes["stranger"].connections)
+    await until(lambda: not agent.calls and not agent._calls.remotes["stranger"].connections)
     await until(lambda: len(asyncio.all_tasks()) <= tasks and len(os.listdir("/proc/self/fd")) <= descriptors)
     await still_works(agent, relay)
 
@@ -145,7 +145,7 @@ async def test_a_report_that_the_engine_stumbles_over_ends_no_call(agent: Agent,
         await viewer.wait_for("agent", 5)
         async with viewer.call("agent") as call:
             await call.first_frame(10)
-            (connection,) = viewer._exchange.remotes["agent"].connections.values()
+            (connection,) = viewer._calls.remotes["agent"].connections.values()
             assert connection._pc is not None
             await connection._pc.getTransceivers()[0].receiver.transport._send_rtp(cut_short)
             frames = call.media.video.counters.frames
@@ -165,7 +165,7 @@ async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientCo
         await stranger.send(
             messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
-    connection = next(iter(agent._exchange.remotes["stranger"].connections.values()))
+    connection = next(iter(agent._calls.remotes["stranger"].connections.values()))
     await until(lambda: connection._candidate_count == 100)
 
 

@@ -13,6 +13,7 @@ LAYERS = {
         ("peer.cli",),
         ("peer.node", "peer.script.runner"),
         ("peer.agent",),
+        ("peer.room",),
         ("peer.call_control",),
         ("peer.playout", "peer.script.expectations"),
         ("peer.call", "peer.stats"),

@@ -14,7 +14,7 @@ from peer.media.incoming.track import IncomingMedia
 from peer.media.outgoing.track import SendingFigures
 from peer.media.outgoing.video_encoding import EncoderCounters
 from peer.rtc.rtcp_stats import TransportStats
-from peer.stats import Gauge
+from peer.stats import StatsSampler
 
 
 def transport(received: int = 0, lost: int = 0, sent: int = 0, rtt: float | None = None) -> Any:
@@ -47,9 +47,9 @@ class Clock:
 
 def test_what_is_not_known_is_left_out(media: IncomingMedia) -> None:
     clock = Clock()
-    gauge = Gauge("door", media, clock)
+    sampler = StatsSampler("door", media, clock)
     clock.now += 1
-    stats = gauge.read(transport())
+    stats = sampler.sample(transport())
     assert stats.video == {
         "kbps": 0,
         "sent_kbps": 0,
@@ -63,12 +63,12 @@ def test_what_is_not_known_is_left_out(media: IncomingMedia) -> None:
 
 def test_rates_are_of_the_interval(media: IncomingMedia) -> None:
     clock = Clock()
-    gauge = Gauge("door", media, clock)
+    sampler = StatsSampler("door", media, clock)
     for _ in range(2):
         for _ in range(60):
             media.video.pass_by("vp8", 1000, new=True)
         clock.now += 2
-        stats = gauge.read(transport(received=0))
+        stats = sampler.sample(transport(received=0))
         assert stats.video["fps"] == 30.0
         assert stats.video["kbps"] == 240
         assert stats.video["codec"] == "vp8"
@@ -76,26 +76,26 @@ def test_rates_are_of_the_interval(media: IncomingMedia) -> None:
 
 def test_loss_is_of_the_interval_and_a_new_connection_begins_at_zero(media: IncomingMedia) -> None:
     clock = Clock()
-    gauge = Gauge("door", media, clock)
-    assert gauge.read(transport(90, 10, 125_000, 0.0123)).loss == 0.1
+    sampler = StatsSampler("door", media, clock)
+    assert sampler.sample(transport(90, 10, 125_000, 0.0123)).loss == 0.1
     clock.now += 1
-    stats = gauge.read(transport(190, 10, 250_000, 0.0123))
+    stats = sampler.sample(transport(190, 10, 250_000, 0.0123))
     assert stats.loss == 0.0
     assert stats.rtt_ms == 12.3
     assert stats.video["sent_kbps"] == 1000
-    assert gauge.read(transport(5, 0, 0)).loss is None
+    assert sampler.sample(transport(5, 0, 0)).loss is None
 
 
 def test_what_was_dropped_is_told_with_its_reason(media: IncomingMedia) -> None:
     clock = Clock()
-    gauge = Gauge("door", media, clock)
+    sampler = StatsSampler("door", media, clock)
     media.video.lost(2)
     media.video.feed(frame(1, key=False))  # the first picture is wanted, and this one cannot begin
     media.audio.lost(5)
-    stats = gauge.read(transport())
+    stats = sampler.sample(transport())
     assert stats.video["dropped"] == {"network": 2, "decoder": 0, "waiting-for-key-frame": 1}
     assert stats.audio["dropped"] == {"network": 5, "decoder": 0}
-    assert gauge.read(transport()).video["dropped"] == {"network": 0, "decoder": 0, "waiting-for-key-frame": 0}
+    assert sampler.sample(transport()).video["dropped"] == {"network": 0, "decoder": 0, "waiting-for-key-frame": 0}
 
 
 async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> None:
@@ -104,27 +104,27 @@ async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> Non
     encoder.options = {"lag-in-frames": "0", "deadline": "realtime"}
     coded = [bytes(packet) for packet in encoder.encode(av.VideoFrame(320, 240, "yuv420p"))]
     clock = Clock()
-    gauge = Gauge("door", media, clock)
+    sampler = StatsSampler("door", media, clock)
     media.video.counters.jitter = 0.0042
     with media.video.frames.read() as reader:
         media.video.feed(frame(1, data=coded[0]))
         async with asyncio.timeout(10):
             await reader.get()
-    stats = gauge.read(transport())
+    stats = sampler.sample(transport())
     assert (stats.video["width"], stats.video["height"]) == (320, 240)
     assert 0 < stats.video["decode_ms"] < 5000
     assert stats.video["jitter_ms"] == 4.2
-    assert "decode_ms" not in gauge.read(transport()).video
+    assert "decode_ms" not in sampler.sample(transport()).video
     media.close()
 
 
 def test_what_was_sent_is_told_and_nothing_of_it_where_nothing_is(media: IncomingMedia) -> None:
     clock = Clock()
-    gauge = Gauge("door", media, clock)
+    sampler = StatsSampler("door", media, clock)
     counters = EncoderCounters(frames=30, seconds=0.3, dropped=2)
     sent = SendingFigures("h264", 960, 540, 60, 100_000, 1, False, 4, counters)
     clock.now += 2
-    video = gauge.read(replace(transport(), pictures=sent)).video
+    video = sampler.sample(replace(transport(), pictures=sent)).video
     assert {name: value for name, value in video.items() if name in SENT} == {
         "sent_fps": 30.0,
         "sent_codec": "h264",
@@ -136,8 +136,8 @@ def test_what_was_sent_is_told_and_nothing_of_it_where_nothing_is(media: Incomin
         "passthrough": False,
     }
     clock.now += 1
-    video = gauge.read(
+    video = sampler.sample(
         replace(transport(), pictures=replace(sent, encoder=EncoderCounters(), passthrough=True))
     ).video
     assert video["passthrough"] and "encode_ms" not in video and video["sent_fps"] == 0.0
-    assert not SENT & gauge.read(transport()).video.keys()
+    assert not SENT & sampler.sample(transport()).video.keys()

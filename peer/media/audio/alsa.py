@@ -1,8 +1,8 @@
-"""What PyAV's own ALSA library needs before the first sound device is opened, capturing and playing alike.
+"""The environment that libasound needs before the first audio device is opened, for capture and playback alike.
 
-The PyAV wheel brings a libasound that looks for its configuration and its plugins in the folder of whoever built it:
-``default`` and ``pulse`` then fail to open, and nothing says why. Its environment variables lead it to the system's
-(Debian packages ``libasound2-data`` and ``libasound2-plugins``).
+The PyAV wheel brings a libasound that looks for its configuration and plugins in a folder of the machine it was built
+on: ``default`` and ``pulse`` then fail to open, without any hint at the cause. Environment variables point it to the
+system's folders (Debian packages ``libasound2-data`` and ``libasound2-plugins``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _LIBRARY_DIRS: Final = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/l
 
 
 def prepare_environment(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Point ALSA at the system's configuration and plugins; what the user has set stands. May be called often.
+    """Point ALSA to the system's configuration and plugins, unless the user has set the variables.
 
-    Must run before the first ALSA device is opened: the library reads its configuration once.
+    Must run before the first ALSA device is opened, because the library reads its configuration once. May be called
+    more than once.
     """
     config = next((path for path in _CONFIG_DIRS if (path / "alsa.conf").is_file()), None)
     if config is not None:
@@ -32,7 +33,7 @@ def prepare_environment(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _plugin_dirs() -> list[Path]:
-    """Where distributions keep ALSA's plugins; Debian's multiarch folder first, so that the machine's own win."""
+    """Return the folders where distributions keep ALSA's plugins, that of this machine's architecture first."""
     triplet = sysconfig.get_config_var("MULTIARCH")
-    first = [Path("/usr/lib") / triplet / "alsa-lib"] if triplet else []
-    return first + [path / "alsa-lib" for path in _LIBRARY_DIRS]
+    multiarch = [Path("/usr/lib") / triplet / "alsa-lib"] if triplet else []
+    return multiarch + [path / "alsa-lib" for path in _LIBRARY_DIRS]

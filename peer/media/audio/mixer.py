@@ -1,8 +1,7 @@
-"""Several calls into one stream of sound: each behind a small buffer of its own, added, clipped.
+"""The mixer: adds the audio of all calls, each through a jitter buffer of its own. No I/O.
 
-A call's buffer takes up the jitter of its network: it begins to play at ``START`` and is cut back to it when it
-holds more than ``MOST``, so latency does not grow, whichever clock is the faster one. The loop pushes, the speaker's
-thread mixes. No I/O.
+A call's buffer starts to play at ``TARGET_SAMPLES`` and is cut back to that when it holds more than ``MAX_SAMPLES``.
+So latency does not grow, whichever of the two clocks is faster. The event loop pushes, the speaker's thread mixes.
 """
 
 from __future__ import annotations
@@ -18,51 +17,52 @@ from numpy.typing import NDArray
 
 from ..frames import AUDIO_RATE
 
-START: Final = AUDIO_RATE * 40 // 1000
-"""Samples that a call gathers before it is heard: two Opus packets."""
+TARGET_SAMPLES: Final = AUDIO_RATE * 40 // 1000
+"""Samples that a call buffers before it is played: two Opus packets."""
 
-MOST: Final = AUDIO_RATE * 120 // 1000
-"""Samples that a call may have waiting."""
+MAX_SAMPLES: Final = AUDIO_RATE * 120 // 1000
+"""Maximum samples that a call may have buffered."""
 
-_INBOX: Final = 16
-"""Frames between loop and thread, should the thread hang in its device: 0.3 s of Opus packets."""
+_MAX_QUEUED: Final = 16
+"""Maximum frames queued between event loop and thread while the device blocks the thread: 0.3 s of Opus packets."""
 
 
-class _Source:
-    """One call's sound, as interleaved stereo at 48 kHz."""
+class _JitterBuffer:
+    """The jitter buffer of one call, as interleaved stereo at 48 kHz."""
 
     def __init__(self) -> None:
-        self.inbox: deque[av.AudioFrame] = deque(maxlen=_INBOX)
+        self.queue: deque[av.AudioFrame] = deque(maxlen=_MAX_QUEUED)
         self._resampler = AudioResampler("s16", "stereo", AUDIO_RATE)
-        self._kind: tuple[str, str, int] | None = None
+        self._input_format: tuple[str, str, int] | None = None
         self._blocks: deque[NDArray[np.int16]] = deque()
-        self._held = 0
+        self._buffered = 0
         self._playing = False
 
-    def take(self, samples: int) -> NDArray[np.int16] | None:
-        """The next ``samples`` (n x 2, n at most that), or ``None`` while it gathers."""
-        while self.inbox:
-            for frame in self._convert(self.inbox.popleft()):
-                self._hold(frame.to_ndarray().astype(np.int16, copy=False).reshape(-1, 2))
-        if self._held > MOST:
-            self._drop(self._held - START)
-        self._playing = self._held >= (1 if self._playing else START)
-        return self._drop(samples) if self._playing else None
+    def read(self, samples: int) -> NDArray[np.int16] | None:
+        """Return up to ``samples`` (shape (n, 2)), or ``None`` while the buffer fills up to its target."""
+        while self.queue:
+            for frame in self._resample(self.queue.popleft()):
+                self._append(frame.to_ndarray().astype(np.int16, copy=False).reshape(-1, 2))
+        if self._buffered > MAX_SAMPLES:
+            self._remove(self._buffered - TARGET_SAMPLES)
+        self._playing = self._buffered >= (1 if self._playing else TARGET_SAMPLES)
+        return self._remove(samples) if self._playing else None
 
-    def _convert(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        """``frame`` as we play it. A resampler is made for each new kind of frame: it does not look at later ones."""
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if kind != self._kind:
-            self._kind = kind
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """Convert ``frame`` to s16 stereo at 48 kHz. A resampler keeps its first input format, so a new one is made
+        for each format."""
+        input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if input_format != self._input_format:
+            self._input_format = input_format
             self._resampler = AudioResampler("s16", "stereo", AUDIO_RATE)
         return self._resampler.resample(frame)
 
-    def _hold(self, block: NDArray[np.int16]) -> None:
+    def _append(self, block: NDArray[np.int16]) -> None:
         self._blocks.append(block)
-        self._held += len(block)
+        self._buffered += len(block)
 
-    def _drop(self, samples: int) -> NDArray[np.int16]:
-        """Remove the oldest ``samples``, and return them."""
+    def _remove(self, samples: int) -> NDArray[np.int16]:
+        """Remove and return up to ``samples`` of the oldest samples."""
         taken = []
         while samples and self._blocks:
             block = self._blocks.popleft()
@@ -71,42 +71,43 @@ class _Source:
                 block = block[:samples]
             taken.append(block)
             samples -= len(block)
-            self._held -= len(block)
+            self._buffered -= len(block)
         return np.concatenate(taken) if taken else np.zeros((0, 2), np.int16)
 
 
 class Mixer:
-    """All calls that are heard."""
+    """Mixes all calls that were added, by key."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, _Source] = {}
+        self._buffers: dict[str, _JitterBuffer] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._buffers)
 
     def add(self, key: str) -> None:
-        """A new call; one of the same key is forgotten."""
+        """Add a call with an empty buffer. It replaces one with the same key."""
         with self._lock:
-            self._sources[key] = _Source()
+            self._buffers[key] = _JitterBuffer()
 
     def remove(self, key: str) -> None:
-        """What it still held is not played."""
+        """Remove a call. Its buffered audio is not played."""
         with self._lock:
-            self._sources.pop(key, None)
+            self._buffers.pop(key, None)
 
     def push(self, key: str, frame: av.AudioFrame) -> None:
-        """Sound of ``key``, of any rate and layout."""
-        source = self._sources.get(key)
-        if source is not None:
-            source.inbox.append(frame)
+        """Queue a frame of any format, rate and layout for call ``key``; ignored if there is no such call."""
+        buffer = self._buffers.get(key)
+        if buffer is not None:
+            buffer.queue.append(frame)
 
     def mix(self, samples: int) -> NDArray[np.int16]:
-        """The next ``samples`` of all calls together (n x 2); silence where there is nothing."""
+        """Return the next ``samples`` of all calls added up and clipped, shape (samples, 2). Missing audio is
+        silence."""
         total = np.zeros((samples, 2), np.int32)
         with self._lock:
-            for source in self._sources.values():
-                block = source.take(samples)
+            for buffer in self._buffers.values():
+                block = buffer.read(samples)
                 if block is not None:
                     total[: len(block)] += block
         return np.clip(total, -32768, 32767).astype(np.int16)

@@ -1,10 +1,12 @@
-"""ALSA's PCM devices, by libasound itself: ``PlaybackDevice`` and ``CaptureDevice``. Blocking: threads only.
+"""ALSA PCM devices through libasound itself: ``PlaybackDevice`` and ``CaptureDevice``. They block: for threads only.
 
-PyAV can do both, but takes the largest buffer a device has for playing (up to 131,072 samples, FFmpeg's
-``ALSA_BUFFER_SIZE_MAX``: 2.7 s of latency that nothing can ask about), and the shortest period for recording: 375
-packets a second where 50 do, 44% of a slow processor instead of 6. It calls every error "I/O error", too. The
-system's library comes first: it knows its own plugins (``pulse`` reaches PulseAudio and PipeWire); the one in PyAV's
-wheel is the fallback.
+PyAV can do both, but worse. For playback it takes the largest buffer that a device has (up to 131,072 samples,
+FFmpeg's ``ALSA_BUFFER_SIZE_MAX``), which adds 2.7 s of latency that cannot be queried. For capture it takes the
+shortest period: 375 packets per second instead of 50, which takes 44% of a slow processor instead of 6%. And it
+reports every error as "I/O error".
+
+The system's library is preferred, because it finds its own plugins (``pulse`` reaches PulseAudio and PipeWire). The
+one in PyAV's wheel is the fallback.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ _HARDWARE: Final[dict[str, tuple[Any, ...]]] = {
     "rate_resample": (c_uint,), "access": (c_int,), "format": (c_int,), "channels": (c_uint,),
     "rate": (c_uint, c_int), "period_time_near": _TIME_NEAR, "buffer_time_near": _TIME_NEAR,
 }  # fmt: skip
-"""What a device can be set to, with the types of the arguments after device and parameters."""
+"""Hardware parameters that can be set, with the types of the arguments after device and parameters."""
 
 _error_handler_type = ctypes.CFUNCTYPE(None, c_char_p, c_int, c_char_p, c_int, c_char_p)
-_say_nothing = _error_handler_type(lambda file, line, function, error, text: None)
+_ignore_message = _error_handler_type(lambda file, line, function, error, text: None)
 
 
 @cache
 def _libasound() -> Any:
-    """The library, which must not print to stderr: errors are ours to tell.
+    """Load libasound and stop it from printing errors to stderr; they are reported as exceptions.
 
     Raises:
-        OSError: there is none.
+        OSError: the library is missing.
     """
     prepare_environment()
     in_wheel = sorted(map(str, Path(av.__file__).parent.parent.glob("av.libs/libasound*")))
@@ -72,12 +74,14 @@ def _libasound() -> Any:
         library.snd_pcm_delay.argtypes = [c_void_p, POINTER(c_long)]
         library.snd_pcm_recover.argtypes = [c_void_p, c_int, c_int]
         library.snd_pcm_close.argtypes = [c_void_p]
-        library.snd_lib_error_set_handler(_say_nothing)
+        library.snd_lib_error_set_handler(_ignore_message)
         return library
-    raise OSError(errno.ENOENT, "ALSA's library is missing (install libasound2 and libasound2-plugins)")
+    raise OSError(errno.ENOENT, "ALSA's library is missing; install libasound2 and libasound2-plugins")
 
 
 class _Device:
+    """An open PCM device."""
+
     def __init__(self, name: str, stream: int) -> None:
         self._alsa = _libasound()
         self._pcm: c_void_p | None = None
@@ -86,7 +90,7 @@ class _Device:
         self._pcm = pcm
 
     @contextlib.contextmanager
-    def _closed_if_it_fails(self) -> Iterator[None]:
+    def _close_on_error(self) -> Iterator[None]:
         try:
             yield
         except OSError:
@@ -94,23 +98,23 @@ class _Device:
             raise
 
     def close(self) -> None:
-        """Stop at once. May be called twice."""
+        """Close the device; buffered audio is not played. May be called twice."""
         pcm, self._pcm = self._pcm, None
         if pcm is not None:
             self._alsa.snd_pcm_close(pcm)
 
 
 class PlaybackDevice(_Device):
-    """An open ALSA device ``name``: 16 bit, stereo, ``rate`` samples a second, ``latency`` seconds of buffer.
+    """ALSA device ``name``, open for playback: s16 stereo at ``rate`` Hz with a buffer of ``latency`` seconds.
 
     Raises:
-        OSError: what ALSA says: no such device, busy, cannot do this.
+        OSError: ALSA's error: the device does not exist, is busy, or does not support the settings.
     """
 
     def __init__(self, name: str, rate: int, latency: float) -> None:
         super().__init__(name, _STREAM_PLAYBACK)
         microseconds, resample = round(latency * 1e6), 1
-        with self._closed_if_it_fails():
+        with self._close_on_error():
             _check(
                 self._alsa.snd_pcm_set_params(
                     self._pcm, _FORMAT_S16_LE, _ACCESS_RW_INTERLEAVED, CHANNELS, rate, resample, microseconds
@@ -118,7 +122,7 @@ class PlaybackDevice(_Device):
             )
 
     def write(self, samples: NDArray[np.int16]) -> None:
-        """Play ``samples`` (n x 2, contiguous). Blocks while the buffer is full; mends an underrun by itself.
+        """Play ``samples`` (shape (n, 2), contiguous). Blocks while the buffer is full; recovers from an underrun.
 
         Raises:
             OSError: the device is gone.
@@ -133,19 +137,19 @@ class PlaybackDevice(_Device):
 
 
 class CaptureDevice(_Device):
-    """An open ALSA device ``name``: 16 bit, stereo, ``rate`` samples a second.
+    """ALSA device ``name``, open for capture: s16 stereo at ``rate`` Hz.
 
-    It is asked for sound every ``period`` seconds and keeps ``buffer`` seconds for a reader that is late.
+    The device delivers every ``period`` seconds and keeps ``buffer`` seconds for a late reader.
 
     Raises:
-        OSError: what ALSA says: no such device, busy, cannot do this.
+        OSError: ALSA's error: the device does not exist, is busy, or does not support the settings.
     """
 
     def __init__(self, name: str, rate: int, period: float, buffer: float) -> None:
         super().__init__(name, _STREAM_CAPTURE)
         alsa, pcm, params = self._alsa, self._pcm, c_void_p()
         microseconds = [c_uint(round(seconds * 1e6)) for seconds in (period, buffer)]
-        with self._closed_if_it_fails():
+        with self._close_on_error():
             _check(alsa.snd_pcm_hw_params_malloc(byref(params)))
             try:
                 _check(alsa.snd_pcm_hw_params_any(pcm, params))
@@ -161,20 +165,22 @@ class CaptureDevice(_Device):
                 alsa.snd_pcm_hw_params_free(params)
 
     def read(self, count: int) -> tuple[NDArray[np.int16], int]:
-        """The next ``count`` samples (1 x 2 * count, interleaved), and how many more have been captured already.
+        """Return the next ``count`` samples (shape (1, 2 * count), interleaved) and the number captured beyond them.
 
-        Blocks until they are there; after an overrun it goes on with what is captured from then on.
+        Blocks until they are captured. After an overrun it starts over with audio captured from then on.
 
         Raises:
             OSError: the device is gone.
         """
         samples, done = np.empty((1, count * CHANNELS), np.int16), 0
         while done < count:
-            place = samples.ctypes.data + done * CHANNELS * samples.itemsize
-            got = self._alsa.snd_pcm_readi(self._pcm, place, count - done)
+            address = samples.ctypes.data + done * CHANNELS * samples.itemsize
+            got = self._alsa.snd_pcm_readi(self._pcm, address, count - done)
             if got < 0:
                 code = self._alsa.snd_pcm_recover(self._pcm, int(got), 1)
-                _check(-errno.ENODEV if code == -errno.EIO else code)  # EIO: the pulse plugin, when its server died
+                _check(
+                    -errno.ENODEV if code == -errno.EIO else code
+                )  # EIO: from the pulse plugin when its server has died
                 done = 0
             else:
                 done += got

@@ -1,7 +1,8 @@
-"""The speaker: the sound of all calls on one ALSA device, in a thread of its own (``speaker``).
+"""The speaker: plays the audio of all calls on one ALSA device, in a thread named ``speaker``.
 
-The device is open while there is a call to hear. One that fails (unplugged, its server gone) ends no call: it is
-said once, tried again with growing pauses, and said again when it is back. In between, sound is thrown away.
+The device is open while at least one call is played. A device that fails (unplugged, sound server gone) ends no call.
+The failure is reported once, the device is retried with growing delays, and its return is reported. Audio is dropped
+in the meantime.
 """
 
 from __future__ import annotations
@@ -30,26 +31,28 @@ AUTO: Final = "auto"
 _DEFAULT_DEVICE: Final = "default"
 
 LATENCY: Final = 0.08
-"""Seconds of sound in the device."""
+"""Audio buffered in the device, in seconds."""
 
-_BLOCK: Final = AUDIO_FRAME_SAMPLES / AUDIO_RATE * 0.999
-"""Seconds that a block lasts, by the device that is faster than our clock by as much as any is (0.1%)."""
+_MIN_BLOCK: Final = AUDIO_FRAME_SAMPLES / AUDIO_RATE * 0.999
+"""Duration of one block on the fastest real device, in seconds. No device clock is more than 0.1% faster than
+ours."""
 
-_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the device is tried again; the last one over and over."""
+_RETRY_DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Delays before the device is opened again, in seconds. The last one repeats."""
 
 _TEST_TIMEOUT: Final = 8.0
-"""Seconds for a device to open: a sound server that starts on flags takes 2, one that hangs takes for ever."""
+"""Maximum time for a device to open, in seconds. A sound server that starts on demand takes 2 s; some hang
+forever."""
 
 _JOIN_TIMEOUT: Final = 2.0
-"""Seconds for a device to give its thread back. One that hangs is left behind: the thread is a daemon."""
+"""Maximum time for the thread to end, in seconds. If the device hangs, the thread is abandoned: it is a daemon."""
 
 
 class Speaker:
-    """Plays on ALSA device ``device``; ``auto`` is the default one, if there is one.
+    """Plays on ALSA device ``device``; ``auto`` is the default device, if there is one.
 
-    Its tasks live in ``tasks``; every method belongs to the event loop. ``on_notice(line)`` is called when the
-    device fails and when it is back.
+    Tasks run in ``tasks``. All public methods belong to the event loop. ``on_notice(line)`` is called when the device
+    fails and when it is back.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, device: str, on_notice: Callable[[str], None]) -> None:
@@ -62,15 +65,17 @@ class Speaker:
         self._wake = threading.Event()
         self._closing = False
         self._abandoned = False
-        self._failures = 0  # since the device last played; the thread's
+        self._failures = 0  # since the device last played; used by the thread only
         self._open = False
         self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
 
     async def open(self) -> bool:
-        """See whether the device can play. False, after a notice, when ``auto`` finds none; ``add`` is idle then.
+        """Test whether the device can play. For ``auto`` without a device, give a notice and return False.
+
+        ``add`` does nothing after that.
 
         Raises:
-            MediaError: a device that was named cannot play.
+            MediaError: the named device cannot play.
         """
         self._loop = asyncio.get_running_loop()
         self._tested: asyncio.Future[Exception | None] = self._loop.create_future()
@@ -80,7 +85,7 @@ class Speaker:
                 error = await self._tested
         except TimeoutError:
             why = f"it does not answer within {_TEST_TIMEOUT:g} s"
-            self._closing = self._abandoned = True  # the thread hangs in the device; should it wake, it ends
+            self._closing = self._abandoned = True  # the thread hangs in the device, and ends if that returns
         else:
             if error is None:
                 self._open = True
@@ -88,13 +93,13 @@ class Speaker:
             why = _reason(error)
             self._thread.join()
         if not self._auto:
-            hint = "`peer devices` lists what there is; --speaker none plays nothing"
+            hint = "`peer devices` lists the devices; --speaker none plays nothing"
             raise MediaError(f"speaker {self._device}", why, hint)
-        self._on_notice(f"no speaker: {why}; calls are not heard here; --speaker none asks for none")
+        self._on_notice(f"no speaker: {why}; calls are not played; --speaker none turns this notice off")
         return False
 
     def add(self, key: str, audio: Fanout[av.AudioFrame]) -> None:
-        """Play ``audio`` until it closes or ``remove`` is called; in place of what ``key`` played before."""
+        """Play ``audio`` until it closes or ``remove`` is called. It replaces the previous one of ``key``."""
         if not self._open:
             return
         self.remove(key)
@@ -104,14 +109,14 @@ class Speaker:
         self._tasks.create_task(self._pump(key, reader), name=f"speaker {key}")
 
     def remove(self, key: str) -> None:
-        """Do not play ``key`` any more."""
+        """Stop playing ``key``."""
         reader = self._readers.pop(key, None)
         if reader is not None:
             reader.close()
             self._mixer.remove(key)
 
     async def close(self) -> None:
-        """Fall silent and give the device back. May be called twice."""
+        """Stop playing and close the device. May be called twice."""
         for key in list(self._readers):
             self.remove(key)
         self._open = False
@@ -132,7 +137,7 @@ class Speaker:
 
     def _run(self) -> None:
         error = self._test()
-        self._call(self._tell, error)
+        self._call(self._report_test, error)
         if error is not None:
             return
         while self._wait_for_calls():
@@ -140,30 +145,30 @@ class Speaker:
                 playback = PlaybackDevice(self._device, AUDIO_RATE, LATENCY)
                 with contextlib.closing(playback):
                     self._play(playback)
-            except Exception as exc:  # a bug in one block of sound must not silence all calls for good
+            except Exception as exc:  # a bug in one block of audio must not silence all calls for good
                 log.debug("speaker %s", self._device, exc_info=exc)
                 if not self._failures:
-                    line = f"speaker {self._device}: {_reason(exc)}; the calls go on, trying it again"
+                    line = f"speaker {self._device}: {_reason(exc)}; calls go on, the speaker is retried"
                     self._call(self._on_notice, line)
-                self._pause(_PAUSES[min(self._failures, len(_PAUSES) - 1)])
+                self._wait(_RETRY_DELAYS[min(self._failures, len(_RETRY_DELAYS) - 1)])
                 self._failures += 1
 
     def _test(self) -> Exception | None:
         try:
             PlaybackDevice(self._device, AUDIO_RATE, LATENCY).close()
-        except Exception as exc:  # told where it is waited for
+        except Exception as exc:  # raised by ``open``
             return exc
         return None
 
     def _wait_for_calls(self) -> bool:
-        """False when the speaker is closed."""
+        """Block until there is a call to play. Return False if the speaker is closed."""
         while not self._closing and not len(self._mixer):
             self._wake.wait()
             self._wake.clear()
         return not self._closing
 
     def _play(self, playback: PlaybackDevice) -> None:
-        """Until nobody is heard any more. A device blocks us in real time; one that does not is paced here."""
+        """Play until no call is left. A real device blocks ``write`` in real time; others are paced here."""
         until = 0.0
         while len(self._mixer) and not self._closing:
             playback.write(self._mixer.mix(AUDIO_FRAME_SAMPLES))
@@ -171,17 +176,17 @@ class Speaker:
                 self._failures = 0
                 self._call(self._on_notice, f"speaker {self._device} is back")
             now = time.monotonic()
-            until = max(until, now) + _BLOCK
-            if until - now > 2 * LATENCY:  # more than fits into the device: ALSA's null and file plugins take it all
+            until = max(until, now) + _MIN_BLOCK
+            if until - now > 2 * LATENCY:  # more than a device buffers: ALSA's null and file plugins never block
                 time.sleep(until - now - 2 * LATENCY)
 
-    def _pause(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._closing and (left := until - time.monotonic()) > 0:
             self._wake.wait(left)
             self._wake.clear()
 
-    def _tell(self, error: Exception | None) -> None:
+    def _report_test(self, error: Exception | None) -> None:
         if not self._tested.done():
             self._tested.set_result(error)
 
@@ -191,6 +196,6 @@ class Speaker:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):  # of a device of ALSA's, which is no file
-        return "there is no such sound device"
+    if isinstance(error, FileNotFoundError):  # raised for an ALSA device, which is no file
+        return "there is no such audio device"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from peer.media.audio.mixer import MOST, START, Mixer
+from peer.media.audio.mixer import MAX_SAMPLES, TARGET_SAMPLES, Mixer
 
 BLOCK = 960
 
@@ -23,7 +23,7 @@ def _mixer(**levels: int) -> Mixer:
     mixer = Mixer()
     for key, level in levels.items():
         mixer.add(key)
-        for _ in range(START // BLOCK):
+        for _ in range(TARGET_SAMPLES // BLOCK):
             mixer.push(key, frame(level))
     return mixer
 
@@ -62,9 +62,9 @@ def test_a_call_that_ran_dry_gathers_anew_and_the_others_play_on() -> None:
 def test_a_burst_is_cut_back_to_its_newest_part() -> None:
     mixer = Mixer()
     mixer.add("door")
-    for level in range(1, MOST // BLOCK + 4):
+    for level in range(1, MAX_SAMPLES // BLOCK + 4):
         mixer.push("door", frame(level))
-    newest = MOST // BLOCK + 3
+    newest = MAX_SAMPLES // BLOCK + 3
     assert [int(mixer.mix(BLOCK)[0, 0]) for _ in range(3)] == [newest - 1, newest, 0]
 
 
@@ -78,7 +78,7 @@ def test_latency_does_not_grow_however_fast_the_other_clock_is() -> None:
     left = 0
     while mixer.mix(BLOCK).any():
         left += BLOCK
-    assert left <= MOST
+    assert left <= MAX_SAMPLES
 
 
 @pytest.mark.parametrize(("rate", "layout"), [(8000, "mono"), (16_000, "mono"), (48_000, "mono"), (44_100, "stereo")])

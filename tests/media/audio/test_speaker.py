@@ -148,7 +148,7 @@ async def test_nothing_is_played_while_there_is_no_call(played: Path) -> None:
 
 async def test_a_named_device_that_is_missing_is_an_error(played: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with room("hw:99") as it:
-        with pytest.raises(MediaError, match=r"speaker hw:99: there is no such sound device; `peer devices`"):
+        with pytest.raises(MediaError, match=r"speaker hw:99: there is no such audio device; `peer devices`"):
             await it.speaker.open()
     assert capfd.readouterr().err == ""
 
@@ -164,7 +164,7 @@ async def test_auto_without_a_device_is_one_line_and_reads_no_call(
         it.speaker.add("door", door.audio)
         assert door.audio.readers == 0
         assert (
-            it.notices.get_nowait().startswith("no speaker: there is no such sound device; ") and it.notices.empty()
+            it.notices.get_nowait().startswith("no speaker: there is no such audio device; ") and it.notices.empty()
         )
 
 
@@ -178,7 +178,7 @@ async def test_a_device_that_goes_and_comes_back_ends_no_call_and_is_said_once(
         monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "empty.conf"))  # read anew at each open
         it.speaker.add("door", door.audio)
         it.tasks.create_task(door.run(20))
-        assert "the calls go on" in await it.notices.get()
+        assert "; calls go on" in await it.notices.get()
         assert door.audio.readers == 1
         monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
         assert await it.notices.get() == "speaker tape is back"
@@ -211,7 +211,7 @@ async def test_auto_does_not_wait_for_a_sound_server_that_says_nothing(mute_serv
         assert not await speaker.open()
         await speaker.close()
     assert notices == [
-        "no speaker: it does not answer within 0.5 s; calls are not heard here; --speaker none asks for none"
+        "no speaker: it does not answer within 0.5 s; calls are not played; --speaker none turns this notice off"
     ]
 
 
@@ -241,7 +241,7 @@ async def test_any_failure_in_the_thread_is_said_and_tried_again(
         it.speaker.add("door", door.audio)
         it.tasks.create_task(door.run(20))
         told = await it.notices.get()
-        assert told == "speaker tape: a frame of 13 channels; the calls go on, trying it again"
+        assert told == "speaker tape: a frame of 13 channels; calls go on, the speaker is retried"
         assert await it.notices.get() == "speaker tape is back"
         await _until(lambda: len(_heard(played)) > AUDIO_RATE // 2)
         door.audio.close()

@@ -54,7 +54,7 @@ async def test_a_sound_server_that_dies_costs_a_pause_and_two_lines(server: Soun
         it.tasks.create_task(door.run(25))
         await hear(440)
         server.kill()
-        assert "the calls go on" in await it.notices.get()
+        assert "; calls go on" in await it.notices.get()
         server.start()
         assert await it.notices.get() == "speaker pulse is back"
         await hear(440)

@@ -1,7 +1,8 @@
-"""What OpenCV does not tell about the X display: its size, and which window has the keyboard; and Qt's events.
+"""What OpenCV lacks on an X display: the screen size, the window with the keyboard focus, and two fixes for its Qt.
 
-``cv2.waitKey`` says which key was pressed, not where; a ``q`` must hang up the call one looks at, and no other.
-libX11 comes with libGL, which OpenCV needs anyway. For the windows' process only: standard library only.
+``cv2.waitKey`` reports which key was pressed but not in which window, and a ``q`` must hang up only the call of the
+focused window. libX11 comes with libGL, which OpenCV needs anyway. For the child process only: imports only the
+standard library.
 """
 
 from __future__ import annotations
@@ -12,36 +13,39 @@ from pathlib import Path
 from typing import Any, Final
 
 _POINTER_ROOT: Final = 1
-"""XGetInputFocus: no window has the focus, keys go to the one under the pointer (no window manager)."""
+"""XGetInputFocus without a window manager: no window has the focus, and keys go to the one under the pointer."""
 
 _on_error_type = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)
-_ignore_error = _on_error_type(lambda display, event: 0)  # Xlib's own ends the process; kept alive, Xlib calls it
+_ignore_error = _on_error_type(
+    lambda display, event: 0
+)  # Xlib's default ends the process; module level, because Xlib keeps a pointer
 
 
 def leave_events_to_qt() -> None:
     """Load the libX11-xcb that belongs to the installed libX11, for Qt to use. Call it before ``import cv2``.
 
-    Qt reads the X connection in a thread and tells Xlib to keep off, by ``XSetEventQueueOwner``. That is a function
-    of libX11-xcb that writes into a structure private to libX11. The wheel of opencv-python brings its own of the one
-    and uses the system's other: opencv-python 5.0 writes at 0x40, in libX11 1.8.4 the field is at 0x48. So Xlib
-    believes that events are its own, and swallows those that it meets before the thread does. A window whose
-    MapNotify is lost is not exposed to Qt, and black for ever, whatever is painted, resized or exposed later: 24 of
-    120 with the processors busy, none of 180 with this. Any other event can be lost the same way.
+    Qt reads the X connection in a thread, and for that stops Xlib from reading events (``XSetEventQueueOwner``). This
+    function of libX11-xcb writes to a private structure of libX11. The opencv-python wheel contains its own
+    libX11-xcb but uses the system's libX11, and they disagree: opencv-python 5.0 writes at 0x40, libX11 1.8.4 has the
+    field at 0x48. Xlib then goes on reading events, and drops those that it reads before the thread does.
+
+    A window whose MapNotify is lost is never exposed to Qt, and stays black whatever is painted later: 24 of 120
+    windows with busy processors, none of 180 with this fix. Any other event can be lost the same way.
     """
     try:
-        ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)  # global: found before the wheel's own
+        ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)  # global, so that it is found before the wheel's own
     except OSError:
-        pass  # it comes with libGL; without it the windows are as good as OpenCV's are
+        pass  # it comes with libGL; without it, OpenCV's windows work as far as they do
 
 
 def load_qt_plugin(opencv: Path) -> None:
     """Load the X plugin of the Qt in the OpenCV wheel at ``opencv``, if there is one.
 
-    Qt loads it with the first window. If one of its libraries is missing (libSM on a machine without a desktop), Qt
-    then aborts the process without naming the library.
+    Qt would load it with the first window, and abort the process without naming a library that is missing (libSM on a
+    machine without a desktop).
 
     Raises:
-        OSError: a library is missing; the message has its name.
+        OSError: a library is missing; the message names it.
     """
     plugin = opencv / "qt" / "plugins" / "platforms" / "libqxcb.so"
     if plugin.exists():
@@ -49,11 +53,11 @@ def load_qt_plugin(opencv: Path) -> None:
 
 
 class Display:
-    """A connection of our own to the display in ``DISPLAY``.
+    """A connection of our own to the display that ``DISPLAY`` names.
 
     Raises:
         OSError: libX11 is not installed.
-        ConnectionError: no such display, or it does not let us in.
+        ConnectionError: the display does not exist, or denies access.
     """
 
     def __init__(self) -> None:
@@ -83,7 +87,7 @@ class Display:
         self.height: int = x11.XDisplayHeight(self._display, 0)
 
     def focused_titles(self) -> list[str]:
-        """Titles of the window that has the keyboard and of those around it, innermost first."""
+        """Return the titles of the window with the keyboard focus and of its ancestors, innermost first."""
         window, revert = c_ulong(), c_int()
         self._x11.XGetInputFocus(self._display, byref(window), byref(revert))
         titles: list[str] = []
@@ -103,8 +107,8 @@ class Display:
 
     def _under_pointer(self, root: int) -> c_ulong:
         window, ignored, number, mask = c_ulong(), c_ulong(), c_int(), c_uint()
-        where = [byref(number)] * 4
-        self._x11.XQueryPointer(self._display, root, byref(ignored), byref(window), *where, byref(mask))
+        coordinates = [byref(number)] * 4
+        self._x11.XQueryPointer(self._display, root, byref(ignored), byref(window), *coordinates, byref(mask))
         return window
 
     def _parent(self, window: c_ulong) -> c_ulong | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from peer.media.windows.shared_memory import Picture, SharedFrameReader, SharedFrameWriter
+from peer.media.windows.shared_memory import SharedFrame, SharedFrameReader, SharedFrameWriter
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_no_picture_is_ever_torn() -> None:
 
     thread = threading.Thread(target=write, name="writer")
     thread.start()
-    pictures: list[Picture] = []
+    pictures: list[SharedFrame] = []
     until = time.monotonic() + 30
     while len(pictures) < 200 and time.monotonic() < until:
         if (picture := reader.read()) is not None:

@@ -220,7 +220,7 @@ async def test_without_a_descriptor_there_is_no_window_and_nothing_else_is_lost(
             it.show("door", "door", red)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert await it.notices.get() == "no window of door: Too many open files"
+        assert await it.notices.get() == "no window for door: Too many open files"
         it.show("gate", "gate", green)
         assert await _window("gate")
 
@@ -306,7 +306,7 @@ async def test_qt_plugin_without_its_libraries_costs_one_line(
 
 
 def test_hint_and_setup_name_the_same_libraries() -> None:
-    script = (Path(__file__).parents[2] / "setup.sh").read_text()
+    script = (Path(__file__).parents[3] / "setup.sh").read_text()
     assert f'WINDOW_LIBRARIES="{_SYSTEM_LIBRARIES}"' in script
 
 

@@ -10,7 +10,8 @@ through RTP.
 from __future__ import annotations
 
 from peer.codecs import h264
-from peer.codecs.h264 import AccessUnits, nal_units, parameter_sets, parse_sps
+from peer.codecs.h264 import AnnexBConverter, nal_units, parameter_sets
+from peer.codecs.h264_sps import parse_sps
 from peer.rtp.depacketizer import depacketize
 from peer.rtp.packetizer import MAX_PAYLOAD, packetize
 
@@ -38,15 +39,15 @@ def test_one(data: bytes) -> None:
             _sps(reader.rest())
         case 1:
             prefixed = reader.number() % 2 == 1
-            units = AccessUnits(AVCC if prefixed else b"")
+            converter = AnnexBConverter(AVCC if prefixed else b"")
             for packet in reader.rest().split(b"\xee\xee"):
-                _convert(units, packet, prefixed=prefixed)
+                _convert(converter, packet, prefixed=prefixed)
         case 2:
             extradata = reader.rest()
             assert all(unit[0] & 31 in (h264.SPS, h264.PPS) for unit in parameter_sets(extradata))
-            units = AccessUnits(extradata)
+            converter = AnnexBConverter(extradata)
             for packet in (b"\0\0\1\x65\x88", b"\0\0\0\2\x65\x88", b"\0\2\x65\x88"):
-                units.convert(packet)
+                converter.convert(packet)
         case _:
             unit = reader.rest()
             assert h264.is_b_slice(unit) in (True, False)
@@ -58,13 +59,13 @@ def _sps(unit: bytes) -> None:
     except ValueError:
         return
     assert 0 < found.width <= 16_384 and 0 < found.height <= 16_384
-    assert found.reorder is None or found.reorder >= 0
+    assert found.max_reorder_frames is None or found.max_reorder_frames >= 0
     assert len(found.profile_level_id) == 6 and int(found.profile_level_id, 16) == int.from_bytes(unit[1:4])
 
 
-def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
-    out, key = units.convert(packet)
-    assert len(units._sets) <= 32 + 256
+def _convert(converter: AnnexBConverter, packet: bytes, *, prefixed: bool) -> None:
+    out, key = converter.convert(packet)
+    assert len(converter._parameter_sets) <= 32 + 256
     if not out:
         assert not key
         return
@@ -78,7 +79,7 @@ def _convert(units: AccessUnits, packet: bytes, *, prefixed: bool) -> None:
     slices = [unit for unit in nal_units(packet) if 1 <= unit[0] & 31 <= 5]
     assert [unit for unit in found if 1 <= unit[0] & 31 <= 5] == slices
     assert not key or {h264.IDR, h264.SPS, h264.PPS} <= set(kinds)
-    assert units.convert(out)[0] == out, "valid input stays unchanged"
+    assert converter.convert(out)[0] == out, "valid input stays unchanged"
 
 
 def _check_payloads(data: bytes) -> None:

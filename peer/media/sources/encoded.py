@@ -10,7 +10,7 @@ from typing import Any, Final
 import av
 from av.container import InputContainer
 
-from peer.codecs.h264 import AccessUnits
+from peer.codecs.h264 import AnnexBConverter
 from peer.media.frames import VIDEO_TIME_BASE, EncodedFrame
 from peer.media.sources.passthrough import StreamInfo
 
@@ -59,23 +59,23 @@ class PacketConverter:
     """Converts the packets of one video stream, in decoding order. It converts nothing unless the codec is H.264."""
 
     def __init__(self, stream: Any) -> None:
-        self._access_units: AccessUnits | None = None
+        self._annex_b: AnnexBConverter | None = None
         if stream.codec_context.name == "h264":
-            self._access_units = AccessUnits(bytes(stream.codec_context.extradata or b""))
+            self._annex_b = AnnexBConverter(bytes(stream.codec_context.extradata or b""))
         self._pts: int | None = None
         self._timestamp = -1
 
     @property
     def is_h264(self) -> bool:
         """Whether ``convert`` can return frames."""
-        return self._access_units is not None
+        return self._annex_b is not None
 
     def convert(self, packet: Any, presentation_time: float) -> EncodedFrame | None:
         """Return ``packet`` as an encoded frame, presented at that ``media_time()``; ``None`` if it holds no
         frame."""
-        if self._access_units is None or packet.size == 0:
+        if self._annex_b is None or packet.size == 0:
             return None
-        data, key = self._access_units.convert(bytes(packet))
+        data, key = self._annex_b.convert(bytes(packet))
         if not data:
             return None
         timestamp = round(presentation_time / VIDEO_TIME_BASE)

@@ -15,7 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from peer.codecs.h264 import IDR, SLICE, SPS, Sps, is_b_slice, nal_units, parameter_sets, parse_sps
+from peer.codecs.h264 import IDR, SLICE, SPS, is_b_slice, nal_units, parameter_sets
+from peer.codecs.h264_sps import Sps, parse_sps
 from peer.media.frames import EncodedFrame
 
 KEY_INTERVAL: Final = 2.5
@@ -158,7 +159,7 @@ class PassthroughCheck:
             return "its parameter set cannot be read" if self._started else None
         if not decodes(accepted, sps.profile_level_id):
             return f"its profile is {profile(sps.profile_level_id)}, the viewer takes {profile(accepted)}"
-        if self._reordered or sps.reorder:
+        if self._reordered or sps.max_reorder_frames:
             return "it has B-frames"
         if sps.interlaced:
             return "it is interlaced"

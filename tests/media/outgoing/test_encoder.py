@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from peer.codecs.h264 import IDR, PPS, SPS, nal_units, parse_sps
+from peer.codecs.h264 import IDR, PPS, SPS, nal_units
+from peer.codecs.h264_sps import parse_sps
 from peer.media.frames import VIDEO_TIME_BASE
 from peer.media.outgoing import encoder
 from peer.media.outgoing.encoder import Coded, VideoEncoder
@@ -73,8 +74,8 @@ def test_h264_is_constrained_baseline_that_can_be_joined_at_each_key_frame(movin
         if frame.key:
             assert PPS in units
             sps = parse_sps(units[SPS])
-            assert (sps.profile_idc, sps.constraints & 0x40) == (66, 0x40)
-            assert (sps.width, sps.height, sps.reorder or 0) == (*SIZE, 0)
+            assert (sps.profile_idc, sps.constraint_flags & 0x40) == (66, 0x40)
+            assert (sps.width, sps.height, sps.max_reorder_frames or 0) == (*SIZE, 0)
 
 
 @pytest.fixture

@@ -1,0 +1,410 @@
+"""Call control with scripted connections: which commands it executes, in which order, and what it publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from peer import call_control
+from peer import events as ev
+from peer import negotiation as n
+from peer.call import Call, State
+from peer.call_control import MAX_CALLS, CallControl
+from peer.rtc.connection import ConnectionOptions, OutgoingTracks
+from peer.rtc.rtcp_stats import TransportStats
+from peer.signaling import messages
+from tests.waiting import until
+
+OFFER, ANSWER, OTHER = "a=ice-ufrag:offer", "a=ice-ufrag:answer", "a=ice-ufrag:other"
+
+
+def candidate(fragment: str) -> messages.IceCandidate:
+    return messages.IceCandidate("candidate:1 1 udp 1 192.0.2.1 9 typ host", "0", 0, fragment)
+
+
+class ScriptedConnection:
+    """Stands in for ``Connection``: records its calls, and posts only what a test tells it to.
+
+    ``on_create``: called by ``create_offer`` and ``create_answer``, before they return.
+    """
+
+    made: list[ScriptedConnection]
+    on_create: Callable[[ScriptedConnection], None] | None
+
+    def __init__(
+        self, generation: int, tracks: Any, incoming: Any, options: Any, post: Callable[[n.Event], None]
+    ) -> None:
+        self.generation, self.tracks, self.incoming, self.options, self.post = (
+            generation, tracks, incoming, options, post,
+        )  # fmt: skip
+        self.calls: list[Any] = []
+        self.closed = 0
+        self.fails = False
+        self.receives = frozenset({"video"})
+        self._end = asyncio.Event()
+        self.made.append(self)
+
+    async def run(self) -> None:
+        await self._end.wait()
+
+    def create_offer(self) -> None:
+        self._create("create_offer")
+
+    def create_answer(self, sdp: str) -> None:
+        self._create(("create_answer", sdp))
+
+    def _create(self, call: Any) -> None:
+        assert not self.closed
+        self.calls.append(call)
+        if self.on_create is not None:
+            self.on_create(self)
+
+    def apply_answer(self, sdp: str) -> None:
+        assert not self.closed
+        self.calls.append(("apply_answer", sdp))
+
+    def add_candidate(self, candidate: messages.IceCandidate) -> None:
+        assert not self.closed
+        self.calls.append(("add_candidate", candidate.username_fragment))
+
+    def close(self) -> None:
+        self.closed += 1
+        self._end.set()
+
+    async def stats(self) -> TransportStats:
+        if self.fails:
+            raise RuntimeError("scripted")
+        return TransportStats(0.02, {"video": 9}, {"video": 1}, {"video": 0})
+
+
+class RecordedPlayout:
+    """Stands in for ``Playout``."""
+
+    def __init__(self, trace: list[Any]) -> None:
+        self._trace = trace
+
+    def add(self, call: Call) -> None:
+        self._trace.append(("show", call.peer))
+
+    def remove(self, peer: str) -> None:
+        self._trace.append(("hide", peer))
+
+
+class Bench:
+    """A ``CallControl`` whose messages, events and playout go to one list, ``trace``, in order."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.trace: list[Any] = []
+        self.present = {"b", "c"}
+        self.options = ConnectionOptions()
+        playout: Any = RecordedPlayout(self.trace)
+        self.calls = CallControl(
+            "a",
+            tasks,
+            options=self.options,
+            tracks=OutgoingTracks,
+            playout=playout,
+            send=self.trace.append,
+            publish=lambda event: self.trace.append(event.event),
+            is_present=lambda peer: peer in self.present,
+        )
+
+    @property
+    def connections(self) -> list[ScriptedConnection]:
+        return ScriptedConnection.made
+
+    def connect(self, peer: str = "b") -> Call:
+        """Dial ``peer`` and go through to a connected call."""
+        self.calls.dispatch(peer, n.Dial(15.0))
+        connection = self.connections[-1]
+        connection.post(n.OfferCreated(connection.generation, OFFER))
+        self.calls.dispatch(peer, n.AnswerReceived(ANSWER))
+        connection.post(n.TransportConnected(connection.generation))
+        return self.calls.calls[peer]
+
+
+@pytest.fixture(autouse=True)
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedConnection, "made", [], raising=False)
+    monkeypatch.setattr(ScriptedConnection, "on_create", None, raising=False)
+    monkeypatch.setattr(call_control, "Connection", ScriptedConnection)
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    async with asyncio.TaskGroup() as tasks:
+        made = Bench(tasks)
+        yield made
+        for peer in made.calls.calls:
+            made.calls.dispatch(peer, n.HangUp())
+        made.calls.close()
+
+
+async def test_dial_opens_one_connection_and_creates_an_offer() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        assert b.trace == ["calling"]
+        assert [connection.calls for connection in b.connections] == [["create_offer"]]
+        assert b.calls.state("b") is State.CALLING
+        assert b.calls.calls["b"].incoming is False
+
+
+async def test_dial_during_a_call_changes_nothing() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        call = b.calls.calls["b"]
+        b.calls.dispatch("b", n.Dial(15.0))
+        assert b.calls.calls["b"] is call
+        assert len(b.connections) == 1
+
+
+async def test_each_remote_has_its_own_negotiation() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        b.calls.dispatch("c", n.Dial(15.0))
+        b.connections[1].post(n.OfferCreated(1, OFFER))
+        assert [connection.generation for connection in b.connections] == [1, 1]
+        assert b.trace == ["calling", "calling", messages.Offer("a", "c", OFFER)]
+        b.calls.dispatch("c", n.AnswerReceived(ANSWER))
+        assert [c.calls for c in b.connections] == [["create_offer"], ["create_offer", ("apply_answer", ANSWER)]]
+
+
+async def test_dialed_call_executes_all_commands_in_order() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        [connection] = b.connections
+        connection.post(n.LocalCandidate(1, candidate("offer")))
+        connection.post(n.OfferCreated(1, OFFER))
+        connection.post(n.LocalCandidate(1, candidate("offer")))
+        b.calls.dispatch("b", n.CandidateReceived(candidate("answer")))
+        b.calls.dispatch("b", n.AnswerReceived(ANSWER))
+        connection.post(n.TransportConnected(1))
+        sent = messages.Candidate("a", "b", candidate("offer"))
+        assert b.trace == ["calling", messages.Offer("a", "b", OFFER), sent, sent, "connected", ("show", "b")]
+        assert connection.calls == ["create_offer", ("apply_answer", ANSWER), ("add_candidate", "answer")]
+        assert b.calls.state("b") is State.CONNECTED
+
+
+async def test_incoming_call_is_answered_and_connected() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(OFFER))
+        [connection] = b.connections
+        connection.post(n.AnswerCreated(1, ANSWER))
+        connection.post(n.TransportConnected(1))
+        assert b.trace == ["incoming", messages.Answer("a", "b", ANSWER), "connected", ("show", "b")]
+        assert connection.calls == [("create_answer", OFFER)]
+        assert connection.incoming is b.calls.calls["b"].media
+        assert b.calls.calls["b"].incoming is True
+
+
+async def test_event_caused_by_a_command_is_processed_after_it() -> None:
+    """A connection that posts from within ``create_offer`` must not re-enter the negotiation."""
+    seen: list[int] = []
+
+    def post_at_once(connection: ScriptedConnection) -> None:
+        connection.post(n.OfferCreated(1, OFFER))
+        connection.post(n.LocalCandidate(1, candidate("offer")))
+        seen.append(len(b.trace))
+
+    ScriptedConnection.on_create = staticmethod(post_at_once)
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        assert seen == [1], "nothing is sent before create_offer has returned"
+        assert b.trace == [
+            "calling",
+            messages.Offer("a", "b", OFFER),
+            messages.Candidate("a", "b", candidate("offer")),
+        ]
+
+
+async def test_exception_in_a_command_leaves_dispatch_usable() -> None:
+    def fail(connection: ScriptedConnection) -> None:
+        raise ZeroDivisionError
+
+    ScriptedConnection.on_create = staticmethod(fail)
+    async with bench() as b:
+        with pytest.raises(ZeroDivisionError):
+            b.calls.dispatch("b", n.Dial(15.0))
+        ScriptedConnection.on_create = None
+        b.connect("c")
+        assert b.calls.state("c") is State.CONNECTED
+
+
+async def test_call_unanswered_at_its_deadline_ends() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(0.05))
+        b.connections[0].post(n.OfferCreated(1, OFFER))
+        call = b.calls.calls["b"]
+        async with asyncio.timeout(5):
+            assert await call.ended() == "no-answer"
+        assert b.trace[-3:] == [messages.HangUp("a", "b", "no-answer"), "ended", ("hide", "b")]
+        assert b.connections[0].closed == 1
+
+
+async def test_timer_serves_the_earliest_deadline_of_all_remotes() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        b.calls.dispatch("c", n.Dial(0.05))
+        late, early = b.calls.calls["b"], b.calls.calls["c"]
+        async with asyncio.timeout(5):
+            assert await early.ended() == "timeout"
+        assert late.reason is None
+        assert b.calls._timer is not None, "the other deadline is still pending"
+
+
+async def test_timer_without_deadlines_is_not_set() -> None:
+    async with bench() as b:
+        b.connect()
+        assert b.calls._timer is None
+        b.calls.dispatch("c", n.Dial(15.0))
+        assert b.calls._timer is not None
+        b.calls.dispatch("c", n.HangUp())
+        assert b.calls._timer is None
+
+
+async def test_timer_that_fires_early_is_set_again() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        b.calls._expire_deadlines()
+        assert b.calls.state("b") is State.CALLING
+        assert b.calls._timer is not None
+
+
+async def test_hang_up_by_the_user_ends_the_call_on_both_sides() -> None:
+    async with bench() as b:
+        call = b.connect()
+        b.trace.clear()
+        await call.hang_up()
+        assert b.trace == [messages.HangUp("a", "b", "hang-up"), "ended", ("hide", "b")]
+        assert b.connections[0].closed == 1
+        assert call.reason == "hang-up"
+        assert dict(b.calls.calls) == {} and b.calls.state("b") is State.AVAILABLE
+
+
+async def test_hang_up_by_the_remote_ends_the_call() -> None:
+    async with bench() as b:
+        call = b.connect()
+        b.trace.clear()
+        b.calls.dispatch("b", n.HangUpReceived())
+        assert b.trace == ["ended", ("hide", "b")]
+        assert call.reason == "remote-hang-up"
+        assert b.connections[0].closed == 1
+
+
+async def test_offer_during_a_connected_call_replaces_it() -> None:
+    async with bench() as b:
+        old = b.connect()
+        b.trace.clear()
+        b.calls.dispatch("b", n.OfferReceived(OTHER))
+        new = b.calls.calls["b"]
+        first, second = b.connections
+        assert old.reason == "replaced" and new is not old and new.incoming
+        assert b.trace == ["ended", ("hide", "b"), "incoming"]
+        assert first.closed == 1 and second.closed == 0
+        assert second.calls == [("create_answer", OTHER)] and second.generation == 2
+        assert second.incoming is new.media
+
+
+async def test_offer_while_connecting_replaces_only_the_connection() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(OFFER))
+        call = b.calls.calls["b"]
+        b.connections[0].post(n.AnswerCreated(1, ANSWER))
+        b.calls.dispatch("b", n.OfferReceived(OTHER))
+        first, second = b.connections
+        assert b.calls.calls["b"] is call and call.reason is None
+        assert first.closed == 1 and second.closed == 0
+        assert first.incoming is second.incoming is call.media
+
+
+async def test_events_of_a_replaced_connection_are_ignored() -> None:
+    async with bench() as b:
+        b.connect()
+        b.calls.dispatch("b", n.OfferReceived(OTHER))
+        b.trace.clear()
+        for event in (n.OfferCreated(1, OFFER), n.LocalCandidate(1, candidate("offer")), n.TransportConnected(1)):
+            b.connections[0].post(event)
+        b.connections[0].post(n.TransportClosed(1, "transport-failed"))
+        assert b.trace == []
+        assert b.calls.calls["b"].reason is None
+
+
+async def test_offer_answered_without_a_call_gets_media_of_its_own() -> None:
+    """Two offers and a hang-up: the second is answered only because every offer is (rule 4)."""
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(OFFER))
+        media = b.calls.calls["b"].media
+        b.calls.dispatch("b", n.OfferReceived(OTHER))
+        b.calls.dispatch("b", n.HangUpReceived())
+        b.connections[0].post(n.AnswerCreated(1, ANSWER))
+        b.connections[1].post(n.AnswerCreated(2, ANSWER))
+        answer = messages.Answer("a", "b", ANSWER)
+        assert b.trace == ["incoming", "ended", ("hide", "b"), answer, answer]
+        assert b.connections[0].incoming is media and b.connections[1].incoming is not media
+        assert [connection.closed for connection in b.connections] == [1, 1]
+
+
+async def test_settled_remote_that_is_absent_is_discarded() -> None:
+    async with bench() as b:
+        call = b.connect()
+        await call.hang_up()
+        assert "b" in b.calls.remotes
+        b.present.discard("b")
+        b.calls.dispatch("b", n.PeerGone())
+        assert "b" not in b.calls.remotes
+
+
+async def test_connected_remote_that_is_absent_is_kept() -> None:
+    async with bench() as b:
+        b.connect()
+        b.present.discard("b")
+        b.calls.dispatch("b", n.PeerGone())
+        assert "b" in b.calls.remotes
+        assert b.calls.state("b") is State.CONNECTED
+
+
+async def test_call_control_at_the_call_limit_is_full() -> None:
+    async with bench() as b:
+        for number in range(MAX_CALLS):
+            assert not b.calls.is_full
+            b.calls.dispatch(f"peer-{number}", n.Dial(15.0))
+        assert b.calls.is_full
+
+
+async def test_new_options_apply_to_new_connections_only() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.Dial(15.0))
+        b.calls.options = changed = ConnectionOptions(relay_only=True)
+        b.calls.dispatch("c", n.Dial(15.0))
+        assert b.connections[0].options is b.options
+        assert b.connections[1].options is changed
+
+
+async def test_close_closes_connections_still_answering() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        b = Bench(tasks)
+        b.calls.dispatch("b", n.OfferReceived(OFFER))
+        b.calls.dispatch("b", n.HangUp("shutdown"))
+        assert b.connections[0].closed == 0, "the answer is still being created (rule 4)"
+        b.calls.close()
+        assert b.connections[0].closed == 1
+        timer = b.calls._timer
+        assert timer is not None and timer.cancelled()
+
+
+async def test_statistics_that_fail_once_do_not_end_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench() as b:
+        call = b.connect()
+        [connection] = b.connections
+        connection.fails = True
+        await until(lambda: "cannot read the statistics of the call with b" in caplog.text)
+        assert "stats" not in b.trace and call.reason is None
+        connection.fails = False
+        async with asyncio.timeout(10):
+            stats = await call.stats()
+        assert isinstance(stats, ev.Stats) and stats.rtt_ms == 20.0 and stats.loss == 0.1
+        assert "stats" in b.trace

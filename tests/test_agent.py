@@ -1,4 +1,4 @@
-"""Agents in one process, a real relay between them, real media: what a program with the library sees."""
+"""Agents in one process with a real relay and real media, through the interface that programs use."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def url(relay: Relay) -> str:
     return f"ws://127.0.0.1:{relay.port}/ws"
 
 
-class Log:
-    """Everything an agent told, in order."""
+class EventLog:
+    """All events of an agent, in order."""
 
     def __init__(self, agent: Agent) -> None:
         self.events: list[ev.Event] = []
@@ -75,8 +75,8 @@ async def agents(relay: Relay, *ids: str, **options: Any) -> AsyncIterator[list[
         yield made
 
 
-class Page:
-    """A peer of another make, by hand: nothing but the wire."""
+class ScriptedPeer:
+    """A scripted peer: a WebSocket that sends and receives messages."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -93,16 +93,16 @@ class Page:
 
 
 @asynccontextmanager
-async def page(relay: Relay, id_: str) -> AsyncIterator[Page]:
+async def scripted_peer(relay: Relay, id_: str) -> AsyncIterator[ScriptedPeer]:
     async with connect(url(relay)) as socket:
-        made = Page(socket)
+        made = ScriptedPeer(socket)
         await made.send(messages.Join(id_))
         yield made
 
 
-async def test_the_five_phases_of_the_seed(relay: Relay) -> None:
+async def test_five_phases_of_the_original_specification(relay: Relay) -> None:
     async with agents(relay, "A", "B", "C", **SMALL) as (a, b, c):
-        assert a.peers == {"B": State.AVAILABLE, "C": State.AVAILABLE}  # phase 1: joining calls nobody
+        assert a.peers == {"B": State.AVAILABLE, "C": State.AVAILABLE}  # phase 1: joining starts no call
         ab = a.call("B")  # phase 2
         assert a.peers["B"] is State.CALLING
         await ab.connected()
@@ -118,7 +118,7 @@ async def test_the_five_phases_of_the_seed(relay: Relay) -> None:
         await until(lambda: b.peers == {"A": State.AVAILABLE, "C": State.CONNECTED})
 
 
-async def test_a_hang_up_is_seen_on_the_other_side_at_once_and_both_may_call_again(relay: Relay) -> None:
+async def test_hang_up_ends_both_sides_and_allows_a_new_call(relay: Relay) -> None:
     async with agents(relay, "a", "b") as (a, b):
         for caller, callee, ender in [(a, b, a), (a, b, b), (b, a, a), (b, a, b)]:
             call = caller.call(callee.id)
@@ -132,7 +132,7 @@ async def test_a_hang_up_is_seen_on_the_other_side_at_once_and_both_may_call_aga
             assert mine.reason == "hang-up"
 
 
-async def test_two_that_call_each_other_at_once_have_one_call(relay: Relay) -> None:
+async def test_simultaneous_calls_become_one_call(relay: Relay) -> None:
     async with agents(relay, "a", "b") as (a, b):
         for _ in range(3):
             calls = [a.call("b"), b.call("a")]
@@ -143,7 +143,7 @@ async def test_two_that_call_each_other_at_once_have_one_call(relay: Relay) -> N
             await calls[1].ended()
 
 
-async def test_the_call_we_have_is_the_call_we_get(relay: Relay) -> None:
+async def test_calling_again_returns_the_existing_call(relay: Relay) -> None:
     async with agents(relay, "a", "b") as (a, _):
         call = a.call("b")
         assert a.call("b") is call
@@ -151,9 +151,9 @@ async def test_the_call_we_have_is_the_call_we_get(relay: Relay) -> None:
         assert a.call("b") is call
 
 
-async def test_a_remote_that_restarts_and_calls_again_replaces_its_call(relay: Relay) -> None:
+async def test_restarted_remote_that_calls_replaces_its_call(relay: Relay) -> None:
     async with Agent("node", server=url(relay)) as node:
-        log = Log(node)
+        log = EventLog(node)
         async with Agent("cam", server=url(relay), key="k") as first:
             await first.wait_for("node", 5)
             await first.call("node").connected()
@@ -168,9 +168,9 @@ async def test_a_remote_that_restarts_and_calls_again_replaces_its_call(relay: R
                     await first.closed()
 
 
-async def test_calls_live_on_while_the_relay_is_away(relay: Relay) -> None:
+async def test_calls_continue_while_the_relay_is_away(relay: Relay) -> None:
     async with agents(relay, "a", "b", **SMALL) as (a, b):
-        log = Log(a)
+        log = EventLog(a)
         call = a.call("b")
         await call.first_frame(10)
         port = relay.port
@@ -191,16 +191,16 @@ async def test_calls_live_on_while_the_relay_is_away(relay: Relay) -> None:
             await again.stop()
 
 
-async def test_a_peer_that_left_the_room_keeps_its_call_while_media_flows(relay: Relay) -> None:
-    async with agents(relay, "a", **SMALL) as (a,), page(relay, "z") as mirror:
+async def test_peer_that_left_keeps_its_call_while_media_flows(relay: Relay) -> None:
+    async with agents(relay, "a", **SMALL) as (a,), scripted_peer(relay, "z") as mirror:
         await mirror.until(messages.PeerList)
         async with Agent("b", server=url(relay), **SMALL) as b:
             await a.wait_for("b", 5)
             call = a.call("b")
             await call.first_frame(10)
             assert b._room._client._socket is not None
-            log = Log(a)
-            await b._room._client._socket.close()  # in good order: it leaves the room at once
+            log = EventLog(a)
+            await b._room._client._socket.close()  # code 1000: it leaves the room at once
             await log.until(ev.PeerLeft, "b")
             seen = call.media.video.counters.frames
             await until(lambda: call.media.video.counters.frames > seen + 5)
@@ -209,7 +209,7 @@ async def test_a_peer_that_left_the_room_keeps_its_call_while_media_flows(relay:
             assert call.state is State.CONNECTED
 
 
-async def test_who_is_refused_is_told_and_ends_as_declined(relay: Relay) -> None:
+async def test_call_rejected_by_policy_ends_as_declined(relay: Relay) -> None:
     async with Agent("door", server=url(relay), accept=lambda peer: peer == "friend") as door:
         async with Agent("friend", server=url(relay)) as friend, Agent("stranger", server=url(relay)) as stranger:
             with pytest.raises(CallFailed, match="declined"):
@@ -219,8 +219,8 @@ async def test_who_is_refused_is_told_and_ends_as_declined(relay: Relay) -> None
                 assert list(door.calls) == ["friend"]
 
 
-async def test_a_peer_that_never_answers_is_given_up_at_the_timeout(relay: Relay) -> None:
-    async with page(relay, "mute") as mute, Agent("a", server=url(relay)) as a:
+async def test_call_unanswered_ends_at_its_timeout(relay: Relay) -> None:
+    async with scripted_peer(relay, "mute") as mute, Agent("a", server=url(relay)) as a:
         await a.wait_for("mute", 5)
         call = a.call("mute", timeout=0.3)
         await mute.until(messages.Offer)
@@ -228,15 +228,15 @@ async def test_a_peer_that_never_answers_is_given_up_at_the_timeout(relay: Relay
         assert (await mute.until(messages.HangUp)).reason == "no-answer"
 
 
-async def test_a_peer_that_is_not_there_is_told_by_the_relay(relay: Relay) -> None:
+async def test_call_to_absent_peer_ends_as_peer_left(relay: Relay) -> None:
     async with Agent("a", server=url(relay)) as a:
-        log = Log(a)
+        log = EventLog(a)
         assert await a.call("ghost").ended() == "peer-left"
         assert (await log.until(ev.Error)).code == "peer-not-found"
 
 
-async def test_an_offer_that_makes_no_sense_is_declined_and_harms_nothing(relay: Relay) -> None:
-    async with page(relay, "odd") as odd, Agent("a", server=url(relay)) as a:
+async def test_nonsense_offer_is_declined_and_agent_works_on(relay: Relay) -> None:
+    async with scripted_peer(relay, "odd") as odd, Agent("a", server=url(relay)) as a:
         for nonsense in ("v=0", "m=video", "\r\n" * 10, "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"):
             await odd.send(messages.Offer("odd", "a", nonsense))
             assert (await odd.until(messages.HangUp)).reason == "declined"
@@ -247,7 +247,7 @@ async def test_an_offer_that_makes_no_sense_is_declined_and_harms_nothing(relay:
                 pass
 
 
-async def test_bad_candidates_cost_only_themselves(relay: Relay) -> None:
+async def test_invalid_candidates_do_not_fail_the_call(relay: Relay) -> None:
     async with agents(relay, "a", "b") as (a, b):
         call = a.call("b")
         remote = a._calls.remotes["b"]
@@ -258,7 +258,7 @@ async def test_bad_candidates_cost_only_themselves(relay: Relay) -> None:
         del b
 
 
-async def test_leaving_hangs_up_everywhere(relay: Relay) -> None:
+async def test_leaving_hangs_up_all_calls(relay: Relay) -> None:
     async with Agent("b", server=url(relay)) as b:
         async with Agent("a", server=url(relay)) as a:
             await a.wait_for("b", 5)
@@ -268,13 +268,13 @@ async def test_leaving_hangs_up_everywhere(relay: Relay) -> None:
             assert await theirs.ended() == "remote-hang-up"
 
 
-async def test_the_callers_own_exception_comes_out_as_it_is(relay: Relay) -> None:
+async def test_exception_of_the_program_is_not_wrapped(relay: Relay) -> None:
     with pytest.raises(ZeroDivisionError):
         async with Agent("a", server=url(relay)):
             raise ZeroDivisionError
 
 
-async def test_nothing_is_left_behind(relay: Relay) -> None:
+async def test_leaving_ends_all_tasks(relay: Relay) -> None:
     before = asyncio.all_tasks()
     async with agents(relay, "a", "b", **SMALL) as (a, _):
         await a.call("b").first_frame(10)
@@ -282,8 +282,8 @@ async def test_nothing_is_left_behind(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("steps", range(0, 40, 3))
-async def test_a_call_that_ends_while_it_begins_leaves_no_socket_behind(relay: Relay, steps: int) -> None:
-    """Hung up after so many turns of the event loop: in createOffer, in gathering, on the wire, while connecting."""
+async def test_call_hung_up_during_setup_closes_its_sockets(relay: Relay, steps: int) -> None:
+    """Hangs up after ``steps`` turns of the event loop: in createOffer, while gathering, offered, or connecting."""
     async with agents(relay, "a", "b") as (a, b):
         before = len(os.listdir("/proc/self/fd"))
         call = a.call("b")
@@ -294,22 +294,20 @@ async def test_a_call_that_ends_while_it_begins_leaves_no_socket_behind(relay: R
         await until(lambda: not a._calls.remotes["b"].connections and len(os.listdir("/proc/self/fd")) <= before)
 
 
-async def test_no_relay_is_an_error_after_the_given_time() -> None:
+async def test_entering_without_relay_raises_after_join_timeout() -> None:
     with pytest.raises(ServerUnreachable, match="is `peer serve` running"):
         async with Agent("a", server="ws://127.0.0.1:9/ws", join_timeout=0.2):
             pass
 
 
-async def test_what_trying_again_cannot_help_is_an_error_at_once(relay: Relay) -> None:
+async def test_entering_with_permanent_error_raises_at_once(relay: Relay) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(ServerUnreachable, match="404 Not Found; the path of a relay is /ws"):
             async with Agent("a", server=url(relay).replace("/ws", "/here"), join_timeout=60):
                 pass
 
 
-async def test_a_node_goes_on_trying_and_says_once_what_that_cannot_help(
-    relay: Relay, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_permanent_error_without_timeout_is_logged_once(relay: Relay, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     node = Agent("a", server=url(relay).replace("/ws", "/here"))
     entering = asyncio.ensure_future(node.__aenter__())
@@ -321,14 +319,14 @@ async def test_a_node_goes_on_trying_and_says_once_what_that_cannot_help(
     assert caplog.text.count("the path of a relay is /ws") == 1
 
 
-async def test_a_taken_id_is_an_error_that_says_what_to_do(relay: Relay) -> None:
+async def test_entering_with_taken_id_raises_join_refused(relay: Relay) -> None:
     async with Agent("a", server=url(relay), key="one"):
         with pytest.raises(JoinRefused, match="id-taken"):
             async with Agent("a", server=url(relay), key="two", join_timeout=10):
                 pass
 
 
-async def test_a_source_that_is_missing_is_an_error_before_anything_is_joined(relay: Relay) -> None:
+async def test_missing_source_raises_before_joining(relay: Relay) -> None:
     with pytest.raises(MediaError, match=r"no-such\.mkv"):
         async with Agent("a", server=url(relay), video="no-such.mkv"):
             pass
@@ -345,19 +343,19 @@ async def test_a_source_that_is_missing_is_an_error_before_anything_is_joined(re
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_used_is_refused_at_once(options: dict[str, Any]) -> None:
+def test_wrong_argument_raises_at_once(options: dict[str, Any]) -> None:
     with pytest.raises((ConfigError, MediaError)):
         Agent(**options)
 
 
-async def test_calling_nonsense_or_oneself_is_refused(relay: Relay) -> None:
+async def test_calling_invalid_or_own_id_raises(relay: Relay) -> None:
     async with Agent("a", server=url(relay)) as a:
         for peer in ("a", "", "no spaces"):
             with pytest.raises(ConfigError):
                 a.call(peer)
 
 
-async def test_a_picture_nobody_wants_does_not_pile_up(relay: Relay) -> None:
+async def test_unread_video_is_neither_decoded_nor_stored(relay: Relay) -> None:
     async with agents(relay, "a", "b", **SMALL) as (a, _):
         call = a.call("b")
         await call.first_frame(10)
@@ -375,7 +373,7 @@ async def test_a_picture_nobody_wants_does_not_pile_up(relay: Relay) -> None:
             tracemalloc.stop()
 
 
-async def test_record_and_snapshot_and_stats(relay: Relay, tmp_path: Path) -> None:
+async def test_record_snapshot_and_stats_return_their_events(relay: Relay, tmp_path: Path) -> None:
     import av
 
     async with agents(relay, "a", "b", audio="test", **SMALL) as (a, _):
@@ -392,28 +390,28 @@ async def test_record_and_snapshot_and_stats(relay: Relay, tmp_path: Path) -> No
     assert stats.video["fps"] > 5 and stats.video["kbps"] > 0 and stats.audio["codec"] == "opus"
 
 
-async def test_a_recording_that_is_cancelled_is_told_once_it_is_closed(relay: Relay, tmp_path: Path) -> None:
+async def test_cancelled_recording_is_closed_and_published(relay: Relay, tmp_path: Path) -> None:
     import av
 
     async with agents(relay, "a", "b", **SMALL) as (a, _):
-        told = Log(a)
+        log = EventLog(a)
         async with a.call("b") as call:
             recording = asyncio.create_task(call.record(tmp_path / "b.mkv"))
-            await told.until(ev.FirstFrame)
+            await log.until(ev.FirstFrame)
             async with asyncio.timeout(10):
                 while not (tmp_path / "b.mkv").exists() or not (tmp_path / "b.mkv").stat().st_size:
                     await asyncio.sleep(0.02)
             recording.cancel()
-            recorded = await told.until(ev.Recorded)
+            recorded = await log.until(ev.Recorded)
             with pytest.raises(asyncio.CancelledError):
                 await recording
     assert recorded.path == str(tmp_path / "b.mkv")
     with av.open(recorded.path) as container:
         assert sum(1 for _ in container.decode(video=0)) > 0
-    assert len(told.of(ev.Recorded)) == 1
+    assert len(log.of(ev.Recorded)) == 1
 
 
-async def test_what_the_network_lost_is_missing_in_a_recording(relay: Relay, tmp_path: Path) -> None:
+async def test_recording_counts_packets_lost_on_the_network(relay: Relay, tmp_path: Path) -> None:
     async with agents(relay, "a", "b", audio="test", **SMALL) as (a, _):
         async with a.call("b") as call:
             await call.first_frame(10)
@@ -426,7 +424,7 @@ async def test_what_the_network_lost_is_missing_in_a_recording(relay: Relay, tmp
     assert recorded.dropped == 3
 
 
-async def test_of_a_call_that_is_over_nothing_is_kept(relay: Relay, tmp_path: Path) -> None:
+async def test_ended_call_can_neither_record_nor_snapshot(relay: Relay, tmp_path: Path) -> None:
     async with Agent("a", server=url(relay)) as a, Agent("b", server=url(relay), **SMALL):
         await a.wait_for("b", 5)
         async with a.call("b") as call:
@@ -437,12 +435,12 @@ async def test_of_a_call_that_is_over_nothing_is_kept(relay: Relay, tmp_path: Pa
     assert not os.listdir(tmp_path)
 
 
-async def test_h264_first_when_asked_for(relay: Relay) -> None:
+async def test_h264_preferred_is_negotiated(relay: Relay) -> None:
     async with agents(relay, "a", "b", video_codec=("h264", "vp8"), **SMALL) as (a, _):
         assert (await a.call("b").first_frame(10)).codec == "h264"
 
 
-async def test_one_codec_is_enough_if_both_have_it_and_too_few_if_not(relay: Relay) -> None:
+async def test_call_without_common_codec_is_declined(relay: Relay) -> None:
     async with (
         Agent("a", server=url(relay), video_codec=("h264",), **SMALL) as a,
         Agent("b", server=url(relay), video_codec=("vp8",), **SMALL),

@@ -1,4 +1,4 @@
-"""What somebody else can send, or a program can do at a bad moment: it must cost a call, never the agent."""
+"""Hostile remotes, servers and programs: they may cost a call, never the agent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def answer(socket: ClientConnection) -> messages.Answer | messages.HangUp:
 
 
 async def offer(*kinds: str, data: bool = False) -> str:
-    """A real offer of the engine, with host candidates."""
+    """Return a real offer of aiortc, with host candidates."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
     for kind in kinds:
         connection.addTransceiver(kind)
@@ -65,7 +65,7 @@ async def offer(*kinds: str, data: bool = False) -> str:
 
 
 async def still_works(agent: Agent, relay: str) -> None:
-    """Somebody else calls it, and sees a picture."""
+    """Call the agent from another peer and wait for video."""
     async with Agent("friend", server=relay) as friend:
         await friend.wait_for("agent", 5)
         async with friend.call("agent") as call:
@@ -73,9 +73,7 @@ async def still_works(agent: Agent, relay: str) -> None:
     await until(lambda: "friend" not in agent.calls)
 
 
-async def test_an_offer_of_a_data_channel_alone_is_declined(
-    agent: Agent, stranger: ClientConnection, relay: str
-) -> None:
+async def test_offer_of_data_channel_only_is_declined(agent: Agent, stranger: ClientConnection, relay: str) -> None:
     await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(data=True))))
     reply = await answer(stranger)
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
@@ -90,14 +88,14 @@ EDITS: dict[str, Callable[[str], str]] = {
     "no ufrag": lambda sdp: re.sub(r"a=ice-ufrag.*\r\n", "", sdp),
     "no mid": lambda sdp: re.sub(r"a=mid.*\r\n", "", sdp),
     "one mid for both": lambda sdp: re.sub(r"a=mid:1", "a=mid:0", sdp),
-    "bundled by nobody": lambda sdp: re.sub(r"a=group:BUNDLE.*", "a=group:BUNDLE 7 8", sdp),
-    "half of it": lambda sdp: sdp[: len(sdp) // 2],
+    "bundle of unknown sections": lambda sdp: re.sub(r"a=group:BUNDLE.*", "a=group:BUNDLE 7 8", sdp),
+    "first half only": lambda sdp: sdp[: len(sdp) // 2],
     "twice": lambda sdp: sdp + sdp,
 }
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
-async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
+async def test_broken_offer_gets_one_reply_and_leaks_nothing(
     agent: Agent, stranger: ClientConnection, relay: str, edit: Callable[[str], str]
 ) -> None:
     tasks, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
@@ -110,14 +108,14 @@ async def test_a_broken_offer_gets_one_reply_and_costs_nothing(
     await still_works(agent, relay)
 
 
-async def test_an_offer_without_a_fingerprint_is_declined(agent: Agent, stranger: ClientConnection) -> None:
+async def test_offer_without_fingerprint_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     broken = EDITS["no fingerprint"](await offer("audio", "video"))
     await stranger.send(messages.dump(messages.Offer("stranger", "agent", broken)))
     reply = await answer(stranger)
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
 
 
-async def test_an_offer_of_codecs_that_nobody_here_has_is_declined_and_says_which(
+async def test_offer_without_common_codec_is_declined_and_logged(
     agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = re.sub("VP8|H264", "AV1", await offer("audio", "video"))
@@ -128,7 +126,7 @@ async def test_an_offer_of_codecs_that_nobody_here_has_is_declined_and_says_whic
     assert "OperationError" not in caplog.text
 
 
-async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
+async def test_offer_of_100_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     threads = threading.active_count()
     await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(*["audio"] * 100))))
     reply = await answer(stranger)
@@ -136,24 +134,24 @@ async def test_an_offer_of_very_many_sections_is_declined(agent: Agent, stranger
     assert threading.active_count() <= threads + 1
 
 
-async def test_a_report_that_the_engine_stumbles_over_ends_no_call(agent: Agent, relay: str) -> None:
-    """Without the hook: an exception in the engine's task, and the connection is closed."""
-    cut_short = bytes(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0"))
+async def test_truncated_remb_does_not_end_the_call(agent: Agent, relay: str) -> None:
+    """aiortc alone raises in its receiving task, which closes the connection (``peer/rtc/aiortc_hooks.py``)."""
+    truncated = bytes(RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0"))
     with pytest.raises(struct.error):
-        unpack_remb_fci(RtcpPsfbPacket.parse(cut_short[4:], RTCP_PSFB_APP).fci)
+        unpack_remb_fci(RtcpPsfbPacket.parse(truncated[4:], RTCP_PSFB_APP).fci)
     async with Agent("viewer", server=relay) as viewer:
         await viewer.wait_for("agent", 5)
         async with viewer.call("agent") as call:
             await call.first_frame(10)
             (connection,) = viewer._calls.remotes["agent"].connections.values()
             assert connection._pc is not None
-            await connection._pc.getTransceivers()[0].receiver.transport._send_rtp(cut_short)
+            await connection._pc.getTransceivers()[0].receiver.transport._send_rtp(truncated)
             frames = call.media.video.counters.frames
             await until(lambda: call.media.video.counters.frames > frames + 60)
             assert call.reason is None and "viewer" in agent.calls
 
 
-async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientConnection) -> None:
+async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConnection) -> None:
     await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer("audio"))))
     assert isinstance(await answer(stranger), messages.Answer)
     for number in range(500):
@@ -169,7 +167,7 @@ async def test_a_flood_of_candidates_is_cut_off(agent: Agent, stranger: ClientCo
     await until(lambda: connection._candidate_count == 100)
 
 
-async def test_a_policy_that_raises_declines(relay: str, stranger: ClientConnection) -> None:
+async def test_policy_that_raises_declines_the_call(relay: str, stranger: ClientConnection) -> None:
     def broken(peer: str) -> bool:
         raise ZeroDivisionError
 
@@ -180,8 +178,8 @@ async def test_a_policy_that_raises_declines(relay: str, stranger: ClientConnect
         assert agent.calls == {}
 
 
-@pytest.mark.parametrize("to", ["agent", "nobody", "no id at all", ""])
-async def test_errors_about_anybody_are_borne(to: str) -> None:
+@pytest.mark.parametrize("to", ["agent", "nobody", "not a valid id", ""])
+async def test_contradictory_server_messages_are_tolerated(to: str) -> None:
     from websockets.asyncio.server import ServerConnection, serve
 
     async def odd(socket: ServerConnection) -> None:
@@ -200,7 +198,7 @@ async def test_errors_about_anybody_are_borne(to: str) -> None:
             assert set(agent.peers) == {"x", "done"}
 
 
-async def test_who_leaves_calls_nobody(relay: str) -> None:
+async def test_leaving_agent_starts_no_call(relay: str) -> None:
     async with Agent("b", server=relay):
         refused: list[str] = []
         async with Agent("a", server=relay) as a:
@@ -225,7 +223,7 @@ async def test_who_leaves_calls_nobody(relay: str) -> None:
 
 
 @pytest.mark.parametrize("proxy", ["gopher://127.0.0.1:9", "socks5://127.0.0.1:9", "http://127.0.0.1:9"])
-async def test_a_proxy_that_cannot_be_used_is_no_traceback(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unusable_proxy_raises_server_unreachable(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from peer import ServerUnreachable
 
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

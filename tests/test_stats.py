@@ -1,4 +1,4 @@
-"""The figures of a second are those of that second, whatever was before."""
+"""Statistics of a call: rates, times and fractions of the last interval only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Clock:
         return self.now
 
 
-def test_what_is_not_known_is_left_out(media: IncomingMedia) -> None:
+def test_unknown_values_are_omitted(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     clock.now += 1
@@ -61,7 +61,7 @@ def test_what_is_not_known_is_left_out(media: IncomingMedia) -> None:
     assert stats.loss is None and stats.rtt_ms is None
 
 
-def test_rates_are_of_the_interval(media: IncomingMedia) -> None:
+def test_rates_are_those_of_the_interval(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     for _ in range(2):
@@ -74,7 +74,7 @@ def test_rates_are_of_the_interval(media: IncomingMedia) -> None:
         assert stats.video["codec"] == "vp8"
 
 
-def test_loss_is_of_the_interval_and_a_new_connection_begins_at_zero(media: IncomingMedia) -> None:
+def test_loss_after_reconnect_starts_at_zero(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     assert sampler.sample(transport(90, 10, 125_000, 0.0123)).loss == 0.1
@@ -86,11 +86,11 @@ def test_loss_is_of_the_interval_and_a_new_connection_begins_at_zero(media: Inco
     assert sampler.sample(transport(5, 0, 0)).loss is None
 
 
-def test_what_was_dropped_is_told_with_its_reason(media: IncomingMedia) -> None:
+def test_dropped_frames_are_counted_by_reason(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     media.video.lost(2)
-    media.video.feed(frame(1, key=False))  # the first picture is wanted, and this one cannot begin
+    media.video.feed(frame(1, key=False))  # the first frame to decode must be a key frame
     media.audio.lost(5)
     stats = sampler.sample(transport())
     assert stats.video["dropped"] == {"network": 2, "decoder": 0, "waiting-for-key-frame": 1}
@@ -98,7 +98,7 @@ def test_what_was_dropped_is_told_with_its_reason(media: IncomingMedia) -> None:
     assert sampler.sample(transport()).video["dropped"] == {"network": 0, "decoder": 0, "waiting-for-key-frame": 0}
 
 
-async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> None:
+async def test_decoded_video_reports_size_and_decoding_time(media: IncomingMedia) -> None:
     encoder: Any = av.CodecContext.create("libvpx", "w")
     encoder.width, encoder.height, encoder.pix_fmt = 320, 240, "yuv420p"
     encoder.options = {"lag-in-frames": "0", "deadline": "realtime"}
@@ -118,7 +118,7 @@ async def test_decoding_tells_its_time_and_the_size(media: IncomingMedia) -> Non
     media.close()
 
 
-def test_what_was_sent_is_told_and_nothing_of_it_where_nothing_is(media: IncomingMedia) -> None:
+def test_outgoing_values_appear_only_while_video_is_sent(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     counters = EncoderCounters(frames=30, seconds=0.3, dropped=2)

@@ -1,4 +1,4 @@
-"""Several viewers of one node, as agents with a real relay: what the node makes once, and what each one gets."""
+"""Several viewers of one node: what the node encodes once for all, and what each viewer receives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def url() -> AsyncIterator[str]:
 
 
 async def viewers(stack: AsyncExitStack, url: str, count: int, node: str = "cam") -> list[Call]:
-    """Agents that send nothing and have called ``node``."""
+    """Return calls to ``node`` from ``count`` agents that send nothing."""
     calls = []
     for n in range(count):
         agent = await stack.enter_async_context(Agent(f"viewer-{n}", server=url))
@@ -39,11 +39,11 @@ async def viewers(stack: AsyncExitStack, url: str, count: int, node: str = "cam"
 
 
 def encoders() -> int:
-    """Threads that encode pictures right now."""
+    """Return the number of running video encoder threads."""
     return sum(thread.name.startswith(("encode vp8", "encode h264")) for thread in threading.enumerate())
 
 
-async def test_one_encoder_serves_all_viewers_of_a_codec_and_the_last_one_ends_it(url: str) -> None:
+async def test_viewers_of_one_codec_share_an_encoder_until_the_last(url: str) -> None:
     before = encoders()
     async with Agent("cam", server=url, video="test", size=(320, 180), fps=15), AsyncExitStack() as stack:
         calls = await viewers(stack, url, 4)
@@ -53,7 +53,7 @@ async def test_one_encoder_serves_all_viewers_of_a_codec_and_the_last_one_ends_i
         await until(lambda: encoders() == before)
 
 
-async def test_each_codec_that_somebody_wants_has_one_encoder(url: str) -> None:
+async def test_each_requested_codec_has_one_encoder(url: str) -> None:
     before = encoders()
     async with Agent("cam", server=url, video="test", size=(320, 180), fps=15), AsyncExitStack() as stack:
         seen = []
@@ -65,7 +65,7 @@ async def test_each_codec_that_somebody_wants_has_one_encoder(url: str) -> None:
         assert encoders() == before + 2
 
 
-async def test_a_source_that_delivers_h264_is_passed_on_without_being_asked_for(url: str, tmp_path: Path) -> None:
+async def test_h264_source_is_passed_through_by_default(url: str, tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=3, profile="high")
     before = encoders()
     async with Agent("cam", server=url, video=f"{clip}?loop") as cam, AsyncExitStack() as stack:
@@ -79,8 +79,8 @@ async def test_a_source_that_delivers_h264_is_passed_on_without_being_asked_for(
         await until(lambda: encoders() == before)
 
 
-async def test_a_narrow_line_gets_a_smaller_picture_and_the_others_keep_theirs(url: str) -> None:
-    """300 kbit/s with a queue of 0.3 s, for one of two viewers of 640x360."""
+async def test_narrow_link_reduces_size_for_its_viewer_only(url: str) -> None:
+    """One of two viewers of 640x360 gets 300 kbit/s with a queue of 0.3 s."""
     async with (
         Agent("cam", server=url, video="test", size=(640, 360), fps=30),
         Squeeze(url) as squeeze,
@@ -91,14 +91,14 @@ async def test_a_narrow_line_gets_a_smaller_picture_and_the_others_keep_theirs(u
         await agent.wait_for("cam", timeout=10)
         narrow = agent.call("cam")
         await narrow.first_frame(timeout=20)
-        with narrow.frames() as pictures, wide.frames() as whole:
+        with narrow.frames() as reduced, wide.frames() as full:
             squeeze.rate = 300_000
             async with asyncio.timeout(60):
-                while (await pictures.get()).width >= 640:
+                while (await reduced.get()).width >= 640:
                     pass
             assert squeeze.line.dropped > 0
             async with asyncio.timeout(20):
                 for _ in range(10):
-                    assert (await pictures.get()).width < 640, "and it moves on"
+                    assert (await reduced.get()).width < 640, "and the video continues"
                 for _ in range(10):
-                    assert (await whole.get()).width == 640
+                    assert (await full.get()).width == 640

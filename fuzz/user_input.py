@@ -93,7 +93,7 @@ def _typed(value: object) -> None:
     for read in (
         option_values.duration,
         option_values.duration_or_zero,
-        option_values.rate,
+        option_values.frame_rate,
         option_values.peer_id,
         option_values.any_text,
     ):
@@ -113,7 +113,7 @@ def _word(reader: ByteReader) -> None:
             spec.parse_duration,
             spec.parse_video,
             spec.parse_audio,
-            option_values.rate,
+            option_values.frame_rate,
         )
     )
     text = reader.rest().decode("utf-8", "surrogateescape")

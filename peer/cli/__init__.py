@@ -1,7 +1,7 @@
-"""The command line: one file a command. It prints; nothing below it does.
+"""The command line, with one file per command in ``commands/``. No layer below it prints.
 
-``peer --help`` must come within 0.3 s, so this file and ``group`` import click and nothing heavier; a command's body
-imports what it needs (tests/cli/test_start.py).
+``peer --help`` must appear within 0.3 s. This file and ``root`` therefore import nothing heavier than click, and each
+command imports the rest when it runs (tests/cli/test_start.py).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The ``peer`` program. Ends the process with one of the codes in ``exit``."""
+    """Run the ``peer`` program and end the process with one of ``exit_codes``."""
     try:
         from .entry import start
 
         code = start(args)
-    except KeyboardInterrupt:  # Ctrl-C before a command has taken the signals over
+    except KeyboardInterrupt:  # Ctrl-C before the command installed its signal handlers
         code = 130
     sys.exit(code)

@@ -1,13 +1,13 @@
-"""The configuration file: TOML, one key an option, named like the option without its dashes in front.
+"""The configuration file: TOML with one key per option, named like the option without the leading dashes.
 
     server = "wss://relay.example/ws"     # for every command that has --server
     ice-server = ["stun:stun.example:3478"]
 
-    [run]                                  # for `peer run` only, over the keys above
+    [run]                                  # only for `peer run`; overrides the keys above
     video = "/dev/video0"
     size = "1280x720"
 
-Pure apart from reading the file. Which keys there are is told by the command line, the one home of options.
+Pure, apart from reading the file. The caller passes the known keys, which ``peer.cli.command`` collects.
 """
 
 from __future__ import annotations
@@ -22,43 +22,47 @@ from typing import Any
 from ..errors import ConfigError
 
 Options = Mapping[str, Collection[str]]
-"""The options of each command: ``{"call": {"server", "id", …}, …}``."""
+"""The keys that each command has: ``{"call": {"server", "id", …}, …}``."""
 
 
 def default_path() -> Path:
-    """``$XDG_CONFIG_HOME/peer/config.toml``, or the same below ``~/.config``."""
+    """``$XDG_CONFIG_HOME/peer/config.toml``; ``~/.config`` if the variable is unset or not absolute."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     folder = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~")) / ".config"
     return folder / "peer" / "config.toml"
 
 
 def load(path: Path, options: Options) -> dict[str, dict[str, Any]]:
-    """The values in the file ``path``, for each command of ``options``.
+    """Read the file ``path`` and return the values of each command in ``options``.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or has a key or table that is no option or command.
-            The error names the file, and the closest key there is.
+        ConfigError: the file cannot be read, is not TOML, or has an unknown key or table. The error names the file
+            and the most similar key.
     """
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(exc.strerror or str(exc), where=str(path)) from None
-    except (ValueError, RecursionError) as exc:  # a number too long for Python, brackets too deep; else tomllib's own
-        raise ConfigError(f"not TOML: {exc}", where=str(path)) from None
+    except (ValueError, RecursionError) as exc:  # also integers and nesting beyond Python's limits
+        raise ConfigError(f"invalid TOML: {exc}", where=str(path)) from None
     return arrange(body, options, where=str(path))
 
 
 def arrange(body: Mapping[str, Any], options: Options, *, where: str) -> dict[str, dict[str, Any]]:
-    """Give every command its values: the keys at the top that it has, then those of its own table."""
-    everything = {key for keys in options.values() for key in keys}
+    """Return the values of each command: those at the top level, overridden by those in its table.
+
+    Raises:
+        ConfigError: an unknown key, or a table where an option is expected.
+    """
+    all_keys = {key for keys in options.values() for key in keys}
     values: dict[str, dict[str, Any]] = {command: {} for command in options}
     tables: dict[str, Mapping[str, Any]] = {}
     for key, value in body.items():
         if isinstance(value, dict) and key in options:
             tables[key] = value
             continue
-        if key not in everything:
-            _refuse(key, everything | set(options), where)
+        if key not in all_keys:
+            raise _unknown(key, all_keys | set(options), where)
         if isinstance(value, dict):
             raise ConfigError(f"{key} is an option, not a table", where=where)
         for command, keys in options.items():
@@ -67,13 +71,13 @@ def arrange(body: Mapping[str, Any], options: Options, *, where: str) -> dict[st
     for command, table in tables.items():
         for key, value in table.items():
             if key not in options[command]:
-                _refuse(key, options[command], f"{where}, [{command}]")
+                raise _unknown(key, options[command], f"{where}, [{command}]")
             values[command][key] = value
     return values
 
 
-def _refuse(key: str, known: Collection[str], where: str) -> None:
+def _unknown(key: str, known: Collection[str], where: str) -> ConfigError:
     close = difflib.get_close_matches(key.replace("_", "-"), sorted(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(known))}"
-    shown = f'"{key}"' if key.isprintable() else repr(key)  # a quoted key may hold line breaks
-    raise ConfigError(f"unknown key {shown}{hint}", where=where)
+    hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(sorted(known))}"
+    shown = f'"{key}"' if key.isprintable() else repr(key)  # a quoted key may contain line breaks
+    return ConfigError(f"unknown key {shown}{hint}", where=where)

@@ -54,10 +54,15 @@ def start(args: Sequence[str] | None = None) -> int:
 def fail(error: PeerError, out: Output | None = None) -> int:
     """Say what ended the command: to people on standard error, with ``--json`` to programs on standard output too."""
     if out is not None:
-        body = {"event": "error", "time": round(time.time(), 3), "code": exits.code_of(error), "message": str(error)}
+        body = {
+            "event": "error",
+            "time": round(time.time(), 3),
+            "code": exits.event_code(error),
+            "message": str(error),
+        }
         out.object(body)
     click.echo(f"peer: {error}", err=True)
-    return exits.of_error(error)
+    return exits.for_error(error)
 
 
 def run(body: Body, out: Output, *, on_sigterm: int = exits.INTERRUPTED) -> int:

@@ -1,4 +1,4 @@
-"""The one table from what happened to the exit code (docs/interface.md, Exit codes)."""
+"""Exit codes of the process, by reason or error (docs/interface.md, Exit codes)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOST: Final = 6
 INTERRUPTED: Final = 130
 
 _BEFORE_CONNECTED: Final[Mapping[str, int]] = {
-    "hang-up": DONE,  # our own: the deadline of --duration, or a key in the window
-    "remote-hang-up": ABSENT,  # it hung up instead of answering
+    "hang-up": DONE,  # by this peer: --duration is over, or the window was closed
+    "remote-hang-up": ABSENT,  # the remote hung up instead of answering
     "peer-left": ABSENT,
     "no-answer": ABSENT,
     "declined": ABSENT,
-    "timeout": FAILED,  # it answered, and no path for media was found
+    "timeout": FAILED,  # the remote answered, but no ICE candidate pair worked
     "transport-failed": FAILED,
     "replaced": FAILED,
     "media-error": MEDIA,
@@ -32,7 +32,7 @@ _BEFORE_CONNECTED: Final[Mapping[str, int]] = {
 _AFTER_CONNECTED: Final[Mapping[str, int]] = {
     "hang-up": DONE,
     "remote-hang-up": DONE,
-    "peer-left": LOST,  # it went without hanging up
+    "peer-left": LOST,  # without hanging up
     "no-answer": LOST,
     "declined": LOST,
     "timeout": LOST,
@@ -43,29 +43,29 @@ _AFTER_CONNECTED: Final[Mapping[str, int]] = {
 }
 
 
-def of_reason(reason: str, *, connected: bool) -> int:
-    """The code of a call that ended for ``reason``, before or after it was connected."""
+def for_reason(reason: str, *, connected: bool) -> int:
+    """Exit code for a call that ended with ``reason``, before or after it was connected."""
     table = _AFTER_CONNECTED if connected else _BEFORE_CONNECTED
     return table.get(reason, FAILED)
 
 
-def of_error(error: PeerError) -> int:
-    """The code of a command that ``error`` ended."""
+def for_error(error: PeerError) -> int:
+    """Exit code for a command that ended with ``error``."""
     match error:
         case ConfigError():
             return USAGE
         case ServerError():
             return SERVER
         case CallFailed():
-            return of_reason(error.reason, connected=False)
+            return for_reason(error.reason, connected=False)
         case MediaError():
             return MEDIA
-        case _:  # a script's step, an expectation
+        case _:  # a script step
             return FAILED
 
 
-def code_of(error: PeerError) -> str:
-    """The ``code`` of an ``error`` event for ``error``: for programs, where ``str(error)`` is for people."""
+def event_code(error: PeerError) -> str:
+    """The ``code`` of the ``error`` event for ``error``: the part for programs; ``str(error)`` is for people."""
     match error:
         case ConfigError():
             return "usage"
@@ -79,8 +79,8 @@ def code_of(error: PeerError) -> str:
             return "failed"
 
 
-def of_all(codes: Iterable[int]) -> int:
-    """The code of several calls: what all that failed agree on, else 1."""
+def combined(codes: Iterable[int]) -> int:
+    """Exit code for several calls: the one that all failed calls share, otherwise 1."""
     failures = {code for code in codes if code != DONE}
     if len(failures) > 1:
         return FAILED

@@ -71,12 +71,12 @@ async def follow(agent: Agent, call: Call, files: Files, out: Output, duration: 
         reason = await attend(call, files, out, until, failed)
         following = agent.calls.get(call.peer) if reason == "replaced" else None
         if following is None:
-            return exits.of_all([exits.of_reason(reason, connected=True), *failed])
+            return exits.combined([exits.for_reason(reason, connected=True), *failed])
         call = following
         try:
             await call.connected()
         except CallFailed as error:
-            return exits.of_all([exits.of_reason(error.reason, connected=True), *failed])
+            return exits.combined([exits.for_reason(error.reason, connected=True), *failed])
 
 
 async def attend(
@@ -121,11 +121,11 @@ async def _sink(
         _log.warning("%s: nothing was kept: %s", peer, error)
     except PeerError as error:
         report(out, error, peer, path=error.what if isinstance(error, MediaError) else None)
-        failed.append(exits.of_error(error))
+        failed.append(exits.for_error(error))
 
 
 def report(out: Output, error: PeerError, peer: str, path: str | None = None) -> None:
     """Say what went wrong with ``peer``: for people on standard error, for programs as an ``error`` event."""
     if out.as_json:
-        out.event(events.Error(code=exits.code_of(error), message=str(error), peer=peer, path=path))
+        out.event(events.Error(code=exits.event_code(error), message=str(error), peer=peer, path=path))
     _log.error("%s", error)

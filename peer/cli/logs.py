@@ -1,4 +1,4 @@
-"""Logs: to standard error, as text or as one JSON object a line. The only place that configures logging."""
+"""Logging to standard error, as text or as one JSON object per line. No other module configures logging."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ import sys
 import time
 from typing import Final
 
-_OURS: Final = ("peer", "server")
+_OWN_LOGGERS: Final = ("peer", "server")
+
+_LEVELS: Final = {
+    2: (logging.DEBUG, logging.DEBUG),
+    1: (logging.DEBUG, logging.WARNING),
+    0: (logging.INFO, logging.WARNING),
+    -1: (logging.WARNING, logging.WARNING),
+    -2: (logging.ERROR, logging.ERROR),
+}
+"""Lowest level shown of the own loggers and of the libraries', by verbosity (``-v`` adds 1, ``-q`` subtracts 1)."""
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
+    """Puts a record's ``facts`` (the ``extra`` of a log call) next to the standard keys."""
+
     def format(self, record: logging.LogRecord) -> str:
         body: dict[str, object] = {
             "time": round(record.created, 3),
@@ -25,7 +36,7 @@ class _Json(logging.Formatter):
         return json.dumps(body)
 
 
-class _Text(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
@@ -34,18 +45,13 @@ class _Text(logging.Formatter):
 
 
 def configure(style: str, verbosity: int) -> None:
-    """Send logs to standard error in ``style`` (text or json).
-
-    ``verbosity`` 0 shows our notes and everybody's warnings, 1 the wire too, 2 the libraries as well; -1 warnings,
-    -2 errors only.
-    """
+    """Send logs to standard error in ``style``, ``text`` or ``json``. 0 is the default ``verbosity``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if style == "json" else _Text())
+    handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    others = logging.DEBUG if verbosity >= 2 else logging.ERROR if verbosity <= -2 else logging.WARNING
-    root.setLevel(others)
-    ours = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.ERROR if verbosity < 0 else logging.DEBUG)
-    for name in _OURS:
-        logging.getLogger(name).setLevel(ours)
+    own, libraries = _LEVELS[max(min(_LEVELS), min(max(_LEVELS), verbosity))]
+    root.setLevel(libraries)
+    for name in _OWN_LOGGERS:
+        logging.getLogger(name).setLevel(own)
     logging.captureWarnings(True)

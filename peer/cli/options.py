@@ -10,7 +10,17 @@ import click
 
 from ..options import VIDEO_ENCODERS, MediaOptions, RelayOptions
 from .command import OUTPUT, F, option, read_config_file, together
-from .param_types import any_text, codecs, duration, parsed, path, peer_id, rate, relay_url, segment_length
+from .param_types import (
+    any_text,
+    duration,
+    frame_rate,
+    parsed_by,
+    path,
+    peer_id,
+    relay_url,
+    segment_length,
+    video_codecs,
+)
 
 RELAY: Final = "Relay"
 SOURCES: Final = "Sources (what this peer sends)"
@@ -112,13 +122,13 @@ def media_options(*, video: str, audio: str) -> Callable[[F], F]:
 
     return together(
         [
-            source("video", type=parsed("parse_video", as_text=True), default=video, metavar="SOURCE"),
-            source("audio", type=parsed("parse_audio", as_text=True), default=audio, metavar="SOURCE"),
-            source("size", type=parsed("parse_size"), metavar="WxH", note="Example: 1280x720."),
-            source("fps", type=rate, metavar="N"),
-            source("video_codec", type=codecs, metavar="LIST"),
+            source("video", type=parsed_by("parse_video", as_text=True), default=video, metavar="SOURCE"),
+            source("audio", type=parsed_by("parse_audio", as_text=True), default=audio, metavar="SOURCE"),
+            source("size", type=parsed_by("parse_size"), metavar="WxH", note="Example: 1280x720."),
+            source("fps", type=frame_rate, metavar="N"),
+            source("video_codec", type=video_codecs, metavar="LIST"),
             source("video_encoder", type=click.Choice(VIDEO_ENCODERS)),
-            source("max_bitrate", type=parsed("parse_bitrate"), metavar="RATE", note="Examples: 2500k, 4M."),
+            source("max_bitrate", type=parsed_by("parse_bitrate"), metavar="RATE", note="Examples: 2500k, 4M."),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""``peer`` itself: the list of commands, each loaded only when it is asked for."""
+"""``peer`` itself: the list of commands, each imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
-    "call": "Call these peers now; end when the last call ends.",
+    "call": "Call these peers; end when the last call ends.",
     "run": "Stay joined and answer calls: a camera node.",
-    "list": "Show who is in the room.",
-    "devices": "Show the cameras, microphones and speakers of this machine.",
+    "list": "List the peers in the room.",
+    "devices": "List the cameras, microphones and speakers of this machine.",
     "script": "Run a call sequence from a file.",
-    "serve": "Run the relay server, with a page for browsers.",
-    "token": "Make a signed token that a relay lets peers in for.",
-    "demo": "See it work: a relay, a node and a call, with no hardware.",
+    "serve": "Run the relay server, with a web page for browsers.",
+    "token": "Make a signed token for a relay that requires one.",
+    "demo": "Run a relay, a node and a call here, without any hardware.",
 }
-"""Each command and the first line of its help, so that ``peer --help`` loads none of them."""
+"""The first line of each command's help, kept here so that ``peer --help`` imports no command."""
 
 _EXIT_CODES = """\b
 Exit codes:
-  0    done
-  1    a call or an expectation failed
-  2    usage: an option, the configuration or a script is wrong
-  3    the server is unreachable or refused us
+  0    success
+  1    a call failed, or a script step did
+  2    invalid option, configuration or script
+  3    the relay is unreachable or refused the join
   4    the peer is absent, declined or did not answer
   5    a media device or file failed
-  6    a call was lost
+  6    a connected call was lost
   130  interrupted
 """
 
 
 class Group(click.Group):
-    """A group whose commands are modules beside this one, imported when they run."""
+    """A group whose commands are the modules in ``commands/``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -53,8 +53,8 @@ class Group(click.Group):
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-            hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(COMMANDS)}."
-            ctx.fail(f"There is no command {name}. {hint}")
+            hint = f"Did you mean {close[0]}?" if close else f"Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"Unknown command {name}. {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,13 +76,20 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXIT_CODES,
 )
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show it.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
-    """A headless WebRTC peer: calls with pictures and sound, from a terminal, a service or a script.
+    """A headless WebRTC peer: video and audio calls from a terminal, a service or a script.
 
     \b
-    peer demo                            see it work, with no hardware
-    peer serve                           a relay, and a page on http://127.0.0.1:8080/
-    peer run --id door                   a camera node that answers
-    peer call door                       call it
+    peer demo                            a call on this machine, without any hardware
+    peer serve                           a relay, with a web page at http://127.0.0.1:8080/
+    peer run --id door                   a camera node that answers calls
+    peer call door                       a call to this node
     """

@@ -72,21 +72,21 @@ def _resolved(params: dict[str, Any]) -> dict[str, Any]:
         values["token"] = _token(params)
     if "show" in params and params["show"] is None:
         values["show"] = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    if _is_default("audio") and params["audio"] == "auto" and _has_audio_of_its_own(params["video"]):
+    if is_default("audio") and params["audio"] == "auto" and _has_audio_of_its_own(params["video"]):
         values["audio"] = "same"
     if record is not None and record.lower().endswith(".mp4"):
         if params.get("video_codec") and "h264" not in params["video_codec"]:
             raise ConfigError(
                 ".mp4 files cannot hold VP8: record to .mkv or .webm, or add h264 to --video-codec", where="--record"
             )
-        if _is_default("video_codec"):
+        if is_default("video_codec"):
             # H.264 alone: among several codecs, the answerer chooses (W3C setCodecPreferences).
             values["video_codec"] = ("h264",)
     return values
 
 
-def _is_default(name: str) -> bool:
-    """Whether the command has this parameter and nobody set it."""
+def is_default(name: str) -> bool:
+    """Whether the command has this parameter, and neither a flag nor the environment or the file sets it."""
     context = click.get_current_context(silent=True)
     return context is not None and context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
 

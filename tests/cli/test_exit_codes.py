@@ -1,4 +1,4 @@
-"""From what happened to the exit code."""
+"""Exit codes by reason and by error."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from peer.cli import exit_codes as exits
         ("shutdown", 130, 130),
     ],
 )
-def test_a_call_ends_with_the_code_of_its_reason(reason: str, before: int, after: int) -> None:
-    assert exits.of_reason(reason, connected=False) == before
-    assert exits.of_reason(reason, connected=True) == after
+def test_reason_maps_to_exit_code(reason: str, before: int, after: int) -> None:
+    assert exits.for_reason(reason, connected=False) == before
+    assert exits.for_reason(reason, connected=True) == after
 
 
-def test_every_reason_has_a_code() -> None:
+def test_every_reason_has_an_exit_code() -> None:
     for reason in events.REASONS:
         assert reason in exits._BEFORE_CONNECTED
         assert reason in exits._AFTER_CONNECTED
@@ -46,13 +46,13 @@ def test_every_reason_has_a_code() -> None:
         (errors.PeerError("no"), 1, "failed"),
     ],
 )
-def test_an_error_has_a_code_and_a_name(error: errors.PeerError, code: int, name: str) -> None:
-    assert exits.of_error(error) == code
-    assert exits.code_of(error) == name
+def test_error_maps_to_exit_code_and_event_code(error: errors.PeerError, code: int, name: str) -> None:
+    assert exits.for_error(error) == code
+    assert exits.event_code(error) == name
 
 
 @pytest.mark.parametrize(
-    ("codes", "whole"), [([], 0), ([0, 0], 0), ([0, 4], 4), ([4, 4, 0], 4), ([4, 6], 1), ([1, 5], 1)]
+    ("codes", "expected"), [([], 0), ([0, 0], 0), ([0, 4], 4), ([4, 4, 0], 4), ([4, 6], 1), ([1, 5], 1)]
 )
-def test_several_calls_have_one_code(codes: list[int], whole: int) -> None:
-    assert exits.of_all(codes) == whole
+def test_several_calls_combine_to_one_exit_code(codes: list[int], expected: int) -> None:
+    assert exits.combined(codes) == expected

@@ -109,7 +109,7 @@ def test_every_kind_of_value_can_come_from_the_environment(monkeypatch: pytest.M
     assert found["relay_only"] is True
     assert found["size"] == (320, 240)
     assert found["show"] is False
-    assert found["wanted"] == ("door", "gate")
+    assert found["called"] == ("door", "gate")
     assert found["video_codec"] == ("h264",)
     assert found["duration"] == 10.0
     assert found["token"] == "secret"
@@ -120,24 +120,24 @@ def test_every_kind_of_value_can_come_from_the_environment(monkeypatch: pytest.M
     [
         ("sever = 'ws://r/ws'", 'peer.toml: unknown key "sever"; did you mean server?'),
         ("size = 'big'", "peer.toml: size: 'big' is not a size"),
-        ("fps = 'fast'", "peer.toml: fps: 'fast' is not a number of pictures a second, 1 to 240"),
-        ("fps = [30]", "peer.toml: fps: [30] is not a number"),
-        ("fps = nan", "peer.toml: fps: nan is not a number"),
-        ("fps = inf", "peer.toml: fps: inf is not a number"),
-        (f"fps = {'9' * 400}", "is not a number of pictures a second, 1 to 240"),
+        ("fps = 'fast'", "peer.toml: fps: 'fast' is not a frame rate; use 1 to 240 frames per second"),
+        ("fps = [30]", "peer.toml: fps: [30] is not a frame rate"),
+        ("fps = nan", "peer.toml: fps: nan is not a frame rate"),
+        ("fps = inf", "peer.toml: fps: inf is not a frame rate"),
+        (f"fps = {'9' * 400}", "is not a frame rate; use 1 to 240 frames per second"),
         ("duration = -5.0", "peer.toml: duration: '-5.0' is not a duration"),
         ("duration = inf", "peer.toml: duration: 'inf' is not a duration"),
         ("duration = nan", "peer.toml: duration: 'nan' is not a duration"),
         ('size = "1\\rx720"', r"peer.toml: size: '1\rx720' has an odd width or height"),
-        ("fps = true", "peer.toml: fps: True is not a number"),
-        ("video-codec = 5", "peer.toml: video-codec: 5: write one or both"),
-        ("token = ['a']", "peer.toml: token: ['a'] is no text"),
-        ("speaker = 5", "peer.toml: speaker: 5 is no text"),
-        ("record = []", "peer.toml: record: [] is no text"),
-        ("ice-server = [3]", "peer.toml: ice-server: 3 is no text"),
-        ("server = 8080", "peer.toml: server: 8080 is no relay's address"),
+        ("fps = true", "peer.toml: fps: True is not a frame rate"),
+        ("video-codec = 5", "peer.toml: video-codec: 5 is not a list of codecs; use vp8 or h264, or both"),
+        ("token = ['a']", "peer.toml: token: expected text, not ['a']"),
+        ("speaker = 5", "peer.toml: speaker: expected text, not 5"),
+        ("record = []", "peer.toml: record: expected text, not []"),
+        ("ice-server = [3]", "peer.toml: ice-server: expected text, not 3"),
+        ("server = 8080", "peer.toml: server: 8080 is not the URL of a relay"),
         ("id = ['a']", "peer.toml: id: "),
-        ("[run]\nid = 'a b'", "peer.toml: id: 'a b' is no id"),
+        ("[run]\nid = 'a b'", "peer.toml: id: 'a b' is not a valid id"),
         ("[run]\nconfig = 'x'", 'unknown key "config"'),
     ],
 )
@@ -152,10 +152,10 @@ def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path, text: str, tol
     [
         (["--server", "http://r/ws"], "write it like ws://r/ws"),
         (["--server", "r:8080"], "write it like ws://127.0.0.1:8080/ws"),
-        (["--id", "a b"], "is no id: 1 to 64 of"),
+        (["--id", "a b"], "is not a valid id: use 1 to 64 of"),
         (["--size", "7x7"], "--size"),
         (["--fps", "0"], "--fps"),
-        (["--video-codec", "av1"], "write one or both of vp8, h264"),
+        (["--video-codec", "av1"], "'av1' is not a list of codecs; use vp8 or h264, or both"),
         (["--max-bitrate", "fast"], "is not a bitrate"),
         (["--duration", "soon"], "is not a duration"),
         (["--log-format", "xml"], "--log-format"),

@@ -23,7 +23,7 @@ def peer(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
     return subprocess.run([sys.executable, "-m", "peer", *args], capture_output=True, text=True, timeout=60, env=env)
 
 
-def test_help_comes_at_once() -> None:
+def test_help_is_fast() -> None:
     peer("--help")  # compiles what was never run
     times = []
     for _ in range(5):
@@ -51,14 +51,14 @@ print("LOADED", *sorted({{name.partition(".")[0] for name in sys.modules}} & set
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+def test_command_list_matches_each_commands_help(name: str) -> None:
     command: click.Command = import_module(f"peer.cli.commands.{name}").command
     assert command.name == name
     assert (command.help or "").partition("\n\n")[0].replace("\n", " ").startswith(COMMANDS[name].rstrip("."))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_explained(name: str) -> None:
+def test_every_option_has_help_and_a_variable(name: str) -> None:
     command: click.Command = import_module(f"peer.cli.commands.{name}").command
     for param in command.params:
         if isinstance(param, click.Option):
@@ -66,13 +66,13 @@ def test_every_option_is_explained(name: str) -> None:
             assert param.envvar, param.name
 
 
-def test_an_unknown_command_is_told_the_closest() -> None:
+def test_unknown_command_error_suggests_the_closest() -> None:
     result = peer("sever")
     assert result.returncode == 2
     assert "Did you mean serve?" in result.stderr
     assert result.stdout == ""
 
 
-def test_no_command_shows_the_help() -> None:
+def test_peer_without_command_prints_help() -> None:
     result = peer()
     assert "Commands:" in result.stdout + result.stderr

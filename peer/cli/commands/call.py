@@ -1,4 +1,4 @@
-"""``peer call ID...``"""
+"""``peer call ID...``: call peers, and end when the last call ends."""
 
 from __future__ import annotations
 
@@ -28,21 +28,28 @@ if TYPE_CHECKING:
 
 @click.command("call", cls=Command)
 @click.argument("ids", nargs=-1, required=True, type=peer_id, metavar="ID...")
-@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Until connected.")
-@duration_option("Hang up by yourself, this long after connecting.  [default: when the other side does]")
+@option(
+    "--timeout",
+    type=duration,
+    default="15s",
+    show_default=True,
+    metavar="TIME",
+    help="Time limit for joining and connecting.",
+)
+@duration_option("Hang up this long after connecting.  [default: wait for the remote]")
 @join_options
 @media_options(video="auto", audio="auto")
 @sink_options(speaker="auto")
 @file_options
 @output_options
 def command(ids: tuple[str, ...], **params: Any) -> int:
-    """Call these peers now; end when the last call ends.
+    """Call these peers; end when the last call ends.
 
-    A peer that is not there yet is waited for until --timeout. A hang-up from either side is a good end.
+    Waits until --timeout for a peer that is not in the room yet. The exit code is 0 when either side hangs up.
 
     \b
-    peer call door                                  talk to it
-    peer call door --video none --audio none        only look and listen
+    peer call door                                  send and receive
+    peer call door --video none --audio none        receive only
     peer call door --duration 10s --record door.mkv --no-show
     peer call door gate --json | jq .event
     """
@@ -63,7 +70,7 @@ async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
     async with joined(settings, join_timeout=settings.timeout, on_event=out.event) as agent:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_one(agent, peer, settings, files, out), name=f"call {peer}") for peer in ids]
-        return exits.of_all(task.result() for task in tasks)
+        return exits.combined(task.result() for task in tasks)
 
 
 async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: Output) -> int:
@@ -81,5 +88,5 @@ async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: O
         if error.reason == "declined" and codecs is not None and len(codecs) == 1:
             error.detail = f"perhaps because we take {codecs[0]} only: try --video-codec vp8,h264"
         report(out, error, peer)
-        return exits.of_error(error)
+        return exits.for_error(error)
     return await follow(agent, call, files, out, settings.duration)

@@ -1,4 +1,4 @@
-"""``peer devices``"""
+"""``peer devices``: cameras with their formats, microphones and speakers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command("devices", cls=Command)
 @output_options
 def command(**params: Any) -> int:
-    """Show the cameras, microphones and speakers of this machine.
+    """List the cameras, microphones and speakers of this machine.
 
-    The first word of each line is what --video, --audio and --speaker take. Nothing is opened but to ask for its
-    formats, so a device that is in use shows too.
+    The first word of each line is the value for --video, --audio or --speaker. Devices that are in use are listed,
+    too: cameras are only asked for their formats.
     """
     from ...media.sources.devices import list_cameras, list_microphones, list_speakers
     from ..output import Output
@@ -40,18 +40,23 @@ def command(**params: Any) -> int:
         for line in _formats(camera):
             out.text(f"      {line}")
     if not cameras:
-        out.text("  none: --video auto only receives; --video test needs none")
-    sounds = (
-        ("microphone", "Microphones (--audio)", list_microphones(), "--audio auto is mute; --audio test needs none"),
-        ("speaker", "Speakers (--speaker)", list_speakers(), "--speaker auto is silent"),
+        out.text("  none: --video auto sends no video; --video test sends a test pattern")
+    audio_devices = (
+        (
+            "microphone",
+            "Microphones (--audio)",
+            list_microphones(),
+            "--audio auto sends no audio; --audio test sends a tone",
+        ),
+        ("speaker", "Speakers (--speaker)", list_speakers(), "--speaker auto plays nothing"),
     )
-    for kind, title, devices, without in sounds:
+    for kind, title, devices, consequence in audio_devices:
         out.text(title)
         for device in devices:
             out.object({"event": "device", "time": now, "kind": kind, "device": device.device, "name": device.name})
             out.text(f"  {device.device}  {device.name}")
         if not devices:
-            out.text(f"  none: {without}")
+            out.text(f"  none: {consequence}")
     return exits.DONE
 
 
@@ -60,10 +65,10 @@ def _mode(mode: Mode) -> dict[str, Any]:
 
 
 def _formats(camera: Camera) -> list[str]:
-    """One line a format: its sizes, each with its fastest rate."""
+    """One line per format: its sizes, each with its maximum frame rate."""
     lines: dict[str, list[str]] = {}
     for mode in camera.modes:
         sizes = " to ".join(f"{width}x{height}" for width, height in mode.sizes)
-        fastest = f" at {max(mode.rates):g}" if mode.rates else ""
-        lines.setdefault(mode.format, []).append(sizes + fastest)
+        max_rate = f" at {max(mode.rates):g}" if mode.rates else ""
+        lines.setdefault(mode.format, []).append(sizes + max_rate)
     return [f"{name}: {', '.join(sizes)}" for name, sizes in lines.items()]

@@ -1,4 +1,4 @@
-"""``peer list``"""
+"""``peer list``: the peers in the room, once or as they come and go."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 @click.command("list", cls=Command)
-@option("--watch", is_flag=True, help="Go on, and tell who comes and goes.")
-@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Until joined.")
-@joining("list-… and a random part")
+@option("--watch", is_flag=True, help="Keep listing peers that join and leave.")
+@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Time limit for joining.")
+@joining("list- and a random part")
 @output_options
 def command(watch: bool, **params: Any) -> int:
-    """Show who is in the room: one id a line.
+    """List the peers in the room, one id per line.
 
-    To look into a room one has to join it: the others see a peer of a throw-away id come and go. Calls to it are
-    declined. A signed token must be for that id: peer token --id 'list-*'.
+    This command has to join the room, so the others see a peer with a temporary id join and leave. It declines calls.
+    A signed token must be valid for that id: peer token --id 'list-*'.
 
     \b
     peer list
@@ -55,7 +55,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
     signaling = SignalingClient(settings.relay.server, join, inbox.put_nowait, tls=tls_context(settings.relay.cacert))
     diagnosis: Diagnosis | None = None
     joined = up = False
-    put_off: tuple[str, str] | None = None
+    last_rejection: tuple[str, str] | None = None
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")
         try:
@@ -69,10 +69,10 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                             joined = up = True
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
                             if not room.peers and not settings.as_json and not settings.quiet:
-                                click.echo("nobody else is here", err=True)
-                        case Disconnected(diagnosis=why, rejection=put_off):
+                                click.echo("no other peers in the room", err=True)
+                        case Disconnected(diagnosis=why, rejection=last_rejection):
                             diagnosis = why
-                            if up:  # each further try in vain is no news
+                            if up:  # reported once, not for each failed retry
                                 out.event(events.ServerLost())
                                 up = False
                             elif not joined and why.permanent:
@@ -80,10 +80,10 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                         case Rejected(code=code, message=message):
                             raise JoinRefused(settings.relay.server, code, message, _hint(code, settings))
                         case MessageReceived(message=received):
-                            _tell(received, own_id, signaling, out)
+                            _handle(received, own_id, signaling, out)
         except TimeoutError:
-            if put_off is not None:
-                raise JoinRefused(settings.relay.server, *put_off) from None
+            if last_rejection is not None:
+                raise JoinRefused(settings.relay.server, *last_rejection) from None
             diagnosis = diagnosis or signaling.timeout_diagnosis
             raise ServerUnreachable(settings.relay.server, diagnosis.why, diagnosis.hint) from None
         runner.cancel()
@@ -91,11 +91,13 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
 
 
 def _hint(code: str, settings: Settings) -> str | None:
-    """What to try when a signed token (three parts, RFC 7515) was refused for the throw-away id."""
+    """What to try if the relay rejected a signed token (three parts, RFC 7515) for the temporary id."""
     signed = settings.relay.token is not None and settings.relay.token.count(".") == 2
     if code != "unauthorized" or not signed or settings.relay.id is not None:
         return None
-    return "`peer list` joins as list-…: make a token for that (peer token --id 'list-*'), or write its id by --id"
+    return (
+        "`peer list` joins as list-…: make a token for it (peer token --id 'list-*'), or use --id with the token's id"
+    )
 
 
 def _show(out: Output, joined: events.Joined, watch: bool) -> None:
@@ -104,7 +106,7 @@ def _show(out: Output, joined: events.Joined, watch: bool) -> None:
         out.text(f"= {peer}" if watch else peer)
 
 
-def _tell(message: messages.Message, own_id: str, signaling: SignalingClient, out: Output) -> None:
+def _handle(message: messages.Message, own_id: str, signaling: SignalingClient, out: Output) -> None:
     match message:
         case messages.PeerJoined(peer):
             out.object(events.PeerJoined(peer=peer).to_json())

@@ -1,4 +1,4 @@
-"""``peer run``"""
+"""``peer run``: stay joined, answer calls, and with ``--call`` make them."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ if TYPE_CHECKING:
 @click.argument("ids", nargs=-1, type=peer_id, metavar="[ID...]")
 @option(
     "--call",
-    "wanted",
+    "called",
     multiple=True,
     type=peer_id,
     metavar="all|ID...",
     group=RELAY,
-    help="Keep calling these whenever they are in the room; more ids may follow.",
+    help="Keep calling these peers while they are in the room; more ids may follow.",
 )
-@duration_option("Leave after this time.  [default: stay]")
+@duration_option("Leave after this time.  [default: never]")
 @join_options
 @media_options(video="auto", audio="auto")
 @sink_options(speaker="auto")
 @file_options
 @output_options
-def command(ids: tuple[str, ...], wanted: tuple[str, ...], **params: Any) -> int:
+def command(ids: tuple[str, ...], called: tuple[str, ...], **params: Any) -> int:
     """Stay joined and answer calls: a camera node.
 
-    It waits for a relay that is away, for ever, and calls that are connected live on meanwhile. With --call, a lost
-    call is made again; a call that somebody hung up is not, until that peer has left and come back.
+    If the relay is unreachable, the node retries forever, and connected calls continue. With --call, it calls a peer
+    again after a lost call. After a hang-up by either side, it waits until that peer has left the room and come back.
 
     \b
-    peer run --id door                              a camera that answers
-    peer run --id lobby --call door gate            a wall of pictures that stays up
+    peer run --id door                              a camera that answers calls
+    peer run --id lobby --call door gate            a monitor that shows two cameras
     peer run --id guard --call all --video none --record '{peer}-{time}.mkv' --segment 10m
     """
     from ..entry import run
     from ..output import Output
 
-    if ids and not wanted:
-        raise click.UsageError(f"peer run takes no ids by itself; write: peer run --call {' '.join(ids)}")
+    if ids and not called:
+        raise click.UsageError(f"ids need --call; write: peer run --call {' '.join(ids)}")
     settings = Settings.read(params)
     out = Output(as_json=settings.as_json, detail=settings.verbose > 0)
-    return run(lambda: _run((*wanted, *ids), settings, out), out)
+    return run(lambda: _run((*called, *ids), settings, out), out)
 
 
-async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
+async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     from ...call_control import MAX_CALLS
     from ...node.redial import Redial
     from ...node.sinks import Files
@@ -76,7 +76,7 @@ async def _run(wanted: tuple[str, ...], settings: Settings, out: Output) -> int:
 
     files = Files(settings.record, settings.snapshot, several=True, segment=settings.segment)
     files.check()
-    policy = Redial(None if "all" in wanted else wanted, MAX_CALLS)
+    policy = Redial(None if "all" in called else called, MAX_CALLS)
     inbox: asyncio.Queue[Event] = asyncio.Queue()
 
     def on_event(event: Event) -> None:

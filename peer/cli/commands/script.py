@@ -1,4 +1,4 @@
-"""``peer script FILE``"""
+"""``peer script FILE``: run a call sequence, and report each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("script", cls=Command)
 @click.argument("file")
-@option("--check", is_flag=True, help="Only say whether the script is understood.")
+@option("--check", is_flag=True, help="Only check the syntax of the script.")
 @option("--junit", metavar="PATH", help="Write a JUnit XML report.")
 @option(
     "--timeout",
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     default="15s",
     show_default=True,
     metavar="TIME",
-    help="For joining, wait and call, where the script says no time.",
+    help="Time limit for joining, and for steps without one of their own.",
 )
 @join_options
 @media_options(video="none", audio="none")
 @sink_options(speaker="none")
 @output_options
 def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
-    """Run a call sequence from a file; - is standard input.
+    """Run a call sequence from a file, or from standard input if FILE is -.
 
-    One verb a line; the first step that fails stops the script and is told with its file and line (exit code 1). A
-    script that is not understood does not start (2).
+    Each line is a step. The first step that fails ends the script with exit code 1, and the error names the file and
+    line. A script with a syntax error does not start (exit code 2).
 
     \b
     wait door 30s
@@ -62,7 +62,7 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         steps = parse(text, file)
         if not steps:
-            raise ScriptError(file, 1, "nothing to do: there is no step, and a test of nothing shall not pass")
+            raise ScriptError(file, 1, "the script has no steps; a test without steps must not pass")
     except ScriptError as error:
         _report(junit, file, str(error))
         fail(error, out)
@@ -72,13 +72,13 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
         _report(junit, file, why)
         raise click.UsageError(why) from None
     if check:
-        out.text(f"{file}: {len(steps)} steps, understood")
+        out.text(f"{file}: {len(steps)} steps, syntax OK")
         return exits.DONE
     return run(lambda: _script(file, steps, junit, settings, out), out)
 
 
 def _report(junit: str | None, file: str, why: str) -> None:
-    """A report of a script that does not start: that of the last run must not pass for this one's."""
+    """Write the report of a script that does not start; otherwise the one of an earlier run would be left."""
     from ..junit import document, write
 
     if junit is not None:

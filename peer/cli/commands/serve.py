@@ -1,4 +1,4 @@
-"""``peer serve``"""
+"""``peer serve``: the relay server."""
 
 from __future__ import annotations
 
@@ -23,29 +23,39 @@ from .serve_limits import limit_options, limits
 if TYPE_CHECKING:
     from ..output import Output
 
-_FULL_COLLECTION = 50
-"""Not a full collection before so many of the middle generation: it stops a relay of 10,000 peers for 60 ms, and
-would come after each 2,500 new ones, to find nothing (docs/decisions/0018-the-loop-and-the-collector.md)."""
+_GC_THRESHOLD_2 = 50
+"""Minimum number of middle-generation collections before a full one. A full collection blocks a relay of 10,000 peers
+for 60 ms; by default one would run for every 2,500 new peers and free nothing
+(docs/decisions/0018-the-loop-and-the-collector.md)."""
 
 
-def _listener(value: Any) -> tuple[str, int]:
-    """The type of ``--metrics``: where to listen, on loopback when only the port is given."""
-    found = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*):)?(\d{1,5})", str(value), re.ASCII)
-    if found is None or isinstance(value, bool) or int(found[2]) > 65535:
-        raise click.BadParameter(f"{value!r} is no place to listen; write it like 9100 or 127.0.0.1:9100")
-    return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
+def _listen_address(value: Any) -> tuple[str, int]:
+    """Host and port to listen on; loopback without a host."""
+    match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*):)?(\d{1,5})", str(value), re.ASCII)
+    if match is None or isinstance(value, bool) or int(match[2]) > 65535:
+        raise click.BadParameter(f"{value!r} is not an address to listen on; write it like 9100 or 127.0.0.1:9100")
+    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
 def _lifetime(value: Any) -> float:
-    """The type of ``--turn-lifetime``."""
+    """A duration in seconds, of at least a minute."""
     seconds = duration(value)
     if seconds < 60:
-        raise click.BadParameter(f"{value} is too short: the clocks of two machines differ; 1m is the least")
+        raise click.BadParameter(
+            f"{value} is too short, because clocks of different machines differ; the minimum is 1m"
+        )
     return seconds
 
 
 @click.command("serve", cls=Command)
-@option("--host", default="127.0.0.1", show_default=True, group=RELAY, help="Address to listen on; 0.0.0.0 for all.")
+@option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    group=RELAY,
+    metavar="ADDRESS",
+    help="Address to listen on; 0.0.0.0 means all.",
+)
 @option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -53,7 +63,7 @@ def _lifetime(value: Any) -> float:
     show_default=True,
     metavar="N",
     group=RELAY,
-    help="0 takes a free one, and says which.",
+    help="Port to listen on; 0 selects a free one and prints it.",
 )
 @option(
     "--grace",
@@ -70,16 +80,16 @@ def _lifetime(value: Any) -> float:
     type=path,
     metavar="FILE",
     group=RELAY,
-    help="Tokens are signed with the secret in this file (HS256); `peer token` makes them.",
+    help="File with the secret that signs tokens (HS256); `peer token` makes them.",
 )
 @option(
     "--jwt-key",
     type=path,
     metavar="FILE",
     group=RELAY,
-    help="Tokens are signed; this is the public key, in PEM: P-256, Ed25519 or RSA.",
+    help="Public key of signed tokens, in PEM format: P-256, Ed25519 or RSA.",
 )
-@option("--open", "open_", is_flag=True, group=RELAY, help="Listen beyond this machine without asking for a token.")
+@option("--open", "open_", is_flag=True, group=RELAY, help="Accept clients from beyond this machine without a token.")
 @option(
     "--allow-origin",
     "allow_origins",
@@ -87,24 +97,36 @@ def _lifetime(value: Any) -> float:
     multiple=True,
     metavar="ORIGIN",
     group=RELAY,
-    help="A website that may connect, like https://site.example, repeatable; * for all.  [default: the page's own]",
+    help="Website that may connect, like https://site.example, repeatable; * allows all.  [default: the own page]",
 )
 @option(
     "--metrics",
-    type=_listener,
+    type=_listen_address,
     metavar="[HOST:]PORT",
     group=RELAY,
-    help="Serve /metrics, /healthz and /readyz there, on this machine without HOST.  [default: nowhere]",
+    help="Serve /metrics, /healthz and /readyz on this port; without HOST, for this machine only.  [default: off]",
 )
 @option(
     "--cluster",
     type=any_text,
     metavar="URL",
     group=RELAY,
-    help="Be one with all relays at this Redis, like redis://host:6379/0; with a password better PEER_CLUSTER.",
+    help="Form a cluster with all relays at this Redis: redis://host:6379/0. With a password, prefer PEER_CLUSTER.",
 )
-@option("--tls-cert", type=path, metavar="FILE", group=RELAY, help="Speak TLS, by this certificate, in PEM.")
-@option("--tls-key", type=path, metavar="FILE", group=RELAY, help="Its key.  [default: in the same file]")
+@option(
+    "--tls-cert",
+    type=path,
+    metavar="FILE",
+    group=RELAY,
+    help="TLS certificate in PEM format, with the intermediate certificates.",
+)
+@option(
+    "--tls-key",
+    type=path,
+    metavar="FILE",
+    group=RELAY,
+    help="Private key of the certificate, in PEM format.  [default: in the same file]",
+)
 @option(
     "--trust-proxy",
     "trust_proxies",
@@ -112,7 +134,7 @@ def _lifetime(value: Any) -> float:
     multiple=True,
     metavar="NETWORK",
     group=RELAY,
-    help="Believe the X-Forwarded-For, -Proto and -Host of who connects from there, repeatable.",
+    help="Trust the X-Forwarded-… headers of proxies in this network, repeatable.",
 )
 @option(
     "--ice-server",
@@ -121,14 +143,14 @@ def _lifetime(value: Any) -> float:
     multiple=True,
     metavar="URL",
     group=RELAY,
-    help="STUN or TURN server that peers are told of, repeatable: turn:user:pass@host, or turn:host with a secret.",
+    help="STUN or TURN server to announce to all peers, password included; repeatable.",
 )
 @option(
     "--turn-secret-file",
     type=path,
     metavar="FILE",
     group=RELAY,
-    help="The TURN server's secret (coturn: static-auth-secret): each peer gets credentials that end.",
+    help="File with the TURN server's secret (coturn: static-auth-secret). Each peer gets expiring credentials.",
 )
 @option(
     "--turn-lifetime",
@@ -137,21 +159,21 @@ def _lifetime(value: Any) -> float:
     show_default=True,
     metavar="TIME",
     group=RELAY,
-    help="How long these are good for a new call; who stays gets others in time.",
+    help="How long these credentials are valid for a new call; they are renewed in time.",
 )
 @limit_options
 @output_options
 def command(**params: Any) -> int:
-    """Run the relay server, with a page for browsers.
+    """Run the relay server, with a web page for browsers.
 
-    Peers find each other at /ws, browsers get the page at /, /healthz answers when all is well. Pictures and sound do
-    not pass through it. It ends well (0) when it is told to by SIGTERM.
+    Peers connect at /ws; the page is at /, a health check at /healthz. Media does not pass through the relay. On
+    SIGTERM it exits with 0.
 
     \b
     peer serve                                           for this machine only
-    peer serve --host 0.0.0.0 --token-file FILE          for who has the token
-    peer serve --host 0.0.0.0 --open                     for whoever reaches it
-    peer serve --port 0 --json                           on a free port, told as JSON
+    peer serve --host 0.0.0.0 --token-file FILE          for peers with the token
+    peer serve --host 0.0.0.0 --open                     for every peer that can reach it
+    peer serve --port 0 --json                           on a free port, printed as JSON
     """
     from ..entry import run
     from ..output import Output
@@ -159,7 +181,7 @@ def command(**params: Any) -> int:
     settings = Settings.read(params)
     if params["open_"] and (settings.relay.token or params["jwt_secret_file"] or params["jwt_key"]):
         raise click.UsageError(
-            "--open asks for no token, and one is given (--token, --token-file, PEER_TOKEN, --jwt-…): use one of them"
+            "--open allows joining without a token, but one is set (--token, --token-file, PEER_TOKEN, --jwt-…)"
         )
     out = Output(as_json=settings.as_json)
     return run(lambda: _serve(params | {"token": settings.relay.token}, out), out, on_sigterm=exits.DONE)
@@ -201,7 +223,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     except (CannotListen, NoLedger) as error:
         fail(error, out)
         return exits.SERVER
-    gc.set_threshold(*gc.get_threshold()[:2], _FULL_COLLECTION)
+    gc.set_threshold(*gc.get_threshold()[:2], _GC_THRESHOLD_2)
 
     def reload() -> None:
         systemd.reloading()
@@ -212,8 +234,8 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     status = f"listening at {relay.url}"
     systemd.ready(status)
     try:
-        said = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
-        out.object(said | ({"metrics": relay.metrics} if relay.metrics else {}))
+        listening = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
+        out.object(listening | ({"metrics": relay.metrics} if relay.metrics else {}))
         out.text(f"relay at {relay.url}")
         out.text(f"page at {relay.page}")
         if relay.metrics:

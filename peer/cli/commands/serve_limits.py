@@ -1,4 +1,4 @@
-"""The options of ``peer serve`` that bound what others may do (docs/limits.md)."""
+"""The options of ``peer serve`` that limit its clients (docs/limits.md)."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ from ..param_types import any_text, duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LIMITS: Final = "Limits; 0 or none is no limit"
+LIMITS: Final = "Limits (0 or none: no limit)"
 
 _UNITS: Final = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def count(value: Any) -> int:
-    """The type of a number that may be ``none``, which is 0."""
+    """A number; ``none`` is 0."""
     text = str(value)
     if text == "none":
         return 0
     if isinstance(value, bool) or re.fullmatch(r"\d{1,12}", text, re.ASCII) is None:
-        raise click.BadParameter(f"{value!r} is no number; write it like 500, or none")
+        raise click.BadParameter(f"{value!r} is not a number; write it like 500, or none")
     return int(text)
 
 
 def size(value: Any) -> int:
-    """The type of a number of octets that may be ``none``, which is 0: ``256k``, ``1M``; k is 1024."""
+    """A size in bytes, such as ``256k`` or ``1M``, where k is 1024; ``none`` is 0."""
     text = str(value)
     if text == "none":
         return 0
     found = re.fullmatch(r"(\d{1,12})([kMG]?)", text, re.ASCII)
     if found is None or isinstance(value, bool):
-        raise click.BadParameter(f"{value!r} is no size; write it like 256k or 1M, or none")
+        raise click.BadParameter(f"{value!r} is not a size; write it like 256k or 1M, or none")
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _frame(value: Any) -> int:
-    """The type of ``--max-frame``: peers have to be able to say something, and memory to hold it."""
-    octets = size(value)
-    if not 8 * 1024 <= octets <= 16 * 1024**2:
-        raise click.BadParameter(f"{value!r} is no size of a frame; 8k is the least, 16M the most")
-    return octets
+def _message_size(value: Any) -> int:
+    """A size for ``--max-frame``: large enough for an offer, small enough for the memory budget."""
+    limit = size(value)
+    if not 8 * 1024 <= limit <= 16 * 1024**2:
+        raise click.BadParameter(f"{value!r} is out of range; use 8k to 16M")
+    return limit
 
 
 _OPTIONS: Final[tuple[tuple[str, Callable[[Any], Any], str, str, str], ...]] = (
-    ("--message-rate", count, "500", "N", "Messages a second of one connection."),
-    ("--octet-rate", size, "1M", "SIZE", "Octets a second of one connection."),
-    ("--copy-rate", count, "5000", "N", "Copies a second that its messages to all become."),
-    ("--address-sockets", count, "500", "N", "Connections of one address."),
-    ("--address-connect-rate", count, "1200", "N", "New connections a minute of one address."),
-    ("--address-join-rate", count, "600", "N", "Joins a minute of one address."),
-    ("--address-message-rate", count, "2000", "N", "Messages a second of one address."),
-    ("--address-octet-rate", size, "4M", "SIZE", "Octets a second of one address."),
-    ("--address-copy-rate", count, "20000", "N", "Copies a second of one address."),
-    ("--max-connections", count, "20000", "N", "Connections; fewer where the descriptors do not suffice."),
+    ("--message-rate", count, "500", "N", "Messages per second per connection."),
+    ("--octet-rate", size, "1M", "SIZE", "Bytes per second per connection."),
+    ("--copy-rate", count, "5000", "N", "Copies per second per connection; a broadcast to 20 peers counts as 20."),
+    ("--address-sockets", count, "500", "N", "Connections per address."),
+    ("--address-connect-rate", count, "1200", "N", "New connections per minute per address."),
+    ("--address-join-rate", count, "600", "N", "Joins per minute per address."),
+    ("--address-message-rate", count, "2000", "N", "Messages per second per address."),
+    ("--address-octet-rate", size, "4M", "SIZE", "Bytes per second per address."),
+    ("--address-copy-rate", count, "20000", "N", "Copies per second per address."),
+    ("--max-connections", count, "20000", "N", "Concurrent connections; fewer if the limit of open files is lower."),
     ("--max-rooms", count, "none", "N", "Rooms."),
-    ("--max-room-peers", count, "2000", "N", "Peers of one room."),
-    ("--max-buffers", size, "256M", "SIZE", "Octets that may wait for and of all clients together."),
-    ("--max-frame", _frame, "256k", "SIZE", "Octets of a message."),
-    ("--join-timeout", duration, "10s", "TIME", "From the connection to the join, TLS and HTTP included."),
+    ("--max-room-peers", count, "2000", "N", "Peers per room."),
+    ("--max-buffers", size, "256M", "SIZE", "Memory budget for all clients: unsent data and partial messages."),
+    ("--max-frame", _message_size, "256k", "SIZE", "Maximum size of a message."),
+    ("--join-timeout", duration, "10s", "TIME", "Time limit from connecting to joining, TLS and HTTP included."),
 )
 
 _NAMES: Final = tuple(name.removeprefix("--").replace("-", "_") for name, *_ in _OPTIONS)
 
 
 def limit_options(function: F) -> F:
-    """Add them, and ``--exempt``."""
+    """Add all limits and ``--exempt`` to a command."""
     add = option(
         "--exempt",
         type=any_text,
@@ -77,7 +77,7 @@ def limit_options(function: F) -> F:
         default=("127.0.0.0/8", "::1"),
         metavar="NETWORK",
         group=LIMITS,
-        help="Whose address has no limits, repeatable; none: nobody's.  [default: this machine's]",
+        help="Addresses without limits of their own, repeatable; none exempts no address.  [default: this machine]",
     )
     function = add(function)
     for name, kind, default, metavar, text in reversed(_OPTIONS):
@@ -87,6 +87,6 @@ def limit_options(function: F) -> F:
 
 
 def limits(params: dict[str, Any]) -> dict[str, Any]:
-    """What was given of them, as parameters of ``RelayConfig``."""
+    """The limits among a command's parameters, as arguments of ``RelayConfig``."""
     exempt = params["exempt"]
     return {name: params[name] for name in _NAMES} | {"exempt": () if exempt == ("none",) else exempt}

@@ -1,4 +1,4 @@
-"""``peer token``"""
+"""``peer token``: a signed token, for a relay with ``--jwt-secret-file`` or ``--jwt-key``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,29 @@ from ..settings import Settings
 
 
 @click.command("token", cls=Command)
-@option("--jwt-secret-file", type=path, metavar="FILE", help="The secret that the relay has too (HS256).")
-@option("--jwt-key", type=path, metavar="FILE", help="The private key, in PEM; the relay has the public one.")
-@option("--room", type=any_text, default="", metavar="ROOM", help="Which room.  [default: the one without a name]")
-@option("--id", "own_id", type=any_text, required=True, metavar="ID", help="Which id.")
-@option("--expires", type=duration, default="1h", show_default=True, metavar="TIME", help="How long it lets in.")
+@option("--jwt-secret-file", type=path, metavar="FILE", help="File with the secret that the relay uses, too (HS256).")
+@option("--jwt-key", type=path, metavar="FILE", help="Private key in PEM format; the relay has the public one.")
+@option(
+    "--room",
+    type=any_text,
+    default="",
+    metavar="ROOM",
+    help="Room that the token is valid for.  [default: the room without a name]",
+)
+@option("--id", "peer_id", type=any_text, required=True, metavar="ID", help="Id that the token is valid for.")
+@option(
+    "--expires",
+    type=duration,
+    default="1h",
+    show_default=True,
+    metavar="TIME",
+    help="How long the token can be used to join.",
+)
 @output_options
-def command(room: str, own_id: str, expires: float, **params: Any) -> int:
-    """Make a signed token that a relay lets peers in for. It runs with the same secret, or with the public key.
+def command(room: str, peer_id: str, expires: float, **params: Any) -> int:
+    """Make a signed token for a relay that requires one, with its secret or the private key.
 
-    In a room and an id * is any number of characters. Who has joined stays when the token expires.
+    In --room and --id, * matches any number of characters. A peer that has joined stays when the token expires.
 
     \b
     peer token --jwt-secret-file relay.secret --id door --expires 12h
@@ -35,13 +48,13 @@ def command(room: str, own_id: str, expires: float, **params: Any) -> int:
     settings = Settings.read(params)
     secret, key = params["jwt_secret_file"], params["jwt_key"]
     if (secret is None) == (key is None):
-        raise click.UsageError("a token is signed: write one of --jwt-secret-file FILE and --jwt-key FILE")
+        raise click.UsageError("a token needs a key: add either --jwt-secret-file FILE or --jwt-key FILE")
     from server.admission.jwt_tokens import Key, sign
 
     out = Output(as_json=settings.as_json)
     now = time.time()
     token = sign(
-        Key.secret(secret) if key is None else Key.private(key), room=room, id=own_id, lifetime=expires, now=now
+        Key.secret(secret) if key is None else Key.private(key), room=room, id=peer_id, lifetime=expires, now=now
     )
     out.object(
         {
@@ -49,7 +62,7 @@ def command(room: str, own_id: str, expires: float, **params: Any) -> int:
             "time": round(now, 3),
             "token": token,
             "room": room,
-            "id": own_id,
+            "id": peer_id,
             "expires": int(now + expires),
         }
     )

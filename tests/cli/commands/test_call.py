@@ -17,7 +17,7 @@ def call(relay: str, *args: str) -> Program:
     return Program("call", "--server", relay, "--json", *QUIET, *args)
 
 
-def test_a_call_of_a_given_length_is_done(relay: str, door: str, tmp_path: Path) -> None:
+def test_call_with_duration_exits_with_0(relay: str, door: str, tmp_path: Path) -> None:
     picture, film = tmp_path / "door.png", tmp_path / "door.mkv"
     with call(relay, door, "--duration", "2s", "--record", str(film), "--snapshot", str(picture)) as program:
         assert program.wait() == 0
@@ -34,7 +34,7 @@ def test_a_call_of_a_given_length_is_done(relay: str, door: str, tmp_path: Path)
     assert program.text == []
 
 
-def test_a_peer_that_is_absent_is_4(relay: str) -> None:
+def test_call_absent_peer_exits_with_4(relay: str) -> None:
     with call(relay, "nobody", "--timeout", "500ms") as program:
         assert program.wait() == 4
     error = program.events[-1]
@@ -42,7 +42,7 @@ def test_a_peer_that_is_absent_is_4(relay: str) -> None:
     assert error["message"].startswith("nobody is not in the room; ")
 
 
-def test_who_has_no_video_codec_in_common_is_told_at_both_ends(relay: str) -> None:
+def test_call_without_common_codec_explained_at_both_ends(relay: str) -> None:
     with Program("run", "--id", "film", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
         node.expect("joined")
         with call(relay, "film", "--video-codec", "vp8") as program:
@@ -52,7 +52,7 @@ def test_who_has_no_video_codec_in_common_is_told_at_both_ends(relay: str) -> No
         assert "no common video codec: vp8 offered, ours is h264" in node.errors
 
 
-def test_a_peer_that_comes_late_is_waited_for(relay: str) -> None:
+def test_call_waits_for_a_late_peer(relay: str) -> None:
     with call(relay, "late", "--duration", "200ms", "--timeout", "20s") as program:
         program.expect("joined")
         with Program("run", "--id", "late", "--server", relay, "--json", *TEST) as late:
@@ -60,7 +60,7 @@ def test_a_peer_that_comes_late_is_waited_for(relay: str) -> None:
             assert program.wait() == 0
 
 
-def test_a_remote_that_hangs_up_is_a_good_end(relay: str) -> None:
+def test_call_remote_hang_up_exits_with_0(relay: str) -> None:
     with (
         Program("run", "--id", "brief", "--server", relay, "--json", *TEST) as brief,
         call(relay, "brief") as program,
@@ -72,7 +72,7 @@ def test_a_remote_that_hangs_up_is_a_good_end(relay: str) -> None:
         assert brief.wait() == 130
 
 
-def test_a_call_that_is_lost_is_6(relay: str) -> None:
+def test_call_lost_exits_with_6(relay: str) -> None:
     with Program("run", "--id", "fragile", "--server", relay, "--json", *TEST) as fragile:
         fragile.expect("joined")
         with call(relay, "fragile") as program:
@@ -82,7 +82,7 @@ def test_a_call_that_is_lost_is_6(relay: str) -> None:
             assert program.wait() == 6
 
 
-def test_a_call_goes_on_in_the_one_that_replaces_it(relay: str, tmp_path: Path) -> None:
+def test_call_replaced_continues_in_the_new_one(relay: str, tmp_path: Path) -> None:
     """The remote was killed, came back within the grace of its seat, and called again."""
     node = ("run", "--id", "phoenix", "--server", relay, "--json", *TEST)
     with call(relay, "phoenix", "--id", "watcher", "--record", str(tmp_path / "film.mkv")) as program:
@@ -107,7 +107,7 @@ def test_several_calls_end_with_the_last_one(relay: str, door: str) -> None:
     assert "connected" in program.names()
 
 
-def test_no_server_is_3() -> None:
+def test_call_without_relay_exits_with_3() -> None:
     with call("ws://127.0.0.1:9/ws", "door", "--timeout", "300ms") as program:
         assert program.wait() == 3
         assert "is `peer serve` running there?" in program.errors
@@ -115,7 +115,7 @@ def test_no_server_is_3() -> None:
     assert program.events[-1]["code"] == "server-unreachable"
 
 
-def test_an_id_that_is_taken_is_3(relay: str, door: str) -> None:
+def test_call_taken_id_exits_with_3(relay: str, door: str) -> None:
     with call(relay, "gate", "--id", door) as program:
         assert program.wait() == 3
         assert program.errors.count("is in the room already (id-taken); try another --id") == 1
@@ -126,7 +126,7 @@ def test_an_id_that_is_taken_is_3(relay: str, door: str) -> None:
 @pytest.mark.parametrize(
     "args", [("--video", "/dev/video99"), ("--record", "/dev/null/x.mkv"), ("--video", "none.mp4")]
 )
-def test_a_device_or_file_that_is_missing_is_5(relay: str, args: tuple[str, str]) -> None:
+def test_call_missing_device_or_file_exits_with_5(relay: str, args: tuple[str, str]) -> None:
     with call(relay, "door", *args) as program:
         assert program.wait() == 5
         assert args[1] in program.errors
@@ -134,7 +134,7 @@ def test_a_device_or_file_that_is_missing_is_5(relay: str, args: tuple[str, str]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_hangs_up_closes_the_recording_and_is_130(
+def test_call_signal_closes_recording_and_exits_with_130(
     relay: str, door: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     film = tmp_path / "door.mkv"
@@ -147,7 +147,7 @@ def test_a_signal_hangs_up_closes_the_recording_and_is_130(
     assert next(body for body in program.events if body["event"] == "ended")["reason"] == "shutdown"
 
 
-def test_a_reader_that_goes_away_ends_the_call(relay: str, door: str) -> None:
+def test_call_ends_when_stdout_is_closed(relay: str, door: str) -> None:
     command = [sys.executable, "-m", "peer", "call", door, "--server", relay, "--json", *QUIET]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -158,7 +158,7 @@ def test_a_reader_that_goes_away_ends_the_call(relay: str, door: str) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
-def test_text_is_for_people(relay: str, door: str) -> None:
+def test_call_text_output_has_no_json(relay: str, door: str) -> None:
     with Program("call", door, "--server", relay, "--duration", "300ms", *QUIET) as program:
         assert program.wait() == 0
     assert program.events == []

@@ -21,7 +21,7 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def test_peers_of_two_relays_meet(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_of_two_clustered_relays_meet(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEER_CLUSTER", redis.url.replace("//", "//:hunter2@"))
     with Program("serve", "--port", "0", "--json") as one, Program("serve", "--port", "0", "--json") as two:
         here, there = one.expect("listening")["url"], two.expect("listening")["url"]
@@ -50,7 +50,7 @@ def serve(url: str) -> subprocess.CompletedProcess[str]:
         ("redis://:secret@127.0.0.1?timeout=1", 2, "there is no timeout="),
     ],
 )
-def test_a_redis_that_cannot_be_used_is_one_line_without_the_password(
+def test_unusable_redis_error_has_one_line_and_no_password(
     redis: RedisServer, url: str, code: int, said: str
 ) -> None:
     with socket.socket() as closed:
@@ -61,7 +61,7 @@ def test_a_redis_that_cannot_be_used_is_one_line_without_the_password(
     assert len(lines) == 1 and "secret" not in done.stderr
 
 
-def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_redis_library_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError(\"No module named 'redis'\", name='redis')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = serve("redis://127.0.0.1")

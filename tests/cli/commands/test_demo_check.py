@@ -1,87 +1,87 @@
-"""What the demo takes for pictures and sound that really arrived."""
+"""The demo's check of received media."""
 
 from __future__ import annotations
 
 import av
 import numpy as np
 
-from peer.cli.commands.demo_check import Witness
+from peer.cli.commands.demo_check import MediaCheck
 from peer.media import test_pattern
 
 
-def tone(witness: Witness, hertz: float, amplitude: float = 0.1) -> None:
+def add_tone(check: MediaCheck, hertz: float, amplitude: float = 0.1) -> None:
     wave = np.sin(2 * np.pi * hertz * np.arange(48_000) / 48_000) * amplitude * 32767
     for block in np.repeat(wave.astype(np.int16), 2).reshape(-1, 1920):
         frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="s16", layout="stereo")
         frame.sample_rate = 48_000
-        witness.hear(frame)
+        check.add_audio(frame)
 
 
-def pictures(witness: Witness, numbers: range) -> None:
+def add_pattern(check: MediaCheck, numbers: range) -> None:
     drawn = test_pattern.Pattern(320, 240, 30)
     for number in numbers:
-        witness.see(drawn.draw(number))
+        check.add_video(drawn.draw(number))
 
 
-def whole() -> Witness:
-    return Witness(test_picture=True, test_tone=True, sound=True)
+def full_check() -> MediaCheck:
+    return MediaCheck(pattern=True, tone=True, audio=True)
 
 
-def test_the_pattern_and_the_tone_are_enough() -> None:
-    witness = whole()
-    pictures(witness, range(10))
-    tone(witness, 440)
-    assert witness.complaint() is None
-    summary = witness.summary()
+def test_pattern_and_tone_pass() -> None:
+    check = full_check()
+    add_pattern(check, range(10))
+    add_tone(check, 440)
+    assert check.failure() is None
+    summary = check.summary()
     assert summary["pictures"] == 10
     assert summary["lost"] == 0
     assert summary["tone_hz"] == 440
     assert 0 <= summary["latency_ms"] < 1000
 
 
-def test_nothing_is_not_enough() -> None:
-    witness = whole()
-    assert witness.complaint() == "no picture came"
-    pictures(witness, range(3))
-    assert witness.complaint() == "no sound came"
+def test_missing_video_or_audio_fails() -> None:
+    check = full_check()
+    assert check.failure() == "no video arrived"
+    add_pattern(check, range(3))
+    assert check.failure() == "no audio arrived"
 
 
-def test_another_picture_or_tone_is_not_enough() -> None:
-    witness = whole()
+def test_other_video_or_tone_fails() -> None:
+    check = full_check()
     for _ in range(10):
-        witness.see(av.VideoFrame.from_ndarray(np.full((240, 320), 90, np.uint8), format="gray"))
-    assert witness.complaint() == "only 0 of 10 pictures show the test pattern"
-    witness = whole()
-    pictures(witness, range(3))
-    tone(witness, 1000)
-    assert witness.complaint() == "the sound is not the tone of 440 Hz, but 1000 Hz"
+        check.add_video(av.VideoFrame.from_ndarray(np.full((240, 320), 90, np.uint8), format="gray"))
+    assert check.failure() == "only 0 of 10 video frames show the test pattern"
+    check = full_check()
+    add_pattern(check, range(3))
+    add_tone(check, 1000)
+    assert check.failure() == "the audio is not the 440 Hz tone, but 1000 Hz"
 
 
-def test_pictures_that_were_lost_on_the_way_are_counted() -> None:
-    witness = whole()
-    pictures(witness, range(0, 20, 2))
-    assert witness.summary()["lost"] == 9
+def test_lost_frames_are_counted() -> None:
+    check = full_check()
+    add_pattern(check, range(0, 20, 2))
+    assert check.summary()["lost"] == 9
 
 
-def test_a_film_may_fall_silent() -> None:
-    witness = Witness(test_picture=False, test_tone=False, sound=True)
-    pictures(witness, range(3))
-    tone(witness, 300)
-    tone(witness, 300, amplitude=0)
-    assert witness.complaint() is None
-    assert witness.line().endswith("silence")
+def test_file_with_silence_at_its_end_passes() -> None:
+    check = MediaCheck(pattern=False, tone=False, audio=True)
+    add_pattern(check, range(3))
+    add_tone(check, 300)
+    add_tone(check, 300, amplitude=0)
+    assert check.failure() is None
+    assert check.status_line().endswith("silence")
 
 
-def test_a_film_without_sound_is_enough() -> None:
-    witness = Witness(test_picture=False, test_tone=False, sound=False)
-    pictures(witness, range(3))
-    assert witness.complaint() is None
+def test_file_without_audio_passes() -> None:
+    check = MediaCheck(pattern=False, tone=False, audio=False)
+    add_pattern(check, range(3))
+    assert check.failure() is None
 
 
-def test_one_second_of_the_tone_is_enough() -> None:
-    witness = whole()
-    pictures(witness, range(3))
-    tone(witness, 440)
-    assert "440 Hz" in witness.line()
-    tone(witness, 2000)
-    assert witness.complaint() is None
+def test_one_second_of_the_tone_passes() -> None:
+    check = full_check()
+    add_pattern(check, range(3))
+    add_tone(check, 440)
+    assert "440 Hz" in check.status_line()
+    add_tone(check, 2000)
+    assert check.failure() is None

@@ -10,7 +10,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from tests.cli.program import DEADLINE, QUIET, TEST, Program
 
 
-def test_who_is_wanted_is_called_when_it_comes_and_again_when_it_comes_back(relay: str) -> None:
+def test_run_calls_a_peer_each_time_it_joins(relay: str) -> None:
     with Program("run", "--id", "wall", "--server", relay, "--call", "cam", "--json", *QUIET) as wall:
         wall.expect("joined")
         for _ in range(2):
@@ -24,7 +24,7 @@ def test_who_is_wanted_is_called_when_it_comes_and_again_when_it_comes_back(rela
             wall.expect("peer-left", peer="cam")
 
 
-def test_a_call_that_somebody_hung_up_is_not_made_again(relay: str) -> None:
+def test_run_does_not_redial_after_a_hang_up(relay: str) -> None:
     with Program("run", "--id", "guard", "--server", relay, "--call", "door2", "--json", *QUIET) as guard:
         guard.expect("joined")
         script = "expect connected guard within 20s\nhang-up guard\nsleep 3s\n"
@@ -34,7 +34,7 @@ def test_a_call_that_somebody_hung_up_is_not_made_again(relay: str) -> None:
         assert guard.names().count("calling") == 1
 
 
-async def test_a_name_that_is_no_id_ends_no_node() -> None:
+async def test_run_survives_invalid_ids_in_the_peer_list() -> None:
     """The server that we stay compatible with lets everybody in under any name."""
 
     async def old_server(ws: ServerConnection) -> None:
@@ -66,7 +66,7 @@ def test_two_nodes_that_call_each_other_have_one_call(relay: str) -> None:
             assert "ended" not in program.names()
 
 
-def test_a_node_waits_for_its_relay(relay: str) -> None:
+def test_run_waits_for_its_relay_and_reconnects(relay: str) -> None:
     with Program("serve", "--port", "0", "--json") as first:
         url = first.expect("listening")["url"]
         first.send(signal.SIGTERM)
@@ -84,18 +84,18 @@ def test_a_node_waits_for_its_relay(relay: str) -> None:
             assert node.expect("joined")["id"] == "patient"
 
 
-def test_a_given_length_is_done(relay: str) -> None:
+def test_run_with_duration_exits_with_0(relay: str) -> None:
     with Program("run", "--server", relay, "--duration", "500ms", "--json", *QUIET) as program:
         assert program.wait() == 0
 
 
-def test_ids_without_call_are_a_mistake(relay: str) -> None:
+def test_run_ids_without_call_exit_with_2(relay: str) -> None:
     with Program("run", "door", "--server", relay) as program:
         assert program.wait() == 2
         assert "write: peer run --call door" in program.errors
 
 
-def test_being_thrown_out_is_3(relay: str) -> None:
+def test_run_taken_id_exits_with_3(relay: str) -> None:
     """The same id and the same key, joined from elsewhere, take the seat."""
     with Program("run", "--id", "seat", "--server", relay, "--json", *QUIET) as program:
         program.expect("joined")

@@ -29,7 +29,7 @@ def run(relay: str, tmp_path: Path, text: str, *args: str) -> Program:
     return Program("script", str(file), "--server", relay, "--no-show", *args)
 
 
-def test_a_script_passes_step_by_step(relay: str, door: str, tmp_path: Path) -> None:
+def test_script_reports_each_step(relay: str, door: str, tmp_path: Path) -> None:
     report = tmp_path / "ring.xml"
     with run(relay, tmp_path, RING.format(folder=tmp_path), "--json", "--junit", str(report)) as program:
         assert program.wait() == 0, program.errors
@@ -42,7 +42,7 @@ def test_a_script_passes_step_by_step(relay: str, door: str, tmp_path: Path) -> 
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("10", "0", "0")
 
 
-def test_the_first_failure_stops_with_its_line(relay: str, door: str, tmp_path: Path) -> None:
+def test_script_first_failure_stops_with_its_line(relay: str, door: str, tmp_path: Path) -> None:
     text = "wait door\ncall door\nexpect video door fps>=500 for 200ms\nhang-up door\n"
     report = tmp_path / "ring.xml"
     with run(relay, tmp_path, text, "--junit", str(report)) as program:
@@ -55,9 +55,10 @@ def test_the_first_failure_stops_with_its_line(relay: str, door: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("cal door\n", 'unknown verb "cal"'), ("# nothing\n", "nothing to do"), (None, "No such file")]
+    ("text", "why"),
+    [("cal door\n", 'unknown verb "cal"'), ("# nothing\n", "the script has no steps"), (None, "No such file")],
 )
-def test_the_report_of_a_script_that_does_not_start_says_why(tmp_path: Path, text: str | None, why: str) -> None:
+def test_junit_report_of_invalid_script_has_the_cause(tmp_path: Path, text: str | None, why: str) -> None:
     report, file = tmp_path / "ring.xml", tmp_path / "ring.peer"
     report.write_text("that of the last run")
     if text is not None:
@@ -69,23 +70,23 @@ def test_the_report_of_a_script_that_does_not_start_says_why(tmp_path: Path, tex
     assert why in str(error.get("message"))
 
 
-def test_a_script_that_is_not_understood_does_not_start(relay: str, tmp_path: Path) -> None:
+def test_script_with_syntax_error_does_not_start(relay: str, tmp_path: Path) -> None:
     with run(relay, tmp_path, "wait door\ncal door\n") as program:
         assert program.wait() == 2
         assert 'ring.peer:2: unknown verb "cal"; did you mean call?' in program.errors
     assert program.text == []
 
 
-def test_check_only_looks(tmp_path: Path) -> None:
+def test_script_check_does_not_run_it(tmp_path: Path) -> None:
     with run("ws://127.0.0.1:9/ws", tmp_path, "wait door\ncall door\n", "--check") as program:
         assert program.wait() == 0
-    assert program.text == [f"{tmp_path}/ring.peer: 2 steps, understood"]
+    assert program.text == [f"{tmp_path}/ring.peer: 2 steps, syntax OK"]
     with run("ws://127.0.0.1:9/ws", tmp_path, "wait\n", "--check", "--json") as program:
         assert program.wait() == 2
     assert program.events[-1]["code"] == "failed"
 
 
-def test_a_script_that_cannot_start_is_in_the_report(tmp_path: Path) -> None:
+def test_junit_report_without_relay_has_an_error(tmp_path: Path) -> None:
     report = tmp_path / "ring.xml"
     with run("ws://127.0.0.1:9/ws", tmp_path, "wait door\n", "--timeout", "200ms", "--junit", str(report)) as program:
         assert program.wait() == 3
@@ -93,7 +94,7 @@ def test_a_script_that_cannot_start_is_in_the_report(tmp_path: Path) -> None:
     assert (suite.get("errors"), suite.get("skipped")) == ("1", "1")
 
 
-def test_a_file_that_is_missing_is_a_mistake() -> None:
+def test_missing_script_file_exits_with_2() -> None:
     with Program("script", "none.peer") as program:
         assert program.wait() == 2
         assert "none.peer: No such file" in program.errors

@@ -10,17 +10,17 @@ from tests.cli.program import QUIET, Program
 
 
 @pytest.mark.parametrize(("given", "meant"), [("none", 0), ("0", 0), ("500", 500), (500, 500)])
-def test_a_count_is_a_number_or_none(given: object, meant: int) -> None:
+def test_count_accepts_numbers_and_none(given: object, meant: int) -> None:
     assert count(given) == meant
 
 
 @pytest.mark.parametrize(("given", "meant"), [("none", 0), ("100", 100), ("8k", 8192), ("1M", 1 << 20), (7, 7)])
-def test_a_size_has_a_unit_of_1024(given: object, meant: int) -> None:
+def test_size_units_are_powers_of_1024(given: object, meant: int) -> None:
     assert size(given) == meant
 
 
 @pytest.mark.parametrize("given", ["-1", "1.5", "", "1T", "k", True, "unlimited"])
-def test_what_is_neither_says_how_to_write_it(given: object) -> None:
+def test_invalid_limit_error_shows_the_syntax(given: object) -> None:
     for kind in (count, size):
         with pytest.raises(click.BadParameter, match=r"write it like .* or none"):
             kind(given)
@@ -30,18 +30,18 @@ def test_what_is_neither_says_how_to_write_it(given: object) -> None:
     ("args", "complaint"),
     [
         (["--max-buffers", "100k"], "--max-buffers: must hold a frame at least"),
-        (["--max-frame", "1k"], "8k is the least"),
+        (["--max-frame", "1k"], "out of range; use 8k to 16M"),
         (["--exempt", "here"], "--exempt: 'here' does not appear"),
-        (["--max-rooms", "many"], "'many' is no number; write it like 500, or none"),
+        (["--max-rooms", "many"], "'many' is not a number; write it like 500, or none"),
     ],
 )
-def test_a_limit_that_cannot_work_is_a_mistake_of_usage(args: list[str], complaint: str) -> None:
+def test_serve_unusable_limit_exits_with_2(args: list[str], complaint: str) -> None:
     with Program("serve", "--port", "0", *args) as program:
         assert program.wait() == 2
         assert complaint in program.errors
 
 
-def test_who_is_refused_for_now_tries_until_the_time_is_over_and_ends_with_3() -> None:
+def test_full_room_is_retried_until_timeout_then_exits_3() -> None:
     with Program("serve", "--port", "0", "--json", "--max-room-peers", "1") as serve:
         url = serve.expect("listening")["url"]
         with Program("list", "--watch", "--server", url, "--json") as holder:
@@ -50,5 +50,5 @@ def test_who_is_refused_for_now_tries_until_the_time_is_over_and_ends_with_3() -
                 with Program(*command, "--server", url, "--timeout", "1s", "--json") as program:
                     assert program.wait() == 3
                     assert program.events[-1]["code"] == "room-full"
-                    told = "the room is full: its limit is 1 (room-full); try later"
+                    told = "the room is full: its limit is 1 (room-full); try again later"
                     assert told in program.errors

@@ -9,7 +9,7 @@ from tests.cli.program import QUIET, Program
 from tests.server.keys import certificate
 
 
-def test_wss_from_end_to_end_and_a_new_certificate_by_sighup(tmp_path: Path) -> None:
+def test_wss_end_to_end_and_certificate_reload_on_sighup(tmp_path: Path) -> None:
     used, first, fresh = tmp_path / "used.pem", tmp_path / "first.pem", tmp_path / "fresh.pem"
     certificate(used)
     first.write_bytes(used.read_bytes())
@@ -38,7 +38,7 @@ def test_wss_from_end_to_end_and_a_new_certificate_by_sighup(tmp_path: Path) -> 
         assert "the old certificate stays: --tls-cert: " in serve.errors
 
 
-def test_a_certificate_that_cannot_be_used_is_2(tmp_path: Path) -> None:
+def test_unreadable_certificate_exits_with_2(tmp_path: Path) -> None:
     for args in (("serve", "--port", "0", "--tls-cert"), ("list", "--server", "wss://localhost:9/ws", "--cacert")):
         with Program(*args, str(tmp_path / "nowhere.pem")) as program:
             assert program.wait() == 2

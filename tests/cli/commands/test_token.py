@@ -15,7 +15,7 @@ from tests.cli.test_options import config, params
 from tests.server.keys import MAKERS, SECRET, pair, secret
 
 
-def test_a_signed_token_lets_in_where_it_is_for(tmp_path: Path) -> None:
+def test_signed_token_admits_only_its_room_and_ids(tmp_path: Path) -> None:
     private, public = pair(tmp_path, MAKERS["EdDSA"]())
     with Program("token", "--jwt-key", private, "--room", "attic", "--id", "cam-*", "--expires", "5m") as made:
         assert made.wait() == 0
@@ -46,7 +46,7 @@ def test_a_signed_token_lets_in_where_it_is_for(tmp_path: Path) -> None:
     )
 
 
-def test_a_shared_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEER_TOKEN", "hush-hush")
     with Program("serve", "--port", "0", "--json", "-vv") as serve:
         url = serve.expect("listening")["url"]
@@ -59,25 +59,25 @@ def test_a_shared_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPat
         assert "hush" not in serve.errors
 
 
-def test_beyond_this_machine_without_a_token_is_one_line_and_2() -> None:
+def test_serve_beyond_loopback_without_token_exits_with_2() -> None:
     with Program("serve", "--host", "0.0.0.0", "--port", "0") as program:
         assert program.wait() == 2
         assert program.errors.count("\n") == 1 and "--open" in program.errors
 
 
-def test_beyond_this_machine_when_told() -> None:
+def test_serve_beyond_loopback_with_open_listens() -> None:
     with Program("serve", "--host", "0.0.0.0", "--port", "0", "--open", "--json") as program:
         program.expect("listening")
 
 
-def test_open_and_a_token_contradict_each_other(tmp_path: Path) -> None:
+def test_serve_open_with_token_exits_with_2(tmp_path: Path) -> None:
     for args in (("--token", "x"), ("--jwt-secret-file", secret(tmp_path))):
         with Program("serve", "--port", "0", "--open", *args) as program:
             assert program.wait() == 2
-            assert "--open asks for no token" in program.errors
+            assert "--open allows joining without a token" in program.errors
 
 
-def test_token_as_json(tmp_path: Path) -> None:
+def test_token_json_has_the_claims(tmp_path: Path) -> None:
     with Program("token", "--jwt-secret-file", secret(tmp_path), "--id", "a", "--json") as program:
         assert program.wait() == 0
     (body,) = program.events
@@ -86,13 +86,13 @@ def test_token_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [(), ("--jwt-key", "a", "--jwt-secret-file", "b"), ("--jwt-key", os.devnull)])
-def test_a_token_that_cannot_be_signed_is_2(args: tuple[str, ...]) -> None:
+def test_token_without_usable_key_exits_with_2(args: tuple[str, ...]) -> None:
     with Program("token", "--id", "a", *args) as program:
         assert program.wait() == 2
         assert "Traceback" not in program.errors and "--jwt-key" in program.errors
 
 
-def test_the_nearer_of_token_and_file_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_and_token_file_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("from-file\n")
     file = str(tmp_path / "token")
     path = config(tmp_path, f'token-file = "{file}"\n')
@@ -118,14 +118,14 @@ def settings(name: str, *args: str) -> Settings:
         return Settings.read(dict(context.params))
 
 
-def test_two_tokens_from_one_place_are_a_mistake(tmp_path: Path) -> None:
+def test_token_and_token_file_both_given_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x")
     with Program("list", "--token", "a", "--token-file", str(tmp_path / "token")) as program:
         assert program.wait() == 2
         assert "use one of them" in program.errors
 
 
-def test_a_token_file_that_is_missing_is_2_and_named(tmp_path: Path) -> None:
+def test_missing_token_file_exits_with_2(tmp_path: Path) -> None:
     with Program("list", "--token-file", str(tmp_path / "nowhere")) as program:
         assert program.wait() == 2
         assert "nowhere: No such file" in program.errors and "Traceback" not in program.errors

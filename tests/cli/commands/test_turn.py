@@ -28,7 +28,7 @@ def call_by(url: str, secret_file: str) -> str:
             return relay.errors + node.errors + call.errors
 
 
-async def test_a_call_by_the_turn_server_that_the_relay_tells_of(tmp_path: Path) -> None:
+async def test_call_through_the_turn_server_that_the_relay_names(tmp_path: Path) -> None:
     """Only the relay knows of it, and nobody sees its secret."""
     async with coturn_with_secret(tmp_path, HUSH) as turn:
         logged = await asyncio.to_thread(call_by, turn.url, secret(tmp_path, HUSH))
@@ -47,10 +47,10 @@ async def test_a_call_by_the_turn_server_that_the_relay_tells_of(tmp_path: Path)
         (["--ice-server", "turn.example"], "--ice-server: 'turn.example' is not an ICE server"),
         (["--ice-server", "turn:a", "--turn-secret-file", "nowhere"], "--turn-secret-file: nowhere: No such file"),
         (["--turn-secret-file", "nowhere"], "--turn-secret-file: "),
-        (["--turn-lifetime", "10s"], "1m is the least"),
+        (["--turn-lifetime", "10s"], "the minimum is 1m"),
     ],
 )
-def test_what_cannot_work_is_2_and_says_why(options: list[str], message: str) -> None:
+def test_serve_unusable_ice_options_exit_with_2(options: list[str], message: str) -> None:
     with Program("serve", "--port", "0", *options) as program:
         assert program.wait() == 2
         assert message in program.errors and "Traceback" not in program.errors

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPResponse
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from peer.cli.logs import _Json
+from peer.cli.logs import _JsonFormatter
 from server.errors import CannotListen
 from server.relay import Relay, RelayConfig
 from tests.redis_server import RedisServer
@@ -228,7 +228,7 @@ async def test_the_log_as_json_has_the_facts_beside_the_line(caplog: pytest.LogC
             await late.ws.send(text({}).decode(errors="ignore"))
             assert await late.closed() == 4400
         await until(lambda: not server._clients)
-    lines = [json.loads(_Json().format(record)) for record in caplog.records if record.name == "server"]
+    lines = [json.loads(_JsonFormatter().format(record)) for record in caplog.records if record.name == "server"]
     by_event = {line["event"]: line for line in lines if "event" in line}
     assert by_event["joined"].items() >= {"peer": "A", "room": "attic", "level": "info"}.items()
     assert by_event["joined"]["message"].startswith("+ A joined from ")

@@ -40,9 +40,9 @@ class Watched:
         """Return the counters. A current pause counts towards ``gap``."""
         if self._last:
             self.gap = max(self.gap, time.monotonic() - self._last)
-        told = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        counters = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
         self.gap = 0.0
-        return told
+        return counters
 
 
 async def count(call: Call, watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""One viewer in headless Chromium, for ``squeezed.py``: the same counters as audience.py, from ``getStats``.
+"""One viewer in headless Chromium, for ``congested_viewer.py``: the same counters as audience.py, from ``getStats``.
 
 It uses a minimal page of its own: a join, an offer to receive video, and no interface.
 """

@@ -174,14 +174,14 @@ def measure(calls: int, seconds: float, rounds: int, modes: list[str]) -> dict[s
             ours.recv()
     ours.send(None)
     sender.join()
-    told: dict[str, Any] = {"calls": calls, "kbps": round(rate / 1000)}
+    results_by_mode: dict[str, Any] = {"calls": calls, "kbps": round(rate / 1000)}
     for mode, rows in results.items():
-        told[mode] = {key: round(statistics.median(row[key] for row in rows), 1) for key in rows[0]}
+        results_by_mode[mode] = {key: round(statistics.median(row[key] for row in rows), 1) for key in rows[0]}
     for against in ("decoding", "stock"):
         if "idle" in results and against in results:
             pairs = zip(results["idle"], results[against], strict=True)
-            told[f"idle/{against}"] = round(statistics.median(a["cpu"] / b["cpu"] for a, b in pairs), 3)
-    return told | {"goal": GOAL}
+            results_by_mode[f"idle/{against}"] = round(statistics.median(a["cpu"] / b["cpu"] for a, b in pairs), 3)
+    return results_by_mode | {"goal": GOAL}
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ class Window:
         return Cost(own / elapsed, known / elapsed, max(0.0, cores - (own + known + idle) / elapsed))
 
 
-async def quiet(patience: float, busy: float = 0.2) -> None:
+async def wait_until_quiet(patience: float, busy: float = 0.2) -> None:
     """Wait until other processes use less than ``busy`` cores, at most ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -137,7 +137,7 @@ async def python(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subpr
             await child.communicate()
 
 
-async def told(child: asyncio.subprocess.Process, event: str | None = None) -> dict[str, Any]:
+async def next_event(child: asyncio.subprocess.Process, event: str | None = None) -> dict[str, Any]:
     """Return the next JSON object that ``child`` prints, or the next one with this ``event``.
 
     Raises:
@@ -155,7 +155,7 @@ async def told(child: asyncio.subprocess.Process, event: str | None = None) -> d
 async def relay() -> AsyncIterator[str]:
     """Run a relay on a free loopback port; yields its URL."""
     async with python(*PEER, "serve", "--port", "0", "--json", "-qq") as child:
-        yield (await told(child, "listening"))["url"]
+        yield (await next_event(child, "listening"))["url"]
 
 
 @asynccontextmanager
@@ -163,14 +163,14 @@ async def node(url: str, arguments: Sequence[str], **options: Any) -> AsyncItera
     """Run ``python ARGUMENTS`` as "node" until it has joined; its later output is discarded."""
     arguments = (*arguments, "--server", url, "--id", "node", "--json")
     async with python(*arguments, **options) as child:
-        await told(child, "joined")
+        await next_event(child, "joined")
         assert child.stdout is not None
-        async with beside(_drain(child.stdout)):
+        async with background(_drain(child.stdout)):
             yield child
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run ``work`` in the background; cancelled at the end."""
     task = asyncio.get_running_loop().create_task(work)
     try:

@@ -192,7 +192,7 @@ def measure(
     near, far = context.Pipe()
     sender = context.Process(target=send, args=(far,), daemon=True)
     sender.start()
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     for codec, fps in cases:
         rows: dict[str, list[dict[str, float]]] = {"ours": [], "stock": []}
         for seed in range(rounds):
@@ -208,13 +208,13 @@ def measure(
                 near.send(None)
                 near.recv()
                 receiver.join()
-        told[f"{codec} {fps} fps"] = {
+        report[f"{codec} {fps} fps"] = {
             name: {key: round(statistics.median(row[key] for row in results), 3) for key in results[0]}
             for name, results in rows.items()
         }
     near.send(None)
     sender.join()
-    return told
+    return report
 
 
 # --- lip sync ---
@@ -315,16 +315,16 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds, rounds = arguments.seconds, arguments.rounds
     at_30 = [case for case in CASES if case[1] == 30]
-    told: dict[str, Any] = {"goals_ms": GOALS_MS}
+    report: dict[str, Any] = {"goals_ms": GOALS_MS}
     if "latency" in arguments.only:
-        told["latency"] = measure(list(CASES), seconds, rounds)
+        report["latency"] = measure(list(CASES), seconds, rounds)
     if "loss" in arguments.only:
-        told[f"loss {arguments.loss}"] = measure(at_30, seconds, rounds, loss=arguments.loss)
+        report[f"loss {arguments.loss}"] = measure(at_30, seconds, rounds, loss=arguments.loss)
     if "burst" in arguments.only:
-        told[f"all lost for {BURST} s"] = measure(at_30, seconds, rounds, burst=BURST)
+        report[f"all lost for {BURST} s"] = measure(at_30, seconds, rounds, burst=BURST)
     if "skew" in arguments.only:
-        told["skew"] = asyncio.run(skew(seconds))
-    print(json.dumps(told, indent=1))
+        report["skew"] = asyncio.run(skew(seconds))
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab import machine
-from swarm import OFFER, RELAYS, TRICKLE, Relay, Swarm, alone, frame, unmasked
+from swarm import OFFER, RELAYS, TRICKLE, Relay, Swarm, frame, isolate, unmasked
 
 ALL_SENT = 2.0
 """Seconds without a notice after which the storm counts as over."""
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20_000, help="messages routed per round")
     parser.add_argument("--peers", type=int, default=1_000, help="peers in the storm")
     options = parser.parse_args()
-    alone()
+    isolate()
     print(f"{machine()}; median of {options.rounds} rounds\n")
     print("| load | plain | Go | ours | ours / plain | ours / Go | missed: plain, Go, ours |")
     print("|---|---|---|---|---|---|---|")

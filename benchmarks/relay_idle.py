@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lab import Window, machine
-from swarm import RELAYS, Relay, Swarm, alone, ours
+from swarm import RELAYS, Relay, Swarm, isolate, ours
 
 ROOM = 10
 KB = 1000
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--others", default="1000", help="peers of the plain and the Go relay")
     parser.add_argument("--seconds", type=float, default=13.0, help="idle time; a round of pings takes 12 s")
     options = parser.parse_args()
-    alone()
+    isolate()
     print(f"{machine()}; {options.seconds:g} s each\n")
     print(
         "| relay | peers | per room | empty | RSS | peak | per peer | CPU idle | CPU of joins | join time | others |"

@@ -35,8 +35,8 @@ from swarm import (
     Peer,
     Relay,
     Swarm,
-    alone,
     frame,
+    isolate,
     ours,
     process,
     unmasked,
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2000, help="messages per second")
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()
-    alone()
+    isolate()
     print(f"{machine()}; {options.rate:g} messages per second for {options.seconds:g} s, milliseconds\n")
     figures = "p50 | p99 | p99.9 | max | load late | CPU"
     if options.nodes:

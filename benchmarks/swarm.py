@@ -1,7 +1,7 @@
 """Shared by the relay benchmarks: relays as processes, and a load generator (the swarm) that uses little CPU itself.
 
-Everything runs in a separate network namespace (``alone``), because the old Go server always listens on port 8080 of
-all addresses. If there are two cores, the relay gets one and the swarm the other.
+Everything runs in a separate network namespace (``isolate``), because the old Go server always listens on port 8080
+of all addresses. If there are two cores, the relay gets one and the swarm the other.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ STARTING = 20.0
 SERVER_CORE, SWARM_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
-def alone() -> None:
+def isolate() -> None:
     """Continue in a network namespace with only loopback, on the swarm's core, with the maximum of descriptors."""
     if os.environ.get("SWARM") is None:
         inside = ("unshare", "--map-root-user", "--net", "--", sys.executable, *sys.orig_argv[1:])
-        os.execvpe(inside[0], inside, os.environ | {"SWARM": "alone"})
+        os.execvpe(inside[0], inside, os.environ | {"SWARM": "isolated"})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # netdevice(7): SIOCSIFFLAGS, IFF_UP
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from lab import HERE, OURS, Window, machine, node, python, quiet, relay, told, write_raw
+from lab import HERE, OURS, Window, machine, next_event, node, python, relay, wait_until_quiet, write_raw
 
 STOCK = (str(HERE / "stock_node.py"),)
 COMPARED = ("--max-bitrate", "1500k")
@@ -91,13 +91,13 @@ async def measure(command: tuple[str, ...], viewers: int, options: argparse.Name
     watch = (str(HERE / "audience.py"), "--viewers", str(viewers), "--codec", options.codec)
     async with relay() as url, node(url, command) as sender, python(*watch, "--server", url) as audience:
         try:
-            await told(audience, "watching")
+            await next_event(audience, "watching")
             for _ in range(options.settle):
-                await told(audience, "watched")
-            first = await told(audience, "watched")
+                await next_event(audience, "watched")
+            first = await next_event(audience, "watched")
             spending = Window(sender.pid, audience.pid)
             for _ in range(options.window):
-                last = await told(audience, "watched")
+                last = await next_event(audience, "watched")
         except RuntimeError:
             return None
         spent = spending.cost()
@@ -116,7 +116,7 @@ async def measure(command: tuple[str, ...], viewers: int, options: argparse.Name
 async def undisturbed(command: tuple[str, ...], viewers: int, options: argparse.Namespace) -> Result | None:
     """``measure`` on a quiet machine; the last try counts in any case."""
     for _ in range(TRIES):
-        await quiet(options.patience, options.busy)
+        await wait_until_quiet(options.patience, options.busy)
         result = await measure(command, viewers, options)
         if result is None or not result.disturbed:
             break

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.squeeze import Squeeze
+from benchmarks.link_emulator import LinkEmulator
 from peer import Agent, Call
 from server.config import RelayConfig
 from server.relay import Relay
@@ -83,20 +83,20 @@ async def test_narrow_link_reduces_size_for_its_viewer_only(url: str) -> None:
     """One of two viewers of 640x360 gets 300 kbit/s with a queue of 0.3 s."""
     async with (
         Agent("cam", server=url, video="test", size=(640, 360), fps=30),
-        Squeeze(url) as squeeze,
+        LinkEmulator(url) as link,
         AsyncExitStack() as stack,
     ):
         [wide] = await viewers(stack, url, 1)
-        agent = await stack.enter_async_context(Agent("narrow", server=squeeze.url))
+        agent = await stack.enter_async_context(Agent("narrow", server=link.url))
         await agent.wait_for("cam", timeout=10)
         narrow = agent.call("cam")
         await narrow.first_frame(timeout=20)
         with narrow.frames() as reduced, wide.frames() as full:
-            squeeze.rate = 300_000
+            link.rate = 300_000
             async with asyncio.timeout(60):
                 while (await reduced.get()).width >= 640:
                     pass
-            assert squeeze.line.dropped > 0
+            assert link.limited.dropped > 0
             async with asyncio.timeout(20):
                 for _ in range(10):
                     assert (await reduced.get()).width < 640, "and the video continues"

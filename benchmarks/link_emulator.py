@@ -1,7 +1,7 @@
 """A link emulator: a rate limit and a queue between one peer and all others.
 
-    async with Squeeze(relay_url) as squeeze:      # the peer joins at squeeze.url instead of relay_url
-        squeeze.rate = 300_000                     # bit/s towards that peer; None: unlimited
+    async with LinkEmulator(relay_url) as link:      # the peer joins at link.url instead of relay_url
+        link.rate = 300_000                     # bit/s towards that peer; None: unlimited
 
 It intercepts the signaling and puts its own address into each description, so that media passes through it too, as
 datagrams in user space, for any engine or browser at either end. All reports and requests (RTCP, ICE checks) are
@@ -33,7 +33,7 @@ _CANDIDATES: Final = re.compile(r"^a=(?:candidate:.*|end-of-candidates)\r?\n", r
 Address = tuple[str, int]
 
 
-class Line:
+class Direction:
     """One direction with a rate in bit/s and a queue of ``queue`` seconds."""
 
     def __init__(self, queue: float) -> None:
@@ -63,14 +63,14 @@ class Line:
             socket.sendto(data, to)
 
 
-class _End(asyncio.DatagramProtocol):
-    """A socket that represents the remote to one side. It forwards to ``other`` through the ``line`` there."""
+class _Endpoint(asyncio.DatagramProtocol):
+    """A socket that represents the remote to one side. It forwards to ``other``, which sends by its ``direction``."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, direction: Direction) -> None:
         self.remote: Address | None = None
         """The address of this side: from its description, else the first sender."""
-        self.other: _End | None = None
-        self._line = line
+        self.other: _Endpoint | None = None
+        self._direction = direction
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
@@ -83,29 +83,29 @@ class _End(asyncio.DatagramProtocol):
 
     def forward(self, data: bytes) -> None:
         assert self.remote is not None
-        self._line.send(data, self.transport, self.remote)
+        self._direction.send(data, self.transport, self.remote)
 
 
-class Squeeze:
+class LinkEmulator:
     """The emulator; see the module."""
 
     def __init__(self, server: str, queue: float = 0.3) -> None:
-        self.line = Line(queue)
+        self.limited = Direction(queue)
         """The direction to the limited peer, with its counters."""
-        self._wide = Line(0.0)
+        self._unlimited = Direction(0.0)
         self._server = server
         self._host = next((a for a in aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=False)), "127.0.0.1")
-        self._pairs: dict[str, tuple[_End, _End]] = {}
-        self._all: list[_End] = []
+        self._pairs: dict[str, tuple[_Endpoint, _Endpoint]] = {}
+        self._all: list[_Endpoint] = []
         self._listener: Server | None = None
 
     @property
     def rate(self) -> float | None:
-        return self.line.rate
+        return self.limited.rate
 
     @rate.setter
     def rate(self, rate: float | None) -> None:
-        self.line.rate = rate
+        self.limited.rate = rate
 
     @property
     def url(self) -> str:
@@ -114,8 +114,8 @@ class Squeeze:
         port = next(iter(self._listener.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}/ws"
 
-    async def __aenter__(self) -> Squeeze:
-        self._listener = await serve(self._stand_between, "127.0.0.1", 0)
+    async def __aenter__(self) -> LinkEmulator:
+        self._listener = await serve(self._intercept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -129,7 +129,7 @@ class Squeeze:
 
     # --- signaling ---
 
-    async def _stand_between(self, near: ServerConnection) -> None:
+    async def _intercept(self, near: ServerConnection) -> None:
         async with connect(self._server) as far, asyncio.TaskGroup() as group:
             group.create_task(self._pass(near, far, to_near=False))
             group.create_task(self._pass(far, near, to_near=True))
@@ -163,12 +163,12 @@ class Squeeze:
         head, media, *rest = re.split(r"^(?=m=)", _CANDIDATES.sub("", sdp), flags=re.M)
         return "".join((head, media, candidate, *rest))
 
-    async def _open(self) -> tuple[_End, _End]:
+    async def _open(self) -> tuple[_Endpoint, _Endpoint]:
         """Open a pair of sockets: one for the limited peer, one for the other side."""
         loop = asyncio.get_running_loop()
         ends = []
-        for line in (self.line, self._wide):
-            _, end = await loop.create_datagram_endpoint(lambda: _End(line), (self._host, 0))  # noqa: B023
+        for direction in (self.limited, self._unlimited):
+            _, end = await loop.create_datagram_endpoint(lambda: _Endpoint(direction), (self._host, 0))  # noqa: B023
             ends.append(end)
         near, far = ends
         near.other, far.other = far, near

@@ -1,10 +1,10 @@
 """One of four viewers on a 300 kbit/s link: the video it gets, and the effect on the other three.
 
-    python benchmarks/squeezed.py [--codec vp8|h264] [--chromium] [--size 1280x720]
+    python benchmarks/congested_viewer.py [--codec vp8|h264] [--chromium] [--size 1280x720]
 
 Four viewers watch one ``peer run`` that sends the real clip. All links are unlimited at first. Then the link of one
-viewer is limited to 300 kbit/s with a queue of 0.3 s (squeeze.py) for 40 s, of which the first ten let it settle on
-a rate. Then it is unlimited again. The three others decode nothing (audience.py); the limited one decodes
+viewer is limited to 300 kbit/s with a queue of 0.3 s (link_emulator.py) for 40 s, of which the first ten let it
+settle on a rate. Then it is unlimited again. The three others decode nothing (audience.py); the limited one decodes
 everything, in a separate process or in headless Chromium. ``freeze`` is the longest time between two frames that it
 decoded.
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from lab import HERE, OURS, Window, beside, machine, node, python, quiet, relay, told, write_raw
-from squeeze import Squeeze
+from lab import HERE, OURS, Window, background, machine, next_event, node, python, relay, wait_until_quiet, write_raw
+from link_emulator import LinkEmulator
 
 AUDIENCE = str(HERE / "audience.py")
 OTHERS = 3
@@ -66,12 +66,12 @@ async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[
         return
     arguments = (AUDIENCE, "--server", server, "--prefix", "slow", "--look", "--codec", codec)
     async with python(*arguments) as child:
-        await told(child, "watching")
+        await next_event(child, "watching")
         lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
         async def listen() -> None:
             while True:
-                lines.put_nowait((await told(child, "watched"))["viewers"][0])
+                lines.put_nowait((await next_event(child, "watched"))["viewers"][0])
 
         async def report() -> dict[str, Any]:
             """Return the counters since the last report; waits for new ones if there are none."""
@@ -80,21 +80,21 @@ async def slow_viewer(server: str, codec: str, chromium: bool) -> AsyncIterator[
                 found.append(lines.get_nowait())
             return found[-1] | {"gap": max(line["gap"] for line in found)}
 
-        async with beside(listen()):
+        async with background(listen()):
             yield report
 
 
 async def watch(
-    squeeze: Squeeze, slow: Ask, others: asyncio.subprocess.Process, phases: list[tuple[float | None, int]]
+    link: LinkEmulator, slow: Ask, others: asyncio.subprocess.Process, phases: list[tuple[float | None, int]]
 ) -> list[Step]:
     """Run the ``phases`` of (rate, seconds) and print each step."""
     steps: list[Step] = []
-    before, crowd, ends = await slow(), await told(others, "watched"), 0
+    before, crowd, ends = await slow(), await next_event(others, "watched"), 0
     for rate, seconds in phases:
-        squeeze.rate = rate
+        link.rate = rate
         for _ in range(seconds // STEP):
             for _ in range(STEP):
-                later = await told(others, "watched")
+                later = await next_event(others, "watched")
             now, ends = await slow(), ends + STEP
             elapsed = later["time"] - crowd["time"]
             pairs = zip(crowd["viewers"], later["viewers"], strict=True)
@@ -137,7 +137,7 @@ def summary(steps: list[Step], rate: float) -> str:
 
 async def run(options: argparse.Namespace, clip: str) -> None:
     send = ("--video", clip, "--size", options.size, "--fps", "30")
-    await quiet(options.patience)
+    await wait_until_quiet(options.patience)
     print(f"{machine()}; {options.codec}, {options.size} at 30 fps, one of {OTHERS + 1} viewers limited\n")
     print("| seconds | limit, kbit/s | limited: fps | kbit/s | width | freeze, s | others: lowest fps | kbit/s |")
     print("|---|---|---|---|---|---|---|---|")
@@ -145,20 +145,20 @@ async def run(options: argparse.Namespace, clip: str) -> None:
     crowd = (AUDIENCE, "--viewers", str(OTHERS), "--codec", options.codec)
     async with (
         relay() as url,
-        Squeeze(url) as squeeze,
+        LinkEmulator(url) as link,
         node(url, (*OURS, *send)) as sender,
         python(*crowd, "--server", url) as others,
     ):
-        await told(others, "watching")
-        async with slow_viewer(squeeze.url, options.codec, options.chromium) as slow:
+        await next_event(others, "watching")
+        async with slow_viewer(link.url, options.codec, options.chromium) as slow:
             for _ in range(options.settle):
-                await told(others, "watched")
+                await next_event(others, "watched")
             window = Window(sender.pid, others.pid)
-            steps = await watch(squeeze, slow, others, phases)
+            steps = await watch(link, slow, others, phases)
             spent = window.cost()
-    line = squeeze.line
+    limited = link.limited
     print(f"\n{summary(steps, options.rate)}")
-    print(f"the link dropped {line.dropped} of {line.passed + line.dropped} datagrams", end="; ")
+    print(f"the link dropped {limited.dropped} of {limited.passed + limited.dropped} datagrams", end="; ")
     print(f"the node used {spent.cpu:.0%} of a core, other processes (and the limited viewer) {spent.others:.2f}")
 
 
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--settle", type=int, default=8, help="seconds before the table, for bitrates to rise")
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="squeezed-") as folder:
+    with tempfile.TemporaryDirectory(prefix="congested-") as folder:
         lab.run(run(options, write_raw(Path(folder) / "clip.y4m")))
 
 

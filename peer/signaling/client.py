@@ -198,6 +198,7 @@ class SignalingClient:
     async def run(self) -> None:
         """Connect and reconnect until cancelled or rejected for good. On cancellation the peer leaves the room."""
         backoff = Backoff()
+        away = False
         while True:
             diagnosis = Diagnosis("the relay closed the connection", None)
             answered = False
@@ -208,6 +209,9 @@ class SignalingClient:
                     await self._join_room(socket)
                     backoff.reset()
                     answered = True
+                    if away:
+                        log.info("= relay back")
+                    away = False
                     await self._serve(socket)
             except ConnectionClosed as exc:
                 if exc.rcvd is not None:
@@ -226,7 +230,10 @@ class SignalingClient:
             now = asyncio.get_running_loop().time()
             delay = backoff.delay(now, host_answered=answered, rejected=rejection is not None)
             self._open = False
-            log.info("= relay away (%s), next try in %.1f s", diagnosis.why, delay)
+            if not away:
+                log.info("= relay away (%s), trying again until it is back", diagnosis.why)
+            away = True
+            log.debug("= next try in %.1f s (%s)", delay, diagnosis.why)
             self._on_event(Disconnected(diagnosis, rejection))
             await asyncio.sleep(delay)
 

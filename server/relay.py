@@ -46,6 +46,7 @@ from .observability.http import Ops
 from .observability.logs import Seldom, facts
 from .rooms.interface import RoomsInterface
 from .rooms.rooms import Admit, Close, Command, Ping, Rooms, Send
+from .transport.addresses import reachable
 from .transport.connection import Client, Phase
 from .transport.frame_reader import text_frame
 from .transport.handshake import Door
@@ -106,6 +107,7 @@ class Relay:
         self._listener: Listener[Visit] | None = None
         self._ops: Ops | None = None
         self._port = config.port
+        self._hosts = reachable(config.host)
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -114,16 +116,31 @@ class Relay:
         return self._port
 
     @property
-    def url(self) -> str:
-        """Where peers connect to."""
-        host = self.config.host
+    def urls(self) -> list[str]:
+        """URLs for peers: one per address of this machine if it listens on all of them, otherwise one."""
         scheme = "ws" if self._certificate is None else "wss"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}/ws"
+        hosts = [f"[{host}]" if ":" in host else host for host in self._hosts]
+        return [f"{scheme}://{host}:{self._port}/ws" for host in hosts]
+
+    @property
+    def url(self) -> str:
+        """The first of ``urls``."""
+        return self.urls[0]
+
+    @property
+    def pages(self) -> list[str]:
+        """URLs of the web page, in the order of ``urls``."""
+        return ["http" + url.removeprefix("ws").removesuffix("ws") for url in self.urls]
 
     @property
     def page(self) -> str:
-        """Where browsers get the page."""
-        return "http" + self.url.removeprefix("ws").removesuffix("ws")
+        """The first of ``pages``."""
+        return self.pages[0]
+
+    @property
+    def requires_token(self) -> bool:
+        """Whether a join needs a token, shared or signed."""
+        return not isinstance(self._gate, OpenGate)
 
     @property
     def metrics(self) -> str | None:
@@ -161,7 +178,7 @@ class Relay:
             shutdown=config.close_timeout,
         )
         try:
-            here_only, asks = await is_loopback(config.host), not isinstance(self._gate, OpenGate)
+            here_only, asks = await is_loopback(config.host), self.requires_token
             if not (here_only or config.open or asks):
                 raise NotOpen(config.host)
             self._door.any_host = asks or not here_only
@@ -182,7 +199,8 @@ class Relay:
                 raise
         most, memory = self._guard.most, most_memory(config, self._guard.most)
         found = facts("listening", url=self.url, connections=most, memory=memory)
-        logger.info("= listening on %s, for %d connections in %d MB", self.url, most, memory >> 20, extra=found)
+        line = "= listening on %s; at most %d connections and %d MB of memory"
+        logger.info(line, ", ".join(self.urls), most, memory >> 20, extra=found)
         if self._ice.urls:
             logger.info("= peers are told of %s", ", ".join(self._ice.urls), extra=facts("ice", urls=self._ice.urls))
 

@@ -235,11 +235,16 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     systemd.ready(status)
     try:
         listening = {"event": "listening", "time": round(time.time(), 3), "url": relay.url, "page": relay.page}
+        listening |= {"urls": relay.urls, "pages": relay.pages}
         out.object(listening | ({"metrics": relay.metrics} if relay.metrics else {}))
-        out.text(f"relay at {relay.url}")
-        out.text(f"page at {relay.page}")
+        for url in relay.urls:
+            out.text(f"relay at {url}")
+        for page in relay.pages:
+            out.text(f"page at {page}#token=TOKEN" if relay.requires_token else f"page at {page}")
         if relay.metrics:
             out.text(f"metrics at {relay.metrics}")
+        if relay.requires_token:
+            out.text("TOKEN stands for the access token, which is not printed: this output may end up in a log")
         await asyncio.Event().wait()
     finally:
         await relay.stop()

@@ -18,4 +18,11 @@ def main(args: Sequence[str] | None = None) -> None:
         code = start(args)
     except KeyboardInterrupt:  # Ctrl-C before the command installed its signal handlers
         code = 130
+    except Exception:
+        from . import logs
+
+        if not logs.are_json():
+            raise
+        logs.internal_error()
+        code = 1
     sys.exit(code)

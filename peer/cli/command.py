@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ..errors import ConfigError
-from . import config_file
+from . import config_file, logs
 from .root import COMMANDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,6 +100,8 @@ def read_config_file(ctx: click.Context, _param: click.Parameter, value: Path | 
     if ctx.resilient_parsing or (value is None and not _exists(path)):
         return value
     values = config_file.load(path, known_options())[ctx.info_name or ""]
+    if values.get("log-format") == "json":
+        logs.configure("json", 0)  # for errors in the values below too
     options = _by_key(ctx.command)
     ctx.default_map = {}
     for key, given in values.items():

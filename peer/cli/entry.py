@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -22,10 +24,13 @@ import click
 from ..errors import PeerError
 from ..node import systemd
 from . import exit_codes as exits
+from . import logs
 from .output import Output, ReaderGone
 from .root import cli
 
 Body = Callable[[], Awaitable[int]]
+
+_log = logging.getLogger(__name__)
 
 
 def start(args: Sequence[str] | None = None) -> int:
@@ -34,14 +39,16 @@ def start(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an id or path that the locale cannot write is no reason to end
             stream.reconfigure(errors="backslashreplace")
+    if _json_logs_are_wanted(sys.argv[1:] if args is None else args):
+        logs.configure("json", 0)
     try:
         result = cli.main(args=None if args is None else list(args), prog_name="peer", standalone_mode=False)
         return result if isinstance(result, int) else exits.DONE
-    except click.UsageError as error:
-        error.show()
-        return exits.USAGE
     except click.ClickException as error:
-        error.show()
+        if logs.are_json():
+            _log.error("%s", error.format_message())
+        else:
+            error.show()
         return exits.USAGE
     except click.Abort:
         return exits.INTERRUPTED
@@ -51,8 +58,14 @@ def start(args: Sequence[str] | None = None) -> int:
         return exits.INTERRUPTED
 
 
+def _json_logs_are_wanted(args: Sequence[str]) -> bool:
+    """Whether ``--log-format json`` is given, read before click does, for the errors that click finds."""
+    flag = "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
+    return flag or os.environ.get("PEER_LOG_FORMAT") == "json"
+
+
 def fail(error: PeerError, out: Output | None = None) -> int:
-    """Say what ended the command: to people on standard error, with ``--json`` to programs on standard output too."""
+    """Report what ended the command: on standard error, and with ``--json`` as an event on standard output too."""
     if out is not None:
         body = {
             "event": "error",
@@ -61,7 +74,10 @@ def fail(error: PeerError, out: Output | None = None) -> int:
             "message": str(error),
         }
         out.object(body)
-    click.echo(f"peer: {error}", err=True)
+    if logs.are_json():
+        _log.error("%s", error)
+    else:
+        click.echo(f"peer: {error}", err=True)
     return exits.for_error(error)
 
 

@@ -44,6 +44,16 @@ class _TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+def are_json() -> bool:
+    """Whether ``configure`` was last called with ``json``."""
+    return any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers)
+
+
+def internal_error() -> None:
+    """Log the exception being handled, with its traceback, instead of Python's own text on standard error."""
+    logging.getLogger(__name__).critical("internal error", exc_info=True)
+
+
 def configure(style: str, verbosity: int) -> None:
     """Send logs to standard error in ``style``, ``text`` or ``json``. 0 is the default ``verbosity``."""
     handler = logging.StreamHandler(sys.stderr)

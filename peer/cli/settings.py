@@ -24,7 +24,7 @@ _PRECEDENCE: Final = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The options of one run, from flags, environment, file and defaults. An option that the command does not have
-    keeps the default of its field."""
+    keeps the default of its field. ``--log-format json`` implies ``--json``: a service has one stream of output."""
 
     relay: RelayOptions
     media: MediaOptions
@@ -47,13 +47,14 @@ class Settings:
         """
         from .logs import configure
 
-        values = _resolved(params)
+        log_format = params.get("log_format", cls.log_format)
+        configure(log_format, params.get("verbose", 0) - params.get("quiet", 0) - quieter)
+        values = _resolved(params | {"as_json": params.get("as_json", False) or log_format == "json"})
         settings = cls(
             relay=RelayOptions(**_fields_of(RelayOptions, values)),
             media=MediaOptions(**_fields_of(MediaOptions, values)),
             **_fields_of(cls, values),
         )
-        configure(settings.log_format, settings.verbose - settings.quiet - quieter)
         _warn_of_unknown_variables(os.environ)
         return settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -150,3 +151,11 @@ def test_an_id_that_the_locale_cannot_write_is_written_all_the_same() -> None:
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
     assert result.stdout.endswith("Bj\\xf6rn\n"), result.stderr
+
+
+def test_a_bug_is_one_json_line_where_logs_are_json() -> None:
+    code = "from peer.cli import entry, logs, main; logs.configure('json', 0); entry.start = lambda _: 1 / 0; main()"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert process.returncode == 1
+    body = json.loads(process.stderr)
+    assert body["level"] == "critical" and "ZeroDivisionError" in body["traceback"]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +72,52 @@ def test_serve_json_log_goes_to_stderr_only() -> None:
     assert lines
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert program.text == []
+
+
+def test_json_log_leaves_no_line_that_is_not_json() -> None:
+    """The standard output and error of a service end up in one journal."""
+    with Program("serve", "--port", "0", "--log-format", "json") as program:
+        url = program.expect("listening")["url"]
+        with Program("serve", "--port", url.split(":")[2].removesuffix("/ws"), "--log-format", "json") as second:
+            assert second.wait() == 3
+            assert second.names() == ["error"] and second.text == []
+            (line,) = second.errors.splitlines()
+            assert json.loads(line)["level"] == "error" and "in use" in json.loads(line)["message"]
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+        assert program.text == []
+
+
+@pytest.mark.parametrize("args", [["--port", "x"], ["--nope"], ["--host", "0.0.0.0"], ["--config", "/nowhere.toml"]])
+def test_json_log_has_usage_errors(args: list[str]) -> None:
+    with Program("serve", "--log-format", "json", *args) as program:
+        assert program.wait() == 2
+        (line,) = program.errors.splitlines()
+        assert json.loads(line)["level"] == "error"
+
+
+def test_json_log_of_a_configuration_file_has_its_errors(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text('[serve]\nlog-format = "json"\nport = 99999\n')
+    with Program("serve", "--config", str(tmp_path / "relay.toml")) as program:
+        assert program.wait() == 2
+        (line,) = program.errors.splitlines()
+        assert "99999" in json.loads(line)["message"]
+
+
+def test_serve_on_all_addresses_prints_where_the_token_goes() -> None:
+    command = [sys.executable, "-m", "peer", "serve", "--port", "0", "--host", "0.0.0.0", "--token", "hush"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = list(iter_until(process.stdout, "TOKEN stands for"))
+        process.terminate()
+        assert process.wait(20) == 0
+    assert not any("0.0.0.0" in line or "hush" in line for line in lines)
+    assert any(line.startswith("page at http://") and line.endswith("/#token=TOKEN\n") for line in lines)
+
+
+def iter_until(lines: Iterable[str], last: str) -> Iterator[str]:
+    """``lines`` up to the one that begins with ``last``."""
+    for line in lines:
+        yield line
+        if line.startswith(last):
+            return

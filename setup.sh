@@ -18,7 +18,7 @@ WINDOW_LIBRARIES="libgl1 libglib2.0-0 libice6 libsm6"
 # What tests drive: a browser; a display; sound without a card; a TURN server; FFmpeg as the other end of RTSP; Redis for
 # a cluster of relays; the page's modules (libatomic1 is for the node inside of playwright); the old page and server;
 # proxies before the relay, and what understands its unit.
-TEST_PACKAGES="chromium libatomic1 xvfb xdotool pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg redis-server
+TEST_PACKAGES="chromium libatomic1 xvfb xdotool iproute2 pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg redis-server
     nodejs npm golang-go golang-github-gorilla-websocket-dev nginx-light caddy systemd"
 
 say() { printf '%s\n' "setup: $*" >&2; }

@@ -102,7 +102,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
     from benchmarks.feed import open_bare
     from peer.media.incoming.track import IncomingMedia
     from peer.rtc import aiortc_hooks
-    from peer.rtc.receiver import Receiving
+    from peer.rtc.receiver import Receiver
 
     if mode == "stock":
         counted = _Stock()
@@ -114,7 +114,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
             aiortc_hooks.ignore_malformed_input(connection)
             Liveness(connection)
             self.receiving = [
-                Receiving(transceiver.receiver, media.track(transceiver.kind))
+                Receiver(transceiver.receiver, media.track(transceiver.kind))
                 for transceiver in connection.getTransceivers()
             ]
 

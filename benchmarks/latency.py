@@ -146,7 +146,7 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
     from peer.media.incoming.track import IncomingMedia
     from peer.media.test_pattern import read_pattern
     from peer.rtc import aiortc_hooks
-    from peer.rtc.receiver import Receiving
+    from peer.rtc.receiver import Receiver
 
     loop = asyncio.get_running_loop()
     connection = aiortc_hooks.open_peer_connection() if ours else open_bare()
@@ -155,7 +155,7 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
     receiver = connection.getReceivers()[0]
     if ours:
         media = IncomingMedia(lambda first: None)
-        receiving = Receiving(receiver, media.video)
+        receiving = Receiver(receiver, media.video)
         following = media.video.frames.read().get
     else:
         following = receiver.track.recv

@@ -71,8 +71,8 @@ class StatsSampler:
         now = self._clock()
         elapsed, self._sampled_at = max(now - self._sampled_at, 1e-3), now
         video, audio = self._media.video, self._media.audio
-        received = sum(self._increase(kind, "received", count) for kind, count in transport.received.items())
-        lost = sum(self._increase(kind, "lost", count) for kind, count in transport.lost.items())
+        received = sum(self._increase(kind, "received", count) for kind, count in transport.packets_received.items())
+        lost = sum(self._increase(kind, "lost", count) for kind, count in transport.packets_lost.items())
         return events.Stats(
             peer=self._peer,
             video=_merge(self._inbound(video, elapsed), self._outbound(video.kind, transport, elapsed)),
@@ -103,9 +103,9 @@ class StatsSampler:
         )
 
     def _outbound(self, kind: str, transport: TransportStats, elapsed: float) -> OutboundStats:
-        sent = self._increase(kind, "bytes_sent", transport.octets_sent.get(kind, 0))
+        sent = self._increase(kind, "bytes_sent", transport.bytes_sent.get(kind, 0))
         kbps = round(sent * 8 / elapsed / 1000)
-        video = transport.pictures
+        video = transport.video
         if kind == "audio" or video is None:
             return OutboundStats(kbps)
         encoded = self._increase(kind, "encoded", video.encoder.frames)

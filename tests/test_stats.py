@@ -124,7 +124,7 @@ def test_outgoing_values_appear_only_while_video_is_sent(media: IncomingMedia) -
     counters = EncoderCounters(frames=30, seconds=0.3, dropped=2)
     sent = SendingFigures("h264", 960, 540, 60, 100_000, 1, False, 4, counters)
     clock.now += 2
-    video = sampler.sample(replace(transport(), pictures=sent)).video
+    video = sampler.sample(replace(transport(), video=sent)).video
     assert {name: value for name, value in video.items() if name in SENT} == {
         "sent_fps": 30.0,
         "sent_codec": "h264",
@@ -137,7 +137,7 @@ def test_outgoing_values_appear_only_while_video_is_sent(media: IncomingMedia) -
     }
     clock.now += 1
     video = sampler.sample(
-        replace(transport(), pictures=replace(sent, encoder=EncoderCounters(), passthrough=True))
+        replace(transport(), video=replace(sent, encoder=EncoderCounters(), passthrough=True))
     ).video
     assert video["passthrough"] and "encode_ms" not in video and video["sent_fps"] == 0.0
     assert not SENT & sampler.sample(transport()).video.keys()

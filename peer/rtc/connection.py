@@ -27,11 +27,11 @@ from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks, sdp
 from .codec_preferences import default_codecs, preferred_codecs
-from .ice_gathering import Gathering, NoTurnServer
+from .ice_gathering import IceGatherer, NoTurnServerError
 from .liveness import Liveness
-from .receiver import Receiving
-from .rtcp_stats import TransportStats, sending_stats
-from .sender import Sending
+from .receiver import Receiver
+from .rtcp_stats import TransportStats, sender_stats
+from .sender import Sender
 from .silence import Change, SilenceDetector
 
 log = logging.getLogger(__name__)
@@ -110,9 +110,9 @@ class Connection:
         self._username_fragment = ""
         self._closing = False
         self._connected = False
-        self._receiving: list[Receiving] = []
+        self._receivers: list[Receiver] = []
         self._liveness: Liveness | None = None
-        self._gathering: Gathering | None = None
+        self._gatherer: IceGatherer | None = None
         self._pc: RTCPeerConnection | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -154,11 +154,11 @@ class Connection:
     async def stats(self) -> TransportStats:
         """Return the RTCP statistics of this connection. Of two receivers of one kind the first one counts."""
         assert self._pc is not None
-        sent = await sending_stats(self._pc)
-        received: dict[str, int] = {r.kind: r.received for r in reversed(self._receiving)}
-        lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receiving)}
+        sent = await sender_stats(self._pc)
+        received: dict[str, int] = {r.kind: r.received for r in reversed(self._receivers)}
+        lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receivers)}
         video = self._tracks.video.figures() if self._tracks.video is not None else None
-        return TransportStats(sent.rtt, received, lost, sent.octets, video)
+        return TransportStats(sent.rtt, received, lost, sent.bytes_sent, video)
 
     # --- running ---
 
@@ -179,8 +179,8 @@ class Connection:
         finally:
             self._closing = True
             self._tracks.stop()
-            if self._gathering is not None:
-                await self._gathering.settle()
+            if self._gatherer is not None:
+                await self._gatherer.settle()
             await aiortc_hooks.close(pc)
 
     async def _run_operations(self) -> None:
@@ -201,7 +201,7 @@ class Connection:
             log.warning("%s", exc)
             self._post_event(n.DescriptionFailed(self.generation))
         except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
-            level = logging.DEBUG if isinstance(exc, NoTurnServer) else logging.INFO
+            level = logging.DEBUG if isinstance(exc, NoTurnServerError) else logging.INFO
             log.log(level, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
             log.debug("traceback of the failed operation", exc_info=True)
             reason: Reason = "transport-failed" if isinstance(exc, ConnectionError | TimeoutError) else "media-error"
@@ -242,7 +242,7 @@ class Connection:
             direction = "sendrecv" if track is not None else "recvonly"
             transceiver = self._pc.addTransceiver(kind, direction=direction)
             if track is not None:
-                Sending(transceiver.sender, track)
+                Sender(transceiver.sender, track)
             if kind == "video":
                 h264 = self._tracks.video.profile_level_id if self._tracks.video is not None else None
                 codecs = self._options.video_codecs or default_codecs(h264)
@@ -263,11 +263,11 @@ class Connection:
         assert self._pc is not None
         for transceiver in self._pc.getTransceivers():
             receiver = transceiver.receiver
-            attached = any(r.receiver is receiver for r in self._receiving)
+            attached = any(r.rtp_receiver is receiver for r in self._receivers)
             if receiver.track is not None and not attached:
-                kind_taken = any(r.kind == transceiver.kind for r in self._receiving)
+                kind_taken = any(r.kind == transceiver.kind for r in self._receivers)
                 track = self._incoming.track(transceiver.kind)
-                self._receiving.append(Receiving(receiver, IncomingTrack(track.kind) if kind_taken else track))
+                self._receivers.append(Receiver(receiver, IncomingTrack(track.kind) if kind_taken else track))
 
     # --- candidates ---
 
@@ -276,13 +276,13 @@ class Connection:
         assert self._pc is not None and self._group is not None
         ice = aiortc_hooks.ice_connection(self._pc)
         self._username_fragment = ice.local_username
-        self._gathering = Gathering(
+        self._gatherer = IceGatherer(
             ice,
             self._options.ice_servers,
             relay_only=self._options.relay_only,
             on_candidate=self._candidate_gathered,
         )
-        self._group.create_task(self._gathering.run())
+        self._group.create_task(self._gatherer.run())
         aiortc_hooks.ignore_malformed_input(self._pc)
         self._liveness = Liveness(self._pc)
 

@@ -1,12 +1,15 @@
-"""Gathering candidates without waiting for any server (trickle ICE, RFC 8838).
+"""Gathering of ICE candidates that waits for no server (trickle ICE, RFC 8838).
 
-Host candidates are there at once and go with the description; what STUN and TURN servers find follows, each as
-it is known. All servers given are used.
+Host candidates are sent with the description. Candidates of STUN and TURN servers follow, each as soon as it is
+known. All configured servers are used.
 
-Hook: the engine gathers inside ``setLocalDescription`` and uses the first STUN and the first TURN server only, so
-one server that does not answer delays every call by 5 s a side; it looks names up in the default executor, where
-a stuck look-up blocks the encoders and the end of the process; and it has no address on a machine whose only
-interface is loopback.
+Hook: the engine gathers inside ``setLocalDescription``, and queries only the first STUN and the first TURN server.
+A server that does not answer delays every call by 5 s on each side.
+
+Hook: aioice resolves names in the default executor, where a lookup that hangs blocks encoders and the end of the
+process.
+
+Hook: aioice finds no address on a machine whose only interface is loopback.
 """
 
 from __future__ import annotations
@@ -28,54 +31,60 @@ from ..signaling.ice_servers import MAX_SERVERS, IceServer
 
 log = logging.getLogger(__name__)
 
-RELAY_TIMEOUT: Final = 5.0
-"""Seconds to wait for a TURN server when nothing but relayed candidates may be used."""
+TURN_TIMEOUT: Final = 5.0
+"""Maximum time to wait for a TURN server with ``relay_only``, in seconds. Without one, no description can be sent."""
 
 SETTLE_TIMEOUT: Final = 1.0
 """Maximum time to wait for host sockets that are being opened, in seconds. It takes milliseconds."""
 
 
 async def _resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
-    """The first address of ``host``. In a daemon thread of its own: a look-up can hang for as long as it likes."""
+    """Return the first address of ``host``. The lookup runs in a daemon thread of its own, because it can hang.
+
+    Raises:
+        OSError: there is no address, or ``host`` is not a host name.
+    """
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
         pass
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[str] = loop.create_future()
+    result: asyncio.Future[str] = loop.create_future()
 
     def settle(address: str | None, error: OSError | None) -> None:
-        if found.done():
+        if result.done():
             return
         if error is not None:
-            found.set_exception(error)
+            result.set_exception(error)
         else:
-            found.set_result(address or "")
+            result.set_result(address or "")
 
     def look_up() -> None:
         address, error = None, None
         try:
             address = str(socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4][0])
-        except (OSError, UnicodeError) as exc:  # UnicodeError: what is no host name at all
+        except (OSError, UnicodeError) as exc:  # UnicodeError: not a host name
             error = OSError(str(exc))
         try:
             loop.call_soon_threadsafe(settle, address, error)
         except RuntimeError:
-            pass  # the loop is gone; so is whoever asked
+            pass  # the event loop is closed
 
     threading.Thread(target=look_up, name=f"resolve-{host}", daemon=True).start()
-    return await found
+    return await result
 
 
-class _TlsTo(ssl.SSLContext):
-    """Trusts whom the system trusts to be ``name``, whatever address the connection goes to: the engine knows but one
-    of the two, and would look the name up by itself."""
+class _NamedTlsContext(ssl.SSLContext):
+    """TLS context that verifies ``name``, whatever address is connected to.
+
+    Hook: aioice takes one string as name and address, and would resolve the name itself.
+    """
 
     name: str
 
     @classmethod
-    def named(cls, name: str) -> _TlsTo:
-        context = cls(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificates and names
+    def named(cls, name: str) -> _NamedTlsContext:
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and names
         context.load_default_certs()
         context.name = name
         return context
@@ -85,19 +94,21 @@ class _TlsTo(ssl.SSLContext):
 
 
 def host_addresses() -> list[str]:
-    """Where others can reach this machine; loopback only where there is nothing else."""
+    """Return the addresses of this machine. Loopback only if there is no other."""
     addresses: list[str] = aioice_ice.get_host_addresses(use_ipv4=True, use_ipv6=True)
     return addresses or ["127.0.0.1"]
 
 
-class NoTurnServer(ConnectionError):
-    """Only TURN servers were to be used and none can be: there is none (``Agent`` says so on joining), or each failed
-    and was told."""
+class NoTurnServerError(ConnectionError):
+    """``relay_only``, and no TURN server can be used. The reason is logged elsewhere: by ``Agent`` on joining if none
+    is configured, otherwise when a server fails."""
 
 
-class Gathering:
-    """Gathers for one ``aioice.Connection``. ``on_candidate`` is called in the event loop, for each candidate
-    that comes after the description."""
+class IceGatherer:
+    """Gathers candidates for one ``aioice.Connection``.
+
+    ``on_candidate`` is called in the event loop with each candidate of a STUN or TURN server.
+    """
 
     def __init__(
         self,
@@ -108,78 +119,85 @@ class Gathering:
         on_candidate: Callable[[Candidate], None],
     ) -> None:
         for name in ("get_component_candidates", "_local_candidates", "_local_candidates_end", "_protocols"):
-            assert hasattr(connection, name), f"aioice has no {name} any more"
+            assert hasattr(connection, name), f"aioice no longer has {name}"
         self._connection = connection
         self._servers = list(servers)[:MAX_SERVERS]
         self._relay_only = relay_only
         self._on_candidate = on_candidate
-        self._host: asyncio.Task[list[Candidate]] | None = None
-        self._has_host = asyncio.Event()
-        self._relayed = asyncio.Event()
-        connection.gather_candidates = self._gather_host
+        self._host_task: asyncio.Task[list[Candidate]] | None = None
+        self._host_gathered = asyncio.Event()
+        self._turn_gathered = asyncio.Event()
+        connection.gather_candidates = self._gather_candidates
 
-    async def _gather_host(self) -> None:
+    async def _gather_candidates(self) -> None:
+        """Gather what the description must contain. Replaces the engine's ``gather_candidates``.
+
+        Raises:
+            TimeoutError, NoTurnServerError: no TURN server can be used, with ``relay_only``.
+        """
         connection = self._connection
         if connection._local_candidates_start:
             return
         connection._local_candidates_start = True
         if self._relay_only:
-            async with asyncio.timeout(RELAY_TIMEOUT):
-                await self._relayed.wait()
+            async with asyncio.timeout(TURN_TIMEOUT):
+                await self._turn_gathered.wait()
             if not connection._local_candidates:
-                raise NoTurnServer("relay only, and no TURN server can be used")
+                raise NoTurnServerError("no TURN server can be used, and --relay-only forbids other candidates")
         else:
-            # Shielded: a call that ends at this moment would leave its sockets behind (see ``settle``).
+            # Shielded: if the call ended now, cancelling would leave its sockets open. See ``settle``.
             loop = asyncio.get_running_loop()
-            self._host = loop.create_task(connection.get_component_candidates(1, host_addresses()))
-            connection._local_candidates += await asyncio.shield(self._host)
-            self._has_host.set()
+            self._host_task = loop.create_task(connection.get_component_candidates(1, host_addresses()))
+            connection._local_candidates += await asyncio.shield(self._host_task)
+            self._host_gathered.set()
         connection._local_candidates_end = True
 
     async def settle(self) -> None:
         """Wait until the host sockets are open, so that closing the connection closes them too. At most
         ``SETTLE_TIMEOUT`` seconds."""
-        if self._host is not None:
-            _, pending = await asyncio.wait([self._host], timeout=SETTLE_TIMEOUT)
+        if self._host_task is not None:
+            _, pending = await asyncio.wait([self._host_task], timeout=SETTLE_TIMEOUT)
             if pending:
-                self._host.cancel()
+                self._host_task.cancel()
 
     async def run(self) -> None:
-        """Ask the servers, all at once; ends when each has answered or failed."""
+        """Query all servers concurrently. Returns when each has answered or failed."""
         if self._relay_only:
-            await self._ask_relays()
-            self._relayed.set()  # or none will be
+            await self._query_turn_servers()
+            self._turn_gathered.set()  # also if all have failed
             return
-        await self._has_host.wait()  # host sockets are what STUN is asked from
+        await self._host_gathered.wait()  # STUN requests are sent from the host sockets
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ask_relays())
+            group.create_task(self._query_turn_servers())
             for server in self._servers:
                 for protocol in self._connection._protocols:
                     if not server.is_turn and protocol.local_candidate.type == "host":
-                        group.create_task(self._ask_stun(server, protocol))
+                        group.create_task(self._query_stun(server, protocol))
 
-    async def _ask_relays(self) -> None:
+    async def _query_turn_servers(self) -> None:
         async with asyncio.TaskGroup() as group:
             for server in self._servers:
                 if server.is_turn:
-                    group.create_task(self._ask_turn(server))
+                    group.create_task(self._allocate_turn(server))
 
-    async def _ask_stun(self, server: IceServer, protocol: StunProtocol) -> None:
+    async def _query_stun(self, server: IceServer, protocol: StunProtocol) -> None:
         if ":" in protocol.local_candidate.host:
-            return  # nothing translates IPv6 addresses
+            return  # IPv6 has no NAT
         try:
             address = (await _resolve(server.host, server.port, socket.AF_INET), server.port)
             candidate, _ = await server_reflexive_candidate(protocol, address)
-        except Exception as exc:  # aioice raises what the transport does; a server that fails costs only itself
-            log.info("= STUN server %s:%d: %s", server.host, server.port, exc or type(exc).__name__)
+        except Exception as exc:  # aioice also raises errors of the transport; the other servers are still used
+            log.info("= STUN server %s:%d failed: %s", server.host, server.port, exc or type(exc).__name__)
             return
-        self._found(candidate)
+        self._add_candidate(candidate)
 
-    async def _ask_turn(self, server: IceServer) -> None:
+    async def _allocate_turn(self, server: IceServer) -> None:
         connection = self._connection
         try:
             host = await _resolve(server.host, server.port)
-            tls: Any = _TlsTo.named(server.host) if server.scheme == "turns" else False  # passed on as it is
+            tls: Any = (
+                _NamedTlsContext.named(server.host) if server.scheme == "turns" else False
+            )  # aioice passes a context on to asyncio
             candidate, protocol = await relayed_candidate(
                 component=1,
                 hide_related_address=self._relay_only,
@@ -191,7 +209,7 @@ class Gathering:
                 turn_transport=server.transport,
             )
         except Exception as exc:
-            log.warning("TURN server %s:%d cannot be used: %s", server.host, server.port, exc or type(exc).__name__)
+            log.warning("TURN server %s:%d failed: %s", server.host, server.port, exc or type(exc).__name__)
             return
         if connection._closing:
             await protocol.close()
@@ -200,14 +218,14 @@ class Gathering:
         for remote in connection._remote_candidates:
             connection._pair_remote_candidate(remote)
         connection.sort_check_list()
-        self._found(candidate)
-        self._relayed.set()
+        self._add_candidate(candidate)
+        self._turn_gathered.set()
 
-    def _found(self, candidate: Candidate) -> None:
+    def _add_candidate(self, candidate: Candidate) -> None:
         connection = self._connection
         if connection._closing or any(
             (c.host, c.port) == (candidate.host, candidate.port) for c in connection._local_candidates
         ):
-            return  # no NAT between us and the server: the host candidate says it already
+            return  # without a NAT it equals the host candidate
         connection._local_candidates.append(candidate)
         self._on_candidate(candidate)

@@ -1,4 +1,4 @@
-"""What RTCP knows of a connection."""
+"""RTCP statistics of a connection."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from ..media.outgoing.track import SendingFigures
 
 @dataclass(frozen=True, slots=True)
 class TransportStats:
-    """What RTCP knows. ``rtt`` in seconds; packets as counted here, and octets sent, by kind of media. ``pictures``:
-    what we send of them, if we do."""
+    """Statistics of one connection since it was opened. Mappings are by media kind."""
 
     rtt: float | None
-    received: dict[str, int]
-    lost: dict[str, int]
-    octets_sent: dict[str, int]
-    pictures: SendingFigures | None = None
+    """Round-trip time in seconds, if the remote has reported one."""
+    packets_received: dict[str, int]
+    packets_lost: dict[str, int]
+    bytes_sent: dict[str, int]
+    video: SendingFigures | None = None
+    """The video that is sent, if any."""
 
 
 @dataclass(frozen=True, slots=True)
-class SendingStats:
-    """What the receivers of our media report. ``rtt`` in seconds; octets sent by kind of media."""
+class SenderStats:
+    """Statistics of the senders. ``rtt`` in seconds; ``bytes_sent`` by media kind."""
 
     rtt: float | None
-    octets: dict[str, int]
+    bytes_sent: dict[str, int]
 
 
-async def sending_stats(connection: RTCPeerConnection) -> SendingStats:
-    """A W3C stats report of our senders, as far as anyone asks for it."""
+async def sender_stats(connection: RTCPeerConnection) -> SenderStats:
+    """Read the W3C statistics of all senders. Of several round-trip times the shortest one counts."""
     rtt: float | None = None
-    octets: dict[str, int] = {}
+    bytes_sent: dict[str, int] = {}
     for sender in connection.getSenders():
         for entry in (await sender.getStats()).values():
             match entry.type:
                 case "remote-inbound-rtp" if entry.roundTripTime is not None:
                     rtt = entry.roundTripTime if rtt is None else min(rtt, entry.roundTripTime)
                 case "outbound-rtp":
-                    octets[entry.kind] = octets.get(entry.kind, 0) + entry.bytesSent
-    return SendingStats(rtt, octets)
+                    bytes_sent[entry.kind] = bytes_sent.get(entry.kind, 0) + entry.bytesSent
+    return SenderStats(rtt, bytes_sent)

@@ -1,12 +1,11 @@
-"""A short way for RTP from the socket to its receiver.
+"""Fast path of received RTP from the socket to its receiver.
 
-Hook into the engine: each datagram waits in a queue, wakes a task, is read into a packet of many objects and goes
-through as many coroutines; at eight calls of 720p that was most of a receiver's work. Here a datagram that holds RTP
-is unprotected, read and taken at once, in the callback of its socket. Everything else (DTLS, RTCP, what comes before
-the keys are there) goes the engine's way.
+Hook: in the engine every datagram waits in a queue, wakes a task, is parsed into a packet of many objects and passes
+as many coroutines. At eight calls of 720p this was most of a receiver's work. Here a datagram with RTP is decrypted,
+parsed and processed within the callback of its socket. Everything else (DTLS, RTCP, packets before the keys are
+known) is left to the engine.
 
-A home of hooks like ``engine``, with a contract test in ``tests/rtc/test_rtp_fast_path.py``. May be imported by
-``reception`` only.
+Contract tests are in ``tests/rtc/test_rtp_fast_path.py``. Only ``receiver`` imports this module.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from ..rtp.packet import Packet, parse
 log = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 32
-"""Streams whose receivers are known on one transport; beyond, the oldest has to be looked up again."""
+"""Maximum number of routed streams per transport. Beyond it, the oldest one is routed anew with its next packet."""
 
 MAX_DATAGRAM: Final = 65_535
-"""Octets of the largest UDP datagram there can be."""
+"""Maximum size of a UDP datagram, in bytes."""
 
-Take = Callable[[Packet], None]
+PacketHandler = Callable[[Packet], None]
 
 
-class TransportPath:
-    """One DTLS transport and the receivers on it. ``of`` finds or makes the one of a transport."""
+class RtpFastPath:
+    """Routes the RTP of one DTLS transport to its receivers. ``of`` returns the one of a transport."""
 
     def __init__(self, dtls: RTCDtlsTransport) -> None:
         self._dtls = cast(Any, dtls)
@@ -47,29 +46,29 @@ class TransportPath:
             (self._dtls._rtp_router, "ssrc_table"),
             (ice, "data_received"),
         ):
-            assert hasattr(owner, name), f"the engine has no {name} any more"
-        self._receivers: dict[RTCRtpReceiver, Take] = {}
-        self._streams: dict[tuple[int, int], Take] = {}  # SSRC and payload type
-        self._learnt: set[int] = set()  # SSRCs that no description named
-        self._extensions = self._dtls._rtp_header_extensions_map._HeaderExtensionsMap__ids
-        self._engines_way = ice.data_received
-        ice.data_received = self._received
+            assert hasattr(owner, name), f"the engine no longer has {name}"
+        self._handlers: dict[RTCRtpReceiver, PacketHandler] = {}
+        self._routes: dict[tuple[int, int], PacketHandler] = {}  # by SSRC and payload type
+        self._learned_ssrcs: set[int] = set()  # SSRCs that no description declared
+        self._extension_ids = self._dtls._rtp_header_extensions_map._HeaderExtensionsMap__ids
+        self._engine_data_received = ice.data_received
+        ice.data_received = self._data_received
 
     @classmethod
-    def of(cls, dtls: RTCDtlsTransport) -> TransportPath:
-        """The one of this transport, made if there is none."""
-        path = getattr(dtls, "_peer_transport_path", None)
+    def of(cls, dtls: RTCDtlsTransport) -> RtpFastPath:
+        """Return the fast path of a transport. The first call installs it."""
+        path = getattr(dtls, "_peer_rtp_fast_path", None)
         if path is None:
             path = cls(dtls)
-            dtls._peer_transport_path = path  # type: ignore[attr-defined]
-        return cast(TransportPath, path)
+            dtls._peer_rtp_fast_path = path  # type: ignore[attr-defined]
+        return cast(RtpFastPath, path)
 
-    def add(self, receiver: RTCRtpReceiver, take: Take) -> None:
-        """What the engine would route to ``receiver`` goes to ``take``."""
-        self._receivers[receiver] = take
+    def add_receiver(self, receiver: RTCRtpReceiver, handler: PacketHandler) -> None:
+        """Call ``handler`` with the packets that the engine would route to ``receiver``."""
+        self._handlers[receiver] = handler
 
-    def _received(self, data: bytes, component: int) -> None:
-        """A datagram that is no STUN. RTP or RTCP: RFC 7983 7, RFC 5761 4."""
+    def _data_received(self, data: bytes, component: int) -> None:
+        """Process a datagram that is not STUN. RTP is recognized by RFC 7983 7 and RFC 5761 4."""
         dtls = self._dtls
         if (
             len(data) < 12
@@ -78,57 +77,64 @@ class TransportPath:
             or dtls._rx_srtp is None
             or dtls._state is not State.CONNECTED
         ):
-            self._engines_way(data, component)
+            self._engine_data_received(data, component)
             return
         dtls._RTCDtlsTransport__rx_packets += 1
         dtls._RTCDtlsTransport__rx_bytes += len(data)
         try:
-            packet = parse(dtls._rx_srtp.unprotect(data), self._extensions.abs_send_time)
+            packet = parse(dtls._rx_srtp.unprotect(data), self._extension_ids.abs_send_time)
         except (pylibsrtp.Error, ValueError) as exc:
-            log.debug("< a datagram that is no RTP of this call: %s", exc)
+            log.debug("< dropped a datagram that is not RTP of this call: %s", exc)
             return
-        take = self._streams.get((packet.ssrc, packet.payload_type)) or self._route(packet)
-        if take is not None:
+        handler = self._routes.get((packet.ssrc, packet.payload_type)) or self._route(packet)
+        if handler is not None:
             try:
-                take(packet)
+                handler(packet)
             except Exception:  # a bug costs this packet, not the socket
-                log.exception("a packet could not be taken")
+                log.exception("failed to process a received packet")
 
-    def _route(self, packet: Packet) -> Take | None:
+    def _route(self, packet: Packet) -> PacketHandler | None:
         router = self._dtls._rtp_router
-        named = packet.ssrc in router.ssrc_table
-        take = self._receivers.get(router.route_rtp(packet))
-        if take is not None:
-            if len(self._streams) >= MAX_STREAMS:
-                self._forget(next(iter(self._streams)))
-            if not named:
-                self._learnt.add(packet.ssrc)
-            self._streams[packet.ssrc, packet.payload_type] = take
+        is_declared = packet.ssrc in router.ssrc_table
+        handler = self._handlers.get(router.route_rtp(packet))
+        if handler is not None:
+            if len(self._routes) >= MAX_STREAMS:
+                self._remove_route(next(iter(self._routes)))
+            if not is_declared:
+                self._learned_ssrcs.add(packet.ssrc)
+            self._routes[packet.ssrc, packet.payload_type] = handler
             for protocol in self._dtls.transport._connection._protocols:
-                self._shorten(protocol)
-        return take
+                self._bypass_stun_parser(protocol)
+        return handler
 
-    def _forget(self, stream: tuple[int, int]) -> None:
-        """Hook: the engine keeps each SSRC that it ever met."""
-        del self._streams[stream]
+    def _remove_route(self, stream: tuple[int, int]) -> None:
+        """Remove a route, and the engine's entry of its SSRC.
+
+        Hook: the engine keeps every SSRC that it ever received.
+        """
+        del self._routes[stream]
         ssrc = stream[0]
-        if ssrc in self._learnt and not any(ssrc == other for other, _ in self._streams):
-            self._learnt.discard(ssrc)
+        if ssrc in self._learned_ssrcs and not any(ssrc == other for other, _ in self._routes):
+            self._learned_ssrcs.discard(ssrc)
             self._dtls._rtp_router.ssrc_table.pop(ssrc, None)
 
-    def _shorten(self, protocol: Any) -> None:
-        """Hooks: ICE takes each datagram for STUN until an exception says that it is none; asyncio makes room for
-        256 KiB for each, which takes the allocator 14 us of 30."""
-        if hasattr(protocol.transport, "max_size"):  # a socket's, not a relay's
+    def _bypass_stun_parser(self, protocol: Any) -> None:
+        """Pass RTP directly from the socket to ``_data_received``.
+
+        Hook: aioice parses every datagram as STUN, until an exception shows that it is not.
+
+        Hook: asyncio allocates a buffer of 256 KiB for each datagram, which takes 14 of 30 us.
+        """
+        if hasattr(protocol.transport, "max_size"):  # a UDP socket, not a TURN transport
             protocol.transport.max_size = MAX_DATAGRAM
-        if protocol.datagram_received.__name__ == "short":
+        if protocol.datagram_received.__name__ == "datagram_or_rtp_received":
             return
-        stun, component = protocol.datagram_received, protocol.local_candidate.component
+        engine_datagram_received, component = protocol.datagram_received, protocol.local_candidate.component
 
-        def short(data: bytes, address: tuple[Any, ...]) -> None:
+        def datagram_or_rtp_received(data: bytes, address: tuple[Any, ...]) -> None:
             if len(data) > 11 and 127 < data[0] < 192:  # RTP or RTCP (RFC 7983 7)
-                self._received(data, component)
+                self._data_received(data, component)
             else:
-                stun(data, address)
+                engine_datagram_received(data, address)
 
-        protocol.datagram_received = short
+        protocol.datagram_received = datagram_or_rtp_received

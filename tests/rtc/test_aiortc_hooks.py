@@ -19,15 +19,15 @@ from OpenSSL import SSL
 
 from peer.rtc import aiortc_hooks
 from peer.rtc.liveness import Liveness
-from tests.line import line
+from tests.rtc.loopback import loopback
 from tests.waiting import until
 
 
 async def test_liveness_counts_datagrams_and_detects_a_remote_close() -> None:
-    async with line() as made:
+    async with loopback() as made:
         live = Liveness(made.near)
         before = live.datagrams
-        await made.until(lambda: live.datagrams > before)
+        await made.send_until(lambda: live.datagrams > before)
         assert not live.closed_by_remote
         await made.far.close()
         await until(lambda: made.near.getTransceivers()[0].receiver.transport.state == "closed")
@@ -35,7 +35,7 @@ async def test_liveness_counts_datagrams_and_detects_a_remote_close() -> None:
 
 
 async def test_liveness_after_local_close_reports_no_remote_close() -> None:
-    async with line() as made:
+    async with loopback() as made:
         live = Liveness(made.near)
         await aiortc_hooks.ice_connection(made.near).close()
         await until(lambda: made.near.getTransceivers()[0].receiver.transport.state == "closed")
@@ -44,7 +44,7 @@ async def test_liveness_after_local_close_reports_no_remote_close() -> None:
 
 async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
     """Without the hook: the engine reads its first byte, and the exception closes the transport."""
-    async with line() as made:
+    async with loopback() as made:
         aiortc_hooks.ignore_malformed_input(made.near)
         live = Liveness(made.near)
         for protocol in aiortc_hooks.ice_connection(made.near)._protocols:
@@ -53,20 +53,20 @@ async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
             with socket.socket(family, socket.SOCK_DGRAM) as stranger:
                 stranger.sendto(b"", address)
         seen = live.datagrams
-        await made.until(lambda: live.datagrams > seen + 5)
+        await made.send_until(lambda: live.datagrams > seen + 5)
         assert made.near.connectionState == "connected"
 
 
 async def test_truncated_remb_is_dropped() -> None:
     """Without the hook: a REMB for five streams that lists no SSRC closes the transport."""
-    async with line() as made:
+    async with loopback() as made:
         aiortc_hooks.ignore_malformed_input(made.near)
         live = Liveness(made.near)
-        await made.until(lambda: made.firsts)
+        await made.send_until(lambda: made.first_frames)
         remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")
         await cast(Any, made.sender.transport)._send_rtp(bytes(remb))
         seen = live.datagrams
-        await made.until(lambda: live.datagrams > seen + 5)
+        await made.send_until(lambda: live.datagrams > seen + 5)
         assert made.near.connectionState == "connected"
 
 
@@ -80,8 +80,8 @@ async def _closed() -> None:
 
 
 async def test_close_with_a_dead_engine_task_releases_sockets(caplog: pytest.LogCaptureFixture) -> None:
-    async with line() as made:
-        await made.until(lambda: made.firsts)
+    async with loopback() as made:
+        await made.send_until(lambda: made.first_frames)
         tasks = asyncio.all_tasks()
         receiver: Any = made.near.getReceivers()[0]
         receiver._RTCRtpReceiver__rtcp_exited = _Never()  # the task that sets it is dead

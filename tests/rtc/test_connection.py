@@ -16,7 +16,8 @@ from peer.media.incoming.track import IncomingMedia
 from peer.rtc import aiortc_hooks, ice_gathering, sdp
 from peer.rtc import connection as connection_module
 from peer.rtc.connection import Connection, ConnectionOptions, OutgoingTracks
-from peer.rtc.ice_gathering import NoTurnServer
+from peer.rtc.ice_gathering import NoTurnServerError
+from peer.rtc.rtcp_stats import TransportStats
 from peer.rtc.silence import Change
 from peer.signaling.messages import IceCandidate
 from tests.rtc.scripted_engine import DESCRIPTION, HANG, Outcome, ScriptedPeerConnection
@@ -191,7 +192,7 @@ async def test_relay_only_without_turn_server_fails_quietly(caplog: pytest.LogCa
     async with session(options=ConnectionOptions(relay_only=True)) as made:
         made.connection.create_offer()
         assert await made.event() == n.DescriptionFailed(GENERATION, "transport-failed")
-    assert issubclass(NoTurnServer, ConnectionError)
+    assert issubclass(NoTurnServerError, ConnectionError)
     assert caplog.records == []
 
 
@@ -288,8 +289,8 @@ async def test_cancelled_and_closed_run_raises() -> None:
 # --- candidates ---
 
 
-class ScriptedGathering:
-    """Gathers when told to; ``error`` is raised by ``run``."""
+class ScriptedGatherer:
+    """Gathers one candidate at once, and further ones by ``on_candidate``. ``run`` raises ``error``."""
 
     error: Exception | None = None
 
@@ -309,19 +310,19 @@ class ScriptedGathering:
 
 
 @pytest.fixture
-def gathering(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedGathering]:
-    made = type("Gathering", (ScriptedGathering,), {})
-    monkeypatch.setattr(connection_module, "Gathering", made)
+def gatherer(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedGatherer]:
+    made = type("IceGatherer", (ScriptedGatherer,), {})
+    monkeypatch.setattr(connection_module, "IceGatherer", made)
     return made
 
 
-async def test_candidates_are_posted_after_the_description(gathering: type[ScriptedGathering]) -> None:
+async def test_candidates_are_posted_after_the_description(gatherer: type[ScriptedGatherer]) -> None:
     async with session() as made:
         await made.offered()
         first = await made.event()
         assert isinstance(first, n.LocalCandidate)
         assert first.candidate == IceCandidate("candidate:1 1 udp 1 192.0.2.7 7 typ host", "0", 0, "ufrag")
-        running: Any = made.connection._gathering
+        running: Any = made.connection._gatherer
         running.on_candidate(Candidate.from_sdp("2 1 udp 1 192.0.2.8 8 typ host"))
         second = await made.event()
         assert isinstance(second, n.LocalCandidate)
@@ -332,9 +333,9 @@ async def test_candidates_are_posted_after_the_description(gathering: type[Scrip
 
 
 async def test_background_task_that_raises_ends_the_connection(
-    gathering: type[ScriptedGathering], caplog: pytest.LogCaptureFixture
+    gatherer: type[ScriptedGatherer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    gathering.error = RuntimeError("a bug")
+    gatherer.error = RuntimeError("a bug")
     async with session({"createOffer": HANG}) as made:
         made.connection.create_offer()
         assert await made.event() == n.DescriptionFailed(GENERATION)
@@ -463,7 +464,7 @@ class Attached:
     made: ClassVar[list[Attached]] = []
 
     def __init__(self, receiver: object, track: Any) -> None:
-        self.receiver, self.track, self.kind = receiver, track, getattr(track, "kind", "")
+        self.rtp_receiver, self.track, self.kind = receiver, track, getattr(track, "kind", "")
         self.received, self.lost = 100 + len(self.made), len(self.made)
         self.made.append(self)
 
@@ -471,8 +472,8 @@ class Attached:
 @pytest.fixture
 def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
     monkeypatch.setattr(Attached, "made", [])
-    monkeypatch.setattr(connection_module, "Receiving", Attached)
-    monkeypatch.setattr(connection_module, "Sending", Attached)
+    monkeypatch.setattr(connection_module, "Receiver", Attached)
+    monkeypatch.setattr(connection_module, "Sender", Attached)
     return Attached.made
 
 
@@ -488,8 +489,8 @@ async def test_only_the_first_receiver_of_a_kind_feeds_the_call(attached: list[A
         assert (audio.track, video.track) == (made.incoming.audio, made.incoming.video)
         assert second_audio.kind == "audio" and second_audio.track is not made.incoming.audio
         stats = await made.connection.stats()
-        assert stats.received == {"audio": 100, "video": 101}
-        assert stats.lost == {"audio": 0, "video": 1}
+        assert stats.packets_received == {"audio": 100, "video": 101}
+        assert stats.packets_lost == {"audio": 0, "video": 1}
 
 
 async def test_outgoing_tracks_are_sent_and_stopped(attached: list[Attached]) -> None:
@@ -507,4 +508,4 @@ async def test_stats_of_a_connection_without_media_are_empty() -> None:
     async with session() as made:
         await made.offered()
         stats = await made.connection.stats()
-        assert (stats.rtt, stats.received, stats.lost, stats.octets_sent, stats.pictures) == (None, {}, {}, {}, None)
+        assert stats == TransportStats(None, {}, {}, {}, None)

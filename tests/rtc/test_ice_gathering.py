@@ -1,4 +1,4 @@
-"""Gathering: host candidates at once, the rest as it is known, and no server that can hold up a call."""
+"""Gathering: host candidates at once, others as they are known, and no server delays a call."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from peer import Agent
 from peer.errors import CallFailed
+from peer.signaling import messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.coturn import coturn
@@ -33,15 +35,15 @@ async def relay_url() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """Address of a socket that nobody reads: a server that never answers."""
+def silent_server() -> Iterator[str]:
+    """The address of a server that never answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{sock.getsockname()[1]}"
 
 
-async def test_servers_that_never_answer_hold_nothing_up(silent: str) -> None:
-    servers = [f"stun:{silent}", f"turn:me:secret@{silent}", "stun:no-such-host.invalid"]
+async def test_servers_that_never_answer_delay_nothing(silent_server: str) -> None:
+    servers = [f"stun:{silent_server}", f"turn:me:secret@{silent_server}", "stun:no-such-host.invalid"]
     async with relay_url() as url:
         options = {"server": url, "ice_servers": servers}
         async with Agent("a", **options) as a, Agent("b", **options) as b:
@@ -52,45 +54,45 @@ async def test_servers_that_never_answer_hold_nothing_up(silent: str) -> None:
             del b
 
 
-async def test_a_stun_server_with_addresses_of_both_kinds_is_asked_by_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first one is of IPv6 where the machine has that, and there is nothing to ask for."""
-    look_up = socket.getaddrinfo
+async def test_stun_server_with_both_address_families_uses_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address is often IPv6, for which STUN reports nothing new."""
+    getaddrinfo = socket.getaddrinfo
 
     def both(host: str, port: int, family: int = 0, *rest: int, **named: int) -> list[Any]:
         if host != "stun.test":
-            return look_up(host, port, family, *rest, **named)
-        return [answer for ip in ("::1", "127.0.0.1") for answer in look_up(ip, port) if family in (0, answer[0])]
+            return getaddrinfo(host, port, family, *rest, **named)
+        return [answer for ip in ("::1", "127.0.0.1") for answer in getaddrinfo(ip, port) if family in (0, answer[0])]
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
-    asked = asyncio.get_running_loop().create_future()
+    request = asyncio.get_running_loop().create_future()
 
     class Stun(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            if not asked.done():
-                asked.set_result(data)
+            if not request.done():
+                request.set_result(data)
 
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Stun, ("127.0.0.1", 0))
     server = f"stun:stun.test:{transport.get_extra_info('sockname')[1]}"
     async with relay_url() as url, Agent("a", server=url, ice_servers=[server]) as a, Agent("b", server=url):
         await a.wait_for("b", timeout=5)
         async with a.call("b", timeout=10):
-            assert (await asyncio.wait_for(asked, 5))[:2] == b"\x00\x01"  # a binding request
+            assert (await asyncio.wait_for(request, 5))[:2] == b"\x00\x01"  # a binding request
     transport.close()
 
 
 @pytest.mark.parametrize("scheme", ["stun:", "turn:me:secret@", "turns:me:secret@"])
-async def test_names_are_not_looked_up_where_others_wait(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in the default executor: a look-up may take as long as it likes, and the end of the process would wait."""
-    look_up = socket.getaddrinfo
+async def test_names_are_resolved_in_threads_of_their_own(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the default executor, a lookup that hangs would delay encoders and the end of the process."""
+    getaddrinfo = socket.getaddrinfo
     threads: list[str] = []
 
-    def noted(host: str, *rest: Any, **named: Any) -> list[Any]:
+    def record(host: str, *rest: Any, **named: Any) -> list[Any]:
         if host != "server.test":
-            return look_up(host, *rest, **named)
+            return getaddrinfo(host, *rest, **named)
         threads.append(threading.current_thread().name)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    monkeypatch.setattr(socket, "getaddrinfo", record)
     async with relay_url() as url:
         async with Agent("a", server=url, ice_servers=[f"{scheme}server.test"]) as a, Agent("b", server=url):
             await a.wait_for("b", timeout=5)
@@ -101,14 +103,14 @@ async def test_names_are_not_looked_up_where_others_wait(scheme: str, monkeypatc
 
 @pytest.fixture
 async def turn_server(tmp_path: Path) -> AsyncIterator[str]:
-    """A real coturn on loopback that knows one user: its URL."""
+    """The URL of a real coturn on loopback, with its one user."""
     password = secrets.token_hex(8)
     async with coturn(tmp_path, "--lt-cred-mech", f"--user=me:{password}") as server:
         yield f"turn:me:{password}@127.0.0.1:{server.port}"
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_a_call_through_nothing_but_a_turn_server(turn_server: str, transport: str) -> None:
+async def test_relay_only_call_connects_through_turn(turn_server: str, transport: str) -> None:
     server = f"{turn_server}?transport={transport}"
     async with relay_url() as url:
         options = {"server": url, "ice_servers": [server], "relay_only": True}
@@ -118,12 +120,8 @@ async def test_a_call_through_nothing_but_a_turn_server(turn_server: str, transp
                 assert call.state.value == "Connected"
 
 
-async def test_candidates_of_servers_are_trickled_after_the_description(turn_server: str) -> None:
-    """The page of another program sees: an offer without relayed candidates, then a relayed candidate."""
-    from websockets.asyncio.client import connect
-
-    from peer.signaling import messages
-
+async def test_server_candidates_are_trickled_after_the_description(turn_server: str) -> None:
+    """Another client receives an offer without relay candidates, then a relay candidate."""
     async with relay_url() as url, connect(url) as socket_:
         await socket_.send(messages.dump(messages.Join("page")))
         async with Agent("a", server=url, ice_servers=[turn_server]) as a:
@@ -136,7 +134,7 @@ async def test_candidates_of_servers_are_trickled_after_the_description(turn_ser
                         case messages.Offer(sdp=sdp):
                             offer = sdp
                         case messages.Candidate(candidate=candidate) if candidate is not None:
-                            assert offer is not None, "a candidate before its offer"
+                            assert offer is not None, "the candidate arrived before its offer"
                             relayed = candidate if "typ relay" in candidate.candidate else None
             assert offer is not None and "typ relay" not in offer and "typ host" in offer
             assert "a=end-of-candidates" not in offer and "a=ice-options:trickle" in offer
@@ -144,18 +142,18 @@ async def test_candidates_of_servers_are_trickled_after_the_description(turn_ser
             assert f"a=ice-ufrag:{relayed.username_fragment}" in offer
 
 
-async def test_relay_only_without_a_turn_server_is_told_on_joining_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_relay_only_without_turn_server_warns_once_on_joining(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with relay_url() as url, Agent("a", server=url, relay_only=True) as a, Agent("b", server=url):
-        [told] = [message for message in caplog.messages if "TURN" in message]
-        assert "--ice-server turn:" in told
+        [warning] = [message for message in caplog.messages if "TURN" in message]
+        assert "--ice-server turn:" in warning
         await a.wait_for("b", timeout=5)
         with pytest.raises(CallFailed, match="transport-failed"):
             await a.call("b", timeout=10).connected()
-        assert [message for message in caplog.messages if "TURN" in message] == [told]
+        assert [message for message in caplog.messages if "TURN" in message] == [warning]
 
 
-async def test_without_a_relay_relay_only_fails_with_a_reason_and_soon() -> None:
+async def test_relay_only_without_turn_server_fails_soon() -> None:
     async with relay_url() as url, Agent("a", server=url, relay_only=True) as a, Agent("b", server=url):
         await a.wait_for("b", timeout=5)
         started = time.monotonic()

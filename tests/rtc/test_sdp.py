@@ -109,7 +109,7 @@ def test_read_remote_without_media_raises(text: str, named: str) -> None:
     assert caught.value.line == ""
 
 
-def test_read_remote_with_too_many_sections_names_the_first_extra() -> None:
+def test_read_remote_with_too_many_sections_names_the_extra_one() -> None:
     text = "a=fingerprint:x y\r\n" + "".join(f"m=audio {9 + n} x 0\r\n" for n in range(sdp.MAX_SECTIONS))
     sdp.read_remote(text)
     with pytest.raises(sdp.SdpError) as caught:

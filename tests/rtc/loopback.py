@@ -1,4 +1,4 @@
-"""Two real connections on loopback: the bare engine sends, and ours receives."""
+"""Two real connections on loopback: plain aiortc sends, our receiver receives."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 from peer.media.frames import VIDEO_TIME_BASE
 from peer.media.incoming.track import FirstPicture, IncomingMedia
 from peer.rtc import aiortc_hooks
-from peer.rtc import receiver as reception
+from peer.rtc.receiver import Receiver
 from tests.waiting import until
 
 
-class Drawn(MediaStreamTrack):
-    """A track of the pictures that are drawn; a sender that is slow gets the newest."""
+class FrameTrack(MediaStreamTrack):
+    """A video track of the frames that are put into it. A slow sender misses the oldest ones."""
 
     kind = "video"
 
@@ -27,7 +27,7 @@ class Drawn(MediaStreamTrack):
         super().__init__()
         self._frames: asyncio.Queue[Any] = asyncio.Queue(2)
 
-    def show(self, frame: av.VideoFrame) -> None:
+    def put(self, frame: av.VideoFrame) -> None:
         if self._frames.full():
             self._frames.get_nowait()
         self._frames.put_nowait(frame)
@@ -36,56 +36,55 @@ class Drawn(MediaStreamTrack):
         return await self._frames.get()
 
 
-class Line:
-    """``near`` receives what ``far`` sends."""
+class Loopback:
+    """``near`` receives the video that ``far`` sends."""
 
     def __init__(self, near: RTCPeerConnection, far: RTCPeerConnection, media: IncomingMedia) -> None:
         self.near, self.far, self.media = near, far, media
-        self.firsts: list[FirstPicture] = []
-        self.track = Drawn()
-        self.receiving: reception.Receiving
+        self.first_frames: list[FirstPicture] = []
+        self.track = FrameTrack()
+        self.receiver: Receiver
         self._number = 0
 
     @property
     def sender(self) -> RTCRtpSender:
         return self.far.getSenders()[0]
 
-    def draw(self, width: int = 320, height: int = 240) -> None:
-        """Send one picture."""
+    def send_frame(self, width: int = 320, height: int = 240) -> None:
+        """Send one video frame."""
         self._number += 1
         image = np.full((height, width, 3), self._number % 255, np.uint8)
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
         frame.pts, frame.time_base = self._number * 3000, VIDEO_TIME_BASE
-        self.track.show(frame)
+        self.track.put(frame)
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Keep sending pictures until something holds."""
+    async def send_until(self, condition: Callable[[], object]) -> None:
+        """Send video frames until ``condition`` is true."""
         async with asyncio.timeout(20):
             while not condition():
-                self.draw()
+                self.send_frame()
                 await asyncio.sleep(0.02)
 
-    async def pictures(self, count: int) -> None:
-        """Keep sending until so many more have come."""
+    async def receive_frames(self, count: int) -> None:
+        """Send video frames until ``count`` more of them are received."""
         target = self.media.video.counters.frames + count
-        await self.until(lambda: self.media.video.counters.frames >= target)
+        await self.send_until(lambda: self.media.video.counters.frames >= target)
 
 
 @asynccontextmanager
-async def line(*codecs: str) -> AsyncIterator[Line]:
-    """``codecs`` are negotiated, VP8 if none is named; the first one is sent."""
+async def loopback(*codecs: str) -> AsyncIterator[Loopback]:
+    """Connect both sides with ``codecs``, of which the first one is sent. The default is VP8."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
-    firsts: list[FirstPicture] = []
-    made = Line(near, far, IncomingMedia(firsts.append))
-    made.firsts = firsts
+    first_frames: list[FirstPicture] = []
+    made = Loopback(near, far, IncomingMedia(first_frames.append))
+    made.first_frames = first_frames
     transceiver = far.addTransceiver(made.track, direction="sendonly")
     known = RTCRtpSender.getCapabilities("video").codecs
     wanted = (*(codecs or ("vp8",)), "rtx")
     transceiver.setCodecPreferences([c for name in wanted for c in known if c.name.lower() == name])
     await far.setLocalDescription(await far.createOffer())
     await near.setRemoteDescription(far.localDescription)
-    receiver = near.getTransceivers()[0].receiver
-    made.receiving = reception.Receiving(receiver, made.media.video)
+    made.receiver = Receiver(near.getTransceivers()[0].receiver, made.media.video)
     await near.setLocalDescription(await near.createAnswer())
     await far.setRemoteDescription(near.localDescription)
     try:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Reader(Generic[T]):
-    """One reader's queue. An async iterator that ends when the reader or its fan-out is closed."""
+    """One reader's queue, for one task. An async iterator that ends when the reader or its fan-out is closed."""
 
     def __init__(self, fanout: Fanout[T], size: int, items: Iterable[T] = ()) -> None:
         self._fanout = fanout

@@ -1,4 +1,4 @@
-"""Clips made for a test: the pattern and its tone in a file."""
+"""Clips for tests: test pattern and test tone in a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_clip(
     path: Path, *, seconds: float = 1.0, fps: int = 30, size: tuple[int, int] = (320, 180), first: int = 0,
     video: bool = True, audio: bool = True,
 ) -> Path:  # fmt: skip
-    """The pattern from frame ``first`` on (a whole second), as H.264 and AAC, or whatever ``path`` calls for."""
-    canvas = Pattern(*size, fps)
+    """Write the pattern from frame ``first`` on (a full second), as H.264 and AAC unless ``path`` requires others."""
+    pattern = Pattern(*size, fps)
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"}) if video else None
         if pictures is not None:
@@ -32,7 +32,7 @@ def write_clip(
             pictures.time_base = Fraction(1, fps)
         tone = container.add_stream("aac", rate=48_000) if audio else None
         for n in range(round(seconds * fps)) if pictures is not None else ():
-            frame = canvas.draw(first + n, n)
+            frame = pattern.draw(first + n, n)
             frame.pts, frame.time_base = n, Fraction(1, fps)
             container.mux(pictures.encode(frame))
         for n in range(round(seconds * 50)) if tone is not None else ():
@@ -48,8 +48,8 @@ def write_h264(
     path: Path, *, seconds: float = 2.0, fps: int = 25, gop: int = 25, profile: str = "baseline", b_frames: int = 0,
     size: tuple[int, int] = (320, 180), codec: str = "libx264", **options: str,
 ) -> Path:  # fmt: skip
-    """The pattern as a camera would make it: a key frame each ``gop`` pictures and no others."""
-    canvas = Pattern(*size, fps)
+    """Write the pattern as a camera encodes it: a key frame every ``gop`` frames and at no other time."""
+    pattern = Pattern(*size, fps)
     with av.open(str(path), "w") as container:
         fixed = {"profile": profile, "preset": "veryfast", "sc_threshold": "0"} if codec == "libx264" else {}
         stream = container.add_stream(
@@ -58,7 +58,7 @@ def write_h264(
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = Fraction(1, fps)
         for n in range(round(seconds * fps)):
-            frame = canvas.draw(n, n)
+            frame = pattern.draw(n, n)
             frame.pts, frame.time_base = n, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -1,4 +1,4 @@
-"""Coded pictures and sound for tests of what decodes them."""
+"""Encoded video and audio for tests of decoders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from peer.media.frames import EncodedFrame
 
 
 def pictures(codec: str, count: int, size: tuple[int, int] = (160, 120), **options: str) -> list[EncodedFrame]:
-    """``count`` pictures of 30 a second; the first alone is a key frame. ``codec``: ``vp8`` or ``h264``."""
+    """Return ``count`` video frames at 30 per second; only the first is a key frame. ``codec``: ``vp8`` or
+    ``h264``."""
     encoder: Any = av.CodecContext.create("libvpx" if codec == "vp8" else "libx264", "w")
     encoder.width, encoder.height = size
     encoder.pix_fmt, encoder.time_base, encoder.gop_size = "yuv420p", Fraction(1, 30), 1000
@@ -32,13 +33,13 @@ def pictures(codec: str, count: int, size: tuple[int, int] = (160, 120), **optio
 
 
 def sounds(codec: str, count: int) -> list[EncodedFrame]:
-    """``count`` packets of 20 ms. ``codec``: FFmpeg's name."""
+    """Return ``count`` audio packets of 20 ms. ``codec``: FFmpeg's name."""
     library, rate = {"opus": ("libopus", 48_000), "g722": ("g722", 16_000)}.get(codec, (codec, 8_000))
     encoder: Any = av.CodecContext.create(library, "w")
     encoder.sample_rate, encoder.format = rate, "s16"
     encoder.layout = "stereo" if codec == "opus" else "mono"
     samples = rate // 50
-    clock = 48_000 if codec == "opus" else 8_000  # of G.722 too (RFC 3551 4.5.2)
+    clock = 48_000 if codec == "opus" else 8_000  # also for G.722 (RFC 3551 section 4.5.2)
     coded = []
     for number in range(count):
         silence = np.zeros((1, samples * encoder.layout.nb_channels), np.int16)

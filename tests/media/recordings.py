@@ -1,4 +1,4 @@
-"""Streams for the recorder's tests: really encoded, with a flash and a beep each second to measure skew by."""
+"""Encoded streams for the recorder's tests, with a flash and a beep every second to measure skew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from peer.media.frames import EncodedFrame
 
 FPS = 30
 FLASH = 0.1
-"""Seconds of white picture and of tone at the begin of each second."""
+"""Duration of the white frames and the tone at the start of each second, in seconds."""
 
 _ENCODERS = {
     "vp8": ("libvpx", {"deadline": "realtime", "lag-in-frames": "0", "cpu-used": "8"}),
@@ -29,7 +29,8 @@ _ENCODERS = {
 def pictures(
     codec: str, seconds: int, width: int = 320, height: int = 240, *, gop: int = FPS
 ) -> tuple[EncodedFrame, ...]:
-    """``seconds`` of video, a key frame each ``gop``; ``arrival`` counts from zero, timestamps from 90 million."""
+    """Return ``seconds`` of video with a key frame every ``gop`` frames. ``arrival`` starts at zero, timestamps at 90
+    million."""
     name, options = _ENCODERS[codec]
     context = av.VideoCodecContext.create(name, "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
@@ -47,7 +48,7 @@ def pictures(
 
 @cache
 def sound(seconds: int, codec: str = "opus") -> tuple[EncodedFrame, ...]:
-    """``seconds`` of sound in packets of 20 ms, a tone of 1 kHz at the begin of each second."""
+    """Return ``seconds`` of audio in packets of 20 ms, with a tone of 1 kHz at the start of each second."""
     name, rate = {"opus": ("libopus", 48_000), "pcm_mulaw": ("pcm_mulaw", 8000)}[codec]
     context = av.AudioCodecContext.create(name, "w")
     context.sample_rate, context.format, context.layout = rate, "s16", "mono"
@@ -63,18 +64,18 @@ def sound(seconds: int, codec: str = "opus") -> tuple[EncodedFrame, ...]:
 
 
 def _frame(kind: Literal["video", "audio"], codec: str, packet: av.Packet, rate: int, origin: int) -> EncodedFrame:
-    pts = max(packet.pts or 0, 0)  # libopus begins before zero by its look-ahead
+    pts = max(packet.pts or 0, 0)  # libopus starts before zero, by its look-ahead
     key = kind == "audio" or packet.is_keyframe
     return EncodedFrame(kind, codec, bytes(packet), origin + pts, rate, key, pts / rate, None)
 
 
 def later(frames: tuple[EncodedFrame, ...], seconds: float) -> list[EncodedFrame]:
-    """The same, arriving ``seconds`` later with the same timestamps: what the network did, not the sender."""
+    """Return the frames as if the network had delayed them: later arrival, same timestamps."""
     return [replace(frame, arrival=frame.arrival + seconds) for frame in frames]
 
 
 def repeated(frames: tuple[EncodedFrame, ...], times: int) -> list[EncodedFrame]:
-    """``frames`` again and again, with time going on; they last whole seconds."""
+    """Return ``frames`` repeated with continuing times. Their duration must be whole seconds."""
     seconds = round(frames[-1].arrival)
     return [
         replace(
@@ -88,7 +89,7 @@ def repeated(frames: tuple[EncodedFrame, ...], times: int) -> list[EncodedFrame]
 
 
 def payloads(path: Path) -> dict[str, list[bytes]]:
-    """The packets of a Matroska file as they were recorded, by kind."""
+    """Return the packets of a Matroska file by kind, unchanged."""
     found: dict[str, list[bytes]] = {}
     with av.open(str(path)) as file:
         for packet in file.demux():
@@ -98,14 +99,14 @@ def payloads(path: Path) -> dict[str, list[bytes]]:
 
 
 def ffmpeg(*args: str | Path) -> None:
-    """Run the tool of that name. Raises when it complains about what it reads."""
+    """Run ``ffmpeg``. Fails if it reports any error in its input."""
     command = ["ffmpeg", "-v", "error", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def join(paths: Iterable[Path], joined: Path) -> None:
-    """The files one after the other, not encoded again."""
+    """Concatenate the files without encoding them again."""
     listed = joined.with_suffix(".txt")
     listed.write_text("".join(f"file '{path}'\n" for path in paths))
     ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", joined)
@@ -113,7 +114,7 @@ def join(paths: Iterable[Path], joined: Path) -> None:
 
 @dataclass(frozen=True)
 class Watched:
-    """A file decoded from begin to end. Times in seconds."""
+    """What a completely decoded file shows. Times are in seconds."""
 
     pictures: list[float]
     sizes: list[tuple[int, int]]
@@ -123,7 +124,7 @@ class Watched:
 
 
 def watch(path: Path) -> Watched:
-    """Decode ``path`` and note when flashes and beeps begin."""
+    """Decode ``path`` and find where flashes and beeps start."""
     times, sizes, levels, samples = [], [], [], []
     with av.open(str(path)) as file:
         rate, begin = 48_000, None

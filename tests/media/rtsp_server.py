@@ -1,4 +1,5 @@
-"""An RTSP server (RFC 2326) of one camera for tests: the pattern as H.264, its tone as PCMU, over TCP interleaved."""
+"""A test RTSP server (RFC 2326) with one camera: test pattern as H.264 and test tone as PCMU, interleaved over
+TCP."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SIZE = (320, 180)
 
 
 class Camera:
-    """What it serves, and what a test does to it: ``cut()`` pulls its cable."""
+    """The camera that the server offers. ``cut()`` aborts its connections, like a pulled cable."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -31,10 +32,10 @@ class Camera:
         encoder.width, encoder.height, encoder.pix_fmt = *SIZE, "yuv420p"
         encoder.time_base, encoder.framerate = Fraction(1, FPS), Fraction(FPS)
         encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "25"}
-        canvas = Pattern(*SIZE, FPS)
+        pattern = Pattern(*SIZE, FPS)
         self.pictures: list[list[bytes]] = []
         for n in range(FPS * 4):
-            frame = canvas.draw(n, n)
+            frame = pattern.draw(n, n)
             frame.pts, frame.time_base = n, Fraction(1, FPS)
             units = [unit for packet in encoder.encode(frame) for unit in _units(bytes(packet))]
             self.pictures.append(units)
@@ -57,7 +58,7 @@ class Camera:
 
 @asynccontextmanager
 async def serve() -> AsyncIterator[Camera]:
-    """A camera on a free port of loopback."""
+    """Run a server with one camera on a free port of the loopback interface."""
     camera = Camera()
     server = await asyncio.start_server(lambda reader, writer: _talk(camera, reader, writer), "127.0.0.1", 0)
     camera.url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/camera"
@@ -124,20 +125,20 @@ async def _play(camera: Camera, writer: asyncio.StreamWriter, channels: dict[str
         payloads = [payload for unit in units for payload in _fragments(unit)]
         for payload in payloads:
             send("track0", 96, n * 90_000 // FPS, payload, payload is payloads[-1])
-        for piece in (2 * n, 2 * n + 1):
-            send("track1", 0, piece * 160, _ulaw(piece), False)
+        for number in (2 * n, 2 * n + 1):
+            send("track1", 0, number * 160, _ulaw(number), False)
         await writer.drain()
 
 
 def _units(stream: bytes) -> Iterator[bytes]:
-    """The NAL units of an Annex B stream."""
+    """Yield the NAL units of an Annex B stream."""
     for part in stream.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1"):
         if part:
             yield part
 
 
 def _fragments(unit: bytes, limit: int = 1200) -> Iterator[bytes]:
-    """RTP payloads of one NAL unit (RFC 6184: single unit, or FU-A)."""
+    """Yield the RTP payloads of one NAL unit (RFC 6184: single unit, or FU-A)."""
     if len(unit) <= limit:
         yield unit
         return
@@ -146,9 +147,9 @@ def _fragments(unit: bytes, limit: int = 1200) -> Iterator[bytes]:
         yield bytes([unit[0] & 0x60 | 28, edge | unit[0] & 31]) + unit[start : start + limit]
 
 
-def _ulaw(piece: int) -> bytes:
-    """20 ms of the tone as PCMU (G.711), from every sixth sample: 48 to 8 kHz, the tone is far below the limit."""
-    linear = tone_frame(piece * 960).to_ndarray().reshape(-1, 2)[::6, 0].astype(int)
+def _ulaw(number: int) -> bytes:
+    """Return 20 ms of the tone as PCMU (G.711), decimated from 48 to 8 kHz; the tone is far below half of that."""
+    linear = tone_frame(number * 960).to_ndarray().reshape(-1, 2)[::6, 0].astype(int)
     sign, magnitude = (linear < 0) * 0x80, np.minimum(np.abs(linear), 32_635) + 132
     exponent = np.floor(np.log2(magnitude)).astype(int) - 7
     mantissa = magnitude >> exponent + 3 & 15

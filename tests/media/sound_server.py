@@ -1,4 +1,4 @@
-"""A PulseAudio of a test's own, without a sound card, that can be killed and started again."""
+"""A PulseAudio server for tests, without a sound card, that can be killed and started again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 class SoundServer:
-    """``device`` is the module that makes its one microphone or loudspeaker, as in PulseAudio's scripts."""
+    """``device`` is the PulseAudio module, with arguments, that provides the only microphone or speaker."""
 
     def __init__(self, home: Path, device: str) -> None:
         self._script = home / "server.pa"
@@ -35,7 +35,7 @@ class SoundServer:
 
 @contextlib.contextmanager
 def running(home: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
-    """One that answers, and the environment in which ALSA's ``pulse`` finds it."""
+    """Run a server, with an environment in which ALSA's ``pulse`` finds it."""
     for name in ("XDG_RUNTIME_DIR", "HOME"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.setenv("PULSE_SERVER", f"unix:{home}/native")

@@ -1,4 +1,4 @@
-"""Errors of FFmpeg and the kernel in words."""
+"""Translation of errors of FFmpeg and the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peer.media.failure import media_error
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "text"),
     [
         (errno.ENOENT, "no such file or device"),
         (errno.EBUSY, "another program is using it"),
@@ -23,19 +23,19 @@ from peer.media.failure import media_error
         (errno.ENOSPC, "No space left on device"),
     ],
 )
-def test_a_number_becomes_a_cause(number: int, words: str) -> None:
+def test_os_error_gets_cause_and_hint(number: int, text: str) -> None:
     error = media_error("/dev/video0", OSError(number, os.strerror(number)))
     assert str(error).startswith("/dev/video0: ")
-    assert words in str(error)
+    assert text in str(error)
 
 
-def test_errors_of_ffmpeg_too() -> None:
+def test_ffmpeg_error_gets_cause_and_hint() -> None:
     with pytest.raises(av.error.FFmpegError) as caught:
         av.open("/nowhere.mp4")
     assert "no such file" in str(media_error("/nowhere.mp4", caught.value))
 
 
-def test_our_own_stand_and_others_keep_their_words() -> None:
+def test_media_error_stays_and_other_errors_keep_their_text() -> None:
     ours = MediaError("x", "y")
     assert media_error("z", ours) is ours
     assert media_error("z", ValueError("odd")).why == "odd"

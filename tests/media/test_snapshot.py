@@ -1,4 +1,4 @@
-"""A snapshot is the picture that was seen, whole, or one line that says why not."""
+"""Snapshots: a complete file, or an error with its reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peer.media.snapshot import snapshot
 
 
 def _picture() -> av.VideoFrame:
-    """Left half red, right half blue, 4:2:0 as decoders give it."""
+    """Return a frame with a red left and a blue right half, 4:2:0 as from a decoder."""
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[:, :80, 0] = 200
     pixels[:, 80:, 2] = 200
@@ -36,7 +36,7 @@ async def _take(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["door.png", "door.jpg", "DOOR.JPEG"])
-async def test_the_picture_that_came_is_in_the_file(tmp_path: Path, name: str) -> None:
+async def test_snapshot_writes_the_next_frame(tmp_path: Path, name: str) -> None:
     await _take(tmp_path / "new" / name)
     with av.open(str(tmp_path / "new" / name)) as file:
         seen = next(file.decode(video=0)).to_ndarray(format="rgb24").astype(int)
@@ -45,7 +45,7 @@ async def test_the_picture_that_came_is_in_the_file(tmp_path: Path, name: str) -
     assert os.listdir(tmp_path / "new") == [name]
 
 
-async def test_a_picture_that_is_there_is_replaced_and_readable_by_others(tmp_path: Path) -> None:
+async def test_snapshot_replaces_file_and_respects_umask(tmp_path: Path) -> None:
     path = tmp_path / "door.png"
     path.write_text("old")
     before = os.umask(0o027)
@@ -56,26 +56,26 @@ async def test_a_picture_that_is_there_is_replaced_and_readable_by_others(tmp_pa
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_mode & 0o777 == 0o640
 
 
-async def test_a_suffix_that_is_no_picture_is_refused_before_waiting(tmp_path: Path) -> None:
+async def test_snapshot_unknown_suffix_raises_at_once(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"the suffix '\.gif' is not supported; use one of \.png, \.jpg, \.jpeg"):
         await snapshot(tmp_path / "door.gif", Fanout(), 60)
 
 
-async def test_no_picture_in_time_is_said(tmp_path: Path) -> None:
+async def test_snapshot_without_frame_times_out(tmp_path: Path) -> None:
     video: Fanout[av.VideoFrame] = Fanout()
     with pytest.raises(MediaError, match=r"no video frame came within 0\.05 s"):
         await snapshot(tmp_path / "door.png", video, 0.05)
     assert video.readers == 0 and os.listdir(tmp_path) == []
 
 
-async def test_a_call_that_ends_first_is_said(tmp_path: Path) -> None:
+async def test_snapshot_of_ended_call_raises(tmp_path: Path) -> None:
     video: Fanout[av.VideoFrame] = Fanout()
     video.close()
     with pytest.raises(MediaError, match="the call ended"):
         await snapshot(tmp_path / "door.png", video, 60)
 
 
-async def test_a_place_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_snapshot_write_error_raises_and_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "door.png").mkdir()
     with pytest.raises(ExceptionGroup) as caught:
         await _take(tmp_path / "door.png")
@@ -84,8 +84,8 @@ async def test_a_place_that_cannot_be_written_is_said_and_leaves_nothing(tmp_pat
     assert os.listdir(tmp_path) == ["door.png"]
 
 
-async def test_a_busy_default_executor_keeps_no_picture_back(tmp_path: Path) -> None:
-    """The encoders share it, and a look-up of a name can hold it."""
+async def test_snapshot_does_not_need_the_default_executor(tmp_path: Path) -> None:
+    """Encoders share that executor, and a DNS look-up can block it."""
     done = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         asyncio.get_running_loop().set_default_executor(executor)

@@ -1,4 +1,4 @@
-"""A blocking call in a thread of its own."""
+"""Blocking calls in threads of their own."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from peer.errors import MediaError
 from peer.media.threads import in_thread
 
 
-async def test_gives_the_result_and_runs_elsewhere() -> None:
+async def test_in_thread_returns_result_of_another_thread() -> None:
     assert await in_thread("x", threading.get_ident) != threading.get_ident()
 
 
-async def test_the_loop_goes_on_meanwhile() -> None:
+async def test_in_thread_does_not_block_the_loop() -> None:
     event = threading.Event()
     asyncio.get_running_loop().call_soon(event.set)
     assert await in_thread("x", lambda: event.wait(5))
 
 
-async def test_an_error_of_a_device_is_explained() -> None:
+async def test_in_thread_os_error_becomes_media_error() -> None:
     with pytest.raises(MediaError, match="/nowhere: there is no such file"):
         await in_thread("/nowhere", lambda: open("/nowhere"))
 
 
-async def test_a_bug_stays_a_bug() -> None:
+async def test_in_thread_other_exception_is_raised_unchanged() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_thread("x", lambda: 1 / 0)
 
 
-async def test_a_call_that_does_not_come_back_is_abandoned() -> None:
+async def test_in_thread_stuck_call_is_abandoned_after_timeout() -> None:
     event = threading.Event()
     with pytest.raises(MediaError, match="does not answer"):
         await in_thread("x", lambda: event.wait(30), timeout=0.05)

@@ -1,4 +1,4 @@
-"""ALSA's environment: the wheel's own library must find the system's configuration."""
+"""The environment in which the wheel's libasound finds the system's configuration."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _capture(mode: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_the_user_set_stands() -> None:
+def test_prepare_environment_keeps_user_settings() -> None:
     environ = {"ALSA_CONFIG_DIR": "/mine", "ALSA_PLUGIN_DIR": "/plugins"}
     prepare_environment(environ)
     assert environ == {"ALSA_CONFIG_DIR": "/mine", "ALSA_PLUGIN_DIR": "/plugins"}
 
 
 @pytest.mark.sound
-def test_points_at_folders_that_exist() -> None:
+def test_prepare_environment_sets_existing_folders() -> None:
     environ: dict[str, str] = {}
     prepare_environment(environ)
     assert (Path(environ["ALSA_CONFIG_DIR"]) / "alsa.conf").is_file()
@@ -43,5 +43,5 @@ def test_points_at_folders_that_exist() -> None:
 
 
 @pytest.mark.sound
-def test_a_device_opens_once_the_environment_is_prepared() -> None:
+def test_prepared_environment_device_opens() -> None:
     assert _capture("prepared").returncode == 0

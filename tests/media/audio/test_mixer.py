@@ -1,4 +1,4 @@
-"""Calls are added, kept apart from each other's jitter, and never fall behind."""
+"""The mixer and its jitter buffers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def frame(level: int, samples: int = BLOCK, rate: int = 48_000, layout: str = "s
 
 
 def _mixer(**levels: int) -> Mixer:
-    """Calls that have each gathered enough to be heard."""
+    """Return a mixer with calls whose buffers are filled to the target."""
     mixer = Mixer()
     for key, level in levels.items():
         mixer.add(key)
@@ -28,20 +28,20 @@ def _mixer(**levels: int) -> Mixer:
     return mixer
 
 
-def test_calls_are_added() -> None:
+def test_mixer_adds_calls() -> None:
     assert (_mixer(door=1000, yard=200).mix(BLOCK) == 1200).all()
 
 
-def test_a_sum_that_is_too_loud_is_clipped_not_wrapped() -> None:
+def test_mixer_clips_a_loud_sum() -> None:
     assert (_mixer(door=30_000, yard=30_000).mix(BLOCK) == 32767).all()
     assert (_mixer(door=-30_000, yard=-30_000).mix(BLOCK) == -32768).all()
 
 
-def test_silence_while_nobody_speaks() -> None:
+def test_mixer_without_calls_is_silent() -> None:
     assert not Mixer().mix(BLOCK).any() and Mixer().mix(BLOCK).shape == (BLOCK, 2)
 
 
-def test_a_call_is_heard_once_it_has_gathered_enough_for_its_jitter() -> None:
+def test_mixer_plays_a_call_from_its_target_buffer_on() -> None:
     mixer = Mixer()
     mixer.add("door")
     mixer.push("door", frame(7))
@@ -50,7 +50,7 @@ def test_a_call_is_heard_once_it_has_gathered_enough_for_its_jitter() -> None:
     assert (mixer.mix(BLOCK) == 7).all() and (mixer.mix(BLOCK) == 7).all()
 
 
-def test_a_call_that_ran_dry_gathers_anew_and_the_others_play_on() -> None:
+def test_mixer_underrun_refills_and_other_calls_play_on() -> None:
     mixer = _mixer(door=7, yard=100)
     for _ in range(2):
         mixer.push("yard", frame(100))
@@ -59,7 +59,7 @@ def test_a_call_that_ran_dry_gathers_anew_and_the_others_play_on() -> None:
     assert (mixer.mix(BLOCK) == 100).all()
 
 
-def test_a_burst_is_cut_back_to_its_newest_part() -> None:
+def test_mixer_burst_is_cut_back_to_the_newest() -> None:
     mixer = Mixer()
     mixer.add("door")
     for level in range(1, MAX_SAMPLES // BLOCK + 4):
@@ -68,7 +68,7 @@ def test_a_burst_is_cut_back_to_its_newest_part() -> None:
     assert [int(mixer.mix(BLOCK)[0, 0]) for _ in range(3)] == [newest - 1, newest, 0]
 
 
-def test_latency_does_not_grow_however_fast_the_other_clock_is() -> None:
+def test_mixer_fast_clock_does_not_add_latency() -> None:
     mixer = _mixer(door=1)
     for n in range(500):
         mixer.push("door", frame(1))
@@ -82,7 +82,7 @@ def test_latency_does_not_grow_however_fast_the_other_clock_is() -> None:
 
 
 @pytest.mark.parametrize(("rate", "layout"), [(8000, "mono"), (16_000, "mono"), (48_000, "mono"), (44_100, "stereo")])
-def test_sound_of_any_rate_and_layout_is_heard_on_both_sides(rate: int, layout: str) -> None:
+def test_mixer_plays_any_rate_and_layout_on_both_channels(rate: int, layout: str) -> None:
     mixer = Mixer()
     mixer.add("door")
     heard = []
@@ -91,18 +91,18 @@ def test_sound_of_any_rate_and_layout_is_heard_on_both_sides(rate: int, layout: 
         if n > 3:
             heard.append(mixer.mix(BLOCK))
     middle = np.concatenate(heard)[4 * BLOCK : -4 * BLOCK]
-    expected = 5000 if layout == "stereo" else 5000 / np.sqrt(2)  # mono is spread with equal power
+    expected = 5000 if layout == "stereo" else 5000 / np.sqrt(2)  # mono is spread to both channels with equal power
     assert np.abs(middle - expected).max() < 50
 
 
-def test_a_codec_change_in_mid_call_is_followed() -> None:
+def test_mixer_follows_a_change_of_format() -> None:
     mixer = _mixer(door=9)
     for _ in range(8):
         mixer.push("door", frame(3000, 160, 8000, "mono"))
     assert any(abs(int(mixer.mix(BLOCK)[500, 1]) - 3000 / np.sqrt(2)) < 50 for _ in range(6))
 
 
-def test_a_removed_call_is_silent_at_once() -> None:
+def test_mixer_removed_call_is_silent_at_once() -> None:
     mixer = _mixer(door=7)
     mixer.remove("door")
     mixer.push("door", frame(7))

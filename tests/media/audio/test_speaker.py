@@ -1,4 +1,4 @@
-"""The speaker on ALSA's own plugins, measured in the file they write."""
+"""The speaker on ALSA's ``file`` plugin, measured in the file it writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.sound
 
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What ALSA device ``tape`` has played: 16 bit, stereo, 48 kHz. There is a ``null`` and a ``default`` too."""
+    """Path of what ALSA device ``tape`` has played: s16 stereo at 48 kHz. There are ``null`` and ``default``, too."""
     tape = tmp_path / "played.raw"
     (tmp_path / "asound.conf").write_text(
         f"""
@@ -43,7 +43,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Voice:
-    """A tone of ``hertz`` in frames of 20 ms, in real time while somebody listens."""
+    """A tone of ``hertz`` in frames of 20 ms, produced in real time."""
 
     def __init__(self, hertz: int, level: int = 8000) -> None:
         self.audio: Fanout[av.AudioFrame] = Fanout()
@@ -84,7 +84,7 @@ def _heard(tape: Path) -> np.ndarray:
 
 
 def level(samples: np.ndarray, hertz: int) -> float:
-    """Amplitude of ``hertz`` in ``samples``."""
+    """Return the amplitude of ``hertz`` in ``samples``."""
     at = np.arange(len(samples)) / AUDIO_RATE
     return float(2 * np.abs((samples * np.exp(-2j * np.pi * hertz * at)).mean()))
 
@@ -94,7 +94,7 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_two_calls_are_heard_together_in_real_time(played: Path) -> None:
+async def test_speaker_plays_two_calls_in_real_time(played: Path) -> None:
     door, yard = Voice(440), Voice(1000, 4000)
     async with room("tape") as it:
         assert await it.speaker.open()
@@ -114,7 +114,7 @@ async def test_two_calls_are_heard_together_in_real_time(played: Path) -> None:
     assert door.audio.readers == 0
 
 
-async def test_auto_is_the_default_device(played: Path) -> None:
+async def test_speaker_auto_uses_the_default_device(played: Path) -> None:
     door = Voice(440)
     async with room("auto") as it:
         assert await it.speaker.open()
@@ -124,7 +124,7 @@ async def test_auto_is_the_default_device(played: Path) -> None:
     assert level(_heard(played), 440) > 3000
 
 
-async def test_a_call_that_is_removed_is_not_read_any_more_and_another_is_still_heard(played: Path) -> None:
+async def test_speaker_removed_call_is_not_read_others_play_on(played: Path) -> None:
     door, yard = Voice(440), Voice(1000)
     async with room("tape") as it:
         assert await it.speaker.open()
@@ -139,21 +139,21 @@ async def test_a_call_that_is_removed_is_not_read_any_more_and_another_is_still_
     assert level(heard, 1000) > 3000 and level(heard, 440) < 300
 
 
-async def test_nothing_is_played_while_there_is_no_call(played: Path) -> None:
+async def test_speaker_without_call_plays_nothing(played: Path) -> None:
     async with room("tape") as it:
         assert await it.speaker.open()
         await Voice(440).run(0.3)
     assert len(_heard(played)) == 0
 
 
-async def test_a_named_device_that_is_missing_is_an_error(played: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_speaker_named_missing_device_raises(played: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with room("hw:99") as it:
         with pytest.raises(MediaError, match=r"speaker hw:99: there is no such audio device; `peer devices`"):
             await it.speaker.open()
     assert capfd.readouterr().err == ""
 
 
-async def test_auto_without_a_device_is_one_line_and_reads_no_call(
+async def test_speaker_auto_without_device_gives_one_notice(
     played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty.conf").write_text("")
@@ -168,14 +168,14 @@ async def test_auto_without_a_device_is_one_line_and_reads_no_call(
         )
 
 
-async def test_a_device_that_goes_and_comes_back_ends_no_call_and_is_said_once(
+async def test_speaker_lost_device_ends_no_call_and_is_reported_once(
     played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door = Voice(440)
     (tmp_path / "empty.conf").write_text("")
     async with room("tape") as it:
         assert await it.speaker.open()
-        monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "empty.conf"))  # read anew at each open
+        monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "empty.conf"))  # read at each open
         it.speaker.add("door", door.audio)
         it.tasks.create_task(door.run(20))
         assert "; calls go on" in await it.notices.get()
@@ -190,7 +190,7 @@ async def test_a_device_that_goes_and_comes_back_ends_no_call_and_is_said_once(
 
 @pytest.fixture
 def mute_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """ALSA's ``default`` is a sound server that accepts and never says a word."""
+    """ALSA's ``default`` is a sound server that accepts connections and never answers."""
     (tmp_path / "asound.conf").write_text(f'pcm.default {{ type pulse server "unix:{tmp_path}/native" }}')
     monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
     monkeypatch.setattr(speaker_module, "_TEST_TIMEOUT", 0.5)
@@ -200,11 +200,11 @@ def mute_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         server.listen()
         yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)  # the server is gone: who was left behind wakes up, and ends
+        thread.join(10)  # the server is gone, so abandoned threads wake up and end
         assert not thread.is_alive()
 
 
-async def test_auto_does_not_wait_for_a_sound_server_that_says_nothing(mute_server: None) -> None:
+async def test_speaker_auto_silent_server_times_out_with_notice(mute_server: None) -> None:
     notices: list[str] = []
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         speaker = Speaker(tasks, "auto", notices.append)
@@ -215,7 +215,7 @@ async def test_auto_does_not_wait_for_a_sound_server_that_says_nothing(mute_serv
     ]
 
 
-async def test_a_named_device_that_says_nothing_is_an_error(mute_server: None) -> None:
+async def test_speaker_named_silent_device_raises(mute_server: None) -> None:
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         speaker = Speaker(tasks, "default", lambda line: None)
         with pytest.raises(MediaError, match=r"speaker default: it does not answer within 0\.5 s"):
@@ -223,7 +223,7 @@ async def test_a_named_device_that_says_nothing_is_an_error(mute_server: None) -
         await speaker.close()
 
 
-async def test_any_failure_in_the_thread_is_said_and_tried_again(
+async def test_speaker_thread_exception_is_reported_and_retried(
     played: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mix, failing = Mixer.mix, [True]
@@ -240,8 +240,8 @@ async def test_any_failure_in_the_thread_is_said_and_tried_again(
         assert await it.speaker.open()
         it.speaker.add("door", door.audio)
         it.tasks.create_task(door.run(20))
-        told = await it.notices.get()
-        assert told == "speaker tape: a frame of 13 channels; calls go on, the speaker is retried"
+        notice = await it.notices.get()
+        assert notice == "speaker tape: a frame of 13 channels; calls go on, the speaker is retried"
         assert await it.notices.get() == "speaker tape is back"
         await _until(lambda: len(_heard(played)) > AUDIO_RATE // 2)
         door.audio.close()

@@ -1,4 +1,4 @@
-"""The speaker on a real sound server that goes away and comes back in mid-call."""
+"""The speaker on a sound server that dies and returns during a call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sound
 
 
 async def record(seconds: float) -> np.ndarray:
-    """What the room hears, left channel."""
+    """Return what the server plays, left channel."""
     wanted = int(seconds * AUDIO_RATE) * 4
     recorder = await asyncio.create_subprocess_exec(
         *("parec", "-d", "room.monitor", "--raw", "--format=s16le", "--rate=48000", "--channels=2"),
@@ -32,7 +32,7 @@ async def record(seconds: float) -> np.ndarray:
 
 
 async def hear(hertz: int) -> None:
-    """Returns once the room hears that tone, and nothing between, for half a second."""
+    """Wait until the server plays that tone without gaps for half a second."""
     async with asyncio.timeout(15):
         while level(await record(0.5), hertz) <= 5000:
             pass
@@ -40,13 +40,13 @@ async def hear(hertz: int) -> None:
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
-    """Its one sink plays into nothing, in real time."""
+    """A sound server whose only sink is silent, in real time."""
     device = "module-null-sink sink_name=room rate=48000"
     with running(tmp_path_factory.mktemp("pulse"), device, monkeypatch) as it:
         yield it
 
 
-async def test_a_sound_server_that_dies_costs_a_pause_and_two_lines(server: SoundServer) -> None:
+async def test_speaker_survives_restart_of_sound_server(server: SoundServer) -> None:
     door = Voice(440)
     async with room("pulse") as it:
         assert await it.speaker.open()

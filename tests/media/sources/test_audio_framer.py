@@ -1,4 +1,4 @@
-"""Sound cut into 20 ms pieces."""
+"""The audio framer."""
 
 from __future__ import annotations
 
@@ -27,48 +27,48 @@ def _sound(samples: int, rate: int, layout: str, sample_format: str = "s16", sta
     ("rate", "layout", "sample_format"),
     [(48_000, "stereo", "s16"), (44_100, "stereo", "fltp"), (8_000, "mono", "s16"), (48_000, "5.1", "fltp")],
 )
-def test_any_sound_becomes_pieces_of_960_s16_stereo(rate: int, layout: str, sample_format: str) -> None:
+def test_framer_any_format_becomes_960_samples_s16_stereo(rate: int, layout: str, sample_format: str) -> None:
     framer = AudioFramer()
     size = rate // 47
-    pieces = [
-        piece
+    frames = [
+        frame
         for n in range(60)
-        for piece in framer.push(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
+        for frame in framer.push(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
     ]
-    assert {(p.samples, p.format.name, p.layout.name, p.sample_rate, p.time_base) for p in pieces} == {
+    assert {(p.samples, p.format.name, p.layout.name, p.sample_rate, p.time_base) for p in frames} == {
         (960, "s16", "stereo", 48_000, AUDIO_TIME_BASE)
     }
-    assert [piece.pts for piece in pieces] == [240_000 + 960 * n for n in range(len(pieces))]
-    assert len(pieces) >= 60
-    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+    assert [frame.pts for frame in frames] == [240_000 + 960 * n for n in range(len(frames))]
+    assert len(frames) >= 60
+    samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
     assert dominant_frequency(samples) == pytest.approx(600, abs=2)
 
 
-def test_jitter_of_the_moments_does_not_reach_the_stamps() -> None:
+def test_framer_timestamps_have_no_jitter() -> None:
     framer = AudioFramer()
     pts = [
-        piece.pts
+        frame.pts
         for n in range(100)
-        for piece in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
+        for frame in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
     ]
     assert pts == [48_000 + 960 * n for n in range(100)]
 
 
-def test_a_gap_is_skipped() -> None:
+def test_framer_timestamps_jump_over_a_gap() -> None:
     framer = AudioFramer()
-    first = [piece.pts for piece in framer.push(_sound(1920, 48_000, "stereo"), 1.0)]
-    later = [piece.pts for piece in framer.push(_sound(1920, 48_000, "stereo"), 3.0)]
+    first = [frame.pts for frame in framer.push(_sound(1920, 48_000, "stereo"), 1.0)]
+    later = [frame.pts for frame in framer.push(_sound(1920, 48_000, "stereo"), 3.0)]
     assert (first, later) == ([48_000, 48_960], [144_000, 144_960])
 
 
-def test_a_device_whose_clock_is_fast_loses_a_little_and_never_goes_back() -> None:
+def test_framer_fast_clock_drops_audio_and_never_goes_back() -> None:
     framer = AudioFramer()
     pts = [p.pts for n in range(500) for p in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.0198)]
     assert pts == sorted(set(pts))
     assert abs(pts[-1] / 48_000 - (1 + 499 * 0.0198)) < 0.06
 
 
-def test_a_stream_may_change_its_rate_on_the_way() -> None:
+def test_framer_accepts_a_change_of_format() -> None:
     framer = AudioFramer()
     list(framer.push(_sound(960, 48_000, "stereo"), 1.0))
     assert list(framer.push(_sound(8_000, 8_000, "mono"), 1.02))

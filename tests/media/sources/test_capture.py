@@ -1,4 +1,4 @@
-"""The policy around a capture thread: bounded, restarted, watched, abandoned."""
+"""The policy around a capture thread: bounds, restarts, watchdog, abandonment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICTURE = Pattern(64, 64, 30).draw(0)
 
 
 class Log:
-    """What a capture delivered and reported, with a way to wait for it."""
+    """What a capture delivered and reported; tests can wait for it."""
 
     def __init__(self) -> None:
         self.frames: list[Media] = []
@@ -56,7 +56,7 @@ def log() -> Log:
 
 @pytest.fixture
 def stuck() -> Iterator[threading.Event]:
-    """What a stuck read waits for; set at the end of the test, so that no thread is left."""
+    """The event that a stuck read waits for. Set at the end of the test, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()
@@ -70,7 +70,7 @@ def _endless(stop: threading.Event) -> Generator[Media, None, None]:
         yield _PICTURE
 
 
-async def test_delivers_in_the_loop_until_it_is_stopped(log: Log) -> None:
+async def test_capture_delivers_in_the_loop_until_stopped(log: Log) -> None:
     where: list[int] = []
     source = Capture(
         "x", _endless, lambda f: (where.append(threading.get_ident()), log.deliver(f))[1], log.report, reopen=True
@@ -83,7 +83,7 @@ async def test_delivers_in_the_loop_until_it_is_stopped(log: Log) -> None:
     assert not source.running
 
 
-async def test_the_end_of_a_file_is_the_end_until_it_is_started_again(log: Log) -> None:
+async def test_capture_of_file_ends_until_started_again(log: Log) -> None:
     def once(stop: threading.Event) -> Generator[Media, None, None]:
         yield _PICTURE
 
@@ -93,7 +93,7 @@ async def test_the_end_of_a_file_is_the_end_until_it_is_started_again(log: Log) 
     for thread in threading.enumerate():
         if thread.name == "capture clip":
             await asyncio.to_thread(thread.join, 5)
-    await asyncio.sleep(0)  # what the thread said last
+    await asyncio.sleep(0)  # for the thread's last call into the loop
     assert source.finished
     assert (log.reports, source.running) == ([], False)
     source.start()
@@ -101,7 +101,7 @@ async def test_the_end_of_a_file_is_the_end_until_it_is_started_again(log: Log) 
     await source.close()
 
 
-async def test_a_lost_device_is_opened_again_and_reported_once(log: Log) -> None:
+async def test_capture_lost_device_is_reopened_and_reported_once(log: Log) -> None:
     tries = 0
 
     def plugged_out_for_a_while(stop: threading.Event) -> Generator[Media, None, None]:
@@ -126,7 +126,7 @@ async def test_a_lost_device_is_opened_again_and_reported_once(log: Log) -> None
     await source.close()
 
 
-async def test_one_old_picture_is_no_camera_that_is_back(log: Log) -> None:
+async def test_capture_single_old_frame_is_not_a_recovery(log: Log) -> None:
     tries = 0
 
     def freezes_as_v4l2loopback_does(stop: threading.Event) -> Generator[Media, None, None]:
@@ -145,7 +145,7 @@ async def test_one_old_picture_is_no_camera_that_is_back(log: Log) -> None:
     await source.close()
 
 
-async def test_a_device_that_ends_without_an_error_is_lost_too(log: Log) -> None:
+async def test_capture_device_end_without_error_is_a_loss(log: Log) -> None:
     def ends(stop: threading.Event) -> Generator[Media, None, None]:
         yield _PICTURE
         yield _PICTURE
@@ -157,7 +157,7 @@ async def test_a_device_that_ends_without_an_error_is_lost_too(log: Log) -> None
     await source.close()
 
 
-async def test_a_camera_that_stops_delivering_is_abandoned_and_opened_again(log: Log, stuck: threading.Event) -> None:
+async def test_capture_stalled_camera_is_abandoned_and_reopened(log: Log, stuck: threading.Event) -> None:
     tries = 0
     woken = threading.Event()
 
@@ -176,12 +176,12 @@ async def test_a_camera_that_stops_delivering_is_abandoned_and_opened_again(log:
     assert "delivers nothing" in str(log.reports[0])
     assert woken.wait(5)
     assert len(log.frames) == 2
-    stuck.set()  # the dead generation comes back, and its frame must change nothing
+    stuck.set()  # the abandoned thread returns, and its frame must be ignored
     await source.close()
     assert len(log.frames) == 2
 
 
-async def test_no_more_than_three_stuck_threads_are_left_behind(log: Log, stuck: threading.Event) -> None:
+async def test_capture_abandons_at_most_three_threads(log: Log, stuck: threading.Event) -> None:
     tries = 0
 
     def always_freezes(stop: threading.Event) -> Generator[Media, None, None]:
@@ -199,7 +199,7 @@ async def test_no_more_than_three_stuck_threads_are_left_behind(log: Log, stuck:
     source.stop()
 
 
-async def test_a_device_is_not_opened_before_the_last_reader_has_let_go_of_it(
+async def test_capture_waits_for_previous_thread_before_opening(
     log: Log, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "_STOP_TIMEOUT", 10.0)
@@ -213,7 +213,7 @@ async def test_a_device_is_not_opened_before_the_last_reader_has_let_go_of_it(
         try:
             yield _PICTURE
             stop.wait(5)
-            stuck.wait(0.1)  # closing a camera takes its time
+            stuck.wait(0.1)  # closing a camera takes a while
         finally:
             open_now -= 1
 
@@ -227,7 +227,7 @@ async def test_a_device_is_not_opened_before_the_last_reader_has_let_go_of_it(
     assert at_once == [1, 1]
 
 
-async def test_close_does_not_wait_for_ever_for_a_stuck_thread(
+async def test_capture_close_abandons_a_stuck_thread(
     log: Log, stuck: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_read = threading.Event()
@@ -245,7 +245,7 @@ async def test_close_does_not_wait_for_ever_for_a_stuck_thread(
     assert "abandoned" in caplog.text
 
 
-async def test_a_busy_loop_gets_the_newest_and_the_loss_is_counted(log: Log) -> None:
+async def test_capture_busy_loop_gets_newest_and_counts_drops(log: Log) -> None:
     posted = threading.Event()
 
     def flood(stop: threading.Event) -> Generator[Media, None, None]:
@@ -257,7 +257,7 @@ async def test_a_busy_loop_gets_the_newest_and_the_loss_is_counted(log: Log) -> 
 
     source = Capture("flood", flood, log.deliver, log.report, reopen=True)
     source.start()
-    assert posted.wait(5)  # on purpose: this is the loop, and it is busy
+    assert posted.wait(5)  # blocks the loop on purpose
     await log.until(lambda: len(log.frames) >= 52)
     pictures = [frame.time for frame in log.frames if isinstance(frame, av.VideoFrame)]
     assert pictures[-1] == 99
@@ -265,9 +265,7 @@ async def test_a_busy_loop_gets_the_newest_and_the_loss_is_counted(log: Log) -> 
     await source.close()
 
 
-async def test_a_bug_in_a_reader_is_logged_and_costs_only_that_try(
-    log: Log, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_capture_reader_bug_is_logged_and_retried(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     tries = 0
 
     def buggy(stop: threading.Event) -> Generator[Media, None, None]:
@@ -287,7 +285,7 @@ async def test_a_bug_in_a_reader_is_logged_and_costs_only_that_try(
     await source.close()
 
 
-def test_a_loop_that_is_closed_first_ends_the_thread() -> None:
+def test_capture_thread_ends_with_a_closed_loop() -> None:
     threads: list[threading.Thread] = []
 
     async def main() -> None:

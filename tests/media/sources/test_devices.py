@@ -1,4 +1,4 @@
-"""What devices a machine has, read from copies of /sys and /proc as real machines show them."""
+"""Lists of devices, read from copies of /sys and /proc of real machines."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def asound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_microphones_by_the_name_of_their_card_which_a_reboot_keeps(asound: Path) -> None:
+def test_list_microphones_uses_stable_card_names(asound: Path) -> None:
     assert list_microphones(asound) == [
         AudioDevice("plughw:CARD=PCH,DEV=0", "HDA Intel PCH, ALC257 Analog"),
         AudioDevice("plughw:CARD=Webcam,DEV=0", "HD Webcam C525, USB Audio"),
     ]
 
 
-def test_speakers_are_what_plays(asound: Path) -> None:
+def test_list_speakers_lists_playback_devices(asound: Path) -> None:
     assert [speaker.device for speaker in list_speakers(asound)] == ["plughw:CARD=PCH,DEV=0", "plughw:CARD=PCH,DEV=3"]
 
 
 @pytest.mark.sound
-def test_a_sound_server_comes_first(asound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_devices_sound_server_comes_first(asound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (asound / "pulse").mkdir()
     (asound / "pulse" / "native").touch()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(asound))
@@ -56,15 +56,13 @@ def test_a_sound_server_comes_first(asound: Path, monkeypatch: pytest.MonkeyPatc
     assert list_speakers(asound)[0].device == "pulse"
 
 
-def test_a_machine_without_sound_or_cameras_has_none(tmp_path: Path, asound: Path) -> None:
+def test_list_devices_without_hardware_is_empty(tmp_path: Path, asound: Path) -> None:
     assert list_microphones(tmp_path / "none") == []
     assert list_speakers(tmp_path / "none") == []
     assert list_cameras(tmp_path / "none") == []
 
 
-def test_cameras_in_the_order_of_their_numbers_without_nodes_that_do_not_capture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_cameras_sorted_without_other_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (10, 0, 2, 1):
         (tmp_path / f"video{number}").mkdir()
         (tmp_path / f"video{number}" / "name").write_text(f"Camera {number}\n")

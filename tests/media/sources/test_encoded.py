@@ -23,7 +23,7 @@ def _frames(path: Path) -> list[EncodedFrame]:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_frames_carry_moment_key_and_codec(tmp_path: Path, suffix: str) -> None:
+def test_convert_sets_timestamp_key_and_codec(tmp_path: Path, suffix: str) -> None:
     frames = _frames(write_h264(tmp_path / f"clip.{suffix}", seconds=1, gop=5))
     assert len(frames) == 25
     first = frames[0].timestamp
@@ -34,14 +34,14 @@ def test_frames_carry_moment_key_and_codec(tmp_path: Path, suffix: str) -> None:
     }
 
 
-def test_b_frames_come_in_the_order_of_decoding_with_their_own_times(tmp_path: Path) -> None:
+def test_convert_b_frames_in_decoding_order_keep_their_times(tmp_path: Path) -> None:
     frames = _frames(write_h264(tmp_path / "clip.mp4", seconds=1, profile="high", b_frames=2))
     stamps = [frame.timestamp for frame in frames]
     assert stamps != sorted(stamps)
     assert sorted(stamps) == [3600 * n for n in range(25)]
 
 
-def test_pictures_that_come_in_one_burst_have_times_of_their_own(tmp_path: Path) -> None:
+def test_convert_burst_gets_distinct_timestamps(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.mp4", seconds=0.2)
     with av.open(str(path)) as container:
         converter = PacketConverter(container.streams.video[0])
@@ -49,7 +49,7 @@ def test_pictures_that_come_in_one_burst_have_times_of_their_own(tmp_path: Path)
     assert [frame.timestamp for frame in frames if frame is not None] == [90_000 + n for n in range(5)]
 
 
-def test_a_packet_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
+def test_convert_packet_without_time_follows_the_previous(tmp_path: Path) -> None:
     """As V4L2 drivers hand them out."""
     path = write_h264(tmp_path / "clip.h264", seconds=0.2)
     with av.open(str(path)) as container:
@@ -58,14 +58,14 @@ def test_a_packet_without_a_time_follows_the_one_before(tmp_path: Path) -> None:
     assert [frame.timestamp for frame in frames if frame is not None] == [180_000 + n for n in range(5)]
 
 
-def test_nothing_comes_of_another_codec(tmp_path: Path) -> None:
+def test_convert_other_codec_returns_none(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.webm", seconds=0.2, codec="libvpx")
     assert _frames(path) == []
     with av.open(str(path)) as container:
         assert inspect(container).codec == "vp8"
 
 
-def test_an_index_tells_how_far_key_frames_are_apart(tmp_path: Path) -> None:
+def test_inspect_key_interval_from_index(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.mp4", seconds=3, gop=50)
     with av.open(str(path)) as container:
         stream_info = inspect(container)
@@ -74,12 +74,12 @@ def test_an_index_tells_how_far_key_frames_are_apart(tmp_path: Path) -> None:
     assert stream_info.extradata
 
 
-def test_an_index_of_key_frames_only_is_not_believed(tmp_path: Path) -> None:
+def test_inspect_ignores_index_of_key_frames_only(tmp_path: Path) -> None:
     with av.open(str(write_h264(tmp_path / "clip.mkv", seconds=3, gop=50))) as container:
         assert inspect(container).key_interval is None
 
 
-def test_a_clip_on_its_side_says_so(tmp_path: Path) -> None:
+def test_inspect_returns_rotation(tmp_path: Path) -> None:
     clip, turned = tmp_path / "clip.mp4", tmp_path / "turned.mp4"
     write_clip(clip, seconds=0.1, audio=False)
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy", "-metadata:s:v", "rotate=90", str(turned)]
@@ -88,7 +88,7 @@ def test_a_clip_on_its_side_says_so(tmp_path: Path) -> None:
         assert inspect(container).rotation % 360 == 90
 
 
-def test_a_picture_that_cannot_be_decoded_is_no_reason_to_refuse_the_file(tmp_path: Path) -> None:
+def test_inspect_ignores_a_damaged_frame(tmp_path: Path) -> None:
     path = write_h264(tmp_path / "clip.ts", seconds=0.2)
 
     def decode() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Files as sources, played in real time."""
+"""Files as sources."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _arrivals(frames: Iterator[Media]) -> list[tuple[float, Media]]:
 
 
 def _pictures(frames: list[tuple[float, Media]]) -> list[tuple[float, av.VideoFrame]]:
-    return [(moment, frame) for moment, frame in frames if isinstance(frame, av.VideoFrame)]
+    return [(time, frame) for time, frame in frames if isinstance(frame, av.VideoFrame)]
 
 
 def _encoded(frames: list[Captured]) -> list[EncodedFrame]:
@@ -46,12 +46,12 @@ def _samples(frames: list[tuple[float, Media]]) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine may be busy with other tests: nothing is too late."""
+    """Disable skipping of late frames: this machine may be busy with other tests."""
     monkeypatch.setattr(files, "_MAX_LATE", 10.0)
     monkeypatch.setattr(files, "_RESCHEDULE_AFTER", 10.0)
 
 
-def test_plays_in_real_time_with_every_picture_and_the_sound_in_step(tmp_path: Path) -> None:
+def test_file_plays_all_frames_in_real_time_and_in_sync(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1.5)
     started = media_time()
     frames = _arrivals(files.play(str(clip), BOTH, threading.Event()))
@@ -60,17 +60,17 @@ def test_plays_in_real_time_with_every_picture_and_the_sound_in_step(tmp_path: P
     readings = [read_pattern(picture.to_ndarray(format="gray")) for _, picture in pictures]
     assert [reading.frame for reading in readings if reading is not None] == list(range(45))
     assert all(frame.pict_type == 0 for _, frame in pictures)
-    # Delivered at the moment it is stamped with: early never, late by little.
-    lateness = [moment - frame.time for moment, frame in frames]
+    # Each frame is delivered at its capture time: never early, hardly late.
+    lateness = [time - frame.time for time, frame in frames]
     assert min(lateness) > -0.03
     assert float(np.median(lateness)) < 0.1
-    # The second flash and the second beep are one moment.
+    # The second flash and the second beep start at the same time.
     flash = next(picture.time for (_, picture), r in list(zip(pictures, readings, strict=True))[10:] if r and r.flash)
     first_sound = next(frame.time for _, frame in frames if isinstance(frame, av.AudioFrame))
     assert first_sound + beep_onsets(_samples(frames))[-1] == pytest.approx(flash, abs=0.04)
 
 
-def test_sound_is_cut_and_continuous(tmp_path: Path) -> None:
+def test_file_audio_is_framed_and_continuous(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1, video=False)
     frames = _arrivals(files.play(str(clip), AUDIO, threading.Event()))
     pts = [frame.pts for _, frame in frames]
@@ -78,7 +78,7 @@ def test_sound_is_cut_and_continuous(tmp_path: Path) -> None:
     assert dominant_frequency(_samples(frames)) == pytest.approx(440, abs=2)
 
 
-def test_a_loop_goes_on_without_a_gap_in_stamps_or_sound(tmp_path: Path) -> None:
+def test_file_loop_has_no_gap(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=0.4)
     stop = threading.Event()
     frames: list[tuple[float, Media]] = []
@@ -94,7 +94,7 @@ def test_a_loop_goes_on_without_a_gap_in_stamps_or_sound(tmp_path: Path) -> None
     assert min(np.diff(sounds)) >= 960
 
 
-def test_stop_ends_it_in_the_middle(tmp_path: Path) -> None:
+def test_file_ends_on_stop(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
     stop = threading.Event()
     playing = files.play(str(clip), VIDEO, stop)
@@ -103,29 +103,29 @@ def test_stop_ends_it_in_the_middle(tmp_path: Path) -> None:
     assert list(playing) == []
 
 
-def test_pictures_that_are_late_are_skipped_and_sound_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_late_video_is_skipped_and_audio_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_MAX_LATE", 0.1)
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
     frames = []
     for frame in files.play(str(clip), BOTH, threading.Event()):
         frames.append(frame)
         if len(frames) == 10:
-            threading.Event().wait(0.5)  # a machine that is too slow
+            threading.Event().wait(0.5)  # simulates a machine that is too slow
     pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
     sounds = [frame.pts for frame in frames if isinstance(frame, av.AudioFrame)]
     assert 3 < len(pictures) < 24
     assert set(np.diff(sounds).tolist()) == {960}
 
 
-def test_size_and_rate_are_bounded(tmp_path: Path) -> None:
+def test_file_respects_maximum_size_and_rate(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1, audio=False)
-    wish = Constraints(video=True, audio=False, size=(160, 160), fps=10)
-    frames = list(files.play(str(clip), wish, threading.Event()))
+    constraints = Constraints(video=True, audio=False, size=(160, 160), fps=10)
+    frames = list(files.play(str(clip), constraints, threading.Event()))
     assert {(frame.width, frame.height) for frame in frames if isinstance(frame, av.VideoFrame)} == {(160, 90)}
     assert 9 <= len(frames) <= 11
 
 
-def test_a_real_clip_plays_both_kinds_in_order() -> None:
+def test_real_clip_plays_both_kinds_in_order() -> None:
     path = real_clip()
     stop = threading.Event()
     kinds: dict[type, list[float]] = {av.VideoFrame: [], av.AudioFrame: []}
@@ -139,8 +139,8 @@ def test_a_real_clip_plays_both_kinds_in_order() -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_clip_that_a_phone_filmed_on_its_side_is_upright(tmp_path: Path, degrees: int) -> None:
-    """Against FFmpeg's own idea of upright."""
+def test_file_rotated_clip_is_played_upright(tmp_path: Path, degrees: int) -> None:
+    """Compares with FFmpeg's own rotation."""
     clip, turned, shown = (str(tmp_path / name) for name in ("clip.mp4", "turned.mp4", "shown.png"))
     write_clip(Path(clip), seconds=0.1, audio=False)
     for command in (
@@ -154,7 +154,7 @@ def test_a_clip_that_a_phone_filmed_on_its_side_is_upright(tmp_path: Path, degre
     assert np.abs(picture.to_ndarray(format="gray").astype(int) - wanted).mean() < 3
 
 
-def test_what_is_missing_in_a_file_is_said(tmp_path: Path) -> None:
+def test_file_check_missing_kind_raises(tmp_path: Path) -> None:
     mute = write_clip(tmp_path / "mute.mkv", seconds=0.2, audio=False)
     blind = write_clip(tmp_path / "blind.mkv", seconds=0.2, video=False)
     files.check(str(mute), VIDEO)
@@ -165,14 +165,14 @@ def test_what_is_missing_in_a_file_is_said(tmp_path: Path) -> None:
         files.check(str(blind), VIDEO)
 
 
-def test_a_file_that_is_no_media_is_refused(tmp_path: Path) -> None:
+def test_file_check_of_no_media_raises(tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("not a film")
     with pytest.raises(av.error.FFmpegError):
         files.check(str(text), VIDEO)
 
 
-def test_a_loop_over_nothing_does_not_spin(tmp_path: Path) -> None:
+def test_file_loop_without_frames_raises(tmp_path: Path) -> None:
     empty = tmp_path / "empty.wav"
     with av.open(str(empty), "w") as container:
         container.add_stream("pcm_s16le", rate=48_000)
@@ -182,7 +182,7 @@ def test_a_loop_over_nothing_does_not_spin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: Path, suffix: str) -> None:
+def test_file_h264_comes_encoded_and_decoded_at_the_same_time(tmp_path: Path, suffix: str) -> None:
     clip = write_h264(tmp_path / f"clip.{suffix}", seconds=1, gop=10)
     arrivals: list[tuple[float, Captured]] = []
     for frame in files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags()):
@@ -197,7 +197,7 @@ def test_h264_comes_as_it_is_beside_its_pictures_at_the_same_moments(tmp_path: P
     assert min(lateness) > -0.03
 
 
-def test_what_nobody_looks_at_is_not_decoded_and_keeps_its_time(tmp_path: Path) -> None:
+def test_file_undecoded_media_keeps_its_pace(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
     flags = DecodeFlags(video=False, audio=False)
     started = media_time()
@@ -208,8 +208,8 @@ def test_what_nobody_looks_at_is_not_decoded_and_keeps_its_time(tmp_path: Path) 
     assert flags.decoded_packets == 0
 
 
-def test_a_codec_that_cannot_be_passed_on_keeps_its_time_too_and_is_said(tmp_path: Path) -> None:
-    """A loop over it must not spin."""
+def test_file_vp8_undecoded_keeps_its_pace(tmp_path: Path) -> None:
+    """Otherwise a loop would spin."""
     clip = write_h264(tmp_path / "clip.webm", seconds=0.4, codec="libvpx")
     started = media_time()
     frames = list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags(video=False)))
@@ -217,7 +217,7 @@ def test_a_codec_that_cannot_be_passed_on_keeps_its_time_too_and_is_said(tmp_pat
     assert frames == [StreamInfo("vp8")]
 
 
-def test_who_begins_to_look_sees_the_picture_of_now(tmp_path: Path) -> None:
+def test_file_new_video_reader_gets_current_frame(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=1.2)
     flags = DecodeFlags(video=False)
     numbers = []
@@ -234,7 +234,7 @@ def test_who_begins_to_look_sees_the_picture_of_now(tmp_path: Path) -> None:
     assert flags.decoded_packets == 30
 
 
-def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tmp_path: Path) -> None:
+def test_file_h264_loop_timestamps_go_on_with_a_key_frame(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=0.4)
     stop = threading.Event()
     frames: list[EncodedFrame] = []
@@ -246,7 +246,7 @@ def test_a_loop_of_h264_goes_on_in_its_timestamps_and_begins_with_a_key_frame(tm
     assert [n for n, frame in enumerate(frames) if frame.key] == [0, 10, 20]
 
 
-def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> None:
+def test_file_b_frames_come_in_decoding_order(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.mp4", seconds=1, profile="high", b_frames=2)
     frames = list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags()))
     stamps = [frame.timestamp for frame in _encoded(frames)]
@@ -257,13 +257,13 @@ def test_b_frames_are_handed_out_in_the_order_of_decoding(tmp_path: Path) -> Non
     assert [reading.frame for reading in readings if reading is not None] == list(range(25))
 
 
-def test_h264_without_any_times_plays_at_25_pictures_a_second(tmp_path: Path) -> None:
+def test_file_h264_without_timestamps_plays_at_25_fps(tmp_path: Path) -> None:
     clip = write_h264(tmp_path / "clip.h264", seconds=0.4)
     frames = _encoded(list(files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags(video=False))))
     assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 9, abs=2)
 
 
-def test_a_check_tells_what_is_known_of_the_pictures(tmp_path: Path) -> None:
+def test_file_check_returns_stream_info(tmp_path: Path) -> None:
     stream_info = files.check(str(write_h264(tmp_path / "clip.mp4", seconds=3, gop=75)), VIDEO)
     assert stream_info is not None
     assert stream_info.key_interval == pytest.approx(74 / 25, abs=0.01)

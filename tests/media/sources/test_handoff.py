@@ -1,4 +1,4 @@
-"""Captured frames on their way from a thread into a busy event loop."""
+"""The handoff of captured frames from a thread to a busy event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _coded(number: int, key: bool) -> EncodedFrame:
 
 
 async def _delivered(frames: list[Captured]) -> tuple[list[Captured], int]:
-    """What comes out when ``frames`` are posted while the loop is busy."""
+    """Return what is delivered when ``frames`` are posted while the loop is busy."""
     out: list[Captured] = []
     done = asyncio.Event()
     mailbox = Handoff(asyncio.get_running_loop(), out.append)
@@ -26,13 +26,13 @@ async def _delivered(frames: list[Captured]) -> tuple[list[Captured], int]:
     return out, mailbox.dropped
 
 
-async def test_packets_come_out_whole_and_in_order_behind_what_is_known_of_them() -> None:
+async def test_handoff_encoded_frames_follow_stream_info_in_order() -> None:
     stream_info = StreamInfo("h264")
     frames: list[Captured] = [stream_info, *(_coded(n, n % 25 == 0) for n in range(60))]
     assert await _delivered(frames[:60]) == (frames[:60], 0)
 
 
-async def test_a_busy_loop_loses_packets_up_to_the_next_key_frame_it_has_room_for() -> None:
+async def test_handoff_overflow_drops_encoded_until_key_frame() -> None:
     out: list[Captured] = []
     mailbox = Handoff(asyncio.get_running_loop(), out.append)
     for number in range(70):
@@ -45,15 +45,15 @@ async def test_a_busy_loop_loses_packets_up_to_the_next_key_frame_it_has_room_fo
     assert mailbox.dropped == 15
 
 
-async def test_pictures_do_not_push_packets_out() -> None:
+async def test_handoff_video_does_not_displace_encoded() -> None:
     picture = Pattern(64, 64, 30).draw(0)
     out, dropped = await _delivered([_coded(0, True), picture, picture, picture, _coded(1, False)])
     assert [type(frame) for frame in out] == [EncodedFrame, EncodedFrame, type(picture), type(picture)]
     assert dropped == 1
 
 
-def test_a_loop_that_closes_before_it_takes_a_frame_wants_no_more_of_them() -> None:
-    """A reader that is told otherwise reads for ever."""
+def test_handoff_post_to_closed_loop_returns_false() -> None:
+    """Otherwise a capture thread would read forever."""
     picture = Pattern(64, 64, 30).draw(0)
     loop = asyncio.new_event_loop()
     mailbox = Handoff(loop, lambda frame: None)

@@ -1,4 +1,4 @@
-"""A microphone by ALSA: devices without hardware, each in its own process, as ALSA reads its configuration once."""
+"""A microphone through ALSA without hardware. Each test has its own process, as ALSA reads its configuration once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ async def main():
     media = await open_sources(parse_video("none"), parse_audio(sys.argv[1]))
     started = media_time()
     with media.audio.read(100) as sound:
-        pieces = [await asyncio.wait_for(sound.get(), 5) for _ in range(50)]
-    took, age = media_time() - started, media_time() - pieces[-1].time
+        frames = [await asyncio.wait_for(sound.get(), 5) for _ in range(50)]
+    took, age = media_time() - started, media_time() - frames[-1].time
     await media.close()
-    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
-    steps = set(np.diff([piece.pts for piece in pieces]).tolist())
+    samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
+    steps = set(np.diff([frame.pts for frame in frames]).tolist())
     print(dominant_frequency(samples), steps, 0.8 < took < 4, 0 < age < 1)
 
 asyncio.run(main())
@@ -51,11 +51,11 @@ class Busy(threading.Event):
     def wait(self, timeout):
         return super().wait(timeout + 0.1)
 
-pieces = list(itertools.islice(read(sys.argv[1], Busy()), 50))
-samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
-print(dominant_frequency(samples), set(np.diff([piece.pts for piece in pieces]).tolist()))
+frames = list(itertools.islice(read(sys.argv[1], Busy()), 50))
+samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
+print(dominant_frequency(samples), set(np.diff([frame.pts for frame in frames]).tolist()))
 """
-"""On a machine that wakes its threads 0.1 s late."""
+"""Simulates a machine that wakes its threads 0.1 s late."""
 
 
 def _listen(
@@ -75,21 +75,21 @@ _ROOM = """
 pcm.tone {{ type file; slave.pcm null; file "/dev/null"; infile "{folder}/tone.raw"; format "raw" }}
 pcm.room {{ type plug; slave {{ pcm tone; channels 1; rate 48000; format S16_LE }} }}
 """
-"""A device that plays 750 Hz."""
+"""Configuration of a device that delivers a tone of 750 Hz."""
 
 
-def test_the_tone_of_a_device_is_heard_in_real_time_without_gaps(tmp_path: Path) -> None:
+def test_microphone_delivers_in_real_time_without_gaps(tmp_path: Path) -> None:
     result = _listen(tmp_path, "room", _ROOM)
     assert result.stdout.strip() == "750.0 {960} True True", result.stderr
 
 
-def test_a_late_reader_leaves_no_gaps_in_the_sound_of_a_device_without_a_clock(tmp_path: Path) -> None:
+def test_microphone_without_clock_late_reader_leaves_no_gap(tmp_path: Path) -> None:
     result = _listen(tmp_path, "room", _ROOM, _LISTEN_LATE)
     assert result.stdout.strip() == "750.0 {960}", result.stderr
 
 
 class FastDevice:
-    """Captures 0.5% too many samples a second, as a poor clock does, in a time of its own."""
+    """A device with a poor clock, 0.5% too fast, in simulated time."""
 
     now = 0.0
 
@@ -105,7 +105,7 @@ class FastDevice:
         return np.zeros((1, 2 * count), np.int16), self.waiting[-1]
 
     def close(self) -> None:
-        assert max(self.waiting) < 0.05 * 48_000, "what it captured was left lying"
+        assert max(self.waiting) < 0.05 * 48_000, "captured audio was not read"
 
 
 class FastDevicesTime(threading.Event):
@@ -114,30 +114,30 @@ class FastDevicesTime(threading.Event):
         return False
 
 
-def test_a_device_whose_clock_is_fast_adds_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour with a good clock is a minute with this one."""
+def test_microphone_with_fast_clock_adds_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One minute with this clock equals an hour with a good one."""
     monkeypatch.setattr(microphone, "CaptureDevice", FastDevice)
     for module in (microphone, capture_time):
         monkeypatch.setattr(module, "media_time", lambda: FastDevice.now)
     with contextlib.closing(microphone.read("fast", FastDevicesTime())) as sound:
-        for piece in itertools.islice(sound, 3000):
-            assert piece.time == pytest.approx(FastDevice.now, abs=0.1)
+        for frame in itertools.islice(sound, 3000):
+            assert frame.time == pytest.approx(FastDevice.now, abs=0.1)
 
 
-def test_a_device_without_a_clock_is_held_to_real_time(tmp_path: Path) -> None:
+def test_microphone_without_clock_is_paced(tmp_path: Path) -> None:
     result = _listen(tmp_path, "null")
     assert result.stdout.strip().endswith("{960} True True"), result.stderr
 
 
 @pytest.mark.parametrize("device", ["nosuch", "hw:29"])
-def test_a_missing_device_is_one_line_with_its_cause(tmp_path: Path, device: str) -> None:
+def test_microphone_missing_device_error_is_one_line(tmp_path: Path, device: str) -> None:
     result = _listen(tmp_path, device)
     assert result.returncode == 1
     assert "there is no such file or device" in result.stderr.splitlines()[-1]
     assert "ALSA lib" not in result.stderr
 
 
-def test_hardware_is_opened_with_conversion() -> None:
+def test_microphone_hw_device_gets_conversion() -> None:
     assert with_conversion("hw:1,0") == "plughw:1,0"
     assert with_conversion("plughw:1,0") == "plughw:1,0"
     assert with_conversion("default") == "default"

@@ -1,4 +1,4 @@
-"""A microphone by the sound server, as on a desktop: PulseAudio's ALSA plugin, and a server that restarts."""
+"""A microphone through the sound server, as on a desktop: PulseAudio's ALSA plugin, and a server that restarts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.sound
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
-    """Its one microphone hears 660 Hz."""
+    """A sound server whose only microphone delivers a tone of 660 Hz."""
     device = "module-sine-source rate=48000 frequency=660 source_name=room"
     with running(tmp_path_factory.mktemp("pulse"), device, monkeypatch) as it:
         yield it
 
 
-async def test_it_is_the_first_microphone_and_survives_a_restart_of_the_server(server: SoundServer) -> None:
+async def test_pulse_is_first_microphone_and_survives_restart(server: SoundServer) -> None:
     assert list_microphones()[0].device == "pulse"
     media = await open_sources(parse_video("none"), parse_audio("auto"))
     assert media.notices == ()
@@ -36,9 +36,9 @@ async def test_it_is_the_first_microphone_and_survives_a_restart_of_the_server(s
     (source,) = media.sources
     with media.audio.read(100) as sound, source.failures.read(4) as failures:
         async with asyncio.timeout(20):
-            pieces = [await sound.get() for _ in range(60)][10:]
-            assert media_time() - pieces[-1].time < 0.3
-            samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+            frames = [await sound.get() for _ in range(60)][10:]
+            assert media_time() - frames[-1].time < 0.3
+            samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
             assert dominant_frequency(samples) == pytest.approx(660, abs=2)
             server.kill()
             lost = await failures.get()

@@ -1,4 +1,4 @@
-"""To whom a stream of H.264 can be sent as it is, on streams of x264, and why not."""
+"""The passthrough check, on streams from x264."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.media.clips import write_h264
 
 @cache
 def _stream(**options: Any) -> tuple[EncodedFrame, ...]:
-    """The frames of a clip made with ``options``, from moment zero."""
+    """Return the frames of a clip made with ``options``, starting at time zero."""
     with TemporaryDirectory() as folder:
         path = write_h264(Path(folder) / "clip.mp4", **options)
         with av.open(str(path)) as container:
@@ -45,7 +45,7 @@ def _seen(*frames: EncodedFrame, passthrough: PassthroughCheck | None = None) ->
     return passthrough
 
 
-def test_a_plain_stream_can_be_sent_from_its_first_key_frame_on() -> None:
+def test_passthrough_accepted_from_first_key_frame() -> None:
     frames = _stream()
     passthrough = PassthroughCheck()
     assert passthrough.refusal("42e01f") == "not seen yet"
@@ -60,7 +60,7 @@ def test_a_plain_stream_can_be_sent_from_its_first_key_frame_on() -> None:
 
 
 @pytest.mark.parametrize("taken", ["42e01f", "42001f", "4d001f", "64001f", "640c1f", "4d801f", "58c01f", "f4001f"])
-def test_constrained_baseline_is_within_every_profile(taken: str) -> None:
+def test_passthrough_constrained_baseline_fits_every_profile(taken: str) -> None:
     assert _seen(*_stream()).refusal(taken) is None
 
 
@@ -76,18 +76,18 @@ def test_constrained_baseline_is_within_every_profile(taken: str) -> None:
         ("main", "64001f", None),
     ],
 )
-def test_a_profile_beyond_the_viewers_is_refused(own: str, taken: str, refused: str | None) -> None:
+def test_passthrough_profile_above_the_viewers_is_refused(own: str, taken: str, refused: str | None) -> None:
     assert _seen(*_stream(profile=own)).refusal(taken) == refused
 
 
-def test_a_level_beyond_the_viewers_is_not_refused() -> None:
+def test_passthrough_level_above_the_viewers_is_accepted() -> None:
     passthrough = _seen(*_stream(seconds=0.2, size=(1920, 1080), level="4.0"))
     assert (passthrough.profile_level_id or "")[4:] == "28"
     assert passthrough.refusal("42e00b") is None
 
 
 @pytest.mark.parametrize("taken", ["", "nonsense", "42e0", "42e01g"])
-def test_a_viewer_that_says_no_profile_takes_constrained_baseline(taken: str) -> None:
+def test_passthrough_invalid_profile_means_constrained_baseline(taken: str) -> None:
     assert _seen(*_stream()).refusal(taken) is None
     assert "Constrained Baseline" in (_seen(*_stream(profile="high")).refusal(taken) or "")
 
@@ -100,24 +100,24 @@ def test_a_viewer_that_says_no_profile_takes_constrained_baseline(taken: str) ->
         ("640c1f", "Constrained High"), ("6e001f", "High 10"), ("f4001f", "High 4:4:4"), ("2c001f", "number 44"),
     ],
 )  # fmt: skip
-def test_names_of_profiles(profile_level_id: str, name: str) -> None:
+def test_profile_names(profile_level_id: str, name: str) -> None:
     assert profile(profile_level_id) == name
 
 
-def test_plain_baseline_counts_as_constrained() -> None:
-    """Cameras say 4200xx for what has neither slice groups nor arbitrary slice order."""
+def test_passthrough_baseline_counts_as_constrained() -> None:
+    """Cameras state 4200xx for streams without slice groups and arbitrary slice order."""
     frames = [replace(frame, data=frame.data.replace(b"\x67\x42\xc0", b"\x67\x42\x00")) for frame in _stream()]
     passthrough = _seen(*frames)
     assert (passthrough.profile_level_id or "").startswith("4200")
     assert passthrough.refusal("42e01f") is None
 
 
-def test_b_frames_are_refused_as_soon_as_the_parameter_set_tells() -> None:
+def test_passthrough_b_frames_refused_by_parameter_set() -> None:
     frames = _stream(profile="high", b_frames=2)
     assert _seen(frames[0]).refusal("64001f") == "it has B-frames"
 
 
-def test_b_frames_are_seen_by_their_slices_or_their_times() -> None:
+def test_passthrough_b_frames_refused_by_slice_or_timestamp() -> None:
     plain, mixed = _stream(profile="high"), _stream(profile="high", b_frames=2)
     passthrough = _seen(*plain)
     assert passthrough.refusal("64001f") is None
@@ -134,19 +134,19 @@ def _is_b(frame: EncodedFrame) -> bool:
     return "B-frames" in (_seen(plain[0], *_moved([frame], 20.0), passthrough=passthrough).refusal("64001f") or "")
 
 
-def test_a_key_frame_too_seldom_is_refused_once_it_shows() -> None:
+def test_passthrough_rare_key_frames_refused_once_observed() -> None:
     frames = _stream(seconds=6.0, fps=10, gop=30)
     passthrough = PassthroughCheck()
-    said = []
+    refusals = []
     for frame in frames:
         passthrough.observe(frame)
-        said.append(passthrough.refusal("42e01f"))
-    assert said[: int(KEY_INTERVAL * 10)] == [None] * int(KEY_INTERVAL * 10)
-    assert said[27] == "its key frames are 2.7 s apart"
-    assert said[35] == "its key frames are 3.0 s apart"
+        refusals.append(passthrough.refusal("42e01f"))
+    assert refusals[: int(KEY_INTERVAL * 10)] == [None] * int(KEY_INTERVAL * 10)
+    assert refusals[27] == "its key frames are 2.7 s apart"
+    assert refusals[35] == "its key frames are 3.0 s apart"
 
 
-def test_a_pause_of_the_stream_is_forgotten() -> None:
+def test_passthrough_long_interval_expires() -> None:
     frames = _stream(seconds=4.0, fps=10, gop=10)
     passthrough = _seen(*frames, *_moved(frames[:20], 8.0))
     assert passthrough.refusal("42e01f") == "its key frames are 5.0 s apart"
@@ -156,13 +156,13 @@ def test_a_pause_of_the_stream_is_forgotten() -> None:
     assert passthrough.refusal("42e01f") is None
 
 
-def test_an_index_tells_of_it_before() -> None:
+def test_passthrough_rare_key_frames_refused_by_index() -> None:
     passthrough = PassthroughCheck()
     passthrough.restart(StreamInfo("h264", key_interval=8.3))
     assert _seen(_stream()[0], passthrough=passthrough).refusal("42e01f") == "its key frames are 8.3 s apart"
 
 
-def test_other_codecs_are_refused_by_the_container_and_by_what_comes() -> None:
+def test_passthrough_other_codecs_are_refused() -> None:
     passthrough = PassthroughCheck()
     passthrough.restart(StreamInfo("vp8"))
     assert passthrough.refusal() == "not H.264 but vp8"
@@ -171,7 +171,7 @@ def test_other_codecs_are_refused_by_the_container_and_by_what_comes() -> None:
     assert other.refusal() == "not H.264 but hevc"
 
 
-def test_what_a_container_says_is_enough_for_a_profile_and_a_refusal() -> None:
+def test_passthrough_profile_known_from_extradata() -> None:
     first = _stream(profile="high")[0].data
     passthrough = PassthroughCheck()
     passthrough.restart(StreamInfo("h264", extradata=first))
@@ -180,7 +180,7 @@ def test_what_a_container_says_is_enough_for_a_profile_and_a_refusal() -> None:
     assert passthrough.refusal("64001f") == "not seen yet"
 
 
-def test_a_stream_that_begins_anew_is_judged_anew() -> None:
+def test_passthrough_restart_forgets_the_old_stream() -> None:
     passthrough = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2), 3.0))
     assert passthrough.refusal() is not None
     passthrough.restart(StreamInfo("h264"))
@@ -188,8 +188,8 @@ def test_a_stream_that_begins_anew_is_judged_anew() -> None:
     assert _seen(*_moved(_stream(), 60.0), passthrough=passthrough).refusal() is None
 
 
-def test_a_frame_that_is_shown_twice_counts_once() -> None:
-    """By its source, and once more by who reads it later."""
+def test_passthrough_frame_observed_twice_counts_once() -> None:
+    """The source observes every frame, and a later reader observes it again."""
     frames = _stream(seconds=2.0, fps=25)
     passthrough = _seen(*frames, *frames[10:], passthrough=PassthroughCheck(fps=25))
     assert passthrough.refusal() is None
@@ -197,7 +197,7 @@ def test_a_frame_that_is_shown_twice_counts_once() -> None:
     assert _seen(*frames[-5:], passthrough=passthrough).refusal() == "not seen yet"
 
 
-def test_another_profile_in_the_middle_is_noticed_and_so_is_its_end() -> None:
+def test_passthrough_follows_a_change_of_profile() -> None:
     passthrough = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2, size=(640, 360)), 2.5))
     assert passthrough.size == (640, 360)
     assert passthrough.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
@@ -207,7 +207,7 @@ def test_another_profile_in_the_middle_is_noticed_and_so_is_its_end() -> None:
     assert passthrough.refusal("42e01f") is None
 
 
-def test_what_the_user_wants_smaller_or_slower_is_refused() -> None:
+def test_passthrough_above_maximum_size_or_rate_is_refused() -> None:
     frames = _stream(seconds=2.0, fps=25)
     assert _seen(*frames, passthrough=PassthroughCheck(size=(320, 180), fps=25)).refusal() is None
     assert _seen(*frames, passthrough=PassthroughCheck(size=(1280, 720), fps=30)).refusal() is None
@@ -217,7 +217,7 @@ def test_what_the_user_wants_smaller_or_slower_is_refused() -> None:
     assert slower.refusal() == "its frame rate is 25 per second, the maximum is 10"
 
 
-def test_pictures_on_their_side_and_interlaced_ones_are_refused() -> None:
+def test_passthrough_rotated_or_interlaced_is_refused() -> None:
     passthrough = PassthroughCheck()
     passthrough.restart(StreamInfo("h264", rotation=-90))
     assert _seen(*_stream(), passthrough=passthrough).refusal() == "it must be rotated by 270 degrees"
@@ -230,7 +230,9 @@ def test_pictures_on_their_side_and_interlaced_ones_are_refused() -> None:
     st.binary(max_size=40),
     st.text(max_size=8),
 )
-def test_garbage_raises_nothing(frames: list[tuple[bytes, int, bool]], extradata: bytes, taken: str) -> None:
+def test_passthrough_garbage_raises_nothing(
+    frames: list[tuple[bytes, int, bool]], extradata: bytes, taken: str
+) -> None:
     passthrough = PassthroughCheck((320, 180), 30)
     passthrough.restart(StreamInfo("h264", extradata))
     for number, (data, timestamp, key) in enumerate(frames):

@@ -1,4 +1,4 @@
-"""A camera on the network."""
+"""An RTSP camera as a source."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from peer.media.test_pattern import beep_onsets, dominant_frequency, read_patter
 from tests.media import rtsp_server
 
 
-async def test_picture_and_sound_come_in_sync_from_one_connection() -> None:
+async def test_rtsp_audio_and_video_in_sync_from_one_connection() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio(camera.url))
         assert media.video is not None
         assert media.audio is not None
         pictures: list[av.VideoFrame] = []
-        pieces: list[av.AudioFrame] = []
+        audio_frames: list[av.AudioFrame] = []
         with media.video.read(100) as video, media.audio.read(200) as audio:
             async with asyncio.timeout(10):
                 while len(pictures) < 55:
                     pictures.append(await video.get())
-            while (piece := audio.get_nowait()) is not None:
-                pieces.append(piece)
+            while (audio_frame := audio.get_nowait()) is not None:
+                audio_frames.append(audio_frame)
         await media.close()
         assert camera.connections == 1
     readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
@@ -37,15 +37,15 @@ async def test_picture_and_sound_come_in_sync_from_one_connection() -> None:
     steps = np.diff(numbers)
     assert (steps > 0).all() and (steps > 1).sum() < 5, "a busy machine may skip some"
     assert np.diff([picture.time for picture in pictures[-50:]]) == pytest.approx(steps * 0.04, abs=0.03)
-    samples = np.concatenate([piece.to_ndarray().reshape(-1, 2)[:, 0] for piece in pieces])
+    samples = np.concatenate([audio_frame.to_ndarray().reshape(-1, 2)[:, 0] for audio_frame in audio_frames])
     assert dominant_frequency(samples) == pytest.approx(440, abs=3)
     flash = [p.time for p, r in zip(pictures, readings, strict=True) if r is not None and r.frame % 25 == 0][-1]
-    end = pieces[-1].time + 0.02
+    end = audio_frames[-1].time + 0.02
     beeps = [end - (len(samples) / 48_000 - onset) for onset in beep_onsets(samples)]
     assert min(abs(flash - beep) for beep in beeps) < 0.05
 
 
-async def test_only_what_is_wanted_is_asked_for() -> None:
+async def test_rtsp_requests_only_required_kinds() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video("none"), parse_audio(camera.url))
         assert media.video is None
@@ -55,7 +55,7 @@ async def test_only_what_is_wanted_is_asked_for() -> None:
         await media.close()
 
 
-async def test_a_camera_without_a_microphone_sends_its_picture() -> None:
+async def test_rtsp_without_audio_sends_video_with_notice() -> None:
     async with rtsp_server.serve() as camera:
         camera.microphone = False
         media = await open_sources(parse_video(camera.url), parse_audio("same"))
@@ -67,7 +67,7 @@ async def test_a_camera_without_a_microphone_sends_its_picture() -> None:
         await media.close()
 
 
-async def test_a_camera_whose_cable_is_pulled_comes_back_by_itself() -> None:
+async def test_rtsp_lost_connection_is_reopened() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))
         assert media.video is not None
@@ -82,7 +82,7 @@ async def test_a_camera_whose_cable_is_pulled_comes_back_by_itself() -> None:
         await media.close()
 
 
-async def test_a_server_that_does_not_answer_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rtsp_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtsp, "_TIMEOUT", 0.3)
     hung_up = asyncio.Event()
 
@@ -100,7 +100,7 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time(monkeypatch: py
     assert "secret" not in str(caught.value)
 
 
-async def test_a_server_of_something_else_is_an_error() -> None:
+async def test_rtsp_other_protocol_raises() -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail ready\r\n" * 500)
         writer.close()
@@ -112,17 +112,17 @@ async def test_a_server_of_something_else_is_an_error() -> None:
             await open_sources(parse_video(url), parse_audio("none"))
 
 
-async def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
+async def test_rtsp_refused_connection_raises_at_once() -> None:
     with pytest.raises(MediaError, match="nothing listens"):
         await open_sources(parse_video("rtsp://127.0.0.1:9/x"), parse_audio("none"))
 
 
 @pytest.mark.parametrize("password", ["secret", "sec@ret", "sec/ret", "s:e/c@r?e#t@"])
-def test_a_cameras_password_is_no_part_of_its_name(password: str) -> None:
+def test_rtsp_name_hides_the_password(password: str) -> None:
     assert rtsp.name(f"rtsp://admin:{password}@camera:554/live") == "rtsp://camera:554/live"
 
 
-async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
+async def test_rtsp_h264_is_undecoded_until_a_video_reader() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))
         assert media.encoded is not None
@@ -137,7 +137,7 @@ async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
                 frames = [first, *[await encoded.get() for _ in range(10)]]
             assert media.passthrough.refusal("42e01f") is None
             assert media.passthrough.size == rtsp_server.SIZE
-            assert source.decoded - before <= 1  # what was on its way when the proof was there
+            assert source.decoded - before <= 1  # packets in flight when open() returned
             decoder = av.CodecContext.create("h264", "r")
             shown = [picture for frame in frames for picture in decoder.decode(av.Packet(frame.data))]
             assert len(shown) == 11
@@ -149,7 +149,7 @@ async def test_h264_is_passed_on_undecoded_until_somebody_looks() -> None:
         await media.close()
 
 
-async def test_a_camera_that_comes_back_is_judged_anew() -> None:
+async def test_rtsp_reopened_stream_is_checked_again() -> None:
     async with rtsp_server.serve() as camera:
         media = await open_sources(parse_video(camera.url), parse_audio("none"))
         assert media.encoded is not None

@@ -1,4 +1,4 @@
-"""The screen of an X display, on an Xvfb of the test's own."""
+"""The screen of an X display as a source, on Xvfb."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests import x_server
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    """A display whose root is white."""
+    """A display with a white root window."""
     with x_server.running("640x361", "-wr") as server:
         yield server.name
 
 
 @pytest.mark.display
-async def test_the_screen_is_sent_even_sized_and_shows_what_it_shows(display: str) -> None:
+async def test_screen_delivers_its_content_at_even_size(display: str) -> None:
     media = await open_sources(VideoSpec("screen", display), AudioSpec("none"), fps=20)
     assert media.video is not None
     with media.video.read(2) as pictures:
@@ -36,12 +36,12 @@ async def test_the_screen_is_sent_even_sized_and_shows_what_it_shows(display: st
 
 
 @pytest.mark.display
-async def test_a_display_that_is_not_there_is_an_error() -> None:
+async def test_screen_missing_display_raises() -> None:
     with pytest.raises(MediaError, match="X display cannot be opened"):
         await open_sources(VideoSpec("screen", ":7654"), AudioSpec("none"))
 
 
-def test_without_a_display_it_says_what_is_missing() -> None:
+def test_screen_without_display_variable_raises() -> None:
     with pytest.raises(MediaError, match="DISPLAY is not set"):
         screen.display("", {})
     assert screen.display("", {"DISPLAY": ":3"}) == ":3"

@@ -1,4 +1,4 @@
-"""The test source in real time."""
+"""The test source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peer.media.sources.constraints import Constraints
 from peer.media.test_pattern import read_pattern
 
 
-def test_the_first_picture_comes_at_once() -> None:
+def test_synthetic_first_frame_comes_at_once() -> None:
     reading = synthetic.read(Constraints(video=True, audio=False, size=(320, 180), fps=1), threading.Event())
     started = media_time()
     picture = next(reading)
@@ -23,14 +23,14 @@ def test_the_first_picture_comes_at_once() -> None:
     assert picture.time <= media_time()
 
 
-def test_pictures_and_sound_come_at_their_moments_and_agree() -> None:
+def test_synthetic_frames_come_at_their_time_in_sync() -> None:
     reading = synthetic.read(Constraints(video=True, audio=True, size=(320, 180), fps=25), threading.Event())
     frames = [(media_time(), frame) for frame in islice(reading, 75)]
     assert max(now - frame.time for now, frame in frames[2:]) < 0.4
     assert min(now - frame.time for now, frame in frames) >= 0
     pictures = [frame for _, frame in frames if isinstance(frame, av.VideoFrame)]
     sound = [frame for _, frame in frames if isinstance(frame, av.AudioFrame)]
-    assert np.diff([piece.pts for piece in sound]).tolist() == [960] * (len(sound) - 1)
+    assert np.diff([frame.pts for frame in sound]).tolist() == [960] * (len(sound) - 1)
     for picture in pictures:
         code = read_pattern(picture.to_ndarray(format="gray"))
         assert code is not None
@@ -38,7 +38,7 @@ def test_pictures_and_sound_come_at_their_moments_and_agree() -> None:
         assert code.flash == (picture.time % 1 < 0.0999)
 
 
-def test_stop_ends_it() -> None:
+def test_synthetic_ends_on_stop() -> None:
     stop = threading.Event()
     reading = synthetic.read(Constraints(video=False, audio=True), stop)
     next(reading)

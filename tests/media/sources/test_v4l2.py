@@ -1,4 +1,4 @@
-"""The choice of a camera's format, on tables as real cameras have them, and devices that are no cameras."""
+"""The chosen of a camera's capture format, with the modes of real cameras; queries of V4L2 devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peer.media.sources.constraints import Constraints
 from peer.media.sources.v4l2 import CaptureFormat, Mode, choose
 
 
-def _wish(width: int = 1280, height: int = 720, fps: float = 30) -> Constraints:
+def _constraints(width: int = 1280, height: int = 720, fps: float = 30) -> Constraints:
     return Constraints(video=True, audio=False, size=(width, height), fps=fps)
 
 
@@ -35,7 +35,7 @@ WEBCAM = _modes(
     "mjpeg",
     {(640, 480): (30,), (1280, 720): (60, 30, 25), (1920, 1080): (30, 15)},
 )
-"""A USB 2 webcam: raw is slow where it is large."""
+"""A USB 2 webcam: raw formats are slow at large sizes."""
 
 RAW_ONLY = WEBCAM[:4]
 
@@ -44,84 +44,86 @@ PI_CAMERA = (
     Mode("mjpeg", ((32, 32), (2592, 1944)), (1.0, 90.0), any_rate=True, step=(2, 2)),
     Mode("h264", ((32, 32), (1920, 1080)), (1.0, 90.0), any_rate=True, step=(2, 2)),
 )
-"""bcm2835-v4l2: any size and rate in a range."""
+"""bcm2835-v4l2: ranges of sizes and rates."""
 
 
-def test_mjpeg_where_raw_would_be_too_slow() -> None:
-    assert choose(WEBCAM, _wish()) == CaptureFormat("mjpeg", 1280, 720, 30)
+def test_choose_mjpeg_if_raw_is_too_slow() -> None:
+    assert choose(WEBCAM, _constraints()) == CaptureFormat("mjpeg", 1280, 720, 30)
 
 
-def test_raw_where_it_is_fast_enough() -> None:
-    assert choose(WEBCAM, _wish(640, 480)) == CaptureFormat("yuyv422", 640, 480, 30)
+def test_choose_raw_if_fast_enough() -> None:
+    assert choose(WEBCAM, _constraints(640, 480)) == CaptureFormat("yuyv422", 640, 480, 30)
 
 
-def test_the_slowest_rate_that_is_enough() -> None:
-    assert choose(WEBCAM, _wish(640, 480, fps=12)) == CaptureFormat("yuyv422", 640, 480, 15)
+def test_choose_lowest_sufficient_rate() -> None:
+    assert choose(WEBCAM, _constraints(640, 480, fps=12)) == CaptureFormat("yuyv422", 640, 480, 15)
 
 
-def test_smaller_rather_than_a_slide_show() -> None:
-    assert choose(RAW_ONLY, _wish()) == CaptureFormat("yuyv422", 640, 480, 30)
+def test_choose_smaller_size_over_very_low_rate() -> None:
+    assert choose(RAW_ONLY, _constraints()) == CaptureFormat("yuyv422", 640, 480, 30)
 
 
-def test_the_large_size_if_a_slow_rate_is_what_is_wanted() -> None:
-    assert choose(RAW_ONLY, _wish(fps=10)) == CaptureFormat("yuyv422", 1280, 720, 10)
+def test_choose_large_size_if_low_rate_is_requested() -> None:
+    assert choose(RAW_ONLY, _constraints(fps=10)) == CaptureFormat("yuyv422", 1280, 720, 10)
 
 
-def test_the_next_larger_size_is_scaled_down() -> None:
-    assert choose(WEBCAM, _wish(1024, 576)) == CaptureFormat("mjpeg", 1280, 720, 30)
+def test_choose_next_larger_size() -> None:
+    assert choose(WEBCAM, _constraints(1024, 576)) == CaptureFormat("mjpeg", 1280, 720, 30)
 
 
-def test_the_largest_if_all_are_too_small() -> None:
-    assert choose(WEBCAM, _wish(3840, 2160)) == CaptureFormat("mjpeg", 1920, 1080, 30)
+def test_choose_largest_size_if_all_are_too_small() -> None:
+    assert choose(WEBCAM, _constraints(3840, 2160)) == CaptureFormat("mjpeg", 1920, 1080, 30)
 
 
-def test_a_range_of_sizes_and_rates_fits_exactly() -> None:
-    assert choose(PI_CAMERA, _wish(1296, 730, 24)) == CaptureFormat("yuv420p", 1296, 730, 24)
+def test_choose_exact_size_and_rate_from_a_range() -> None:
+    assert choose(PI_CAMERA, _constraints(1296, 730, 24)) == CaptureFormat("yuv420p", 1296, 730, 24)
 
 
-def test_a_range_is_not_left() -> None:
-    assert choose(PI_CAMERA, _wish(4096, 2160, 120)) == CaptureFormat("yuv420p", 2592, 1944, 90)
+def test_choose_stays_within_a_range() -> None:
+    assert choose(PI_CAMERA, _constraints(4096, 2160, 120)) == CaptureFormat("yuv420p", 2592, 1944, 90)
 
 
-def test_ntsc_rates_are_enough() -> None:
-    assert choose(_modes("nv12", {(1280, 720): (29.97, 60)}), _wish()) == CaptureFormat("nv12", 1280, 720, 29.97)
+def test_choose_accepts_ntsc_rate() -> None:
+    assert choose(_modes("nv12", {(1280, 720): (29.97, 60)}), _constraints()) == CaptureFormat(
+        "nv12", 1280, 720, 29.97
+    )
 
 
-def test_h264_only_when_nothing_else_has_the_size() -> None:
+def test_choose_h264_only_if_no_other_format_has_the_size() -> None:
     both = _modes("mjpeg", {(640, 480): (30,)}) + _modes("h264", {(1280, 720): (30,), (640, 480): (30,)})
-    assert choose(both, _wish()) == CaptureFormat("h264", 1280, 720, 30)
-    assert choose(both, _wish(640, 480)) == CaptureFormat("mjpeg", 640, 480, 30)
+    assert choose(both, _constraints()) == CaptureFormat("h264", 1280, 720, 30)
+    assert choose(both, _constraints(640, 480)) == CaptureFormat("mjpeg", 640, 480, 30)
 
 
-def test_h264_is_not_taken_where_mjpeg_only_has_to_be_made_smaller() -> None:
+def test_choose_larger_mjpeg_over_exact_h264() -> None:
     both = _modes("mjpeg", {(1920, 1080): (30,)}) + _modes("h264", {(1280, 720): (30,)})
-    assert choose(both, _wish()) == CaptureFormat("mjpeg", 1920, 1080, 30)
-    assert choose(both, _wish(fps=60)) == CaptureFormat("h264", 1280, 720, 30)
+    assert choose(both, _constraints()) == CaptureFormat("mjpeg", 1920, 1080, 30)
+    assert choose(both, _constraints(fps=60)) == CaptureFormat("h264", 1280, 720, 30)
 
 
-def test_h264_and_nothing_else_where_it_is_asked_for() -> None:
-    wish = Constraints(video=True, audio=False, size=(1280, 720), fps=30, h264=True)
-    assert choose(PI_CAMERA, wish) == CaptureFormat("h264", 1280, 720, 30)
-    assert choose(WEBCAM, wish) is None
+def test_choose_h264_only_if_required() -> None:
+    constraints = Constraints(video=True, audio=False, size=(1280, 720), fps=30, h264=True)
+    assert choose(PI_CAMERA, constraints) == CaptureFormat("h264", 1280, 720, 30)
+    assert choose(WEBCAM, constraints) is None
 
 
-def test_a_driver_that_does_not_say_its_rates() -> None:
-    choice = choose(_modes("yuyv422", {(640, 480): ()}), _wish())
-    assert choice == CaptureFormat("yuyv422", 640, 480, None)
-    assert options(choice) == {"input_format": "yuyv422", "video_size": "640x480"}
+def test_choose_without_rates_leaves_rate_to_the_driver() -> None:
+    chosen = choose(_modes("yuyv422", {(640, 480): ()}), _constraints())
+    assert chosen == CaptureFormat("yuyv422", 640, 480, None)
+    assert options(chosen) == {"input_format": "yuyv422", "video_size": "640x480"}
 
 
-def test_a_driver_that_says_nothing_comes_up_as_it_was_left() -> None:
-    assert choose((), _wish()) is None
+def test_choose_without_modes_sets_no_format() -> None:
+    assert choose((), _constraints()) is None
     assert options(None) == {}
 
 
-def test_the_rate_is_asked_for() -> None:
+def test_options_include_the_frame_rate() -> None:
     assert options(CaptureFormat("mjpeg", 1280, 720, 29.97))["framerate"] == "29.97"
 
 
-def test_the_requests_are_those_of_the_kernel() -> None:
-    """Against linux/videodev2.h as every 64-bit and 32-bit machine compiles it."""
+def test_ioctl_numbers_match_the_kernel() -> None:
+    """Values of linux/videodev2.h, equal on 32-bit and 64-bit machines."""
     assert v4l2._QUERYCAP == 0x80685600
     assert v4l2._ENUM_FMT == 0xC0405602
     assert v4l2._STREAMOFF == 0x40045613
@@ -130,7 +132,7 @@ def test_the_requests_are_those_of_the_kernel() -> None:
 
 
 class Driver:
-    """A driver that answers as the kernel would; offsets are those that a C compiler gives for linux/videodev2.h."""
+    """A driver that answers like the kernel. Offsets are those that a C compiler assigns for linux/videodev2.h."""
 
     def __init__(self, caps: int = 0x84200001, own: int = 0x04200001) -> None:
         self.caps, self.own = caps, own
@@ -171,7 +173,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "video0")
 
 
-def test_what_a_driver_answers_is_understood(node: str) -> None:
+def test_query_parses_the_driver_answers(node: str) -> None:
     assert v4l2.query(node) == v4l2.Capabilities(
         "HD Webcam",
         True,
@@ -183,25 +185,25 @@ def test_what_a_driver_answers_is_understood(node: str) -> None:
     )
 
 
-def test_a_node_beside_the_camera_does_not_capture(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A UVC camera has a second node for metadata; the capabilities of the whole device say capture all the same."""
+def test_query_metadata_node_does_not_capture(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A UVC camera has a second node, for metadata, but the capabilities of the whole device include capture."""
     monkeypatch.setattr(v4l2.fcntl, "ioctl", Driver(own=0x04A00000).ioctl)
     assert v4l2.query(node) == v4l2.Capabilities("HD Webcam", False, ())
 
 
-def test_an_old_driver_has_no_capabilities_of_the_node(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_old_driver_without_device_caps(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v4l2.fcntl, "ioctl", Driver(caps=0x04000001, own=0).ioctl)
     assert v4l2.query(node).captures
 
 
 @pytest.mark.parametrize(("path", "number"), [("/dev/null", errno.ENOTTY), ("/dev/video-nowhere", errno.ENOENT)])
-def test_what_is_no_camera_says_why(path: str, number: int) -> None:
+def test_query_of_no_camera_raises_its_errno(path: str, number: int) -> None:
     with pytest.raises(OSError) as caught:
         v4l2.query(path)
     assert caught.value.errno == number
 
 
-def test_a_query_leaves_no_descriptor_open() -> None:
+def test_query_closes_its_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with pytest.raises(OSError):
@@ -209,7 +211,7 @@ def test_a_query_leaves_no_descriptor_open() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_interrupting_a_file_that_is_no_camera_changes_nothing(tmp_path: Path) -> None:
+def test_interrupt_ignores_a_file_that_is_no_camera(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with path.open("w") as file:
         v4l2.interrupt(str(path))

@@ -1,4 +1,4 @@
-"""Windows on a real X server: what is seen, what a key does, and what a missing display costs."""
+"""Windows on a real X server."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[XServer]:
 
 
 class Camera:
-    """A picture of one colour, 30 times a second, while somebody reads."""
+    """Video of one color at 30 frames per second."""
 
-    def __init__(self, colour: tuple[int, int, int], width: int = 640, height: int = 360) -> None:
-        self.colour, self.width, self.height = colour, width, height
+    def __init__(self, color: tuple[int, int, int], width: int = 640, height: int = 360) -> None:
+        self.color, self.width, self.height = color, width, height
         self.frames: Fanout[av.VideoFrame] = Fanout()
 
     async def run(self) -> None:
         while not self.frames.closed:
-            pixels = np.full((self.height, self.width, 3), self.colour, np.uint8)
+            pixels = np.full((self.height, self.width, 3), self.color, np.uint8)
             self.frames.put(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuv420p"))
             await asyncio.sleep(1 / 30)
 
 
 class Desk:
-    """Windows with what they told us."""
+    """Windows, with the closed calls and notices that they reported."""
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self.tasks = tasks
@@ -83,7 +83,7 @@ async def _run(*command: str) -> str:
 
 
 async def _window(title: str) -> str:
-    """The X id of the window whose title begins with ``title``, once it is there."""
+    """Wait for a window whose title starts with ``title``. Return its X id."""
     return (await _run("xdotool", "search", "--sync", "--onlyvisible", "--name", f"^{title}( |$)")).split("\n")[-1]
 
 
@@ -92,9 +92,9 @@ def _screenshot() -> np.ndarray:
         return next(screen.decode(video=0)).to_ndarray(format="rgb24")
 
 
-def _share(screen: np.ndarray, colour: tuple[int, int, int]) -> int:
-    """How many pixels have ``colour``, give or take what YUV costs."""
-    return int((np.abs(screen.astype(int) - colour).max(axis=2) < 12).sum())
+def _share(screen: np.ndarray, color: tuple[int, int, int]) -> int:
+    """Return the number of pixels of that color, with a tolerance for YUV conversion."""
+    return int((np.abs(screen.astype(int) - color).max(axis=2) < 12).sum())
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -106,19 +106,19 @@ async def _press(key: str, window: str) -> None:
     await _run("xdotool", "windowfocus", "--sync", window, "key", key)
 
 
-async def test_preview_and_remotes_are_on_the_screen_beside_each_other(display: object) -> None:
-    me, door, yard = Camera(RED), Camera(GREEN, 1920, 1080), Camera(BLUE, 360, 640)  # larger than the screen, too
+async def test_windows_preview_and_remotes_do_not_overlap(display: object) -> None:
+    me, door, yard = Camera(RED), Camera(GREEN, 1920, 1080), Camera(BLUE, 360, 640)  # one is larger than the screen
     async with desk(me, door, yard) as it:
         it.show(LOCAL, "me", me)
         assert await it.windows.start()
         it.show("door", "door", door)
         it.show("yard", "yard", yard)
-        for colour, pixels in ((RED, 90_000), (GREEN, 90_000), (BLUE, 25_000)):
-            await _until(lambda colour=colour, pixels=pixels: _share(_screenshot(), colour) > pixels)
+        for color, pixels in ((RED, 90_000), (GREEN, 90_000), (BLUE, 25_000)):
+            await _until(lambda color=color, pixels=pixels: _share(_screenshot(), color) > pixels)
         assert await _window("door 1920x1080")
 
 
-async def test_title_says_size_and_rate(display: object) -> None:
+async def test_windows_title_shows_size_and_frame_rate(display: object) -> None:
     door = Camera(GREEN)
     async with desk(door) as it:
         assert await it.windows.start()
@@ -128,7 +128,7 @@ async def test_title_says_size_and_rate(display: object) -> None:
 
 
 @pytest.mark.parametrize("key", ["q", "Escape"])
-async def test_a_key_closes_the_window_that_has_the_keyboard_and_no_other(display: object, key: str) -> None:
+async def test_windows_key_closes_only_the_focused_window(display: object, key: str) -> None:
     me, door, yard = Camera(RED), Camera(GREEN), Camera(BLUE)
     async with desk(me, door, yard) as it:
         assert await it.windows.start()
@@ -144,7 +144,7 @@ async def test_a_key_closes_the_window_that_has_the_keyboard_and_no_other(displa
         assert it.closed.empty()
 
 
-async def test_without_keyboard_focus_a_key_is_for_the_window_under_the_pointer(display: object) -> None:
+async def test_windows_key_without_focus_closes_window_under_pointer(display: object) -> None:
     me, door, yard = Camera(RED), Camera(GREEN), Camera(BLUE)
     async with desk(me, door, yard) as it:
         assert await it.windows.start()
@@ -157,7 +157,7 @@ async def test_without_keyboard_focus_a_key_is_for_the_window_under_the_pointer(
         assert it.closed.empty()
 
 
-async def test_close_button_reports_the_call_and_closing_the_preview_only_hides_it(display: object) -> None:
+async def test_windows_close_button_reports_calls_not_the_preview(display: object) -> None:
     me, door = Camera(RED), Camera(GREEN)
     async with desk(me, door) as it:
         assert await it.windows.start()
@@ -172,18 +172,18 @@ async def test_close_button_reports_the_call_and_closing_the_preview_only_hides_
         assert it.closed.empty()
 
 
-async def test_a_window_follows_its_picture_to_another_size(display: object) -> None:
+async def test_windows_follow_a_change_of_frame_size(display: object) -> None:
     door = Camera(GREEN, 320, 240)
     async with desk(door) as it:
         assert await it.windows.start()
         it.show("door", "door", door)
         await _window("door 320x240")
-        door.width, door.height, door.colour = 480, 640, BLUE
+        door.width, door.height, door.color = 480, 640, BLUE
         await _window("door 480x640")
         await _until(lambda: _share(_screenshot(), BLUE) > 10_000)
 
 
-async def test_a_window_closes_with_its_source_and_another_may_open(display: object) -> None:
+async def test_windows_close_with_their_fanout(display: object) -> None:
     door, yard = Camera(GREEN), Camera(BLUE)
     async with desk(door, yard) as it:
         assert await it.windows.start()
@@ -196,8 +196,8 @@ async def test_a_window_closes_with_its_source_and_another_may_open(display: obj
         assert it.closed.empty()
 
 
-async def test_no_window_stays_black_when_qt_reads_its_events_late(display: object) -> None:
-    """Lost to Xlib, the event that a window is there leaves it black: 16 of 20, before ``leave_events_to_qt``."""
+async def test_windows_are_never_black_if_qt_reads_events_late(display: object) -> None:
+    """If Xlib drops MapNotify, a window stays black: 16 of 20 without ``leave_events_to_qt``."""
     me, *others = cameras = [Camera(RED), *(Camera((GREEN, BLUE)[n % 2]) for n in range(6))]
     async with desk(*cameras) as it:
         assert await it.windows.start()
@@ -205,12 +205,12 @@ async def test_no_window_stays_black_when_qt_reads_its_events_late(display: obje
         _delay_events(int(await _run("xdotool", "getwindowpid", await _window("me 640x360"))))
         for number, camera in enumerate(others):
             it.show(f"door {number}", f"door {number}", camera)
-            await _until(lambda camera=camera: _share(_screenshot(), camera.colour) > 10_000)
+            await _until(lambda camera=camera: _share(_screenshot(), camera.color) > 10_000)
             camera.frames.close()
-            await _until(lambda camera=camera: _share(_screenshot(), camera.colour) == 0)
+            await _until(lambda camera=camera: _share(_screenshot(), camera.color) == 0)
 
 
-async def test_without_a_descriptor_there_is_no_window_and_nothing_else_is_lost(display: object) -> None:
+async def test_windows_without_descriptor_gives_notice_and_goes_on(display: object) -> None:
     red, green = Camera(RED), Camera(GREEN)
     async with desk(red, green) as it:
         await it.windows.start()
@@ -225,7 +225,7 @@ async def test_without_a_descriptor_there_is_no_window_and_nothing_else_is_lost(
         assert await _window("gate")
 
 
-async def test_windows_come_back_when_their_process_is_killed(display: object) -> None:
+async def test_windows_return_after_child_is_killed(display: object) -> None:
     door = Camera(GREEN)
     async with desk(door) as it:
         assert await it.windows.start()
@@ -238,7 +238,7 @@ async def test_windows_come_back_when_their_process_is_killed(display: object) -
         assert door.frames.readers == 1
 
 
-async def test_an_x_server_that_dies_costs_the_windows_and_two_lines(display: XServer) -> None:
+async def test_windows_x_server_death_gives_two_notices(display: XServer) -> None:
     door = Camera(GREEN)
     async with desk(door) as it:
         assert await it.windows.start()
@@ -252,7 +252,7 @@ async def test_an_x_server_that_dies_costs_the_windows_and_two_lines(display: XS
         assert door.frames.readers == 0 and it.notices.empty()
 
 
-async def test_without_display_there_is_one_line_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_windows_without_display_gives_one_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     async with desk() as it:
         assert not await it.windows.start()
@@ -260,7 +260,7 @@ async def test_without_display_there_is_one_line_and_nothing_else(monkeypatch: p
         assert "DISPLAY" in (available() or "") and it.notices.empty()
 
 
-async def test_a_display_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_windows_missing_display_is_named_in_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":9999")
     async with desk() as it:
         assert not await it.windows.start()
@@ -278,7 +278,7 @@ async def test_a_display_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
         ("No module named 'cv2'", "pip install opencv-python"),
     ],
 )
-async def test_an_opencv_that_does_not_load_costs_one_line_that_says_what_to_install(
+async def test_windows_broken_opencv_notice_names_the_packages(
     display: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, hint: str
 ) -> None:
     (tmp_path / "cv2.py").write_text(f"raise ImportError({error!r})\n")
@@ -289,10 +289,10 @@ async def test_an_opencv_that_does_not_load_costs_one_line_that_says_what_to_ins
         assert hint in notice and error in notice and it.notices.empty()
 
 
-async def test_qt_plugin_without_its_libraries_costs_one_line(
+async def test_windows_qt_plugin_without_libraries_gives_one_notice(
     display: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The wheel's own plugin, without the libraries beside it: Qt would abort the process and name none of them."""
+    """The wheel's plugin without the libraries beside it: Qt would abort the process without naming one."""
     plugin = Path("qt/plugins/platforms/libqxcb.so")
     wheel = Path(str(metadata.distribution("opencv-python").locate_file("cv2")))
     (tmp_path / "cv2" / plugin).parent.mkdir(parents=True)
@@ -305,18 +305,19 @@ async def test_qt_plugin_without_its_libraries_costs_one_line(
         assert "libQt5XcbQpa" in notice and "libice6 libsm6" in notice and "\n" not in notice and it.notices.empty()
 
 
-def test_hint_and_setup_name_the_same_libraries() -> None:
+def test_windows_hint_and_setup_name_the_same_packages() -> None:
     script = (Path(__file__).parents[3] / "setup.sh").read_text()
     assert f'WINDOW_LIBRARIES="{_SYSTEM_LIBRARIES}"' in script
 
 
-def test_the_child_loads_no_media_engine(display: object) -> None:
+def test_windows_child_loads_no_media_engine(display: object) -> None:
     code = "import sys, peer.media.windows.child; print([m for m in ('av', 'aiortc', 'cv2') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def _delay_events(process: int) -> None:
-    """One processor for all of ``process``, and for the thread in which Qt reads X only what the others leave."""
+    """Put all threads of ``process`` on one processor, and run the thread in which Qt reads X only when that is
+    idle."""
     tasks = list(Path(f"/proc/{process}/task").iterdir())
     processor = min(os.sched_getaffinity(process))
     for task in tasks:
@@ -326,7 +327,7 @@ def _delay_events(process: int) -> None:
 
 
 def _click_close(window: int) -> None:
-    """What a window manager sends for its close button: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
+    """Send what a window manager sends for its close button: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
     x11 = ctypes.CDLL("libX11.so.6")
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XInternAtom.restype = ctypes.c_ulong

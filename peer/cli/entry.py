@@ -1,7 +1,7 @@
-"""What every command shares: the border where errors become exit codes, and the signals.
+"""Start and end of every command: errors become exit codes, and signals cancel it.
 
-The first SIGINT or SIGTERM cancels the command, which hangs up, closes recordings and leaves; the second one ends the
-process at once. Both mean 130 (docs/decisions/0003-exit-codes.md).
+The first SIGINT or SIGTERM cancels the command, which hangs up, closes recordings and leaves. The second one exits
+immediately. The exit code is 130 for both (docs/decisions/0003-exit-codes.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..errors import PeerError
 from ..node import systemd
 from . import exit_codes as exits
 from . import logs
-from .output import Output, ReaderGone
+from .output import Output, OutputClosed
 from .root import cli
 
 Body = Callable[[], Awaitable[int]]
@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 def start(args: Sequence[str] | None = None) -> int:
-    """Run the command line ``args`` (``sys.argv`` without it) and return the exit code."""
-    signal.signal(signal.SIGTERM, _early)
+    """Run the command line ``args``, by default that of the process, and return the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an id or path that the locale cannot write is no reason to end
+        if isinstance(stream, io.TextIOWrapper):  # for ids and paths outside the locale's encoding
             stream.reconfigure(errors="backslashreplace")
-    if _json_logs_are_wanted(sys.argv[1:] if args is None else args):
+    if _json_log_requested(sys.argv[1:] if args is None else args):
         logs.configure("json", 0)
     try:
         result = cli.main(args=None if args is None else list(args), prog_name="peer", standalone_mode=False)
@@ -54,18 +54,18 @@ def start(args: Sequence[str] | None = None) -> int:
         return exits.INTERRUPTED
     except PeerError as error:
         return fail(error)
-    except ReaderGone:
+    except OutputClosed:
         return exits.INTERRUPTED
 
 
-def _json_logs_are_wanted(args: Sequence[str]) -> bool:
-    """Whether ``--log-format json`` is given, read before click does, for the errors that click finds."""
+def _json_log_requested(args: Sequence[str]) -> bool:
+    """Whether ``--log-format json`` is set; looked up before click parses the options and may raise errors."""
     flag = "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
     return flag or os.environ.get("PEER_LOG_FORMAT") == "json"
 
 
 def fail(error: PeerError, out: Output | None = None) -> int:
-    """Report what ended the command: on standard error, and with ``--json`` as an event on standard output too."""
+    """Report the error that ended the command: on standard error, and with ``--json`` as an event, too."""
     if out is not None:
         body = {
             "event": "error",
@@ -82,23 +82,26 @@ def fail(error: PeerError, out: Output | None = None) -> int:
 
 
 def run(body: Body, out: Output, *, on_sigterm: int = exits.INTERRUPTED) -> int:
-    """Run ``body`` in an event loop until it returns its exit code, fails, or a signal ends it."""
+    """Run ``body`` in an event loop and return its exit code.
+
+    A ``PeerError`` is reported and mapped to its exit code. SIGINT returns 130, and SIGTERM ``on_sigterm``.
+    """
     try:
-        with out.aside():
+        with out.in_background():
             try:
-                return asyncio.run(_under_signals(body, out, on_sigterm))
+                return asyncio.run(_with_signals(body, out, on_sigterm))
             except PeerError as error:
                 return fail(error, out)
             except BaseExceptionGroup as group:
-                if (meant := _meant(group)) is None:
+                if (peer_error := _peer_error(group)) is None:
                     raise
-                return fail(meant, out)
-    except ReaderGone:
+                return fail(peer_error, out)
+    except OutputClosed:
         return exits.INTERRUPTED
 
 
-def _meant(group: BaseExceptionGroup[BaseException]) -> PeerError | None:
-    """What ended a TaskGroup, when all in it was raised on purpose; ``None`` for a bug, which stays loud."""
+def _peer_error(group: BaseExceptionGroup[BaseException]) -> PeerError | None:
+    """The first error in ``group`` if all are ``PeerError``; otherwise there is a bug, and the result is ``None``."""
     leaf: BaseException | None
     leaf, rest = group.split(PeerError)
     while isinstance(leaf, BaseExceptionGroup):
@@ -106,12 +109,12 @@ def _meant(group: BaseExceptionGroup[BaseException]) -> PeerError | None:
     return leaf if rest is None and isinstance(leaf, PeerError) else None
 
 
-async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
+async def _with_signals(body: Body, out: Output, on_sigterm: int) -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
     received: list[int] = []
-    gone = False
+    output_closed = False
 
     def on_signal(number: int) -> None:
         if received:
@@ -122,25 +125,25 @@ async def _under_signals(body: Body, out: Output, on_sigterm: int) -> int:
         task.cancel()
 
     def stop() -> None:
-        nonlocal gone
-        gone = True
+        nonlocal output_closed
+        output_closed = True
         task.cancel()
 
-    def on_gone() -> None:
-        with suppress(RuntimeError):  # the loop is closed: it has ended already
+    def on_output_closed() -> None:  # in the thread of the writer
+        with suppress(RuntimeError):  # the loop is closed, so the command has already ended
             loop.call_soon_threadsafe(stop)
 
-    out.when_gone(on_gone)
+    out.on_closed(on_output_closed)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     systemd.keep_alive(loop)
     try:
         return await body()
     except (asyncio.CancelledError, PeerError, BaseExceptionGroup) as error:
-        if not (received or gone) or (isinstance(error, BaseExceptionGroup) and _meant(error) is None):
+        if not (received or output_closed) or (isinstance(error, BaseExceptionGroup) and _peer_error(error) is None):
             raise
         return on_sigterm if signal.SIGTERM in received else exits.INTERRUPTED
 
 
-def _early(_number: int, _frame: FrameType | None) -> Any:
+def _interrupt(_number: int, _frame: FrameType | None) -> Any:
     raise KeyboardInterrupt

@@ -1,9 +1,8 @@
-"""Standard output: results, one line each. With ``--json`` one JSON object a line and nothing else."""
+"""Results on standard output: one line of text each, or with ``--json`` one JSON object per line."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sys
@@ -12,62 +11,60 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import events
-from .stdout_writer import Writer, write_all
+from .stdout_writer import StdoutWriter, log_write_error, write_all
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Control characters, line breaks, marks without a width and those that turn the direction of writing."""
-
-_log = logging.getLogger(__name__)
+"""Control characters, line breaks, zero-width characters and those that change the text direction."""
 
 
-class ReaderGone(Exception):
-    """Whoever read our standard output has closed it: ``peer list --watch | head -1``."""
+class OutputClosed(Exception):
+    """The reader of standard output has closed the pipe: ``peer list --watch | head -1``."""
 
 
 class Output:
-    """Where a command writes its results. ``detail`` adds the once-a-second statistics to the text.
+    """Output of a command. ``detail`` adds the statistics of each second to the text.
 
-    Outside of ``aside`` a line is written at once.
+    Lines are written immediately, and within ``in_background`` by a thread.
     """
 
     def __init__(self, *, as_json: bool, detail: bool = False) -> None:
         self.as_json = as_json
         self._detail = detail
-        self._writer: Writer | None = None
-        self._when_gone: Callable[[], None] = lambda: None
+        self._writer: StdoutWriter | None = None
+        self._on_closed: Callable[[], None] = lambda: None
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Within, lines are written by a thread, so that a reader who does not read holds up nothing.
+    def in_background(self) -> Iterator[None]:
+        """Write lines in a thread, so that a blocked reader does not block the command.
 
         Raises:
-            ReaderGone: at the end, when not all could be written because the reader has gone.
+            OutputClosed: on leaving, if the reader has closed standard output.
         """
-        self._writer = writer = Writer(_to_stdout(), lambda: self._when_gone())
+        self._writer = writer = StdoutWriter(_stdout_write(), lambda: self._on_closed())
         try:
             yield
         finally:
             self._writer = None
             writer.close()
-            if writer.gone:
-                _silence()
-        if writer.gone:
-            raise ReaderGone
+            if writer.reader_closed:
+                _redirect_to_null()
+        if writer.reader_closed:
+            raise OutputClosed
 
-    def when_gone(self, tell: Callable[[], None]) -> None:
-        """Call ``tell``, in another thread, when the reader has gone; at once if it has."""
-        self._when_gone = tell
-        if self._writer is not None and self._writer.gone:
-            tell()
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in another thread when the reader closes standard output; now if it already has."""
+        self._on_closed = callback
+        if self._writer is not None and self._writer.reader_closed:
+            callback()
 
     def event(self, event: events.Event) -> None:
-        """Write ``event``: all of it as JSON, or, as text, what a person wants to know of it."""
+        """Write ``event``: as JSON, or as a line of text if ``describe`` has one."""
         if self.as_json:
-            self._write(_as_json(event.to_json()), expendable=isinstance(event, events.Stats))
+            self._write(_as_json(event.to_json()), droppable=isinstance(event, events.Stats))
             return
-        line = text_of(event)
+        line = describe(event)
         if line is not None and (self._detail or not isinstance(event, events.Stats)):
-            self._write(_plain(line), expendable=isinstance(event, events.Stats))
+            self._write(_escaped(line), droppable=isinstance(event, events.Stats))
 
     def object(self, body: dict[str, Any]) -> None:
         """Write one JSON object, only with ``--json``."""
@@ -77,39 +74,39 @@ class Output:
     def text(self, line: str) -> None:
         """Write one line for people, only without ``--json``."""
         if not self.as_json:
-            self._write(_plain(line))
+            self._write(_escaped(line))
 
-    def _write(self, line: str, *, expendable: bool = False) -> None:
+    def _write(self, line: str, *, droppable: bool = False) -> None:
         if self._writer is not None:
-            self._writer.put(_encoded(line + "\n"), expendable=expendable)
+            self._writer.put(_encoded(line + "\n"), droppable=droppable)
             return
         try:
-            _to_stdout()(_encoded(line + "\n"))
+            _stdout_write()(_encoded(line + "\n"))
         except BrokenPipeError:
-            _silence()
-            raise ReaderGone from None
+            _redirect_to_null()
+            raise OutputClosed from None
         except OSError as error:
-            _silence()
-            _log.error("standard output: %s; going on without it", error.strerror or error)
+            _redirect_to_null()
+            log_write_error(error)
 
 
 def _as_json(body: dict[str, Any]) -> str:
     return json.dumps(body, separators=(", ", ": "))
 
 
-def _plain(line: str) -> str:
-    """``line`` without what moves a cursor, breaks a line or hides: an old relay lets anybody have any id."""
-    return line if line.isprintable() else _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], line)
+def _escaped(line: str) -> str:
+    """``line`` with unprintable characters escaped. An old relay accepts any text as an id."""
+    return line if line.isprintable() else _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], line)
 
 
 def _encoded(line: str) -> bytes:
     return line.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
 
 
-def _to_stdout() -> Callable[[bytes], None]:
-    """What writes to standard output as it is now; it may be closed, or something of Python's own."""
+def _stdout_write() -> Callable[[bytes], None]:
+    """A function that writes to the current ``sys.stdout``, which may be closed or have no file descriptor."""
     stream = sys.stdout
-    if stream is None:  # closed before we started: descriptor 1 may be anything
+    if stream is None:  # closed before the program started; descriptor 1 may be another file
         return lambda _: None
     stream.flush()
     try:
@@ -124,8 +121,8 @@ def _to_stdout() -> Callable[[bytes], None]:
     return lambda data: write_all(descriptor, data)
 
 
-def _silence() -> None:
-    """Nobody reads: what else in this process writes there, the interpreter at its exit too, writes to nowhere."""
+def _redirect_to_null() -> None:
+    """Discard all further output to the descriptor, including what the interpreter flushes when it exits."""
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, AttributeError):
@@ -135,11 +132,11 @@ def _silence() -> None:
     os.close(null)
 
 
-def text_of(event: events.Event) -> str | None:
-    """``event`` in words, or ``None`` when there is nothing to say."""
+def describe(event: events.Event) -> str | None:
+    """``event`` as a line of text, or ``None`` if it has none."""
     match event:
         case events.Joined(id=own, peers=peers):
-            return f"joined as {own}; here: {', '.join(peers) or 'nobody else'}"
+            return f"joined as {own}; other peers: {', '.join(peers) or 'none'}"
         case events.PeerJoined(peer=peer):
             return f"{peer} joined"
         case events.PeerLeft(peer=peer):
@@ -147,24 +144,24 @@ def text_of(event: events.Event) -> str | None:
         case events.Calling(peer=peer):
             return f"{peer}: calling"
         case events.Incoming(peer=peer):
-            return f"{peer}: calls us"
+            return f"{peer}: incoming call"
         case events.Connected(peer=peer, setup_ms=setup_ms):
             return f"{peer}: connected in {setup_ms} ms"
         case events.FirstFrame(peer=peer, width=width, height=height, codec=codec):
-            return f"{peer}: first picture, {width}x{height} {codec}"
+            return f"{peer}: first video frame, {width}x{height} {codec}"
         case events.Stats():
             return _stats(event)
         case events.Snapshot(peer=peer, path=path):
-            return f"{peer}: snapshot in {path}"
+            return f"{peer}: snapshot saved as {path}"
         case events.Recorded(peer=peer, path=path, seconds=seconds, dropped=dropped):
-            missing = f", {dropped} pictures or packets of sound missing" if dropped else ""
-            return f"{peer}: {seconds:.1f} s recorded in {path}{missing}"
+            missing = f", {dropped} video frames or audio packets missing" if dropped else ""
+            return f"{peer}: {seconds:.1f} s recorded as {path}{missing}"
         case events.Ended(peer=peer, reason=reason):
             return f"{peer}: ended ({reason})"
         case events.ServerLost():
-            return "the relay is away; calls go on, trying again"
+            return "connection to the relay lost; calls continue, reconnecting"
         case events.ServerBack():
-            return "the relay is back"
+            return "connected to the relay again"
         case events.Error(message=message, peer=peer):
             return f"{peer}: {message}" if peer else message
         case _:
@@ -178,9 +175,9 @@ def _stats(event: events.Stats) -> str:
         size = f"{video.get('width', '?')}x{video.get('height', '?')}"
         parts.append(f"{size} {_number(video, 'fps')} fps {_number(video, 'kbps')} kbit/s")
     if audio:
-        parts.append(f"sound {_number(audio, 'kbps')} kbit/s")
+        parts.append(f"audio {_number(audio, 'kbps')} kbit/s")
     if event.rtt_ms is not None:
-        parts.append(f"round trip {event.rtt_ms:.0f} ms")
+        parts.append(f"RTT {event.rtt_ms:.0f} ms")
     if event.loss is not None:
         parts.append(f"loss {event.loss:.1%}")
     return f"{event.peer}: {', '.join(parts) or 'no media'}"

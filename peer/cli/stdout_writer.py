@@ -1,7 +1,7 @@
-"""Standard output beside the event loop: whoever does not read (a full pipe, ``| less``) stops no call.
+"""Writer thread for standard output: a blocked reader (a full pipe, ``| less``) does not block the event loop.
 
-Lines wait in a bounded queue for a thread that writes them in order. When the queue is full, what is old goes first,
-and of that the statistics. The end waits for a reader that is slow, not for one that is stuck.
+Lines wait in a bounded queue. When it is full, the oldest statistics are dropped first, then the oldest line. On
+close, the writer waits for a slow reader, but not for a stuck one.
 """
 
 from __future__ import annotations
@@ -16,76 +16,77 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_LINES: Final = 1000
-"""Lines that wait for the reader: minutes of a few calls' statistics, a few hundred kB."""
+_MAX_LINES: Final = 1000
+"""Maximum length of the queue, in lines. It holds several minutes of a few calls' statistics, a few hundred kB."""
 
-_STUCK: Final = 1.0
-"""Seconds without a line taken after which, at the end, the reader counts as stuck."""
+_STUCK_AFTER: Final = 1.0
+"""On close, seconds without a line written after which the reader counts as stuck."""
 
-_LONGEST: Final = 10.0
-"""Seconds that the end waits for a reader that is only slow."""
+_MAX_CLOSE: Final = 10.0
+"""Maximum duration of ``close``, in seconds, for a reader that is slow but not stuck."""
 
 _log = logging.getLogger(__name__)
 
 
-class Writer:
-    """Writes lines by ``write``, in a thread. ``on_gone`` is called there, once, when the reader has gone.
+class StdoutWriter:
+    """Calls ``write`` with one line at a time, in a thread.
 
-    Any other error of ``write`` (a full disk) is logged once, and what comes after goes nowhere.
+    After ``BrokenPipeError``, ``reader_closed`` is true, and ``on_reader_closed`` is called once, in the thread. Any
+    other error (a full disk) is logged once. After either, all further lines are discarded.
     """
 
-    def __init__(self, write: Callable[[bytes], None], on_gone: Callable[[], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None], on_reader_closed: Callable[[], None]) -> None:
         self._write = write
-        self._on_gone = on_gone
+        self._on_reader_closed = on_reader_closed
         self._changed = threading.Condition()
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._writing = self._closing = False
         self._written = 0
-        self._over = False  # written to no more
-        self.gone = False
+        self._stopped = False  # nothing is written any more
+        self.reader_closed = False
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="standard output", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes, *, expendable: bool = False) -> None:
-        """Write ``line`` soon; never waits. ``expendable`` is what is left out first."""
+    def put(self, line: bytes, *, droppable: bool = False) -> None:
+        """Queue ``line`` without waiting. If the queue is full, ``droppable`` lines are dropped first."""
         with self._changed:
-            if self._over:
+            if self._stopped:
                 return
-            self._queue.append((line, expendable))
-            first = len(self._queue) > _LINES and self._drop()
+            self._queue.append((line, droppable))
+            first_drop = len(self._queue) > _MAX_LINES and self._drop()
             self._changed.notify_all()
-        if first:
-            _log.warning("nobody reads the output: lines are left out, statistics first")
+        if first_drop:
+            _log.warning("the reader of standard output is too slow; dropping lines, statistics first")
 
     def _drop(self) -> bool:
-        """Make room; whether it is the first time."""
-        oldest = next((at for at, (_, expendable) in enumerate(self._queue) if expendable), 0)
+        """Drop one line, and return whether it is the first one dropped."""
+        oldest = next((at for at, (_, droppable) in enumerate(self._queue) if droppable), 0)
         del self._queue[oldest]
         self.dropped += 1
         return self.dropped == 1
 
     def close(self) -> None:
-        """Write what waits, as long as somebody takes it, and say how much nobody took."""
-        until = time.monotonic() + _LONGEST
+        """Write the queued lines while the reader accepts them, and log how many lines were lost."""
+        deadline = time.monotonic() + _MAX_CLOSE
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             while self._queue or self._writing:
-                if not self._progress(min(_STUCK, until - time.monotonic())):
+                if not self._wait_for_progress(min(_STUCK_AFTER, deadline - time.monotonic())):
                     break
             lost = self.dropped + len(self._queue) + self._writing
-            stuck, self._over = self._writing, True
+            stuck, self._stopped = self._writing, True
             self._queue.clear()
         if not stuck:
             self._thread.join()
-        if lost and not self.gone:
-            _log.warning("%d lines of output were not read and are lost", lost)
+        if lost and not self.reader_closed:
+            _log.warning("%d lines of output were lost, because the reader was too slow", lost)
 
-    def _progress(self, patience: float) -> bool:
-        """Whether another line was taken within ``patience`` seconds."""
+    def _wait_for_progress(self, timeout: float) -> bool:
+        """Whether another line was written within ``timeout`` seconds."""
         before = self._written
-        return self._changed.wait_for(lambda: self._written != before, patience)
+        return self._changed.wait_for(lambda: self._written != before, timeout)
 
     def _run(self) -> None:
         while True:
@@ -95,41 +96,48 @@ class Writer:
                     return
                 line, _ = self._queue.popleft()
                 self._writing = True
-            problem: OSError | None = None
+            failure: OSError | None = None
             try:
                 self._write(line)
             except OSError as error:
-                problem = error
+                failure = error
             with self._changed:
                 self._writing = False
                 self._written += 1
-                if problem is not None:
-                    self._over = True
+                if failure is not None:
+                    self._stopped = True
                     self._queue.clear()
-                    self.gone = problem.errno == errno.EPIPE
+                    self.reader_closed = failure.errno == errno.EPIPE
                 self._changed.notify_all()
-            if problem is not None:
-                self._give_up(problem)
+            if failure is not None:
+                self._report(failure)
                 return
 
-    def _give_up(self, problem: OSError) -> None:
-        if self.gone:
-            self._on_gone()
+    def _report(self, failure: OSError) -> None:
+        if self.reader_closed:
+            self._on_reader_closed()
         else:
-            _log.error("standard output: %s; going on without it", problem.strerror or problem)
+            log_write_error(failure)
+
+
+def log_write_error(error: OSError) -> None:
+    """Log that standard output cannot be written, and that the program continues without it."""
+    _log.error("cannot write to standard output: %s; continuing without it", error.strerror or error)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``, however long that takes; without Python's buffers, whose locks outlive a stuck thread.
+    """Write all of ``data``, blocking as long as necessary.
+
+    Bypasses Python's buffered writer: a thread that is stuck in it holds its lock, which would block the exit.
 
     Raises:
-        OSError: it cannot be written; BrokenPipeError when the reader has gone.
+        OSError: the write failed; BrokenPipeError if the reader has closed the pipe.
     """
     rest = memoryview(data)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # somebody we share it with made it non-blocking
+        except BlockingIOError:  # another process that shares the file made it non-blocking
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()

@@ -1,4 +1,4 @@
-"""The border of the command line: signals, and errors that become exit codes."""
+"""Signals, errors that become exit codes, and readers of standard output that stall or leave."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stubborn(leaving: float, on_sigterm: int = 130) -> subprocess.Popen[str]:
     ("number", "on_sigterm", "code"),
     [(signal.SIGINT, 130, 130), (signal.SIGTERM, 130, 130), (signal.SIGTERM, 0, 0), (signal.SIGINT, 0, 130)],
 )
-def test_the_first_signal_lets_the_command_leave(number: signal.Signals, on_sigterm: int, code: int) -> None:
+def test_first_signal_lets_the_command_clean_up(number: signal.Signals, on_sigterm: int, code: int) -> None:
     with stubborn(0, on_sigterm) as process:
         process.send_signal(number)
         assert process.wait(20) == code
@@ -54,7 +54,7 @@ def test_the_first_signal_lets_the_command_leave(number: signal.Signals, on_sigt
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_quits_at_once(second: signal.Signals) -> None:
+def test_second_signal_exits_immediately(second: signal.Signals) -> None:
     with stubborn(600) as process:
         assert process.stdout is not None
         process.send_signal(signal.SIGINT)
@@ -69,7 +69,7 @@ async def _raise(error: BaseException) -> int:
         raise error
 
 
-def test_an_error_made_on_purpose_is_a_line_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_peer_error_becomes_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     error = errors.ServerUnreachable("ws://r/ws", "refused")
     assert entry.run(lambda: _raise(error), Output(as_json=True)) == 3
     out, err = capsys.readouterr()
@@ -77,12 +77,12 @@ def test_an_error_made_on_purpose_is_a_line_and_a_code(capsys: pytest.CaptureFix
     assert err == f"peer: {error}\n"
 
 
-def test_a_bug_stays_loud() -> None:
+def test_other_exception_is_not_caught() -> None:
     with pytest.raises(ExceptionGroup):
         entry.run(lambda: _raise(ZeroDivisionError()), Output(as_json=False))
 
 
-def test_a_bug_beside_an_error_stays_loud() -> None:
+def test_other_exception_beside_a_peer_error_is_not_caught() -> None:
     both = ExceptionGroup("both", [errors.PeerError("no"), ZeroDivisionError()])
     with pytest.raises(ExceptionGroup):
         entry.run(lambda: _raise(both), Output(as_json=False))
@@ -112,17 +112,17 @@ sys.exit(run(body, out))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_reader_who_does_not_read_holds_up_nothing(number: signal.Signals) -> None:
+def test_blocked_reader_does_not_block_the_command(number: signal.Signals) -> None:
     with talker(20000, subprocess.PIPE) as process:  # that is more than a pipe holds
         assert process.stderr is not None
-        assert "lines are left out" in process.stderr.readline()
+        assert "dropping lines" in process.stderr.readline()
         assert process.stderr.readline() == "said\n"
         process.send_signal(number)
         assert process.wait(20) == 130
-        assert "were not read and are lost" in process.stderr.read()
+        assert "lines of output were lost" in process.stderr.read()
 
 
-def test_a_reader_who_has_gone_ends_the_command_though_it_has_nothing_more_to_say() -> None:
+def test_closed_stdout_ends_an_idle_command() -> None:
     read, write = os.pipe()
     with talker(1, write) as process:
         os.close(write)
@@ -130,11 +130,14 @@ def test_a_reader_who_has_gone_ends_the_command_though_it_has_nothing_more_to_sa
         assert process.wait(20) == 130
 
 
-def test_a_full_disk_is_said_once_and_ends_nothing() -> None:
+def test_stdout_on_a_full_disk_does_not_end_the_command() -> None:
     with open("/dev/full", "wb") as full, talker(1, full.fileno()) as process:
         assert process.stderr is not None
-        said = {process.stderr.readline(), process.stderr.readline()}
-        assert said == {"said\n", "standard output: No space left on device; going on without it\n"}
+        lines = {process.stderr.readline(), process.stderr.readline()}
+        assert lines == {
+            "said\n",
+            "cannot write to standard output: No space left on device; continuing without it\n",
+        }
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 130
         assert process.stderr.read() == ""
@@ -146,7 +149,7 @@ def talker(lines: int, stdout: int) -> subprocess.Popen[str]:
     )
 
 
-def test_an_id_that_the_locale_cannot_write_is_written_all_the_same() -> None:
+def test_text_outside_the_locale_encoding_is_escaped() -> None:
     code = "import sys; from peer.cli import entry; entry.start(['--version']); print('Bj\u00f6rn')"
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)

@@ -1,4 +1,4 @@
-"""What is written on standard output."""
+"""Output as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pytest
 
 from peer import events
-from peer.cli.output import Output, text_of
+from peer.cli.output import Output, describe
 
 STATS = events.Stats(
     peer="door",
@@ -36,12 +36,12 @@ ONE_OF_EACH = (
 )
 
 
-def test_every_event_has_an_example_here() -> None:
+def test_examples_cover_every_event() -> None:
     assert {type(event) for event in ONE_OF_EACH} == set(events.ALL)
 
 
 @pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: event.event)
-def test_json_is_one_object_a_line(event: events.Event, capsys: pytest.CaptureFixture[str]) -> None:
+def test_event_as_json_is_one_object_per_line(event: events.Event, capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=True).event(event)
     out = capsys.readouterr().out
     assert out.count("\n") == 1
@@ -52,37 +52,35 @@ def test_json_is_one_object_a_line(event: events.Event, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: event.event)
-def test_every_event_can_be_said_in_one_line(event: events.Event) -> None:
-    line = text_of(event)
+def test_every_event_is_described_in_one_line(event: events.Event) -> None:
+    line = describe(event)
     assert line
     assert "\n" not in line
     assert "{" not in line
 
 
 @pytest.mark.parametrize("peer", ["a\nb", "\x1b[2J", "\x9b31m", "\u202eexe", "\r"])
-def test_an_id_that_is_none_leaves_terminal_and_lines_alone(peer: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An old relay lets anybody have any id."""
+def test_unprintable_characters_in_ids_are_escaped(peer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An old relay accepts any text as an id."""
     out = Output(as_json=False)
     out.text(peer)
     out.event(events.PeerJoined(peer=peer))
     assert all(line.isascii() and line.isprintable() for line in capsys.readouterr().out.split("\n"))
 
 
-def test_what_people_write_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printable_unicode_is_not_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=False).text("Küche 🛋")
     assert capsys.readouterr().out == "Küche 🛋\n"
 
 
-def test_statistics_are_said_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_are_printed_only_with_detail(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=False).event(STATS)
     assert capsys.readouterr().out == ""
     Output(as_json=False, detail=True).event(STATS)
-    assert capsys.readouterr().out == (
-        "door: 640x480 30 fps 678 kbit/s, sound 64 kbit/s, round trip 3 ms, loss 1.2%\n"
-    )
+    assert capsys.readouterr().out == ("door: 640x480 30 fps 678 kbit/s, audio 64 kbit/s, RTT 3 ms, loss 1.2%\n")
 
 
-def test_text_and_json_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_and_json_output_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=True).text("for people")
     Output(as_json=False).object({"for": "programs"})
     assert capsys.readouterr().out == ""

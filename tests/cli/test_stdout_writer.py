@@ -1,4 +1,4 @@
-"""Lines that wait for a reader."""
+"""The writer thread: order, drops, and readers that are slow, stuck or closed."""
 
 from __future__ import annotations
 
@@ -9,98 +9,98 @@ import threading
 import pytest
 
 from peer.cli import stdout_writer
-from peer.cli.stdout_writer import Writer, write_all
+from peer.cli.stdout_writer import StdoutWriter, write_all
 
 DEADLINE = 20.0
 
 
 class _Reader:
-    """Takes lines, or not."""
+    """Blocks until ``reads`` is set, then takes lines."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self.asked, self.reads = threading.Event(), threading.Event()
+        self.called, self.reads = threading.Event(), threading.Event()
 
     def __call__(self, line: bytes) -> None:
-        self.asked.set()
+        self.called.set()
         assert self.reads.wait(DEADLINE)
         self.lines.append(line)
 
 
-def test_all_lines_come_in_order() -> None:
+def test_writer_keeps_the_order_of_lines() -> None:
     reader = _Reader()
     reader.reads.set()
-    written = Writer(reader, lambda: None)
+    writer = StdoutWriter(reader, lambda: None)
     lines = [str(number).encode() for number in range(500)]
     for line in lines:
-        written.put(line)
-    written.close()
+        writer.put(line)
+    writer.close()
     assert reader.lines == lines
 
 
-def test_statistics_are_left_out_first_then_what_is_old(
+def test_full_queue_drops_statistics_first_then_the_oldest(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stdout_writer, "_LINES", 3)
+    monkeypatch.setattr(stdout_writer, "_MAX_LINES", 3)
     reader = _Reader()
-    written = Writer(reader, lambda: None)
-    written.put(b"taken")
-    assert reader.asked.wait(DEADLINE)
+    writer = StdoutWriter(reader, lambda: None)
+    writer.put(b"taken")
+    assert reader.called.wait(DEADLINE)
     for line in (b"1", b"s1", b"2", b"s2", b"3", b"4"):
-        written.put(line, expendable=line.startswith(b"s"))
-    assert written.dropped == 3
+        writer.put(line, droppable=line.startswith(b"s"))
+    assert writer.dropped == 3
     reader.reads.set()
-    written.close()
+    writer.close()
     assert reader.lines == [b"taken", b"2", b"3", b"4"]
     assert [record.message for record in caplog.records] == [
-        "nobody reads the output: lines are left out, statistics first",
-        "3 lines of output were not read and are lost",
+        "the reader of standard output is too slow; dropping lines, statistics first",
+        "3 lines of output were lost, because the reader was too slow",
     ]
 
 
-def test_the_end_does_not_wait_for_a_reader_that_is_stuck(
+def test_close_does_not_wait_for_a_stuck_reader(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stdout_writer, "_STUCK", 0.05)
+    monkeypatch.setattr(stdout_writer, "_STUCK_AFTER", 0.05)
     reader = _Reader()
-    written = Writer(reader, lambda: None)
-    written.put(b"1")
-    written.put(b"2")
-    assert reader.asked.wait(DEADLINE)
-    written.close()
+    writer = StdoutWriter(reader, lambda: None)
+    writer.put(b"1")
+    writer.put(b"2")
+    assert reader.called.wait(DEADLINE)
+    writer.close()
     assert reader.lines == []
-    assert "2 lines of output were not read and are lost" in caplog.text
+    assert "2 lines of output were lost, because the reader was too slow" in caplog.text
     reader.reads.set()
 
 
-def test_a_reader_that_has_gone_is_told_once() -> None:
-    gone = threading.Event()
+def test_closed_pipe_calls_back_and_discards_the_rest() -> None:
+    closed = threading.Event()
     read, write = os.pipe()
     os.close(read)
     try:
-        written = Writer(lambda line: write_all(write, line), gone.set)
-        written.put(b"1")
-        assert gone.wait(DEADLINE)
-        written.put(b"2")
-        written.close()
-        assert written.gone
+        writer = StdoutWriter(lambda line: write_all(write, line), closed.set)
+        writer.put(b"1")
+        assert closed.wait(DEADLINE)
+        writer.put(b"2")
+        writer.close()
+        assert writer.reader_closed
     finally:
         os.close(write)
 
 
-def test_a_full_disk_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with open("/dev/full", "wb") as full, caplog.at_level(logging.WARNING):
-        written = Writer(lambda line: write_all(full.fileno(), line), lambda: None)
+        writer = StdoutWriter(lambda line: write_all(full.fileno(), line), lambda: None)
         for _ in range(50):
-            written.put(b"1")
-        written.close()
-    assert not written.gone
+            writer.put(b"1")
+        writer.close()
+    assert not writer.reader_closed
     assert [record.message for record in caplog.records] == [
-        "standard output: No space left on device; going on without it"
+        "cannot write to standard output: No space left on device; continuing without it"
     ]
 
 
-def test_more_than_a_pipe_holds_is_written_whole_also_to_one_that_does_not_block() -> None:
+def test_write_all_fills_a_non_blocking_pipe_repeatedly() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     data, got = os.urandom(300_000), bytearray()

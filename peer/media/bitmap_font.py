@@ -41,8 +41,7 @@ def text_mask(text: str) -> npt.NDArray[np.uint8]:
 
 
 def draw_text(plane: npt.NDArray[Any], text: str, *, top: int, left: int, scale: int, value: int) -> None:
-    """Set the pixels of ``text`` in ``plane`` to ``value``, ``scale`` pixels per dot. Text is cropped at the
-    edges."""
+    """Draw ``text`` into ``plane`` in ``value``, ``scale`` pixels per dot. Text is cropped at the edges."""
     mask = text_mask(text).repeat(scale, axis=0).repeat(scale, axis=1)
     target = plane[top : top + mask.shape[0], left : left + mask.shape[1]]
     target[mask[: target.shape[0], : target.shape[1]] == 1] = value

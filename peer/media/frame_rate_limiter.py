@@ -11,8 +11,8 @@ class FrameRateLimiter:
         self._due: float | None = None
 
     def accepts(self, time: float) -> bool:
-        """Whether the frame captured at ``time``, in seconds, is accepted. A frame may be early by 10% of the
-        interval.
+        """Whether the frame captured at ``time`` seconds is accepted. It may be early by 10% of the interval.
+
 
         A clock that jumps, forward by an interval or back by ten, starts a new schedule.
         """

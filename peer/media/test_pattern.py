@@ -91,8 +91,7 @@ class Pattern:
         self._edges_y = np.linspace(0, height * _CODE_BOTTOM, _ROWS + 1).astype(int)
 
     def draw(self, frame: int, clock: int | None = None) -> av.VideoFrame:
-        """Return frame number ``frame`` (yuv420p, capture time ``frame / fps``) with ``clock``, by default the time
-        now."""
+        """Return frame number ``frame`` in yuv420p, captured at ``frame / fps``, with ``clock`` (default: now)."""
         if clock is None:
             clock = time.time_ns() // 1_000_000
         planes = self._background.copy()
@@ -178,8 +177,7 @@ def read_pattern(image: Array) -> PatternReading | None:
 
 
 def _mean(image: Array, y: float, x: float, block_height: float, block_width: float) -> float:
-    """Return the mean level in the inner half of the block centered at (x, y); arguments are fractions of the
-    image."""
+    """Return the mean level of the inner half of the block around (x, y). Arguments are fractions of the image."""
     height, width = image.shape[:2]
     top, bottom = int((y - block_height / 4) * height), int(np.ceil((y + block_height / 4) * height))
     left, right = int((x - block_width / 4) * width), int(np.ceil((x + block_width / 4) * width))

@@ -12,10 +12,10 @@ from typing import Final
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from ..frames import AUDIO_RATE
+from .resampler import Resampler
 
 TARGET_SAMPLES: Final = AUDIO_RATE * 40 // 1000
 """Samples that a call buffers before it is played: two Opus packets."""
@@ -32,8 +32,7 @@ class _JitterBuffer:
 
     def __init__(self) -> None:
         self.queue: deque[av.AudioFrame] = deque(maxlen=_MAX_QUEUED)
-        self._resampler = AudioResampler("s16", "stereo", AUDIO_RATE)
-        self._input_format: tuple[str, str, int] | None = None
+        self._resampler = Resampler()
         self._blocks: deque[NDArray[np.int16]] = deque()
         self._buffered = 0
         self._playing = False
@@ -41,21 +40,12 @@ class _JitterBuffer:
     def read(self, samples: int) -> NDArray[np.int16] | None:
         """Return up to ``samples`` (shape (n, 2)), or ``None`` while the buffer fills up to its target."""
         while self.queue:
-            for frame in self._resample(self.queue.popleft()):
+            for frame in self._resampler.resample(self.queue.popleft()):
                 self._append(frame.to_ndarray().astype(np.int16, copy=False).reshape(-1, 2))
         if self._buffered > MAX_SAMPLES:
             self._remove(self._buffered - TARGET_SAMPLES)
         self._playing = self._buffered >= (1 if self._playing else TARGET_SAMPLES)
         return self._remove(samples) if self._playing else None
-
-    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        """Convert ``frame`` to s16 stereo at 48 kHz. A resampler keeps its first input format, so a new one is made
-        for each format."""
-        input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if input_format != self._input_format:
-            self._input_format = input_format
-            self._resampler = AudioResampler("s16", "stereo", AUDIO_RATE)
-        return self._resampler.resample(frame)
 
     def _append(self, block: NDArray[np.int16]) -> None:
         self._blocks.append(block)
@@ -102,8 +92,8 @@ class Mixer:
             buffer.queue.append(frame)
 
     def mix(self, samples: int) -> NDArray[np.int16]:
-        """Return the next ``samples`` of all calls added up and clipped, shape (samples, 2). Missing audio is
-        silence."""
+        """Return the next ``samples`` of all calls, added and clipped, shape (samples, 2); silence where there is
+        none."""
         total = np.zeros((samples, 2), np.int32)
         with self._lock:
             for buffer in self._buffers.values():

@@ -34,15 +34,13 @@ LATENCY: Final = 0.08
 """Audio buffered in the device, in seconds."""
 
 _MIN_BLOCK: Final = AUDIO_FRAME_SAMPLES / AUDIO_RATE * 0.999
-"""Duration of one block on the fastest real device, in seconds. No device clock is more than 0.1% faster than
-ours."""
+"""Duration of one block on the fastest device, in seconds. Device clocks are at most 0.1% faster than ours."""
 
 _RETRY_DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Delays before the device is opened again, in seconds. The last one repeats."""
 
 _TEST_TIMEOUT: Final = 8.0
-"""Maximum time for a device to open, in seconds. A sound server that starts on demand takes 2 s; some hang
-forever."""
+"""Maximum time for a device to open, in seconds. A sound server started on demand takes 2 s; some hang forever."""
 
 _JOIN_TIMEOUT: Final = 2.0
 """Maximum time for the thread to end, in seconds. If the device hangs, the thread is abandoned: it is a daemon."""

@@ -8,6 +8,7 @@ from typing import Final
 import av
 import numpy as np
 
+from peer.media.audio.resampler import Resampler
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, AUDIO_TIME_BASE
 
 MAX_DRIFT: Final = 0.04
@@ -26,8 +27,7 @@ class AudioFramer:
     """
 
     def __init__(self) -> None:
-        self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE)
-        self._input_format: tuple[str, str, int] | None = None
+        self._resampler = Resampler()
         self._buffer = bytearray()
         self._pts: int | None = None
         """Timestamp of the first sample in ``_buffer``, in samples."""
@@ -38,13 +38,9 @@ class AudioFramer:
         return ((self._pts or 0) + len(self._buffer) // 4) / AUDIO_RATE
 
     def push(self, frame: av.AudioFrame, capture_time: float) -> Iterator[av.AudioFrame]:
-        """Yield the 20 ms frames that ``frame`` completes. ``capture_time`` is that of its first sample, in
+        """Yield the 20 ms frames that ``frame`` completes; its first sample was captured at ``capture_time``
         seconds."""
         frame.pts = None  # with timestamps, the resampler would fill gaps by rules of its own
-        input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if input_format != self._input_format:  # a stream may change its format; a resampler raises on that
-            self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE)
-            self._input_format = input_format
         for part in self._resampler.resample(frame):
             if self._align(round(capture_time * AUDIO_RATE)):
                 self._buffer += part.to_ndarray().tobytes()

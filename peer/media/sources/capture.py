@@ -37,8 +37,7 @@ Read = Callable[[threading.Event], Generator[Captured, None, None]]
 """Opens an input, yields what it captures, closes it. It blocks, and checks the stop event between frames."""
 
 _BACKOFF: Final = (0.5, 5.0)
-"""First and maximum delay before a lost input is opened again, in seconds. Retries never end: a node runs
-unattended."""
+"""First and maximum delay before a lost input is reopened, in seconds. Retries never end: nodes run unattended."""
 
 _OPEN_TIMEOUT: Final = 15.0
 """Minimum time allowed for the first frame after opening, in seconds."""

@@ -9,12 +9,10 @@ from typing import Final
 from peer.media.frames import media_time
 
 _MAX_AGE: Final = 1.0
-"""Maximum age of a capture timestamp, in seconds. An older one comes from a clock that we misread, not from a slow
-device."""
+"""Maximum age of a capture timestamp, in seconds. Devices are faster: an older one stems from another clock."""
 
 _OFFSET_WINDOW: Final = 10.0
-"""Time over which the smallest offset of a live stream is searched, in seconds. The result is used for twice as
-long."""
+"""Window in which the smallest offset is searched, in seconds. An offset is renewed from the last two windows."""
 
 
 def from_monotonic(timestamp: float | None) -> float:
@@ -38,8 +36,7 @@ def _convert(timestamp: float | None, now: float) -> float:
 
 
 class CaptureClock:
-    """Converts the timestamps of a live stream to ``media_time()``. Both tracks share one offset, so they stay in
-    sync.
+    """Converts timestamps of a live stream to ``media_time()``. All tracks share one offset, so they stay in sync.
 
     The offset is that of the recent frame with the smallest delay, since no frame arrives before it was captured. It
     is renewed because two clocks never run at the same rate: at 100 ppm they are 0.36 s apart after an hour.

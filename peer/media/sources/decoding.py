@@ -19,7 +19,8 @@ stream joined midway starts with frames that refer to others never received."""
 _MAX_CACHED_BYTES: Final = 4 << 20
 _MAX_CACHED_PACKETS: Final = 150
 """Maximum size of the packets kept since the last key frame: 5 s at 30 frames per second and 6 Mbit/s. All of them
-are decoded for the first frame shown; a longer group of pictures is not cached, so decoding waits for its end."""
+are decoded to show the first frame. A longer group of pictures is not cached; decoding then waits for the next key
+frame."""
 
 _KEY_FRAME_WAIT: Final = 300
 """Maximum packets for which decoding waits for a key frame. Streams with intra refresh (a key frame spread over many

@@ -19,12 +19,13 @@ _MAX_PACKETS_TO_FIRST_FRAME: Final = 100
 
 
 def stream_info(stream: Any) -> StreamInfo:
-    """What the container's header says about ``stream``; reads no packet."""
+    """Return the information about ``stream`` in the container's header. No packet is read."""
     return StreamInfo(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
 
 
 def inspect(container: InputContainer) -> StreamInfo:
-    """What a file says about its video. For H.264 one frame is decoded, which alone shows the rotation.
+    """Return the information about a file's video. For H.264, one frame is decoded, because only that shows the
+    rotation.
 
     Raises:
         OSError, av.error.FFmpegError: the file cannot be read.
@@ -71,8 +72,7 @@ class PacketConverter:
         return self._annex_b is not None
 
     def convert(self, packet: Any, presentation_time: float) -> EncodedFrame | None:
-        """Return ``packet`` as an encoded frame, presented at that ``media_time()``; ``None`` if it holds no
-        frame."""
+        """Return ``packet`` as an encoded frame with that ``media_time()``, or ``None`` if it holds no frame."""
         if self._annex_b is None or packet.size == 0:
             return None
         data, key = self._annex_b.convert(bytes(packet))

@@ -43,7 +43,7 @@ _DEFAULT_DURATION: Final = 0.04
 
 
 def check(path: str, constraints: Constraints) -> StreamInfo | None:
-    """Open the file and verify that it holds what is required. Return what it says about its video, if required.
+    """Open the file and verify that it holds what is required. Return the information about its video, if required.
 
     Raises:
         MediaError: the file has no video, or no audio (``NoAudio``).

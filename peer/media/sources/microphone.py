@@ -26,8 +26,7 @@ _BUFFER: Final = 0.5
 
 _MAX_AHEAD: Final = 0.01
 """Maximum lead of the sample count over the clock, in seconds. A device that is further ahead has no clock (ALSA's
-``null`` and ``file``) or a fast one. Reading then pauses for the lead, so our clock paces a device without one; a
-device with a fast clock captures meanwhile."""
+``null`` and ``file``) or a fast one. Reading then pauses for the lead: our clock paces a device that has none."""
 
 
 def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:

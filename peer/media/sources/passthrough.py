@@ -20,8 +20,7 @@ from peer.codecs.h264_sps import Sps, parse_sps
 from peer.media.frames import EncodedFrame
 
 KEY_INTERVAL: Final = 2.5
-"""Maximum interval between key frames, in seconds: the longest that a viewer may see a broken picture after a
-loss."""
+"""Maximum interval between key frames, in seconds: so long may a viewer see a broken picture after a loss."""
 
 DEFAULT_PROFILE: Final = "42e01f"
 """profile-level-id of Constrained Baseline, which every WebRTC endpoint supports (RFC 7742 section 6.2)."""
@@ -56,7 +55,7 @@ makes them and FFmpeg cannot decode them, so a Baseline stream is treated as Con
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a container says about the video stream that follows."""
+    """What the container's header states about the video stream that follows."""
 
     codec: str
     """FFmpeg's name of the codec."""

@@ -74,8 +74,7 @@ class Input:
 
 
 class Source:
-    """One input and its fan-outs. ``video``, ``audio`` or ``encoded`` is ``None`` if the input does not deliver
-    it."""
+    """One input and its fan-outs. ``video``, ``audio`` and ``encoded`` are ``None`` if the input lacks them."""
 
     def __init__(self, input: Input, *, linger: float = LINGER) -> None:
         self.name = input.name

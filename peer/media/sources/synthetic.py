@@ -19,8 +19,7 @@ DEFAULT_FPS: Final = 30.0
 _NEVER: Final = math.inf
 
 _MAX_LATE: Final = 0.5
-"""Maximum delay for which late audio is still produced, in seconds. Beyond it the machine slept, and audio is
-skipped."""
+"""Maximum delay of audio that is still delivered, in seconds. If the machine slept for longer, audio is skipped."""
 
 
 def read(constraints: Constraints, stop: threading.Event) -> Generator[Media, None, None]:

@@ -50,8 +50,7 @@ FORMATS: Final = {
 _PREFERENCE: Final = (
     "yuv420p", "nv12", "yuyv422", "uyvy422", "yuv422p", "mjpeg", "rgb24", "bgr24", "h264", "gray",
 )  # fmt: skip
-"""Formats by cost and loss, best first. Raw costs a copy, MJPEG decoding, H.264 decoding and latency; gray has no
-color."""
+"""Formats by cost, cheapest first: raw takes a copy, MJPEG decoding, H.264 decoding and latency. Gray lacks color."""
 
 MIN_FPS: Final = 15.0
 """Frame rate below which a smaller size is preferred to a lower rate, in frames per second."""

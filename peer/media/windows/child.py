@@ -33,8 +33,7 @@ from peer.media.windows.display import Display, leave_events_to_qt, load_qt_plug
 from peer.media.windows.shared_memory import SharedFrame, SharedFrameReader
 
 _POLL_MS: Final = 8
-"""Interval at which new frames are looked for, in milliseconds: half of a 60 Hz refresh. Qt handles events
-meanwhile."""
+"""Interval between checks for new frames, in milliseconds: half of a 60 Hz refresh. Qt handles events in between."""
 
 _CLOSE_KEYS: Final = (ord("q"), ord("Q"), 27)
 
@@ -71,8 +70,8 @@ class _Window:
         self._cv2.moveWindow(self._handle, x, y)
 
     def paint(self, frame: SharedFrame) -> None:
-        """Show ``frame``. A new source size resizes the window; once per second the title shows size and frame
-        rate."""
+        """Show ``frame``. Resize the window for a new source size; once per second, update size and rate in the
+        title."""
         width, height = frame.source_width, frame.source_height
         if (width, height) != self._source_size:
             self._source_size = (width, height)

@@ -32,8 +32,7 @@ LOCAL: Final = ""
 """Key of the local preview. It is no peer's id, because an id has at least one character."""
 
 _START_TIMEOUT: Final = 15.0
-"""Maximum time for the child to import cv2, in seconds: 0.3 s on a fast machine, many on a small board with a cold
-disk."""
+"""Maximum time for the child to import cv2, in seconds. It takes 0.3 s on a fast machine, many on a small board."""
 
 _MAX_STARTS: Final = 3
 """Maximum number of times that the child is started. It is started again only if it was ready before it died."""

@@ -164,7 +164,7 @@ async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConn
             messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     connection = next(iter(agent._calls.remotes["stranger"].connections.values()))
-    await until(lambda: connection._candidate_count == 100)
+    await until(lambda: connection._remote_candidates.count == 100)
 
 
 async def test_policy_that_raises_declines_the_call(relay: str, stranger: ClientConnection) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from aioice.candidate import Candidate
 from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 
 from .. import negotiation as n
@@ -26,6 +25,7 @@ from ..media.outgoing.track import OutgoingAudio, OutgoingVideo
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks, sdp
+from .candidates import LocalCandidates, RemoteCandidates
 from .codec_preferences import default_codecs, preferred_codecs
 from .ice_gathering import IceGatherer, NoTurnServerError
 from .liveness import Liveness
@@ -104,10 +104,8 @@ class Connection:
         self._open_peer_connection = open_peer_connection
         self._operations: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task: asyncio.Task[Any] | None = None
-        self._candidate_count = 0
-        self._gathered: list[IceCandidate] = []  # gathered before our description was posted
-        self._description_posted = False
-        self._username_fragment = ""
+        self._local_candidates = LocalCandidates(lambda one: self._post_event(n.LocalCandidate(generation, one)))
+        self._remote_candidates = RemoteCandidates()
         self._closing = False
         self._connected = False
         self._receivers: list[Receiver] = []
@@ -132,10 +130,8 @@ class Connection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         """Add a remote candidate. A malformed one is dropped, and so is any beyond ``sdp.MAX_CANDIDATES``."""
-        if self._candidate_count >= sdp.MAX_CANDIDATES:
-            return
-        self._candidate_count += 1
-        self._operations.put_nowait(lambda: self._add_candidate(candidate))
+        if self._remote_candidates.accept():
+            self._operations.put_nowait(lambda: self._add_trickled(candidate))
 
     def close(self) -> None:
         """End ``run``, even while an operation hangs. No event is posted afterwards. Idempotent."""
@@ -222,7 +218,7 @@ class Connection:
         self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createOffer())
         self._post_event(n.OfferCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
-        self._post_gathered_candidates()
+        self._local_candidates.description_posted()
 
     async def _create_answer(self, offer: str) -> None:
         assert self._pc is not None
@@ -233,7 +229,7 @@ class Connection:
         self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
         self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
-        self._post_gathered_candidates()
+        self._local_candidates.description_posted()
 
     def _add_transceivers(self, kinds: Sequence[str]) -> None:
         assert self._pc is not None
@@ -256,7 +252,7 @@ class Connection:
         await self._pc.setRemoteDescription(RTCSessionDescription(description.text, kind))
         self._attach_receivers()
         for index, candidate in description.candidates:
-            await self._add_candidate(IceCandidate(candidate, None, index))
+            self._add_candidate(IceCandidate(candidate, None, index))
 
     def _attach_receivers(self) -> None:
         """Feed ``incoming`` from the first receiver of each kind; further receivers are only counted."""
@@ -269,53 +265,30 @@ class Connection:
                 track = self._incoming.track(transceiver.kind)
                 self._receivers.append(Receiver(receiver, IncomingTrack(track.kind) if kind_taken else track))
 
-    # --- candidates ---
+    # --- ICE ---
 
     def _start_gathering(self) -> None:
         """Start gathering and install the hooks of the transport, which exists once there is a transceiver."""
         assert self._pc is not None and self._group is not None
         ice = aiortc_hooks.ice_connection(self._pc)
-        self._username_fragment = ice.local_username
+        self._local_candidates.username_fragment = ice.local_username
         self._gatherer = IceGatherer(
             ice,
             self._options.ice_servers,
             relay_only=self._options.relay_only,
-            on_candidate=self._candidate_gathered,
+            on_candidate=self._local_candidates.add,
         )
         self._group.create_task(self._gatherer.run())
         aiortc_hooks.ignore_malformed_input(self._pc)
         self._liveness = Liveness(self._pc)
 
-    def _candidate_gathered(self, candidate: Candidate) -> None:
-        gathered = IceCandidate(f"candidate:{candidate.to_sdp()}", "0", 0, self._username_fragment)
-        if self._description_posted:
-            self._post_event(n.LocalCandidate(self.generation, gathered))
-        else:
-            self._gathered.append(gathered)
+    async def _add_trickled(self, candidate: IceCandidate) -> None:
+        self._add_candidate(candidate)
 
-    def _post_gathered_candidates(self) -> None:
-        self._description_posted = True
-        for candidate in self._gathered:
-            self._post_event(n.LocalCandidate(self.generation, candidate))
-        self._gathered.clear()
-
-    async def _add_candidate(self, candidate: IceCandidate) -> None:
-        assert self._group is not None
-        try:
-            parsed = Candidate.from_sdp(candidate.candidate.removeprefix("candidate:"))
-        except ValueError as exc:
-            log.info("= dropped a malformed candidate: %r (%s)", candidate.candidate, exc)
-            return
-        if parsed.component != 1 or parsed.transport.lower() != "udp" or not 0 < parsed.port < 65536:
-            return  # the engine supports neither TCP candidates nor a separate RTCP component
-        self._group.create_task(self._pair_candidate(parsed))  # resolving an mDNS name takes up to a second
-
-    async def _pair_candidate(self, candidate: Candidate) -> None:
-        assert self._pc is not None
-        try:
-            await aiortc_hooks.ice_connection(self._pc).add_remote_candidate(candidate)
-        except Exception as exc:  # raised by the engine while it resolves a name or pairs candidates
-            log.info("= dropped an unusable candidate: %s", exc or type(exc).__name__)
+    def _add_candidate(self, candidate: IceCandidate) -> None:
+        pc, group = self._pc, self._group
+        assert pc is not None and group is not None
+        self._remote_candidates.add(candidate, lambda: aiortc_hooks.ice_connection(pc), group)
 
     # --- the transport ---
 

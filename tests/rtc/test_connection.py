@@ -376,6 +376,16 @@ async def test_remote_candidate_that_fails_or_hangs_delays_nothing(outcome: Outc
     made.assert_released()
 
 
+async def test_remote_candidate_without_a_transport_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with session() as made:
+        made.connection.add_candidate(HOST)
+        made.connection.apply_answer("no description")
+        assert await made.event() == n.DescriptionFailed(GENERATION)
+        assert "dropped an unusable candidate" in caplog.text
+    made.assert_released()
+
+
 async def test_remote_candidates_beyond_the_limit_are_dropped() -> None:
     async with session() as made:
         await made.offered()

@@ -1,0 +1,74 @@
+"""ICE candidates of one connection: ours until they may be sent, and the remote's until ICE has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aioice.candidate import Candidate
+
+from ..signaling.messages import IceCandidate
+from .sdp import MAX_CANDIDATES
+
+log = logging.getLogger(__name__)
+
+
+class LocalCandidates:
+    """Posts gathered candidates, but none before the description that they belong to (RFC 8838 9)."""
+
+    def __init__(self, post: Callable[[IceCandidate], None]) -> None:
+        self.username_fragment = ""
+        self._post = post
+        self._waiting: list[IceCandidate] | None = []
+
+    def add(self, candidate: Candidate) -> None:
+        """Post a gathered candidate, now or after the description."""
+        message = IceCandidate(f"candidate:{candidate.to_sdp()}", "0", 0, self.username_fragment)
+        if self._waiting is None:
+            self._post(message)
+        else:
+            self._waiting.append(message)
+
+    def description_posted(self) -> None:
+        """Post the candidates gathered so far. Later ones are posted at once."""
+        waiting, self._waiting = self._waiting or [], None
+        for message in waiting:
+            self._post(message)
+
+
+class RemoteCandidates:
+    """Adds the remote's candidates to an ``aioice.Connection``, each in a task of its own.
+
+    Resolving an mDNS name takes up to a second, and must not delay other candidates or operations.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """The number of trickled candidates, at most ``MAX_CANDIDATES``."""
+
+    def accept(self) -> bool:
+        """Count one more trickled candidate. Returns False if the limit is reached."""
+        if self.count >= MAX_CANDIDATES:
+            return False
+        self.count += 1
+        return True
+
+    def add(self, candidate: IceCandidate, ice: Callable[[], Any], group: asyncio.TaskGroup) -> None:
+        """Add a candidate to ``ice()`` in a task of ``group``. Malformed and unusable candidates are dropped."""
+        try:
+            parsed = Candidate.from_sdp(candidate.candidate.removeprefix("candidate:"))
+        except ValueError as exc:
+            log.info("= dropped a malformed candidate: %r (%s)", candidate.candidate, exc)
+            return
+        if parsed.component != 1 or parsed.transport.lower() != "udp" or not 0 < parsed.port < 65536:
+            return  # the engine supports neither TCP candidates nor a separate RTCP component
+        group.create_task(_pair(parsed, ice))
+
+
+async def _pair(candidate: Candidate, ice: Callable[[], Any]) -> None:
+    try:
+        await ice().add_remote_candidate(candidate)
+    except Exception as exc:  # no transport, or raised by the engine while it resolves or pairs
+        log.info("= dropped an unusable candidate: %s", exc or type(exc).__name__)

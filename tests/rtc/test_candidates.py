@@ -1,0 +1,78 @@
+"""ICE candidates: ours follow the description, the remote's are limited and added one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aioice.candidate import Candidate
+
+from peer.rtc.candidates import LocalCandidates, RemoteCandidates
+from peer.rtc.sdp import MAX_CANDIDATES
+from peer.signaling.messages import IceCandidate
+
+HOST = "1 1 udp 2130706431 192.0.2.{} 5000 typ host"
+
+
+def test_local_candidates_wait_for_the_description() -> None:
+    posted: list[IceCandidate] = []
+    candidates = LocalCandidates(posted.append)
+    candidates.username_fragment = "ufrag"
+    candidates.add(Candidate.from_sdp(HOST.format(1)))
+    assert posted == []
+    candidates.description_posted()
+    assert posted == [IceCandidate(f"candidate:{HOST.format(1)}", "0", 0, "ufrag")]
+    candidates.add(Candidate.from_sdp(HOST.format(2)))
+    candidates.description_posted()
+    assert [one.candidate for one in posted] == [f"candidate:{HOST.format(n)}" for n in (1, 2)]
+
+
+def test_remote_candidates_are_accepted_up_to_the_limit() -> None:
+    candidates = RemoteCandidates()
+    assert [candidates.accept() for _ in range(MAX_CANDIDATES + 2)] == [True] * MAX_CANDIDATES + [False] * 2
+    assert candidates.count == MAX_CANDIDATES
+
+
+class Ice:
+    """Adds candidates; one of 192.0.2.1 fails, and one of 192.0.2.2 waits for ``resolved``."""
+
+    def __init__(self) -> None:
+        self.added: list[str] = []
+        self.resolved = asyncio.Event()
+
+    async def add_remote_candidate(self, candidate: Candidate) -> None:
+        if candidate.host == "192.0.2.1":
+            raise OSError("no such name")
+        if candidate.host == "192.0.2.2":
+            await self.resolved.wait()
+        self.added.append(candidate.host)
+        self.resolved.set()
+
+
+async def test_remote_candidate_that_fails_or_waits_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ice, candidates = Ice(), RemoteCandidates()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for n in (1, 2, 3):
+            candidates.add(IceCandidate(f"candidate:{HOST.format(n)}"), lambda: ice, group)
+    assert ice.added == ["192.0.2.3", "192.0.2.2"]
+    assert "dropped an unusable candidate: no such name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "candidate:1 1 udp",
+        "candidate:1 1 tcp 1 192.0.2.3 9 typ host tcptype active",
+        "candidate:1 2 udp 1 192.0.2.3 5000 typ host",
+        "candidate:1 1 udp 1 192.0.2.3 0 typ host",
+        "candidate:1 1 udp 1 192.0.2.3 65536 typ host",
+    ],
+)
+async def test_malformed_or_unsupported_remote_candidate_is_dropped(line: str) -> None:
+    ice: Any = Ice()
+    async with asyncio.TaskGroup() as group:
+        RemoteCandidates().add(IceCandidate(line), lambda: ice, group)
+    assert ice.added == []

@@ -180,7 +180,8 @@ async def _receive(pipe: Connection, ours: bool, seconds: float) -> None:
     if ours:
         figures["lost"] = receiving.lost / max(receiving.lost + receiving.received, 1)
         counters = media.video.counters
-        figures |= {"torn": counters.torn, "overrun": counters.overrun, "skipped": counters.skipped}
+        figures |= {"lost_frames": counters.lost, "decoder_dropped": counters.decoder_dropped}
+        figures["skipped"] = counters.skipped
     pipe.send({name: round(value, 3) for name, value in figures.items()})
     await connection.close()
 

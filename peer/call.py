@@ -21,7 +21,7 @@ from .errors import CallFailed, MediaError
 from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
-from .media.incoming.track import FirstPicture, IncomingMedia
+from .media.incoming.track import FirstFrame, IncomingMedia
 from .media.recording.file_names import SegmentPaths, SinglePath
 from .media.recording.recorder import Recorder
 from .media.recording.writer import Recorded
@@ -173,7 +173,7 @@ class Call:
             self.media.encoded,
             kinds=self._kinds,
             request_key_frame=self.media.video.request_key_frame,
-            lost=self.media.lost,
+            lost=self.media.lost_frames,
             on_recorded=lambda recorded: self._publish(self._recorded(recorded)),
             on_failed=self._publish_error,
             seconds=seconds,
@@ -229,7 +229,7 @@ class Call:
         self._publish(events.Ended(peer=self.peer, reason=reason))
         self._notify()
 
-    def _set_first_frame(self, frame: FirstPicture) -> None:
+    def _set_first_frame(self, frame: FirstFrame) -> None:
         self._first_frame = events.FirstFrame(
             peer=self.peer, width=frame.width, height=frame.height, codec=frame.codec
         )

@@ -86,12 +86,12 @@ class StatsSampler:
         frames = self._increase(kind, "frames", counters.frames)
         decoded = self._increase(kind, "decoded", counters.decoded)
         seconds = self._increase(kind, "decode_seconds", counters.decode_seconds)
-        dropped = {"network": counters.torn, "decoder": counters.overrun}
+        dropped = {"network": counters.lost, "decoder": counters.decoder_dropped}
         if is_video:
             dropped["waiting-for-key-frame"] = counters.skipped
         width, height = track.size or (None, None)
         return InboundStats(
-            kbps=round(self._increase(kind, "bytes", counters.octets) * 8 / elapsed / 1000),
+            kbps=round(self._increase(kind, "bytes", counters.byte_count) * 8 / elapsed / 1000),
             fps=round(frames / elapsed, 1) if is_video else None,
             codec=track.codec,
             width=width,

@@ -417,10 +417,10 @@ async def test_recording_counts_packets_lost_on_the_network(relay: Relay, tmp_pa
     async with agents(relay, "a", "b", audio="test", **SMALL) as (a, _):
         async with a.call("b") as call:
             await call.first_frame(10)
-            call.media.audio.lost(7)
+            call.media.audio.report_loss(7)
             recording = asyncio.create_task(call.record(tmp_path / "b.mkv"))
             await until(lambda: call.media.encoded.readers)
-            call.media.audio.lost(3)
+            call.media.audio.report_loss(3)
             await until(lambda: os.path.getsize(tmp_path / "b.mkv") > 0)
         recorded = await recording
     assert recorded.dropped == 3

@@ -66,7 +66,7 @@ def test_rates_are_those_of_the_interval(media: IncomingMedia) -> None:
     sampler = StatsSampler("door", media, clock)
     for _ in range(2):
         for _ in range(60):
-            media.video.pass_by("vp8", 1000, new=True)
+            media.video.count_unneeded("vp8", 1000, new_frame=True)
         clock.now += 2
         stats = sampler.sample(transport(received=0))
         assert stats.video["fps"] == 30.0
@@ -89,9 +89,9 @@ def test_loss_after_reconnect_starts_at_zero(media: IncomingMedia) -> None:
 def test_dropped_frames_are_counted_by_reason(media: IncomingMedia) -> None:
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
-    media.video.lost(2)
-    media.video.feed(frame(1, key=False))  # the first frame to decode must be a key frame
-    media.audio.lost(5)
+    media.video.report_loss(2)
+    media.video.put(frame(1, key=False))  # the first frame to decode must be a key frame
+    media.audio.report_loss(5)
     stats = sampler.sample(transport())
     assert stats.video["dropped"] == {"network": 2, "decoder": 0, "waiting-for-key-frame": 1}
     assert stats.audio["dropped"] == {"network": 5, "decoder": 0}
@@ -107,7 +107,7 @@ async def test_decoded_video_reports_size_and_decoding_time(media: IncomingMedia
     sampler = StatsSampler("door", media, clock)
     media.video.counters.jitter = 0.0042
     with media.video.frames.read() as reader:
-        media.video.feed(frame(1, data=coded[0]))
+        media.video.put(frame(1, data=coded[0]))
         async with asyncio.timeout(10):
             await reader.get()
     stats = sampler.sample(transport())

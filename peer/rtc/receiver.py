@@ -142,12 +142,12 @@ class Receiver:
             if not is_newest:
                 return  # from before the sender switched to another codec
             stream.codec, stream.consumed = codec, False
-        if not self._track.wanted:
+        if not self._track.needed:
             if stream.consumed:
                 stream.stop_consuming()
             is_new_frame = is_newest and packet.timestamp != stream.skipped_timestamp
             stream.skipped_timestamp = packet.timestamp if is_newest else stream.skipped_timestamp
-            self._track.pass_by(codec.name, len(data), new=is_new_frame)
+            self._track.count_unneeded(codec.name, len(data), new_frame=is_new_frame)
             self._track.counters.jitter = stream.statistics.jitter_seconds
             return
         if not stream.consumed:
@@ -171,14 +171,14 @@ class Receiver:
         codec = stream.codec
         if lost := stream.assembler.incomplete + stream.reorder_buffer.lost:
             stream.assembler.incomplete = stream.reorder_buffer.lost = 0
-            self._track.lost(lost, key_is_here=bool(frames) and frames[0].key)
+            self._track.report_loss(lost, key_frame_follows=bool(frames) and frames[0].key)
         for frame in frames:
             timestamp = self._timestamps.unwrap(frame.timestamp)
             ntp = None
             if self._sender_report is not None:
                 ntp = self._sender_report[0] + (timestamp - self._sender_report[1]) / codec.clock_rate
             self._track.counters.jitter = stream.statistics.jitter_seconds
-            self._track.feed(
+            self._track.put(
                 EncodedFrame(
                     kind=self.kind,
                     codec=codec.name,

@@ -12,7 +12,7 @@ import numpy as np
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 
 from peer.media.frames import VIDEO_TIME_BASE
-from peer.media.incoming.track import FirstPicture, IncomingMedia
+from peer.media.incoming.track import FirstFrame, IncomingMedia
 from peer.rtc import aiortc_hooks
 from peer.rtc.receiver import Receiver
 from tests.waiting import until
@@ -41,7 +41,7 @@ class Loopback:
 
     def __init__(self, near: RTCPeerConnection, far: RTCPeerConnection, media: IncomingMedia) -> None:
         self.near, self.far, self.media = near, far, media
-        self.first_frames: list[FirstPicture] = []
+        self.first_frames: list[FirstFrame] = []
         self.track = FrameTrack()
         self.receiver: Receiver
         self._number = 0
@@ -75,7 +75,7 @@ class Loopback:
 async def loopback(*codecs: str) -> AsyncIterator[Loopback]:
     """Connect both sides with ``codecs``, of which the first one is sent. The default is VP8."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
-    first_frames: list[FirstPicture] = []
+    first_frames: list[FirstFrame] = []
     made = Loopback(near, far, IncomingMedia(first_frames.append))
     made.first_frames = first_frames
     transceiver = far.addTransceiver(made.track, direction="sendonly")

@@ -18,7 +18,7 @@ import pytest
 from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
 from peer.media.frames import EncodedFrame
-from peer.media.incoming.track import FirstPicture
+from peer.media.incoming.track import FirstFrame
 from peer.rtc import receiver as receiver_module
 from peer.rtc.rtp_fast_path import MAX_STREAMS
 from peer.rtp.header import NTP_EPOCH
@@ -68,7 +68,7 @@ async def test_first_frame_is_decoded_and_no_other_without_readers(codec: str) -
     async with loopback(codec) as made:
         await made.send_until(lambda: made.first_frames)
         await made.receive_frames(20)
-        assert made.first_frames == [FirstPicture(320, 240, codec)]
+        assert made.first_frames == [FirstFrame(320, 240, codec)]
         assert made.media.video.counters.decoded < 5
         assert not [t for t in threading.enumerate() if t.name == "video-decoder" and t.daemon], "the decoder runs"
 
@@ -119,7 +119,7 @@ async def test_lost_packet_is_requested_and_retransmitted() -> None:
             frames = await read(made, 10)
         assert len(lost) == 3
         assert not any(frame.gap for frame in frames[1:]), "a frame is missing"
-        assert made.media.video.counters.torn == 0
+        assert made.media.video.counters.lost == 0
         assert made.receiver.lost == 3, "retransmitted packets still count as lost (RFC 3550 6.4.1)"
 
 
@@ -138,11 +138,11 @@ async def test_packet_without_retransmission_freezes_video_briefly() -> None:
         with made.media.video.frames.read() as reader:
             await made.send_until(reader.get_nowait)
             with losing(made, lose):
-                await made.send_until(lambda: made.media.video.counters.torn)
+                await made.send_until(lambda: made.media.video.counters.lost)
             seen = made.media.video.counters.decoded
             await made.send_until(lambda: made.media.video.counters.decoded > seen + 3)
         counters = made.media.video.counters
-        assert counters.torn == 1
+        assert counters.lost == 1
         assert counters.skipped >= 1, "frames without their reference were decoded"
 
 
@@ -318,7 +318,7 @@ async def test_change_of_payload_type_changes_the_codec() -> None:
             receive(h264, b"\x67" + slices)
             next(numbers)  # one packet is lost
             async with asyncio.timeout(10):
-                while made.media.video.counters.torn == 0:
+                while made.media.video.counters.lost == 0:
                     receive(h264, b"\x41\x80")
                     await asyncio.sleep(0.01)
             receive(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
@@ -343,13 +343,13 @@ async def test_key_frame_behind_a_loss_needs_no_request() -> None:
             made.receiver.receive(Packet(kind, 3, 6000, 77, key, marker=True))
             assert [frame.gap for frame in iter(reader.get_nowait, None)] == [True, True]
         await asyncio.sleep(0)
-        assert made.media.video.counters.torn == 1
+        assert made.media.video.counters.lost == 1
         assert requests == []
 
 
 async def test_unconsumed_frames_are_counted_once_in_any_order() -> None:
     async with loopback() as made:
-        await made.send_until(lambda: made.first_frames and not made.media.video.wanted)
+        await made.send_until(lambda: made.first_frames and not made.media.video.needed)
         before, kind = made.media.video.counters.frames, payload_type(made, "vp8")
         for number in (1, 3, 2, 4, 5, 6, 4):  # two packets per frame
             made.receiver.receive(Packet(kind, number, (number + 1) // 2 * 3000, 77, b"\x10\x00", marker=False))
@@ -379,7 +379,7 @@ async def test_exception_of_a_track_does_not_end_the_connection(caplog: pytest.L
             calls.append(frame)
             raise RuntimeError("a reader's bug")
 
-        made.media.video.feed = broken  # type: ignore[method-assign]
+        made.media.video.put = broken  # type: ignore[method-assign]
         await made.send_until(lambda: len(calls) >= 3)
         assert made.near.connectionState == "connected"
         assert "failed to process a received packet" in caplog.text

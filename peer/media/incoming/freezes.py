@@ -1,35 +1,35 @@
-"""When a picture stood still: the W3C's ``freezeCount`` (webrtc-stats, RTCInboundRtpStreamStats). PURE."""
+"""Freeze detection: ``freezeCount`` of webrtc-stats (RTCInboundRtpStreamStats). Pure: time is an argument."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-_FRAMES: Final = 30
-"""Pictures whose mean distance counts as usual."""
+_WINDOW: Final = 30
+"""Number of frame intervals in the mean, as in webrtc-stats."""
 
-_EXTRA: Final = 0.15
-"""Seconds beyond the usual distance that an eye forgives."""
+_MIN_EXCESS: Final = 0.15
+"""Minimum excess over the mean interval, in seconds, as in webrtc-stats. A shorter one is hardly visible."""
 
 
-class Freezes:
-    """Counts the distances between pictures longer than three usual ones, and than a usual one and 0.15 s."""
+class FreezeDetector:
+    """Counts frame intervals that exceed both three times the mean interval and the mean plus 0.15 s."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._distances: deque[float] = deque(maxlen=_FRAMES)
+        self._intervals: deque[float] = deque(maxlen=_WINDOW)
         self._last: float | None = None
 
-    def picture(self, now: float) -> None:
-        """One is shown at ``now`` seconds."""
+    def add_frame(self, now: float) -> None:
+        """Record that a frame is shown at ``now``, in seconds."""
         if self._last is not None:
-            distance = now - self._last
-            if len(self._distances) == _FRAMES:
-                usual = sum(self._distances) / _FRAMES
-                self.count += distance > max(3 * usual, usual + _EXTRA)
-            self._distances.append(distance)
+            interval = now - self._last
+            if len(self._intervals) == _WINDOW:
+                mean = sum(self._intervals) / _WINDOW
+                self.count += interval > max(3 * mean, mean + _MIN_EXCESS)
+            self._intervals.append(interval)
         self._last = now
 
     def pause(self) -> None:
-        """Nobody looks for a while: the next distance says nothing."""
+        """Ignore the interval until the next frame: the video has no readers."""
         self._last = None

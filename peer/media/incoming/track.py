@@ -1,13 +1,13 @@
-"""What one remote peer sends us: encoded packets in, encoded and decoded fan-outs out.
+"""The media received from one remote: encoded frames in, fan-outs of encoded and decoded frames out.
 
-Decoding costs; receiving does not. A picture nobody reads is not decoded: the first reader of ``frames`` starts
-the decoder at the next key frame (which it asks for), the last one stops it. The very first picture is always
-decoded, so that ``first-frame`` means a picture that can be seen.
+Video without readers is not decoded, because decoding is costly and receiving is not. The first reader of ``frames``
+starts the decoder at the next key frame, which it requests; the last reader stops it. The very first video frame is
+always decoded, so that ``first-frame`` means a frame that can be shown.
 
-It outlives a connection: a call whose connection is replaced keeps its readers. ``reception`` feeds it, in
-the event loop.
+A track outlives its connection: when a call's connection is replaced, its readers stay. ``peer.rtc.receiver`` puts
+the frames in, in the event loop.
 
-Must never: import the engine, block, or hold more than its readers' queues and the decoder's.
+Must never: import aiortc, block, or hold more frames than the queues of its readers and its decoder.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import av
 from ..fanout import Fanout
 from ..frames import EncodedFrame
 from .decoder import Decoder
-from .freezes import Freezes
+from .freezes import FreezeDetector
 
-KEY_FRAME_INTERVAL: Final = 0.3
-"""Seconds between two key-frame requests of ours: a lost one freezes the picture for as long. RFC 4585 3.4 asks for
-restraint; senders merge them anyway."""
+KEY_FRAME_REQUEST_INTERVAL: Final = 0.3
+"""Minimum time between two key frame requests, in seconds. If a request is lost, video freezes for that long. RFC
+4585 section 3.4 asks for restraint, and senders merge requests anyway."""
 
 
 @dataclass(frozen=True, slots=True)
-class FirstPicture:
-    """Size in pixels and FFmpeg's codec name of the first picture that was decoded."""
+class FirstFrame:
+    """Size in pixels and codec (FFmpeg's name) of the first decoded video frame."""
 
     width: int
     height: int
@@ -39,87 +39,92 @@ class FirstPicture:
 
 
 @dataclass(slots=True)
-class Counters:
-    """Since the call began; of pictures, or of packets of sound."""
+class IncomingCounters:
+    """Counters since the call began, of video frames or audio packets."""
 
     frames: int = 0
-    octets: int = 0
+    """Frames received."""
+    byte_count: int = 0
     decoded: int = 0
     decode_seconds: float = 0.0
-    """Time spent decoding, of those that were."""
-    torn: int = 0
-    """Pictures of which packets were lost for good, of several in a row one; packets of sound that did not come."""
-    overrun: int = 0
-    """Frames that a decoder too slow, or one that failed, did not decode."""
+    """Total decoding time of the ``decoded`` frames."""
+    lost: int = 0
+    """Video frames that stayed incomplete, where consecutive ones count once; audio packets that never arrived."""
+    decoder_dropped: int = 0
+    """Frames not decoded because the decoder was too slow or failed."""
     skipped: int = 0
-    """Pictures that came while a key frame was being waited for."""
+    """Video frames not decoded because a key frame had to come first."""
     jitter: float = 0.0
-    """Interarrival jitter in seconds (RFC 3550 6.4.1), now."""
+    """Current interarrival jitter, in seconds (RFC 3550 section 6.4.1)."""
 
 
 class IncomingTrack:
-    """One kind of media of one remote. ``frames`` yields decoded PyAV frames; what is encoded goes to ``encoded``."""
+    """One kind of media from one remote. ``frames`` delivers decoded PyAV frames, ``encoded`` receives all others."""
 
     def __init__(
         self,
         kind: Literal["video", "audio"],
         encoded: Fanout[EncodedFrame] | None = None,
-        on_first_picture: Callable[[FirstPicture], None] | None = None,
+        on_first_frame: Callable[[FirstFrame], None] | None = None,
     ) -> None:
         self.kind: Literal["video", "audio"] = kind
         self._encoded = encoded
-        self.frames: Fanout[Any] = Fanout(self._begin, self._rest)
-        self.counters = Counters()
-        self.freezes = Freezes()
+        self.frames: Fanout[Any] = Fanout(self._on_first_reader, self._stop_decoding)
+        self.counters = IncomingCounters()
+        self.freezes = FreezeDetector()
         self.codec: str | None = None
         self.size: tuple[int, int] | None = None
-        self._on_first_picture = on_first_picture
-        self._first = on_first_picture is not None  # still to be decoded
+        self._on_first_frame = on_first_frame
+        self._first_frame_pending = on_first_frame is not None
         self._needs_key = kind == "video"
-        self._asked = float("-inf")
-        self._ask: Callable[[], None] | None = None
-        self._decoder = Decoder(kind, self._decoded, self._failed)
+        self._requested_at = float("-inf")
+        self._send_request: Callable[[], None] | None = None
+        self._decoder = Decoder(kind, self._on_decoded, self._on_not_decoded)
 
-    def attach(self, ask_key_frame: Callable[[], None]) -> None:
-        """A (new) connection feeds us from now on; its decoder starts empty."""
-        self._ask = ask_key_frame
-        self._rest()
+    def attach(self, send_key_frame_request: Callable[[], None]) -> None:
+        """Use the key frame requests of a new connection. The decoder starts again, at a key frame."""
+        self._send_request = send_key_frame_request
+        self._stop_decoding()
 
-    def detach(self, ask_key_frame: Callable[[], None]) -> None:
-        """The connection that attached with this has ended. Does nothing if another one has attached since."""
-        if self._ask == ask_key_frame:
-            self._ask = None
-            self._rest()
+    def detach(self, send_key_frame_request: Callable[[], None]) -> None:
+        """End the connection that attached with this argument. Does nothing if another one has attached since."""
+        if self._send_request == send_key_frame_request:
+            self._send_request = None
+            self._stop_decoding()
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody would miss a frame that is lost."""
-        return bool(self._first or self.frames.readers or (self._encoded is not None and self._encoded.readers))
+    def needed(self) -> bool:
+        """Whether frames have to be complete: the track has a reader, or the first frame is still to be decoded."""
+        has_encoded_readers = self._encoded is not None and self._encoded.readers > 0
+        return self._first_frame_pending or self.frames.readers > 0 or has_encoded_readers
 
     def request_key_frame(self) -> bool:
-        """Ask the sender for a key frame, at most every ``KEY_FRAME_INTERVAL``. False: not now, so try again."""
+        """Send a key frame request, unless the last one was less than ``KEY_FRAME_REQUEST_INTERVAL`` ago.
+
+        Return whether it was sent; otherwise the caller has to try again.
+        """
         now = time.monotonic()
-        if self._ask is None or now - self._asked < KEY_FRAME_INTERVAL:
+        if self._send_request is None or now - self._requested_at < KEY_FRAME_REQUEST_INTERVAL:
             return False
-        self._asked = now
-        self._ask()
+        self._requested_at = now
+        self._send_request()
         return True
 
-    def pass_by(self, codec: str, octets: int, *, new: bool) -> None:
-        """Part of a frame came that nobody wants; ``new``: the first of it."""
+    def count_unneeded(self, codec: str, byte_count: int, *, new_frame: bool) -> None:
+        """Count a packet received while the track is not ``needed``. ``new_frame``: it is the first of its frame."""
         self.codec = codec
-        self.counters.frames += new
-        self.counters.octets += octets
+        self.counters.frames += new_frame
+        self.counters.byte_count += byte_count
 
-    def feed(self, frame: EncodedFrame) -> None:
-        """One encoded frame arrived whole."""
+    def put(self, frame: EncodedFrame) -> None:
+        """Deliver a complete encoded frame."""
         self.codec = frame.codec
         self.counters.frames += 1
-        self.counters.octets += len(frame.data)
+        self.counters.byte_count += len(frame.data)
         if self._encoded is not None:
             self._encoded.put(frame)
-        if not self.frames.readers and not self._first:
-            return  # a recording takes it as it is
+        if not self.frames.readers and not self._first_frame_pending:
+            return  # only a recording reads it, and that takes it encoded
         if self.kind == "video" and (frame.gap or self._needs_key):
             self._needs_key = not frame.key
             if self._needs_key:
@@ -127,75 +132,72 @@ class IncomingTrack:
                 self.request_key_frame()
                 return
         if not self._decoder.decode(frame):
-            self._failed()
+            self._on_not_decoded()
 
-    def lost(self, count: int, *, key_is_here: bool = False) -> None:
-        """So many did not come whole; no picture can be decoded before the next key frame, unless that
-        ``key_is_here``, to be fed next."""
-        self.counters.torn += count
-        if not key_is_here:
-            self._restart()
+    def report_loss(self, count: int, *, key_frame_follows: bool = False) -> None:
+        """Count lost frames. Video then continues at a key frame, which is requested unless it is put next."""
+        self.counters.lost += count
+        if not key_frame_follows:
+            self._continue_at_key_frame()
 
     def close(self) -> None:
-        """The call is over."""
-        self._ask, self._first = None, False
+        """End all readers of ``frames``: the call is over."""
+        self._send_request, self._first_frame_pending = None, False
         self.frames.close()
-        self._rest()
+        self._stop_decoding()
 
-    def _failed(self) -> None:
-        """A frame was not decoded."""
-        self.counters.overrun += 1
-        self._restart()
+    def _on_not_decoded(self) -> None:
+        self.counters.decoder_dropped += 1
+        self._continue_at_key_frame()
 
-    def _restart(self) -> None:
-        """Go on at a key frame, which a recording needs as well."""
+    def _continue_at_key_frame(self) -> None:
         if self.kind == "video":
             self._needs_key = True
             self.request_key_frame()
 
-    def _begin(self) -> None:
-        """Somebody looks, and need not wait for a picture that cannot be decoded to ask for one that can."""
+    def _on_first_reader(self) -> None:
+        """Request a key frame at once, instead of after the first frame that cannot be decoded without one."""
         if self._needs_key and self.codec is not None:
             self.request_key_frame()
 
-    def _rest(self) -> None:
-        """Nobody reads: whoever does next begins at a key frame."""
+    def _stop_decoding(self) -> None:
+        """Stop the decoder. The next reader starts at a key frame."""
         self._decoder.stop()
         self._needs_key = self.kind == "video"
         self.freezes.pause()
 
-    def _decoded(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
+    def _on_decoded(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
         self.counters.decoded += 1
         self.counters.decode_seconds += seconds
         if isinstance(frame, av.VideoFrame):
             self.size = (frame.width, frame.height)
-            self.freezes.picture(time.monotonic())
-            if self._first:
-                self._first = False
-                if self._on_first_picture is not None:
-                    self._on_first_picture(FirstPicture(frame.width, frame.height, self.codec or ""))
+            self.freezes.add_frame(time.monotonic())
+            if self._first_frame_pending:
+                self._first_frame_pending = False
+                if self._on_first_frame is not None:
+                    self._on_first_frame(FirstFrame(frame.width, frame.height, self.codec or ""))
         self.frames.put(frame)
         if not self.frames.readers:
-            self._rest()  # it was the first picture
+            self._stop_decoding()  # this was the first frame, which is decoded without a reader
 
 
 class IncomingMedia:
-    """Sound and picture of one remote. ``encoded`` yields the packets of both, as they came."""
+    """Audio and video from one remote. ``encoded`` delivers the encoded frames of both, in order of arrival."""
 
-    def __init__(self, on_first_picture: Callable[[FirstPicture], None]) -> None:
+    def __init__(self, on_first_frame: Callable[[FirstFrame], None]) -> None:
         self.encoded: Fanout[EncodedFrame] = Fanout()
-        self.video = IncomingTrack("video", self.encoded, on_first_picture)
+        self.video = IncomingTrack("video", self.encoded, on_first_frame)
         self.audio = IncomingTrack("audio", self.encoded)
 
-    def lost(self) -> int:
-        """Pictures and packets of sound that did not come whole, since the call began."""
-        return self.video.counters.torn + self.audio.counters.torn
+    def lost_frames(self) -> int:
+        """Return the number of video frames and audio packets lost since the call began."""
+        return self.video.counters.lost + self.audio.counters.lost
 
     def track(self, kind: str) -> IncomingTrack:
         return self.video if kind == "video" else self.audio
 
     def close(self) -> None:
-        """The call is over: all readers end."""
+        """End all readers: the call is over."""
         self.encoded.close()
         self.video.close()
         self.audio.close()

@@ -1,4 +1,4 @@
-"""The decoder: each frame comes out when it went in, what waits is bounded, and its thread ends."""
+"""The decoder: no delay, a bounded queue, and a thread that ends."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from typing import Any
 import pytest
 
 from peer.media.frames import EncodedFrame
-from peer.media.incoming.decoder import BACKLOG, Decoder, open_decoder
+from peer.media.incoming.decoder import MAX_QUEUED, Decoder, open_decoder
 from peer.media.recording.codec_parameters import read_head
 from tests.media import coded
 from tests.waiting import until
 
 
 class Bench:
+    """A decoder and what it has returned."""
+
     def __init__(self) -> None:
         self.frames: list[Any] = []
         self.seconds: list[float] = []
         self.errors = 0
-        self.decoder = Decoder("test", self._frame, self._error)
+        self.decoder = Decoder("test", self._on_frame, self._on_error)
 
-    def _frame(self, frame: Any, seconds: float) -> None:
+    def _on_frame(self, frame: Any, seconds: float) -> None:
         self.frames.append(frame)
         self.seconds.append(seconds)
 
-    def _error(self) -> None:
+    def _on_error(self) -> None:
         self.errors += 1
 
 
@@ -39,14 +41,14 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    made.decoder.stop()
+    bench = Bench()
+    yield bench
+    bench.decoder.stop()
     await until(lambda: not threads())
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
-async def test_a_picture_comes_out_before_the_next_goes_in(bench: Bench, codec: str) -> None:
+async def test_video_frame_is_decoded_before_the_next_is_put(bench: Bench, codec: str) -> None:
     for number, frame in enumerate(coded.pictures(codec, 10), 1):
         assert bench.decoder.decode(frame)
         await until(lambda number=number: len(bench.frames) == number)
@@ -56,7 +58,7 @@ async def test_a_picture_comes_out_before_the_next_goes_in(bench: Bench, codec: 
 
 
 @pytest.mark.parametrize("profile", ["baseline", "main", "high"])
-async def test_no_profile_makes_the_decoder_hold_pictures_back(bench: Bench, profile: str) -> None:
+async def test_h264_of_any_profile_is_decoded_without_delay(bench: Bench, profile: str) -> None:
     frames = coded.pictures("h264", 8, profile=profile)
     for number, frame in enumerate(frames, 1):
         bench.decoder.decode(frame)
@@ -67,7 +69,7 @@ async def test_no_profile_makes_the_decoder_hold_pictures_back(bench: Bench, pro
     ("codec", "rate", "channels"),
     [("opus", 48_000, 2), ("pcm_mulaw", 8_000, 1), ("pcm_alaw", 8_000, 1), ("g722", 16_000, 1)],
 )
-async def test_sound_comes_out_in_pieces_of_20_ms(bench: Bench, codec: str, rate: int, channels: int) -> None:
+async def test_audio_is_decoded_to_frames_of_20_ms(bench: Bench, codec: str, rate: int, channels: int) -> None:
     for frame in coded.sounds(codec, 5):
         bench.decoder.decode(frame)
     await until(lambda: len(bench.frames) == 5)
@@ -77,7 +79,7 @@ async def test_sound_comes_out_in_pieces_of_20_ms(bench: Bench, codec: str, rate
         assert float(frame.pts * frame.time_base) == pytest.approx(number * 0.02)
 
 
-async def test_another_codec_starts_another_decoder(bench: Bench) -> None:
+async def test_change_of_codec_starts_a_new_decoder(bench: Bench) -> None:
     for frame in (*coded.pictures("vp8", 2), *coded.pictures("h264", 2, (320, 240))):
         bench.decoder.decode(frame)
     await until(lambda: len(bench.frames) == 4)
@@ -85,16 +87,16 @@ async def test_another_codec_starts_another_decoder(bench: Bench) -> None:
     assert len(threads()) == 1
 
 
-async def test_more_than_may_wait_is_refused(bench: Bench) -> None:
+async def test_full_queue_rejects_frames(bench: Bench) -> None:
     (frame, *_) = coded.pictures("vp8", 1, (1280, 720))
-    taken = [bench.decoder.decode(frame) for _ in range(4 * BACKLOG)]
-    assert not all(taken)
-    assert taken[:30] == [True] * 30, "a repaired loss was taken for a slow decoder"
-    await until(lambda: len(bench.frames) == sum(taken))
+    accepted = [bench.decoder.decode(frame) for _ in range(4 * MAX_QUEUED)]
+    assert not all(accepted)
+    assert accepted[:30] == [True] * 30, "a repaired loss was mistaken for a slow decoder"
+    await until(lambda: len(bench.frames) == sum(accepted))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 50, bytes(1000)])
-async def test_what_cannot_be_decoded_is_told_and_ends_nothing(bench: Bench, data: bytes) -> None:
+async def test_undecodable_frame_is_reported_and_skipped(bench: Bench, data: bytes) -> None:
     bench.decoder.decode(EncodedFrame("video", "nothing", data, 0, 90_000, True, 0.0, None))
     await until(lambda: bench.errors == 1)
     bench.decoder.decode(EncodedFrame("video", "h264", data, 0, 90_000, True, 0.0, None))
@@ -103,8 +105,8 @@ async def test_what_cannot_be_decoded_is_told_and_ends_nothing(bench: Bench, dat
     await until(lambda: bench.frames)
 
 
-async def test_a_small_packet_cannot_ask_for_much_memory(bench: Bench) -> None:
-    """RFC 6386 9.1: width and height are in the first ten octets of a key frame."""
+async def test_small_packet_cannot_claim_a_huge_frame(bench: Bench) -> None:
+    """RFC 6386 9.1: width and height are in the first ten bytes of a key frame."""
     (frame,) = coded.pictures("vp8", 1)
     huge = frame.data[:6] + (16_000).to_bytes(2, "little") * 2 + frame.data[10:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -116,7 +118,7 @@ async def test_a_small_packet_cannot_ask_for_much_memory(bench: Bench) -> None:
     await until(lambda: len(bench.frames) == 1)
 
 
-async def test_nothing_comes_after_stop_and_the_thread_ends(bench: Bench) -> None:
+async def test_stop_drops_queued_frames_and_ends_the_thread(bench: Bench) -> None:
     frames = coded.pictures("vp8", 3)
     for frame in frames:
         bench.decoder.decode(frame)
@@ -129,6 +131,6 @@ async def test_nothing_comes_after_stop_and_the_thread_ends(bench: Bench) -> Non
     await until(lambda: bench.frames)
 
 
-def test_pictures_are_not_decoded_in_threads_that_cost_a_picture_each() -> None:
+def test_video_decoders_use_one_thread() -> None:
     for codec in ("vp8", "h264"):
         assert open_decoder(codec).thread_count == 1

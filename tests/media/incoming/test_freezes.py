@@ -1,42 +1,42 @@
-"""A picture that stands still is counted as the W3C counts it."""
+"""Freezes are counted as webrtc-stats defines them."""
 
 from __future__ import annotations
 
-from peer.media.incoming.freezes import Freezes
+from peer.media.incoming.freezes import FreezeDetector
 
 
-def shown(freezes: Freezes, distances: list[float], now: float = 0.0) -> float:
-    for distance in distances:
-        now += distance
-        freezes.picture(now)
+def add_frames(freezes: FreezeDetector, intervals: list[float], now: float = 0.0) -> float:
+    for interval in intervals:
+        now += interval
+        freezes.add_frame(now)
     return now
 
 
-def test_an_even_stream_never_freezes() -> None:
-    freezes = Freezes()
-    shown(freezes, [1 / 30, 1 / 25] * 100)
+def test_regular_stream_has_no_freezes() -> None:
+    freezes = FreezeDetector()
+    add_frames(freezes, [1 / 30, 1 / 25] * 100)
     assert freezes.count == 0
 
 
-def test_a_pause_of_three_pictures_and_more_than_150_ms_is_one() -> None:
-    freezes = Freezes()
-    now = shown(freezes, [1 / 30] * 60)
-    now = shown(freezes, [0.12, *[1 / 30] * 30], now)
-    assert freezes.count == 0, "an eye forgives that"
-    shown(freezes, [0.25], now)
+def test_interval_beyond_both_limits_is_a_freeze() -> None:
+    freezes = FreezeDetector()
+    now = add_frames(freezes, [1 / 30] * 60)
+    now = add_frames(freezes, [0.12, *[1 / 30] * 30], now)
+    assert freezes.count == 0, "more than three intervals, but less than 150 ms too long"
+    add_frames(freezes, [0.25], now)
     assert freezes.count == 1
 
 
-def test_a_slow_stream_may_take_its_time() -> None:
-    freezes = Freezes()
-    now = shown(freezes, [0.5] * 40)
-    shown(freezes, [1.2], now)
+def test_slow_stream_with_a_long_interval_has_no_freeze() -> None:
+    freezes = FreezeDetector()
+    now = add_frames(freezes, [0.5] * 40)
+    add_frames(freezes, [1.2], now)
     assert freezes.count == 0
 
 
-def test_while_nobody_looks_nothing_freezes() -> None:
-    freezes = Freezes()
-    now = shown(freezes, [1 / 30] * 60)
+def test_pause_without_readers_is_no_freeze() -> None:
+    freezes = FreezeDetector()
+    now = add_frames(freezes, [1 / 30] * 60)
     freezes.pause()
-    shown(freezes, [10.0, 1 / 30], now)
+    add_frames(freezes, [10.0, 1 / 30], now)
     assert freezes.count == 0

@@ -1,4 +1,4 @@
-"""What ``call``, ``run`` and ``demo`` share: an agent made of the settings, its events, one call attended to."""
+"""The agent of a command with its events, and the course of a connected call."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from .settings import Settings
 if TYPE_CHECKING:
     from ..agent import Agent
     from ..call import Call
-    from ..node.sinks import Files
+    from ..node.sinks import SinkPaths
 
 _log = logging.getLogger(__name__)
 
-_CLOSING: Final = 5.0
-"""Seconds for an interrupted call's files to be closed. The recorder, told to stop then, takes at most 20 more."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Maximum wait for the files of an interrupted call, in seconds. Then the recorder is cancelled, and takes at most 20
+more."""
 
 
 @asynccontextmanager
@@ -35,19 +36,19 @@ async def joined(
     join_timeout: float | None,
     on_event: Callable[[events.Event], None],
 ) -> AsyncIterator[Agent]:
-    """An agent in the room, and every event of it given to ``on_event``, to the last one after it has left.
+    """An agent that has joined the room. ``on_event`` gets all its events, including those of leaving.
 
     Raises:
-        ServerUnreachable, JoinRefused, MediaError: it could not join, or was thrown out.
+        ServerUnreachable, JoinRefused, MediaError: the agent could not join, or the relay ended its membership.
     """
     from ..agent import Agent
 
-    with identity.load(settings.relay.id) as who:
-        relay = replace(settings.relay, id=who.id, key=who.key_for(settings.relay.server), join_timeout=join_timeout)
+    with identity.load(settings.relay.id) as own:
+        relay = replace(settings.relay, id=own.id, key=own.key_for(settings.relay.server), join_timeout=join_timeout)
         agent = Agent.from_options(relay, settings.media)
         stream = agent.events()
         async with asyncio.TaskGroup() as group:
-            printer = group.create_task(_each(stream, on_event), name="events")
+            printer = group.create_task(_pass_on(stream, on_event), name="events")
             async with agent, asyncio.TaskGroup() as watch:
                 watcher = watch.create_task(agent.closed(), name="closed")
                 yield agent
@@ -55,46 +56,46 @@ async def joined(
             await printer
 
 
-async def _each(stream: AsyncIterator[events.Event], on_event: Callable[[events.Event], None]) -> None:
+async def _pass_on(stream: AsyncIterator[events.Event], on_event: Callable[[events.Event], None]) -> None:
     async for event in stream:
         on_event(event)
 
 
-async def follow(agent: Agent, call: Call, files: Files, out: Output, duration: float | None = None) -> int:
-    """See a connected call through to its end, at the latest after ``duration`` seconds; the exit code.
+async def follow(agent: Agent, call: Call, paths: SinkPaths, out: Output, duration: float | None = None) -> int:
+    """Run a connected call for at most ``duration`` seconds and return the exit code.
 
-    A call that was replaced (the remote restarted) goes on in the new one.
+    If another call replaces it (the remote restarted), continue with that one.
     """
     until = None if duration is None else asyncio.get_running_loop().time() + duration
     failed: list[int] = []
     while True:
-        reason = await attend(call, files, out, until, failed)
-        following = agent.calls.get(call.peer) if reason == "replaced" else None
-        if following is None:
+        reason = await run_call(call, paths, out, until, failed)
+        successor = agent.calls.get(call.peer) if reason == "replaced" else None
+        if successor is None:
             return exits.combined([exits.for_reason(reason, connected=True), *failed])
-        call = following
+        call = successor
         try:
             await call.connected()
         except CallFailed as error:
             return exits.combined([exits.for_reason(error.reason, connected=True), *failed])
 
 
-async def attend(
-    call: Call, files: Files, out: Output, until: float | None = None, failed: list[int] | None = None
+async def run_call(
+    call: Call, paths: SinkPaths, out: Output, until: float | None = None, failed: list[int] | None = None
 ) -> events.Reason:
-    """Keep what is to be kept of a connected call, hang up at ``until`` (loop time), and tell why it ended.
+    """Record a connected call and take its snapshot, hang up at ``until`` (loop time), and return why it ended.
 
-    A recording or snapshot that fails ends no call; its exit code is added to ``failed``.
+    A recording or snapshot that fails does not end the call; its exit code is added to ``failed``.
     """
     peer, failures = call.peer, [] if failed is None else failed
     async with asyncio.TaskGroup() as group:
         sinks = []
-        if files.records:
-            record = call.record if files.segment is None else partial(call.record, segment=files.segment)
-            work = _sink(record, files.recording, peer, out, failures)
+        if paths.recorded:
+            record = call.record if paths.segment is None else partial(call.record, segment=paths.segment)
+            work = _sink(record, paths.recording, peer, out, failures)
             sinks.append(group.create_task(work, name=f"record {peer}"))
-        if files.pictures:
-            work = _sink(call.snapshot, files.picture, peer, out, failures)
+        if paths.snapshots:
+            work = _sink(call.snapshot, paths.snapshot, peer, out, failures)
             sinks.append(group.create_task(work, name=f"snapshot {peer}"))
         try:
             async with asyncio.timeout_at(until):
@@ -102,30 +103,34 @@ async def attend(
         except TimeoutError:
             await call.hang_up()
             return await call.ended()
-        except asyncio.CancelledError:  # interrupted: the end of the call closes the files, and says so
+        except asyncio.CancelledError:  # a signal: hanging up closes the files and reports them
             await call.hang_up("shutdown")
             if sinks:
-                await asyncio.wait(sinks, timeout=_CLOSING)
+                await asyncio.wait(sinks, timeout=_CLOSE_TIMEOUT)
             raise
 
 
 async def _sink(
-    keep: Callable[[str], Awaitable[object]], choose: Callable[[str], str], peer: str, out: Output, failed: list[int]
+    save: Callable[[str], Awaitable[object]],
+    path_for: Callable[[str], str],
+    peer: str,
+    out: Output,
+    failed: list[int],
 ) -> None:
-    """``keep`` something of the call in a file that ``choose`` names; that asks the disk, which may be stuck."""
+    """``save`` the call with ``peer`` to a path from ``path_for``, which runs in a thread: the disk may hang."""
     from ..media.threads import in_thread
 
     try:
-        await keep(await in_thread(f"a file for {peer}", lambda: choose(peer)))
-    except CallFailed as error:  # it ended before there was anything to keep
-        _log.warning("%s: nothing was kept: %s", peer, error)
+        await save(await in_thread(f"a file for {peer}", lambda: path_for(peer)))
+    except CallFailed as error:  # the call ended before any media arrived
+        _log.warning("%s: nothing was saved: %s", peer, error)
     except PeerError as error:
         report(out, error, peer, path=error.what if isinstance(error, MediaError) else None)
         failed.append(exits.for_error(error))
 
 
 def report(out: Output, error: PeerError, peer: str, path: str | None = None) -> None:
-    """Say what went wrong with ``peer``: for people on standard error, for programs as an ``error`` event."""
+    """Report an error of the call with ``peer``: in the log, and with ``--json`` as an ``error`` event."""
     if out.as_json:
         out.event(events.Error(code=exits.event_code(error), message=str(error), peer=peer, path=path))
     _log.error("%s", error)

@@ -1,4 +1,4 @@
-"""JUnit XML of a script's run, as CI servers read it: one test suite, one case a step."""
+"""JUnit XML report of a script, for CI servers: one test suite with one case per step."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from ..node.sinks import check_folder
 from ..script.language import Step
 from ..script.runner import StepDone
 
-_HINT = "give --junit another path"
+_HINT = "use another path for --junit"
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2 Characters
 
 
 def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: str | None = None) -> str:
-    """The XML. A step that was not reached is ``skipped``; ``error`` is what kept the script from running,
-    and is the first case, or from going on, and is the last."""
-    outcome = {step.line: step for step in done}  # a recording's failure comes after its start, and is what counts
+    """The report as XML.
+
+    A step that was not reached is ``skipped``. ``error`` is the reason why the script did not start, or why it was
+    interrupted; it becomes an additional case at the beginning or at the end.
+    """
+    outcome = {step.line: step for step in done}  # the last one counts: a recording can fail after it has started
     suite = ET.Element("testsuite", name=_text(file), tests=str(len(steps) + (error is not None)))
     failures = skipped = 0
     for step in steps:
@@ -53,23 +56,23 @@ def document(file: str, steps: Sequence[Step], done: Sequence[StepDone], error: 
 
 
 def check(path: str) -> None:
-    """Find out before the run whether it can be written.
+    """Check before the run that the report can be written.
 
     Raises:
         MediaError: it cannot.
     """
-    there = Path(path)
+    file = Path(path)
     try:
-        if there.exists():
-            with there.open("ab"):
+        if file.exists():
+            with file.open("ab"):
                 return
     except OSError as error:
         raise MediaError(path, error.strerror or str(error), _HINT) from None
-    check_folder(path, there.absolute().parent, _HINT)
+    check_folder(path, file.absolute().parent, _HINT)
 
 
 def write(path: str, text: str) -> None:
-    """Write the document.
+    """Write the report.
 
     Raises:
         MediaError: the file cannot be written.

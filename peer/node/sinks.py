@@ -1,4 +1,4 @@
-"""Where the recordings and snapshots of a command's calls go: a file a call, no earlier call overwritten."""
+"""Paths of the recordings and snapshots of a command's calls. No call overwrites the recording of another one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from ..media.snapshot import check_path
 T = TypeVar("T")
 
 
-class Files:
-    """``record`` and ``snapshot`` as the user gave them: a path, one with ``{peer}`` and ``{time}``, or a folder.
+class SinkPaths:
+    """Paths made from the values of ``--record`` and ``--snapshot``.
 
-    When ``several`` calls can come, a path that has no place for the peer gets its id before the suffix, and a name
-    that is taken gets a number. A folder is one that exists, or ends in a slash. With ``segment`` seconds a
-    recording has many files: their ``{time}`` or number is filled in as they begin, by ``Call.record``.
+    Each value is a path, which may contain ``{peer}`` and ``{time}``, or a folder, which exists or ends in a slash.
 
-    The disk is asked, so nothing here belongs into the event loop; it may be called from several threads.
+    If there can be ``several`` calls, a path without ``{peer}`` gets the id before its suffix, and a path that is
+    taken gets a number. With ``segment`` (seconds), a recording consists of several files, and ``Call.record`` fills
+    in the time or the number of each.
+
+    The methods access the disk: call them in a thread. They are thread-safe.
     """
 
     def __init__(
@@ -39,57 +41,58 @@ class Files:
         self._lock = threading.Lock()
 
     @property
-    def records(self) -> bool:
-        """Whether calls are to be recorded."""
+    def recorded(self) -> bool:
+        """Whether each call is recorded."""
         return self._record is not None
 
     @property
-    def pictures(self) -> bool:
-        """Whether there is to be a snapshot of each call."""
+    def snapshots(self) -> bool:
+        """Whether each call gets a snapshot."""
         return self._snapshot is not None
 
     def check(self) -> None:
-        """Find out now what would go wrong at the first call.
+        """Check both values before the first call.
 
         Raises:
-            MediaError: the folder cannot be written, the file is there already, the pattern is wrong, or no
-                recording or picture ends like that.
+            MediaError: the folder is not writable, the recording exists already, a placeholder is unknown, or the
+                suffix is not that of a supported format.
         """
         if (pattern := self._record) is not None:
             path = self._writable(pattern, ".mkv")
             if path.suffix.lower() not in suffixes().split(", "):
-                has = path.suffix or "nothing"
-                raise MediaError(pattern, f"no recording ends in {has}", f"there are {suffixes()}")
-            if not self._several and self.segment is None and _ask(pattern, path.exists):
-                raise MediaError(pattern, "exists already", "move it away, or put {time} into the name")
+                raise MediaError(
+                    pattern, f"cannot record to a file with {path.suffix or 'no'} suffix", f"use {suffixes()}"
+                )
+            if not self._several and self.segment is None and _disk(pattern, path.exists):
+                raise MediaError(pattern, "the file exists", "move it away, or put {time} into the name")
         if (pattern := self._snapshot) is not None:
             check_path(self._writable(pattern, ".png"))
 
     def recording(self, peer: str) -> str:
-        """The path of the next recording of ``peer``; of its segments, the pattern.
+        """Path of the next recording of ``peer``; for segments, the pattern of their paths.
 
         Raises:
-            MediaError: the disk does not say whether a name is free, or cannot have such a name.
+            MediaError: the disk fails, or rejects the name.
         """
-        assert self._record is not None, "nothing is recorded"
+        assert self._record is not None, "calls are not recorded"
         pattern = self._record
         if self.segment is not None:
-            return _ask(pattern, lambda: str(self._path(pattern, peer, ".mkv", now=None)))
-        return _ask(pattern, lambda: self._next(pattern, peer, ".mkv"))
+            return _disk(pattern, lambda: str(self._path(pattern, peer, ".mkv", now=None)))
+        return _disk(pattern, lambda: self._next(pattern, peer, ".mkv"))
 
-    def picture(self, peer: str) -> str:
-        """The path of the next snapshot of ``peer``.
+    def snapshot(self, peer: str) -> str:
+        """Path of the next snapshot of ``peer``.
 
         Raises:
-            MediaError: as ``recording``.
+            MediaError: the disk fails, or rejects the name.
         """
-        assert self._snapshot is not None, "there are no snapshots"
+        assert self._snapshot is not None, "calls get no snapshots"
         pattern = self._snapshot
-        return _ask(pattern, lambda: self._next(pattern, peer, ".png"))
+        return _disk(pattern, lambda: self._next(pattern, peer, ".png"))
 
     def _writable(self, pattern: str, suffix: str) -> Path:
-        path = _ask(pattern, lambda: self._path(pattern, "peer", suffix, now=datetime.now()))
-        folder = _ask(pattern, lambda: next(folder for folder in path.absolute().parents if folder.exists()))
+        path = _disk(pattern, lambda: self._path(pattern, "peer", suffix, now=datetime.now()))
+        folder = _disk(pattern, lambda: next(folder for folder in path.absolute().parents if folder.exists()))
         check_folder(pattern, folder)
         return path
 
@@ -102,7 +105,7 @@ class Files:
         return str(path)
 
     def _claim(self, path: Path) -> bool:
-        with self._lock:  # never held while the disk is asked
+        with self._lock:  # never held during disk access
             if path in self._used:
                 return False
             self._used.add(path)
@@ -118,23 +121,23 @@ class Files:
 
 
 def check_folder(pattern: str, folder: Path, hint: str = "try another path") -> None:
-    """Make a file in ``folder`` and let it go: what permissions say is not what /proc or a read-only disk does.
+    """Check that ``folder`` is writable by creating a temporary file: in /proc, permissions alone are misleading.
 
     Raises:
-        MediaError: none can be made there, for what the user called ``pattern``.
+        MediaError: it is not; ``pattern`` is the path that the user gave.
     """
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError:
-        raise MediaError(pattern, f"{folder} cannot be written", hint) from None
+        raise MediaError(pattern, f"cannot write to {folder}", hint) from None
 
 
-def _ask(pattern: str, disk: Callable[[], T]) -> T:
-    """What ``disk`` says; an error of the disk is one of ``pattern``, as any other of a recording."""
+def _disk(pattern: str, access: Callable[[], T]) -> T:
+    """Return ``access()``, with the errors of the disk translated into a ``MediaError`` of ``pattern``."""
     try:
-        return disk()
+        return access()
     except OSError as error:
         raise MediaError(pattern, error.strerror or str(error)) from None
-    except (RuntimeError, ValueError) as error:  # no home folder, a NUL in the name
+    except (RuntimeError, ValueError) as error:  # no home folder, or a NUL in the name
         raise MediaError(pattern, str(error)) from None

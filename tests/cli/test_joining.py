@@ -1,4 +1,4 @@
-"""One call attended to, with a disk that does not do what it should."""
+"""A connected call with a disk that fails or hangs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from peer.call import Call
 from peer.cli import joining
 from peer.cli.output import Output
 from peer.errors import CallFailed, MediaError
-from peer.node.sinks import Files
+from peer.node.sinks import SinkPaths
 
 
 class _Call:
-    """A call that lasts until it is hung up; its recordings never close, or fail at once."""
+    """A call that lasts until it is hung up, with a disk that hangs (``stuck``) or fails at once (``full``)."""
 
     peer = "door"
 
@@ -45,61 +45,61 @@ class _Call:
         raise CallFailed(self.peer, "transport-failed")
 
 
-class _Said(Output):
-    """An output that tells when something was said."""
+class _Output(Output):
+    """An output that sets ``written`` when an event is written."""
 
     def __init__(self) -> None:
         super().__init__(as_json=True)
-        self.said = asyncio.Event()
+        self.written = asyncio.Event()
 
     def event(self, event: events.Event) -> None:
         super().event(event)
-        self.said.set()
+        self.written.set()
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENAMETOOLONG, errno.EACCES])
-async def test_a_disk_that_refuses_a_name_ends_no_call(
+async def test_call_continues_when_the_disk_rejects_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(_path: Path) -> bool:
         raise OSError(number, os.strerror(number))
 
-    call, out = _Call(), _Said()
-    files, failed = Files(str(tmp_path / "{peer}.mkv"), None, several=True), list[int]()
+    call, out = _Call(), _Output()
+    paths, failed = SinkPaths(str(tmp_path / "{peer}.mkv"), None, several=True), list[int]()
     monkeypatch.setattr(Path, "exists", refuse)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        attended = group.create_task(joining.attend(cast(Call, call), files, out, None, failed), name="call")
-        await out.said.wait()
-        assert not attended.done()
+        running = group.create_task(joining.run_call(cast(Call, call), paths, out, None, failed), name="call")
+        await out.written.wait()
+        assert not running.done()
         await call.hang_up()
-    assert attended.result() == "hang-up"
+    assert running.result() == "hang-up"
     assert failed == [5]
 
 
-async def test_an_interrupted_call_does_not_wait_for_a_stuck_disk(
+async def test_interrupted_call_does_not_wait_for_a_stuck_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "_CLOSING", 0.05)
-    call, files = _Call(), Files(str(tmp_path / "{peer}.mkv"), None, several=True)
+    monkeypatch.setattr(joining, "_CLOSE_TIMEOUT", 0.05)
+    call, paths = _Call(), SinkPaths(str(tmp_path / "{peer}.mkv"), None, several=True)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        attended = group.create_task(joining.attend(cast(Call, call), files, Output(as_json=True)), name="call")
+        running = group.create_task(joining.run_call(cast(Call, call), paths, Output(as_json=True)), name="call")
         await call.recording.wait()
-        attended.cancel()
-    assert attended.cancelled()
+        running.cancel()
+    assert running.cancelled()
     assert call.over.is_set()
 
 
-async def test_a_recording_that_failed_is_not_forgotten_when_the_next_call_fails(tmp_path: Path) -> None:
-    """5 for the recording and 6 for the lost call are 1 together."""
+async def test_failed_recording_counts_after_the_call_is_replaced(tmp_path: Path) -> None:
+    """5 for the recording and 6 for the lost call combine to 1."""
     agent = SimpleNamespace(calls={"door": _Call()})
 
-    call, files, out = (
+    call, paths, out = (
         _Call("replaced", disk="full"),
-        Files(str(tmp_path / "{peer}.mkv"), None, several=True),
-        _Said(),
+        SinkPaths(str(tmp_path / "{peer}.mkv"), None, several=True),
+        _Output(),
     )
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        followed = group.create_task(joining.follow(agent, cast(Call, call), files, out), name="call")  # type: ignore[arg-type]
-        await out.said.wait()
+        followed = group.create_task(joining.follow(agent, cast(Call, call), paths, out), name="call")  # type: ignore[arg-type]
+        await out.written.wait()
         await call.hang_up()
     assert followed.result() == 1

@@ -21,7 +21,7 @@ def done(line: int, status: str = "passed", message: str | None = None) -> StepD
     return StepDone(line=line, text="x", status=status, seconds=0.5, message=message)  # type: ignore[arg-type]
 
 
-def test_a_case_a_step() -> None:
+def test_report_has_one_case_per_step() -> None:
     suite = ET.fromstring(document("a/ring.peer", STEPS, [done(1), done(2, "failed", "no <answer> & more")]))
     assert suite.attrib == {
         "name": "a/ring.peer",
@@ -40,12 +40,12 @@ def test_a_case_a_step() -> None:
     assert cases[2].find("skipped") is not None
 
 
-def test_a_recording_that_fails_later_is_a_failure_of_its_line() -> None:
+def test_recording_failing_later_fails_its_step() -> None:
     suite = ET.fromstring(document("r", STEPS, [done(1), done(2), done(3), done(2, "failed", "disk full")]))
     assert suite.get("failures") == "1"
 
 
-def test_a_script_that_could_not_start_is_an_error() -> None:
+def test_script_that_did_not_start_or_end_is_an_error() -> None:
     suite = ET.fromstring(document("r", STEPS, [], "no relay"))
     assert (suite.get("errors"), suite.get("skipped"), suite.get("tests")) == ("1", "3", "4")
     assert [case.get("name") for case in suite.iter("testcase")][:2] == ["start", "1: wait door"]
@@ -54,23 +54,23 @@ def test_a_script_that_could_not_start_is_an_error() -> None:
 
 
 @given(st.text(), st.text())
-def test_any_text_makes_well_formed_xml(file: str, message: str) -> None:
+def test_any_text_gives_well_formed_xml(file: str, message: str) -> None:
     text = document(file, STEPS, [done(1, "failed", message)], message)
     ET.fromstring(text.encode("utf-8", "surrogatepass"))
 
 
-def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_unwritable_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="--junit"):
         write(str(tmp_path / "none" / "x.xml"), "")
 
 
 @pytest.mark.parametrize("path", ["/proc/nope.xml", "/nowhere/at/all.xml", "/proc"])
-def test_a_report_that_cannot_be_written_is_told_before_the_run(path: str) -> None:
-    with pytest.raises(MediaError, match="give --junit another path"):
+def test_unwritable_report_is_found_before_the_run(path: str) -> None:
+    with pytest.raises(MediaError, match="use another path for --junit"):
         check(path)
 
 
-def test_looking_whether_a_report_can_be_written_changes_nothing(tmp_path: Path) -> None:
+def test_check_leaves_the_folder_and_the_file_unchanged(tmp_path: Path) -> None:
     check(str(tmp_path / "ring.xml"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "ring.xml").write_text("before")

@@ -22,7 +22,7 @@ from ..settings import Settings
 
 if TYPE_CHECKING:
     from ...agent import Agent
-    from ...node.sinks import Files
+    from ...node.sinks import SinkPaths
     from ..output import Output
 
 
@@ -62,18 +62,18 @@ def command(ids: tuple[str, ...], **params: Any) -> int:
 
 
 async def _call(ids: tuple[str, ...], settings: Settings, out: Output) -> int:
-    from ...node.sinks import Files
+    from ...node.sinks import SinkPaths
     from ..joining import joined
 
-    files = Files(settings.record, settings.snapshot, several=len(ids) > 1, segment=settings.segment)
-    files.check()
+    paths = SinkPaths(settings.record, settings.snapshot, several=len(ids) > 1, segment=settings.segment)
+    paths.check()
     async with joined(settings, join_timeout=settings.timeout, on_event=out.event) as agent:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_one(agent, peer, settings, files, out), name=f"call {peer}") for peer in ids]
+            tasks = [group.create_task(_one(agent, peer, settings, paths, out), name=f"call {peer}") for peer in ids]
         return exits.combined(task.result() for task in tasks)
 
 
-async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: Output) -> int:
+async def _one(agent: Agent, peer: str, settings: Settings, paths: SinkPaths, out: Output) -> int:
     from ...errors import CallFailed
     from ..joining import follow, report
 
@@ -89,4 +89,4 @@ async def _one(agent: Agent, peer: str, settings: Settings, files: Files, out: O
             error.detail = f"perhaps because we take {codecs[0]} only: try --video-codec vp8,h264"
         report(out, error, peer)
         return exits.for_error(error)
-    return await follow(agent, call, files, out, settings.duration)
+    return await follow(agent, call, paths, out, settings.duration)

@@ -26,7 +26,7 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from ...agent import Agent
     from ...node.redial import Redial
-    from ...node.sinks import Files
+    from ...node.sinks import SinkPaths
     from ..output import Output
 
 
@@ -71,11 +71,11 @@ def command(ids: tuple[str, ...], called: tuple[str, ...], **params: Any) -> int
 async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     from ...call_control import MAX_CALLS
     from ...node.redial import Redial
-    from ...node.sinks import Files
+    from ...node.sinks import SinkPaths
     from ..joining import joined
 
-    files = Files(settings.record, settings.snapshot, several=True, segment=settings.segment)
-    files.check()
+    paths = SinkPaths(settings.record, settings.snapshot, several=True, segment=settings.segment)
+    paths.check()
     policy = Redial(None if "all" in called else called, MAX_CALLS)
     inbox: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -91,16 +91,18 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     try:
         async with asyncio.timeout(settings.duration) as limit:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:
-                await _answer(agent, inbox, policy, files, out)
+                await _answer(agent, inbox, policy, paths, out)
     except TimeoutError:
         if not limit.expired():
             raise
     return exits.DONE
 
 
-async def _answer(agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, files: Files, out: Output) -> NoReturn:
+async def _answer(
+    agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, paths: SinkPaths, out: Output
+) -> NoReturn:
     """Attend to every call, and make those that ``policy`` asks for."""
-    from ..joining import attend
+    from ..joining import run_call
 
     clock = asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as group:
@@ -114,7 +116,7 @@ async def _answer(agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, fil
                 continue
             _tell(policy, event, clock())
             if isinstance(event, Connected) and (call := agent.calls.get(event.peer)) is not None:
-                group.create_task(attend(call, files, out), name=f"call {event.peer}")
+                group.create_task(run_call(call, paths, out), name=f"call {event.peer}")
 
 
 def _tell(policy: Redial, event: Event, now: float) -> None:

@@ -204,3 +204,11 @@ def test_layers_are_those_of_the_architecture_page(program: str) -> None:
     (line,) = re.findall(rf"^- `{program}`: (.*)$", page, re.MULTILINE)
     written = [set(re.findall(r"`([\w.]+)`", part)) for part in line.split(" → ")]
     assert written == [{name.partition(".")[2] for name in names} for names in LAYERS[program]]
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_page_names_its_readers_first(page: Path) -> None:
+    title, first, *_ = [line for line in page.read_text().splitlines() if line]
+    assert title.startswith("# ") and first.startswith("For ")

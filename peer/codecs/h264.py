@@ -11,14 +11,16 @@ from typing import Final
 
 from .bit_reader import BitReader, unescape
 
-SLICE, IDR, SPS, PPS = 1, 5, 7, 8
-_DELIMITER, _FILLER = 9, 12
+SLICE, IDR, SPS, PPS, DELIMITER, FILLER = 1, 5, 7, 8, 9, 12
 """NAL unit types (table 7-1)."""
+
+STAP_A, FU_A = 24, 28
+"""Types that are unspecified in H.264 and used in RTP payloads (RFC 6184 5.2)."""
 
 START_CODE: Final = b"\0\0\0\1"
 
-_DROPPED: Final = frozenset((_DELIMITER, _FILLER, 0, *range(24, 32)))
-"""Types that are not forwarded: useless in RTP, or unspecified in H.264 and used by RTP itself (RFC 6184 5.2)."""
+_DROPPED: Final = frozenset((DELIMITER, FILLER, 0, *range(24, 32)))
+"""Types that are not forwarded: useless in RTP, or unspecified in H.264 and with a meaning of their own in RTP."""
 
 _MAX_PARAMETER_SETS: Final = {SPS: 32, PPS: 256}
 """Maximum number of parameter sets of each kind (7.4.2.1.1, 7.4.2.2)."""

@@ -20,6 +20,7 @@ from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
 from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
+from ..codecs.names import ffmpeg_name
 from ..media.frames import EncodedFrame
 from ..media.incoming.track import IncomingTrack
 from ..rtp.depacketizer import depacketize
@@ -40,9 +41,6 @@ MAX_SSRCS: Final = 8
 STREAM_TIMEOUT: Final = 5.0
 """Seconds without a packet after which a new stream may replace this one. A gateway that transfers calls uses a new
 SSRC for each leg."""
-
-_CODEC_NAMES: Final = {"pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}
-"""FFmpeg's names of codecs where they differ from the lower-case RTP name."""
 
 
 class _EngineQueue:
@@ -244,12 +242,12 @@ class Receiver:
         found = self._engine._RTCRtpReceiver__codecs.get(payload_type)
         if found is None:
             return None
-        name, retransmits = found.name.lower(), None
+        retransmits = None
         if is_rtx(found):
             retransmits = found.parameters.get("apt")
             if not isinstance(retransmits, int):
                 return None
-        codec = Codec(_CODEC_NAMES.get(name, name), found.clockRate, retransmits)
+        codec = Codec(ffmpeg_name(found.name), found.clockRate, retransmits)
         self._codecs[payload_type] = codec
         return codec
 

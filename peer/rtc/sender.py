@@ -22,6 +22,7 @@ from aiortc.rtcdtlstransport import State
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 
+from ..codecs.names import ffmpeg_name
 from ..media.frames import OutgoingFrame, media_time
 from ..media.outgoing.track import Outgoing
 from ..rtp.header import NTP_EPOCH, HeaderWriter
@@ -43,16 +44,6 @@ MAX_RETRANSMITTED: Final = 0.5
 
 MAX_PADDING_BURST: Final = 0.1
 """Maximum padding sent at once after a pause, in seconds of its bitrate."""
-
-_CODECS: Final = {
-    "vp8": "vp8",
-    "h264": "h264",
-    "opus": "opus",
-    "pcmu": "pcm_mulaw",
-    "pcma": "pcm_alaw",
-    "g722": "g722",
-}
-"""FFmpeg's names of codecs by their lower-case RTP names."""
 
 _ENGINE_ATTRIBUTES: Final = (
     *("rtp_started", "rtp_exited", "ntp_timestamp", "rtp_timestamp", "octet_count", "packet_count"),
@@ -116,7 +107,7 @@ class Sender:
         try:
             profile = codec.parameters.get("profile-level-id")
             self.track.start(
-                _CODECS[codec.name.lower()],
+                ffmpeg_name(codec.name),
                 None if profile is None else str(profile),
                 can_probe=self._rtx_payload_type is not None,
             )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-_START_CODE: Final = b"\x00\x00\x00\x01"
-_SLICE, _IDR, _SPS, _DELIMITER = 1, 5, 7, 9
-_STAP_A, _FU_A = 24, 28
+from ..codecs.h264 import DELIMITER, FU_A, IDR, SLICE, SPS, STAP_A, START_CODE
 
 
 class ParsedPayload(NamedTuple):
@@ -53,21 +51,21 @@ def _depacketize_h264(payload: bytes) -> ParsedPayload:
     An IDR slice alone does not start a frame, because parameter sets may precede it.
     """
     kind = payload[0] & 0x1F
-    if kind == _FU_A:
+    if kind == FU_A:
         header = payload[1]
         if not header & 0x80:
             return ParsedPayload(payload[2:], False, False)
         unit = bytes([payload[0] & 0xE0 | header & 0x1F]) + payload[2:]
-        return ParsedPayload(_START_CODE + unit, _starts_frame(unit), header & 0x1F in (_IDR, _SPS))
-    if kind == _STAP_A:
+        return ParsedPayload(START_CODE + unit, _starts_frame(unit), header & 0x1F in (IDR, SPS))
+    if kind == STAP_A:
         units = _split_aggregate(payload)
         return ParsedPayload(
-            b"".join(_START_CODE + unit for unit in units),
+            b"".join(START_CODE + unit for unit in units),
             bool(units) and _starts_frame(units[0]),
-            any(unit[0] & 0x1F in (_IDR, _SPS) for unit in units),
+            any(unit[0] & 0x1F in (IDR, SPS) for unit in units),
         )
-    if 0 < kind < _STAP_A:
-        return ParsedPayload(_START_CODE + payload, _starts_frame(payload), kind in (_IDR, _SPS))
+    if 0 < kind < STAP_A:
+        return ParsedPayload(START_CODE + payload, _starts_frame(payload), kind in (IDR, SPS))
     raise ValueError(f"H.264 payload of type {kind}, which packetization modes 0 and 1 do not have")
 
 
@@ -88,7 +86,7 @@ def _starts_frame(unit: bytes) -> bool:
     It is if it is a parameter set, a delimiter, or a slice with ``first_mb_in_slice`` 0, which is coded as one bit.
     """
     kind = unit[0] & 0x1F
-    return kind in (_SPS, _DELIMITER) or (kind == _SLICE and len(unit) > 1 and bool(unit[1] & 0x80))
+    return kind in (SPS, DELIMITER) or (kind == SLICE and len(unit) > 1 and bool(unit[1] & 0x80))
 
 
 def _split_aggregate(payload: bytes) -> list[bytes]:

@@ -15,7 +15,8 @@ NTP_EPOCH: Final = 2_208_988_800
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 ABS_SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
-_ONE_BYTE_PROFILE, _TWO_BYTE_PROFILE = 0xBEDE, 0x1000
+ONE_BYTE_PROFILE, TWO_BYTE_PROFILE = 0xBEDE, 0x1000
+"""Profiles of a header extension (RFC 8285 4.2, 4.3). The lower four bits of the second are arbitrary."""
 
 
 class HeaderWriter:
@@ -46,7 +47,7 @@ class HeaderWriter:
             constant += encode(*elements[ABS_SEND_TIME])[:-3]
         length = len(constant) + (3 if self._has_send_time else 0)
         self._padding = bytes(-length % 4)
-        profile = _ONE_BYTE_PROFILE if one_byte else _TWO_BYTE_PROFILE
+        profile = ONE_BYTE_PROFILE if one_byte else TWO_BYTE_PROFILE
         self._constant = struct.pack("!HH", profile, (length + 3) // 4) + constant if length else b""
         self._first_byte = 0x90 if self._constant else 0x80
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from .header import ONE_BYTE_PROFILE, TWO_BYTE_PROFILE
+
 _HEADER: Final = struct.Struct("!BBHLL")
 _EXTENSION: Final = struct.Struct("!HH")
-
-_ONE_BYTE_PROFILE: Final = 0xBEDE
-_TWO_BYTE_PROFILE: Final = 0x100
-"""The upper 12 bits; the lower four are arbitrary (RFC 8285 4.3)."""
 
 
 class Packet:
@@ -88,8 +86,8 @@ def parse(data: bytes, abs_send_time_id: int | None = None) -> Packet:
 
 def _abs_send_time(data: bytes, profile: int, at: int, end: int, wanted: int) -> int | None:
     """Return the value of the extension element ``wanted`` (RFC 8285 4.2, 4.3). A truncated one ends the search."""
-    one_byte = profile == _ONE_BYTE_PROFILE
-    if not one_byte and profile >> 4 != _TWO_BYTE_PROFILE:
+    one_byte = profile == ONE_BYTE_PROFILE
+    if not one_byte and profile & 0xFFF0 != TWO_BYTE_PROFILE:
         return None
     while at < end:
         first = data[at]

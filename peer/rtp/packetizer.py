@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import Final
 
-from ..codecs.h264 import nal_units
+from ..codecs.h264 import FU_A, STAP_A, nal_units
 
 MAX_PAYLOAD: Final = 1170
 """Maximum payload, in bytes. IPv6 (40), UDP (8), a TURN channel (4), RTP (12), its extensions (28 with a mid of 16),
@@ -20,7 +20,6 @@ the original sequence number of RTX (2) and the SRTP tag (16) bring it to 1,280,
 _VP8_START, _VP8_CONTINUATION = b"\x10", b"\x00"
 """Payload descriptors (RFC 7741 4.2): S bit and partition 0 on the first packet of a frame, nothing on the others."""
 
-_STAP_A, _FU_A = 24, 28
 _FU_START, _FU_END = 0x80, 0x40
 _NRI: Final = 0x60
 
@@ -62,7 +61,7 @@ def _aggregate(units: list[bytes]) -> list[bytes]:
     """Return one payload: a STAP-A of all units, or a single unit unchanged (RFC 6184 5.6, 5.7.1)."""
     if len(units) < 2:
         return units
-    header = _STAP_A | max(unit[0] & _NRI for unit in units)
+    header = STAP_A | max(unit[0] & _NRI for unit in units)
     return [bytes([header]) + b"".join(len(unit).to_bytes(2, "big") + unit for unit in units)]
 
 
@@ -71,7 +70,7 @@ def _fragment(unit: bytes) -> list[bytes]:
     body = memoryview(unit)[1:]
     count = math.ceil(len(body) / (MAX_PAYLOAD - 2))
     cuts = [len(body) * n // count for n in range(count + 1)]
-    indicator, kind = unit[0] & _NRI | _FU_A, unit[0] & 0x1F
+    indicator, kind = unit[0] & _NRI | FU_A, unit[0] & 0x1F
     packets = []
     for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
         flags = _FU_START if n == 0 else _FU_END if n == count - 1 else 0

@@ -86,9 +86,10 @@ def _origin(reader: ByteReader) -> None:
         _one_line(exc)
         origins = Origins()
     scheme = reader.pick(("http", "https"))
-    assert origins.allow(None, scheme=scheme, host=host, any_host=False)
+    assert origins.allow(None, scheme=scheme, host=host, trust_host=False)
     allowed = {
-        any_host: origins.allow(asked, scheme=scheme, host=host, any_host=any_host) for any_host in (True, False)
+        trust_host: origins.allow(asked, scheme=scheme, host=host, trust_host=trust_host)
+        for trust_host in (True, False)
     }
     assert allowed[True] or not allowed[False]
     if allowed[True] and named != "*":

@@ -43,7 +43,7 @@ CONFIG = RelayConfig(
 CLOSE_CODES: Final = frozenset({1001, 1002, 1007, 4001, 4400, 4401, 4408, 4409, 4429})
 """Close codes in docs/protocol.md."""
 SIZES: Final = (0, 1, 125, 126, 127, BEFORE - 1, BEFORE, BEFORE + 1, LIMIT, LIMIT + 1, 65_535, 65_536, 2**32, 2**63)
-TYPES: Final = ("offer", "answer", "candidate", "hang-up", "wave", "join", "peer-list", "error")
+MESSAGE_TYPES: Final = ("offer", "answer", "candidate", "hang-up", "wave", "join", "peer-list", "error")
 SEEDS = [
     b"\x08\0\0\0\x0a\1\0\0\x0c\0\1\1\x0c\4\0\2",
     b"\x08\0\1\0\x1c\0\x09\0\1\0\x08\0\1\0\x0c\0\0",
@@ -75,10 +75,10 @@ def _play(harness: RelayHarness, reader: ByteReader) -> None:
         for client, _ in everybody:
             _check_memory(client)
     harness.turn()
-    sent = {text for said in harness.relay.said.values() for kind, text in said if kind == "text"}
+    sent = {text for received in harness.recorder.received.values() for kind, text in received if kind == "text"}
     for client, transport in everybody:
         _check_written(bytes(transport.written), sent, _own_close(transport))
-        _check_reading(harness.relay.said.get(client, []), client, transport)
+        _check_reading(harness.recorder.received.get(client, []), client, transport)
     harness.clear()
 
 
@@ -102,8 +102,8 @@ def _step(
             harness.run(transport.feed, text(join))
         case 3:
             body = {
-                "type": reader.pick(TYPES),
-                "from": reader.pick((harness.relay._rooms.name(client), "a", None, 5)),
+                "type": reader.pick(MESSAGE_TYPES),
+                "from": reader.pick((harness.relay.sessions.rooms.name(client), "a", None, 5)),
                 "to": reader.pick(("a", "b", "c", None, "", "nobody", 5)),
                 "n": "é" * (reader.number() * 3),
             }
@@ -145,11 +145,11 @@ def text(body: dict[str, Any]) -> bytes:
 
 def _check_memory(client: Client) -> None:
     reader = client._frames
-    assert len(reader.held) <= reader.limit + 14 + READ
-    if client.phase is not Phase.CLAIMING and not client._deaf:
-        assert len(reader.held) - reader._pos <= reader.limit + 14, "a complete frame was not processed"
-    assert len(client._message) <= reader.limit
-    assert client.waiting <= CONFIG.max_send_queue + 127, "the final close frame is always queued"
+    assert len(reader.buffer) <= reader.limit + 14 + READ
+    if client.phase is not Phase.CLAIMING and not client._discards_input:
+        assert len(reader.buffer) - reader._pos <= reader.limit + 14, "a complete frame was not processed"
+    assert len(client._fragments) <= reader.limit
+    assert client.queued <= CONFIG.max_send_queue + 127, "the final close frame is always queued"
 
 
 def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -201,7 +201,7 @@ def _own_close(transport: MemoryTransport) -> bytes | None:
     return None
 
 
-def _check_reading(said: list[tuple[str, bytes]], client: Client, transport: MemoryTransport) -> None:
+def _check_reading(received: list[tuple[str, bytes]], client: Client, transport: MemoryTransport) -> None:
     """Compare with websockets, which gets the same bytes at once."""
     reference = ServerProtocol(state=OPEN, max_size=None)
     reference.receive_data(bytes(transport.fed[len(OPENING) :]))
@@ -219,7 +219,9 @@ def _check_reading(said: list[tuple[str, bytes]], client: Client, transport: Mem
             kind = "too-large" if len(message) > limit else "bad-message" if binary else "text"
             expected.append((kind, message if kind == "text" else b""))
     # a message over the limit is rejected at its header, long before websockets has all of it
-    assert said == expected[: len(said)] or said == [*expected, ("too-large", b"")], "differs from websockets"
+    assert received == expected[: len(received)] or received == [*expected, ("too-large", b"")], (
+        "differs from websockets"
+    )
     failure = reference.close_sent.code if reference.parser_exc is not None and reference.close_sent else None
     if client.phase is Phase.CLOSING:
         code = next((int.from_bytes(data[:2]) for op, data in frames_of(_frames(transport)) if op == 8), None)
@@ -228,7 +230,7 @@ def _check_reading(said: list[tuple[str, bytes]], client: Client, transport: Mem
             assert failure == code or (failure is None and _ends_in_a_long_frame(transport)), (failure, code)
     elif client.phase is not Phase.CLAIMING:
         assert failure is None, "websockets would have closed it"
-        assert len(said) >= len(expected), "websockets reads more messages"
+        assert len(received) >= len(expected), "websockets reads more messages"
         assert not transport.unread, "the relay stopped reading"
 
 

@@ -75,7 +75,7 @@ def _play(harness: RelayHarness, reader: ByteReader) -> None:
     if response.startswith(b"HTTP/1.1 101 "):
         _check_welcome(client, head, trusted=trusted)
     elif response:
-        assert transport.half_closed and client._deaf, "the relay stops reading"
+        assert transport.half_closed and client._discards_input, "the relay stops reading"
         assert response.startswith(b"HTTP/1.1 ") and response.endswith(_body(response))
     else:
         assert client.phase is Phase.HEAD and b"\r\n\r\n" not in head and len(head) <= MAX_HEAD

@@ -40,13 +40,13 @@ from .byte_reader import ByteReader
 
 T = TypeVar("T")
 
-TYPES = ("join", *sorted(SERVER_TYPES | TARGETED_TYPES), "ice-servers", "wave", "")
+MESSAGE_TYPES = ("join", *sorted(SERVER_TYPES | TARGETED_TYPES), "ice-servers", "wave", "")
 KEYS = (
     *("type", "peerId", "room", "token", "key", "from", "to", "sdp", "candidate", "reason", "code", "message"),
     *("peers", "iceServers", "urls", "username", "credential", "sdpMid", "sdpMLineIndex", "usernameFragment"),
 )
 WORDS = (
-    *TYPES,
+    *MESSAGE_TYPES,
     *("a", "b", "", "\ud800", "é", "\0", "x" * 70, "stun:a", "turn:a:1?transport=tcp", "turn:u:p@[::1]:0", "hush"),
 )
 SEEDS = [
@@ -100,7 +100,7 @@ def _value(reader: ByteReader, depth: int) -> Any:
         case 4:
             return reader.number(2)
         case 5:
-            return reader.pick(TYPES)
+            return reader.pick(MESSAGE_TYPES)
         case 6 | 7:
             return {reader.pick(KEYS): _value(reader, depth - 1) for _ in range(reader.number() % 6)}
         case _:

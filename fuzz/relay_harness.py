@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from server.config import RelayConfig
 from server.relay import Relay
 from server.rooms.rooms import Rooms
-from server.transport.connection import Client
+from server.sessions import Sessions
+from server.transport.connection import Client, RelayInterface
 
 from .byte_reader import ByteReader
 from .clock import Clock
@@ -34,27 +35,24 @@ OPENING: Final = (
 )
 
 
-class _Watched(Relay):
-    """A relay that records the messages of its clients."""
+class _Recorder:
+    """Stands between the clients and the relay's sessions, and records what the clients report."""
 
-    def __init__(self, config: RelayConfig) -> None:
-        super().__init__(config)
-        self.said: dict[Client, list[tuple[str, bytes]]] = {}
+    def __init__(self, sessions: Sessions) -> None:
+        self.received: dict[Client, list[tuple[str, bytes]]] = {}
         """By client: ``text`` with the message, or the error code of a message rejected before parsing."""
-        self._parsing = False
+        self._sessions = sessions
 
-    def text(self, client: Client, text: bytes) -> None:
-        self.said.setdefault(client, []).append(("text", text))
-        self._parsing = True
-        try:
-            super().text(client, text)
-        finally:
-            self._parsing = False
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
 
-    def refuse(self, client: Client, code: str, message: str) -> None:
-        if not self._parsing:
-            self.said.setdefault(client, []).append((code, b""))
-        super().refuse(client, code, message)
+    def message_received(self, client: Client, data: bytes) -> None:
+        self.received.setdefault(client, []).append(("text", data))
+        self._sessions.message_received(client, data)
+
+    def reject(self, client: Client, code: str, message: str) -> None:
+        self.received.setdefault(client, []).append((code, b""))
+        self._sessions.reject(client, code, message)
 
 
 class _NoErrors(logging.Handler):
@@ -71,7 +69,8 @@ class RelayHarness:
         self.loop.set_exception_handler(
             lambda _, context: self.failures.append(context.get("exception") or context["message"])
         )
-        self.relay = _Watched(config)
+        self.relay = Relay(config)
+        self.recorder = _Recorder(self.relay.sessions)
         self.loop.run_until_complete(self.relay.start())
         self._no_errors = _NoErrors(logging.ERROR)
         logging.getLogger("server").addHandler(self._no_errors)
@@ -97,9 +96,9 @@ class RelayHarness:
             self.turn()
 
     def connect(self, address: str = "192.0.2.1") -> tuple[Client, MemoryTransport]:
-        visit = self.relay._guard.admit(address, self.loop.time())
-        assert visit is not None and visit.refusal is None
-        client = Client(self.relay, visit)
+        record = self.relay.admission.admit(address, self.loop.time())
+        assert record is not None and record.refusal is None
+        client = Client(cast(RelayInterface, self.recorder), record)
         asyncio._set_running_loop(self.loop)  # as in a callback
         try:
             return client, MemoryTransport(self.loop, client, address)
@@ -114,22 +113,23 @@ class RelayHarness:
 
     def clear(self) -> None:
         """Cut all connections and let all time-outs pass; then check that nothing is left."""
-        relay = self.relay
-        for client in list(relay._clients):
+        relay, sessions = self.relay, self.relay.sessions
+        for client in list(sessions.clients):
             client.abort()
         for _ in range(8):
             self.wait(relay.config.grace)
-        assert not relay._clients, "a closed connection is still known"
-        rooms = relay._rooms
+        assert not sessions.clients, "a closed connection is still known"
+        rooms = sessions.rooms
         assert isinstance(rooms, Rooms), "a standalone relay"
         assert len(rooms) == 0 and not rooms.rooms(), "a seat was never freed"
         assert not rooms._seats and not rooms._claims, "a claim or a seat of a closed connection"
-        assert not len(relay._pings), "a closed connection is still pinged"
-        assert not relay.buffers.used and not relay.buffers._held, "buffered bytes of a closed connection are counted"
-        assert not relay._guard._visits, "a closed connection is counted"
-        assert not any(address.sockets for address in relay._guard._addresses._known.values())
-        assert not relay._touched and not relay._commands
-        relay.said = {}
+        assert not len(sessions.keepalive), "a closed connection is still pinged"
+        budget = sessions.memory_budget
+        assert not budget.used and not budget._held, "buffered bytes of a closed connection are counted"
+        assert not relay.admission._connections, "a closed connection is counted"
+        assert not any(address.sockets for address in relay.admission._addresses._known.values())
+        assert not sessions._to_flush and not sessions._commands
+        self.recorder.received = {}
 
 
 def relay_target(

@@ -16,12 +16,12 @@ import time
 from typing import Any
 
 from peer.signaling.messages import Join, ProtocolError
-from server.admission.jwt_tokens import LEEWAY, Key, SignedTokens
+from server.admission.jwt_tokens import LEEWAY, Key, SignedTokenCheck
 
 from .byte_reader import ByteReader
 
 SECRET = b"0123456789abcdef0123456789abcdef"
-GATE = SignedTokens(Key("HS256", SECRET))
+GATE = SignedTokenCheck(Key("HS256", SECRET))
 FAR = 4102444800
 HEADERS = ({"alg": "HS256"}, {"alg": "HS256", "typ": "JWT"}, {"alg": "none"}, {"alg": "HS512"}, {"alg": ["HS256"]})
 CLAIMS = ("exp", "nbf", "iat", "room", "id", "aud", "iss", "sub", "jti", "b64", "crit", "kid")

@@ -1,4 +1,4 @@
-"""``python -m server``: the relay with its defaults; ``peer serve`` is the one with options."""
+"""``python -m server``: the relay with its defaults. ``peer serve`` is the same with options."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from .run import serve
 
 
 def main() -> int:
-    """Run the relay. Exit codes: 0 told to stop, 1 it could not listen, 130 interrupted twice."""
+    """Run the relay. Exit codes: 0 stopped by a signal, 1 cannot listen, 130 interrupted twice."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         asyncio.run(serve(RelayConfig()))

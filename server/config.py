@@ -1,4 +1,4 @@
-"""Every number the relay obeys, in one frozen dataclass. Times in seconds, sizes in octets."""
+"""Configuration of a relay. Times in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from peer.signaling.messages import MAX_MESSAGE, MAX_MESSAGE_BEFORE_JOIN
 
 MAX_HEAD: Final = 16 * 1024
-"""Octets of one HTTP request head."""
+"""Maximum size of an HTTP request head, in bytes. A larger one is answered with 431."""
 
-
-MOST_CONNECTIONS: Final = 20_000
+MAX_CONNECTIONS: Final = 20_000
+"""Default of ``max_connections``, which bounds the memory (``memory_estimate``)."""
 
 _NOT_NEGATIVE: Final = (
     "message_rate",
@@ -32,61 +32,68 @@ _NOT_NEGATIVE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayConfig:
-    """Where to listen, how long to wait, how much to hold.
+    """Addresses, credentials, time-outs and limits of a relay.
 
     Raises:
-        ValueError: a size or a time that cannot work.
+        ValueError: a size or a time is out of range.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
-    """0 takes a free one; ``Relay.port`` says which."""
+    """0 takes a free port, see ``Relay.port``."""
 
     token: str | None = field(default=None, repr=False)
-    """What every peer must send with its join; at most one of this and the next two."""
+    """Token that every peer has to send with its join. At most one of this and the next two is allowed."""
     jwt_secret_file: str | None = None
-    """Tokens are signed with the secret in this file (HS256)."""
+    """File with the secret that tokens are signed with (HS256)."""
     jwt_key: str | None = None
-    """Tokens are signed with the private key that belongs to the public one in this PEM file."""
+    """PEM file with the public key that verifies signed tokens."""
     open: bool = False
-    """Whether to listen beyond loopback without any of the three."""
+    """Whether to listen beyond loopback without a token."""
     allow_origins: tuple[str, ...] = ()
-    """Websites that may connect besides our own page and those of this machine; ``*`` for all."""
+    """Origins that may connect in addition to the relay's own page and pages from this machine; ``*`` for all."""
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
-    """Where /metrics, /healthz and /readyz are for an operator; None: nowhere. 0 takes a free port."""
+    """Port of the monitoring server (``/metrics``, ``/healthz``, ``/readyz``).
+
+    ``None``: no server. 0: a free port.
+    """
     tls_cert: str | None = None
-    """PEM file of the certificate, and those between it and the root; None: no TLS."""
+    """PEM file with the certificate and any intermediate ones. ``None``: no TLS."""
     tls_key: str | None = None
-    """PEM file of its private key; None: in the same file."""
+    """PEM file with its private key. ``None``: in the same file."""
     trust_proxies: tuple[str, ...] = ()
-    """Networks whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed."""
+    """Networks of proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are trusted."""
 
     ice_servers: tuple[str, ...] = field(default=(), repr=False)
-    """STUN and TURN servers that peers are told of, as for ``--ice-server``; with their passwords."""
+    """STUN and TURN servers that are sent to every peer, with their passwords, as for ``--ice-server``."""
     turn_secret_file: str | None = None
-    """The secret of the TURN servers among them that come without a user and a password (coturn's
-    ``static-auth-secret``): each peer gets credentials of its own, which end."""
+    """File with the secret of the TURN servers without user and password (coturn's ``static-auth-secret``).
+
+    Each peer gets expiring credentials of its own.
+    """
     turn_lifetime: float = 3600.0
-    """How long these are good for a new call; half of that later the peer gets others."""
+    """Validity of these credentials for new calls. Peers get new ones after half of it."""
 
     cluster: str | None = field(default=None, repr=False)
-    """The Redis that makes this relay one of many (docs/cluster.md), as for ``--cluster``; None: it is alone."""
+    """URL of the cluster's Redis (docs/cluster.md), as for ``--cluster``. ``None``: a standalone relay."""
     cluster_lease: float = 15.0
-    """How long the others wait for a relay that is silent before its peers leave; the same for all of them."""
+    """How long a relay may be silent before its peers are reported as gone. Must be the same for all relays."""
 
     join_timeout: float = 10.0
-    """From the TCP connection to the ``join``, the HTTP request included."""
+    """Maximum time from the TCP connection to the ``join``, including the HTTP request."""
     grace: float = 5.0
-    """How long a keyed seat outlives its socket (rule 6); 0 turns it off."""
+    """How long a seat with a key outlives its connection (rule 6). 0: not at all."""
     takeover_ping: float = 2.0
-    """How long the holder of an id has to answer when somebody else wants it (rule 3)."""
+    """Time for the holder of an id to answer a ping when another client claims the id (rule 3)."""
     ping_interval: float = 12.0
-    """Each client is pinged this often, and dropped when a whole interval brought nothing: a half-open socket is
-    found after at most two of them, 24 s of the protocol's 30."""
+    """Interval of keepalive pings. A client from which nothing arrives for an interval is dropped.
+
+    A half-open connection is found after at most two intervals: 24 s of the protocol's 30 s.
+    """
     close_timeout: float = 5.0
-    """How long a socket may take to finish the closing handshake before it is aborted."""
+    """Maximum time for the closing handshake. After that, the connection is aborted."""
 
     max_frame: int = MAX_MESSAGE
     max_frame_before_join: int = MAX_MESSAGE_BEFORE_JOIN
@@ -95,34 +102,34 @@ class RelayConfig:
     max_seat_queue: int = MAX_MESSAGE
     """Maximum size of the messages queued for one seat in grace (rule 6)."""
 
-    # what follows is in docs/limits.md; 0 is no limit
+    # the limits of docs/limits.md; 0: no limit
 
     message_rate: float = 500
-    """Messages a second of one connection; ten seconds' worth at once, as for all rates a second."""
+    """Messages per second and connection. Bursts of ten seconds' worth are allowed, as for all rates per second."""
     octet_rate: float = 1024 * 1024
-    """Octets a second that one connection sends."""
+    """Bytes per second and connection."""
     copy_rate: float = 5000
-    """Copies a second that its frames to all become."""
+    """Copies per second that a connection's broadcasts result in."""
     address_sockets: int = 500
-    """Connections of one address at once."""
+    """Simultaneous connections per address."""
     address_connect_rate: float = 1200
-    """Its new connections a minute; a minute's worth at once."""
+    """New connections per minute and address. Bursts of one minute's worth are allowed."""
     address_join_rate: float = 600
-    """Its joins a minute, those that fail too; a minute's worth at once."""
+    """Joins per minute and address, including rejected ones. Bursts of one minute's worth are allowed."""
     address_message_rate: float = 2000
     address_octet_rate: float = 4 * 1024 * 1024
     address_copy_rate: float = 20_000
-    """All its connections together, a second."""
+    """The three rates per second for all connections of an address together."""
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
-    """Networks whose addresses have no limits of their own."""
-    max_connections: int = MOST_CONNECTIONS
-    """At once; 0: as many as the descriptors suffice for, which it is never more than."""
+    """Networks without limits per address."""
+    max_connections: int = MAX_CONNECTIONS
+    """Simultaneous connections. The number of file descriptors is a second limit, and the only one if this is 0."""
     max_rooms: int = 0
-    """0: as many as there are peers."""
+    """Simultaneous rooms."""
     max_room_peers: int = 2000
-    """Of one room, those in grace too."""
+    """Peers per room, including those in grace."""
     max_buffers: int = 256 * 1024 * 1024
-    """What may wait for and of all clients together; a quarter of it is for seats in grace."""
+    """Size of the data buffered for all clients, in both directions. A quarter is reserved for seats in grace."""
 
     @property
     def max_seat_queues(self) -> int:
@@ -136,15 +143,15 @@ class RelayConfig:
         if not self.turn_lifetime >= 1:
             raise ValueError("turn_lifetime must be at least 1 s")
         if not self.grace >= 0:
-            raise ValueError("grace must not be negative; 0 turns it off")
+            raise ValueError("grace must not be negative; 0 disables it")
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative; 0 is no limit")
+                raise ValueError(f"{name} must not be negative; 0 means no limit")
         if 0 < self.max_buffers < self.max_frame:
-            raise ValueError("max_buffers must hold a frame at least")
+            raise ValueError("max_buffers must hold at least one message")
         for name in ("max_frame", "max_frame_before_join", "max_send_queue"):
             if getattr(self, name) < 1024:
-                raise ValueError(f"{name} must be at least 1024 octets")
+                raise ValueError(f"{name} must be at least 1024 bytes")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be 0 to 65535")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:

@@ -1,4 +1,4 @@
-"""Errors of the relay. They hold facts; ``str()`` makes the sentence: what, where, what to try."""
+"""Errors of the relay. They hold facts, and ``str()`` makes the message: what failed, why, what to try."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from peer.errors import ConfigError, PeerError, ProtocolError
 
 
 def token_required() -> ProtocolError:
-    """The error for a join without a token, at a relay that asks for one."""
-    return ProtocolError("unauthorized", "this relay wants a token")
+    """Return the error for a join without a token at a relay that requires one."""
+    return ProtocolError("unauthorized", "this relay requires a token")
 
 
 class CannotListen(PeerError):
-    """The relay could not bind ``host``:``port``, for its peers or its ``metrics``; ``cause`` is the reason."""
+    """The relay cannot bind ``host``:``port``, for peers or for ``metrics``. ``cause`` is the reason."""
 
     def __init__(self, host: str, port: int, cause: OSError, *, metrics: bool = False) -> None:
         super().__init__(host, port, cause)
@@ -27,19 +27,19 @@ class CannotListen(PeerError):
         option, usual = ("--metrics", 9100) if self.metrics else ("--port", 8080)
         match self.cause.errno:
             case errno.EADDRINUSE:
-                return f"{where}: the port is in use; is another relay running? try {option} 0 for a free one"
+                return f"{where}: the port is in use, perhaps by another relay; try {option} 0 for a free port"
             case errno.EACCES:
-                return f"{where}: not permitted; ports below 1024 are for root, try {option} {usual}"
+                return f"{where}: not permitted; ports below 1024 need root, try {option} {usual}"
             case errno.EADDRNOTAVAIL:
                 here = "--metrics 9100" if self.metrics else "--host 127.0.0.1"
-                return f"{where}: this machine has no such address; try {here}"
+                return f"{where}: this machine does not have this address; try {here}"
             case _:
                 other = option if self.metrics else "--host or --port"
                 return f"{where}: {self.cause.strerror or self.cause}; try another {other}"
 
 
-class NoLedger(PeerError):
-    """The Redis at ``url``, which has no password in it, cannot be used; ``why`` is its reason, or the network's."""
+class RedisUnavailable(PeerError):
+    """The Redis at ``url`` cannot be used because of ``why``. ``url`` contains no password."""
 
     def __init__(self, url: str, why: str) -> None:
         super().__init__(url, why)
@@ -47,17 +47,19 @@ class NoLedger(PeerError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"cannot use the Redis at {self.url} ({self.why}); is it running there, for this user? see --cluster"
+        return f"cannot use the Redis at {self.url}: {self.why}; is it running, and is the user right? See --cluster"
 
 
-class NotOpen(ConfigError):
-    """Others reach ``host``, where the relay was to listen, or what is in front of it, and nobody would be asked for
-    a token. ``where`` is the option that says so."""
+class UnprotectedRelay(ConfigError):
+    """The relay has no token, but other machines can reach ``host``, its address or a proxy in front of it.
+
+    ``where`` is the option that specifies ``host``.
+    """
 
     def __init__(self, host: str, where: str = "--host") -> None:
         super().__init__(
-            f"others reach {host}, and nobody would be asked for a token; give one (--token-file, --jwt-secret-file, "
-            "--jwt-key), or say --open",
+            f"other machines can reach {host}, and no token would be required; set one (--token-file, "
+            "--jwt-secret-file, --jwt-key), or use --open",
             where=where,
         )
         self.host = host

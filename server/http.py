@@ -1,7 +1,7 @@
-"""The little HTTP that is no WebSocket: the page, its files, and ``/healthz``. Pure: request in, response out.
+"""HTTP requests other than WebSocket handshakes: the page, its files, and ``/healthz``. Pure.
 
-websockets' protocol reads only what may become a WebSocket: no HEAD, no body, and in older versions no method but
-GET; so a head is looked at here first, and only ``/ws`` goes on to websockets.
+websockets' protocol reads only requests that may become a WebSocket: no HEAD, no body, and in older versions only
+GET. Each request is therefore read here first, and only ``/ws`` is passed to websockets.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _CONTENT_TYPES: Final[Mapping[str, str]] = {
     ".webmanifest": "application/manifest+json",
     ".txt": "text/plain; charset=utf-8",
 }
-"""What is served of ``server/web``; a file of any other kind is not."""
+"""The kinds of files in ``server/web`` that are served."""
 
 _HEADERS: Final = (
-    # the page's own files only; ws: because a page may be told to use another relay
+    # the page loads its own files only; ws: because it may connect to another relay
     "Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; "
     "media-src 'self' blob: mediastream:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'\r\n"
@@ -39,24 +39,24 @@ _HEADERS: Final = (
     "Connection: close\r\n"
 )
 
-FOREIGN: Final = b"403 Forbidden: this relay takes no connections from pages of that site; see --allow-origin\n"
-"""The body for a website that may not connect. A browser keeps it from the page, and shows it to who debugs."""
+FOREIGN_ORIGIN: Final = b"403 Forbidden: this website may not connect to this relay; see --allow-origin\n"
+"""The body for a website that may not connect. Browsers hide it from the page, but show it to developers."""
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.[01]\r\n")
 _AUTHORITY: Final = re.compile(rb"https?://[^/?]+", re.IGNORECASE)
-"""What an absolute-form target has before its path (RFC 9112, 3.2.2). We have one site, whatever its name."""
+"""The part of an absolute-form target before its path (RFC 9112, 3.2.2). The host in it does not matter here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request line. ``path`` is without the query, and not decoded: no name we serve needs it."""
+    """A request line. ``path`` has no query and is not decoded: no served name needs it."""
 
     method: str
     path: str
 
 
 def read_request(head: bytes) -> Request | None:
-    """The request line of ``head``, or None when it is not HTTP/1."""
+    """Read the request line of ``head``. Returns ``None`` if it is not HTTP/1."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         return None
@@ -74,14 +74,14 @@ def response(
     head: bool = False,
     extra: str = "",
 ) -> bytes:
-    """One whole response. ``head`` leaves the body out and keeps its length; ``extra`` is more header lines."""
+    """Return a response. ``head`` omits the body, but keeps its length; ``extra`` is more header lines."""
     body = body or f"{status.value} {status.phrase}\n".encode()
     lines = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
     return f"{lines}{extra}{_HEADERS}\r\n".encode() + (b"" if head else body)
 
 
-class Pages:
-    """The files of one folder, read once: what is not among them does not exist, whatever the path says."""
+class StaticFiles:
+    """The files of one folder, read once. No path leads to any other file."""
 
     def __init__(self, found: Mapping[str, bytes]) -> None:
         self._files = {f"/{name}": (_content_type(name), body) for name, body in found.items() if _content_type(name)}
@@ -89,15 +89,15 @@ class Pages:
             self._files["/"] = self._files["/index.html"]
 
     @classmethod
-    def of_package(cls) -> Pages:
-        """The page that comes with this package."""
+    def of_package(cls) -> StaticFiles:
+        """Return the page in this package."""
         folder = files("server") / "web"
         if not folder.is_dir():
             return cls({})
         return cls({item.name: item.read_bytes() for item in folder.iterdir() if item.is_file()})
 
     def answer(self, request: Request, health: Mapping[str, object]) -> bytes:
-        """The response to anything but an opening of ``/ws``. ``health`` is what ``/healthz`` says."""
+        """Return the response to ``request``. ``health`` is the content of ``/healthz``."""
         found = self._find(request.path, health)
         if found is None:
             return response(HTTPStatus.NOT_FOUND, head=request.method == "HEAD")

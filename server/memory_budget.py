@@ -1,7 +1,7 @@
-"""What waits for slow clients, in both directions, counted for all of them together. PURE.
+"""Memory budget shared by all clients: unsent outgoing data plus partially received messages. Pure.
 
-Counted is what stays: frames behind a socket that takes no more, and frames that have come in part. What goes through
-within a turn of the loop is not. A frame that waits for several clients counts for each.
+Only data that stays is counted: messages behind a blocked socket, and messages that have arrived in part. Data that
+passes through within one turn of the event loop is not. A message to several clients counts once per client.
 """
 
 from __future__ import annotations
@@ -10,47 +10,47 @@ from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 MESSAGE_OVERHEAD: Final = 64
-"""Octets that a frame which waits takes beside its own, so that many small ones count as what they are."""
+"""Memory for a queued message in addition to its text, in bytes. Bounds many small messages, too."""
 
 H = TypeVar("H", bound=Hashable)
 
 
-class Buffers(Generic[H]):
-    """One account for all clients.
+class MemoryBudget(Generic[H]):
+    """The memory that each holder uses, and a limit for their sum.
 
     Args:
-        limit: octets; 0: any number.
-        over: called when more are held than that, until no more are: it has to make somebody give back what he has.
+        limit: maximum sum, in bytes; 0: no limit.
+        exceeded: called when the sum exceeds the limit. Has to make holders release memory until ``excess`` is 0.
     """
 
-    __slots__ = ("_held", "_limit", "_over", "_relieving", "used")
+    __slots__ = ("_exceeded", "_held", "_limit", "_relieving", "used")
 
-    def __init__(self, limit: int, over: Callable[[], None]) -> None:
+    def __init__(self, limit: int, exceeded: Callable[[], None]) -> None:
         self._limit = limit
-        self._over = over
+        self._exceeded = exceeded
         self._held: dict[H, int] = {}
         self._relieving = False
         self.used = 0
-        """Octets."""
+        """The sum, in bytes."""
 
-    def hold(self, who: H, octets: int) -> None:
-        """``who`` holds this many now."""
-        before = self._held.pop(who, 0)
-        if octets:
-            self._held[who] = octets
-        self.used += octets - before
+    def set_usage(self, holder: H, size: int) -> None:
+        """Set the memory that ``holder`` uses to ``size`` bytes."""
+        before = self._held.pop(holder, 0)
+        if size:
+            self._held[holder] = size
+        self.used += size - before
         if self._limit and self.used > self._limit and not self._relieving:
-            self._relieving = True  # what makes room may itself be something to send
+            self._relieving = True  # relieving may itself queue data, such as a close frame
             try:
-                self._over()
+                self._exceeded()
             finally:
                 self._relieving = False
 
     @property
     def excess(self) -> int:
-        """Octets to give back, when it is too much: an eighth more, so that it is not too much again at once."""
+        """Bytes to release: down to seven eighths of the limit, so that it is not exceeded again at once."""
         return max(0, self.used - self._limit * 7 // 8)
 
-    def fullest(self) -> list[H]:
-        """Who holds something, the most first."""
+    def largest(self) -> list[H]:
+        """The holders in descending order of their memory."""
         return sorted(self._held, key=self._held.__getitem__, reverse=True)

@@ -1,7 +1,7 @@
-"""How much memory a relay can come to need, whatever its clients do. PURE: docs/limits.md has it in words.
+"""Upper bound of a relay's memory, whatever its clients do (docs/limits.md). Pure.
 
-Figures are measured, with room to spare; ``tests/server/test_memory_estimate.py`` drives relays to their limits and
-holds them to this. The kernel's own socket buffers are not included, nor is what an operator's programs request.
+The figures are measured values plus a margin. ``tests/server/test_memory_estimate.py`` drives relays to their limits
+and compares. The kernel's socket buffers and requests to the monitoring port are not included.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from .cluster.messages import MAX_INBOX_BYTES, READ_COUNT
 from .config import RelayConfig
 
 BASE: Final = 40 * 1024**2
-"""Python, this package and the page; 5 MB of it are for who asks for ``/metrics`` or signed tokens."""
+"""Python, this package and the page, in bytes, including 5 MB for ``--metrics`` or signed tokens."""
 CONNECTION: Final = 12 * 1024
-"""A socket, a seat, and the longest names and keys."""
+"""A connection with a seat and the longest names and keys, in bytes."""
 TLS: Final = 64 * 1024
-"""More for a connection by TLS."""
+"""Additional memory of a TLS connection, in bytes."""
 ADDRESS: Final = 1024
-"""What is remembered of an address."""
+"""A remembered address, in bytes."""
 CLUSTER: Final = 20 * 1024**2
-"""The client library of Redis."""
-BUFFERS: Final = 2
-"""Times what may wait: a buffer that grows is copied, and what was freed between others is not given back."""
+"""The Redis library, in bytes."""
+BUFFER_FACTOR: Final = 2
+"""Memory per buffered byte. A growing buffer is copied, and freed memory between other blocks is not returned."""
 
 
-def most_memory(config: RelayConfig, connections: int) -> int:
-    """Octets that are resident at most, with this many connections; of ``max_buffers`` 0 nothing can be said."""
+def max_memory(config: RelayConfig, connections: int) -> int:
+    """Return the maximum resident memory in bytes. With ``max_buffers`` 0 there is no upper bound."""
     each = CONNECTION + ADDRESS + (0 if config.tls_cert is None else TLS)
-    waits = config.max_buffers
+    buffered = config.max_buffers
     if config.cluster is not None:
-        waits += MAX_MESSAGES + min(MAX_INBOX_BYTES, READ_COUNT * config.max_frame)
+        buffered += MAX_MESSAGES + min(MAX_INBOX_BYTES, READ_COUNT * config.max_frame)
     own = BASE + (0 if config.cluster is None else CLUSTER)
-    return own + connections * each + MAX_IDLE * ADDRESS + waits * BUFFERS
+    return own + connections * each + MAX_IDLE * ADDRESS + buffered * BUFFER_FACTOR

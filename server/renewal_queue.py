@@ -1,4 +1,4 @@
-"""Whose turn it is. PURE: time is an argument."""
+"""Fixed-interval schedule, used for keepalive pings and the renewal of TURN credentials. Pure."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from typing import Generic, TypeVar
 C = TypeVar("C", bound=Hashable)
 
 
-class Rota(Generic[C]):
-    """All wait equally long, so they stay in the order of their times, and nothing is sorted.
+class RenewalQueue(Generic[C]):
+    """Items that are due at a fixed interval.
+
+    All items have the same interval, so they stay in the order of their deadlines without being sorted.
 
     Args:
-        every: seconds from one turn to the next.
+        interval: time between two renewals of an item, in seconds.
     """
 
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._waiting: OrderedDict[C, float] = OrderedDict()
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._deadlines: OrderedDict[C, float] = OrderedDict()
 
     @property
     def deadline(self) -> float | None:
-        """When ``due`` has somebody."""
-        return next(iter(self._waiting.values()), None)
+        """When the first item is due; ``None`` if the queue is empty."""
+        return next(iter(self._deadlines.values()), None)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._deadlines)
 
-    def had(self, who: C, now: float) -> None:
-        """``who`` had a turn at ``now``, or is new; that is no earlier than the time before."""
-        self._waiting[who] = now + self._every
-        self._waiting.move_to_end(who)
+    def schedule(self, item: C, now: float) -> None:
+        """Add ``item``, or restart its interval. ``now`` must not be before that of an earlier call."""
+        self._deadlines[item] = now + self._interval
+        self._deadlines.move_to_end(item)
 
-    def forget(self, who: C) -> None:
-        """``who`` is gone, or never came."""
-        self._waiting.pop(who, None)
+    def remove(self, item: C) -> None:
+        """Remove ``item``, if it is in the queue."""
+        self._deadlines.pop(item, None)
 
-    def due(self, now: float, most: int) -> list[C]:
-        """Whose time has come, at most so many, the longest waiting first; they had their turn now."""
-        found: list[C] = []
-        while len(found) < most and (deadline := self.deadline) is not None and deadline <= now:
-            who = next(iter(self._waiting))
-            self.had(who, now)
-            found.append(who)
-        return found
+    def take_due(self, now: float, limit: int) -> list[C]:
+        """Return at most ``limit`` items that are due, the earliest first, and restart their intervals."""
+        due: list[C] = []
+        while len(due) < limit and (deadline := self.deadline) is not None and deadline <= now:
+            item = next(iter(self._deadlines))
+            self.schedule(item, now)
+            due.append(item)
+        return due

@@ -1,4 +1,4 @@
-"""A relay as a program: until a signal ends it."""
+"""A relay as a program that runs until a signal ends it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .relay import Relay
 
 
 async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None = None) -> None:
-    """Run a relay until SIGINT or SIGTERM, then say goodbye; a second signal has its usual effect. SIGHUP reloads.
+    """Run a relay until SIGINT or SIGTERM, then stop it; a second signal has its default effect. SIGHUP reloads.
 
     Args:
-        started: called once, when clients can connect.
+        started: called once clients can connect.
 
     Raises:
         CannotListen: the address cannot be bound.
@@ -22,20 +22,20 @@ async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None 
     relay = Relay(config)
     await relay.start()
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    stop = asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
 
-    def tell() -> None:
+    def on_signal() -> None:
         for number in signals:
             loop.remove_signal_handler(number)
-        told.set()
+        stop.set()
 
     for number in signals:
-        loop.add_signal_handler(number, tell)
+        loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, relay.reload)
     try:
         if started is not None:
             started(relay)
-        await told.wait()
+        await stop.wait()
     finally:
         await relay.stop()

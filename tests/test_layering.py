@@ -26,6 +26,7 @@ LAYERS = {
     "server": (
         ("server.run", "server.__main__"),
         ("server.relay",),
+        ("server.sessions",),
         ("server.ice", "server.memory_estimate"),
         ("server.transport", "server.cluster"),
         ("server.admission", "server.rooms"),
@@ -58,6 +59,7 @@ HOMES = {
         "peer.signaling.diagnosis",
         "server.transport.connection",
         "server.transport.frame_reader",
+        "server.transport.websocket",
     ),
     "jwt": ("server.admission.jwt_tokens",),
     "prometheus_client": ("server.observability.prometheus",),

@@ -1,7 +1,7 @@
-"""Who may connect and join, by how many and how fast (docs/limits.md). Holds the counts; the sockets are others'.
+"""Admission of connections and joins: enforces the limits (docs/limits.md) and counts rejections. No I/O but the log.
 
-An address is that of the TCP connection, or the one that a trusted proxy tells of with the request; the proxy's own
-has no limits. Nor have those in ``exempt``: they are this machine's unless the configuration says otherwise.
+A client's address is that of the TCP connection, or the one that a trusted proxy reports with the request. A proxy's
+own address has no limits, nor have those in ``exempt``, which are this machine's unless configured otherwise.
 """
 
 from __future__ import annotations
@@ -14,82 +14,85 @@ from peer.signaling.messages import ProtocolError
 
 from ..config import RelayConfig
 from ..http import response
-from ..observability.counters import Tally
-from ..observability.logs import Seldom
+from ..observability.counters import Counters
+from ..observability.logs import RateLimitedLogger
 from .proxies import Networks, Proxies
-from .rate_limits import Address, Addresses, AddressLimits, Meter, Rates
+from .rate_limits import Address, AddressLimits, AddressTable, Rates, TrafficMeter
 
-COURTESY: Final = 64
-"""Connections over a limit that are told so at once; those beyond are only closed."""
+MAX_REFUSALS: Final = 64
+"""Maximum number of connections over a limit that get an HTTP response at the same time. Others are only closed, so
+that an attacker cannot use up the descriptors by being rejected."""
 
 RETRY_AFTER: Final = 10
-"""Seconds, in the answer to who came when there was no room."""
+"""Value of ``Retry-After`` in the response to a rejected connection, in seconds."""
 
-GUESS: Final = 10
-"""Joins that one counts as whose token is wrong."""
+WRONG_TOKEN_COST: Final = 10
+"""Number of joins as which a join with a wrong token counts, so that guessing is ten times slower than joining."""
 
-_FULL: Final = {
-    "connections": (HTTPStatus.SERVICE_UNAVAILABLE, "this relay has as many connections as it takes"),
+_REJECTIONS: Final = {
+    "connections": (HTTPStatus.SERVICE_UNAVAILABLE, "this relay has reached its limit of connections"),
     "address-sockets": (HTTPStatus.TOO_MANY_REQUESTS, "there are too many connections from your address"),
     "address-connects": (HTTPStatus.TOO_MANY_REQUESTS, "your address connects too often"),
 }
 
 _JOINS: Final = "address-joins"
-_TOO_FAST: Final = {
+_RATE_EXCEEDED: Final = {
     "messages": "too many messages",
-    "octets": "too many octets",
-    "copies": "too many messages to all",
+    "octets": "too many bytes",
+    "copies": "too many broadcasts",
     "address-messages": "too many messages from your address",
-    "address-octets": "too many octets from your address",
-    "address-copies": "too many messages to all from your address",
+    "address-octets": "too many bytes from your address",
+    "address-copies": "too many broadcasts from your address",
     _JOINS: "too many joins from your address",
 }
 
 
-class Visit:
-    """One TCP connection, from its accept to its end."""
+class ConnectionRecord:
+    """What admission keeps of one TCP connection."""
 
-    __slots__ = ("address", "here", "host", "meter", "refusal", "since")
+    __slots__ = ("accepted_at", "address", "host", "meter", "open", "refusal")
 
-    def __init__(self, host: str, meter: Meter, since: float) -> None:
+    def __init__(self, host: str, meter: TrafficMeter, accepted_at: float) -> None:
         self.host = host
         self.meter = meter
-        self.since = since  # when it was accepted
-        self.address: Address | None = None  # None: it has no limits, or is not known yet
-        self.refusal: bytes | None = None  # what it is to be told in the place of everything else
-        self.here = True
+        self.accepted_at = accepted_at
+        self.address: Address | None = None
+        """``None`` if the address has no limits, or is not known yet."""
+        self.refusal: bytes | None = None
+        """The HTTP response that the connection gets instead of any other."""
+        self.open = True
 
 
-class Guard:
-    """The counts of one relay.
+class Admission:
+    """The limits of one relay.
 
     Args:
-        tally: counts what was refused, by limit.
-        proxies: whose own address is nobody's.
+        counters: counts the times that a limit was exceeded.
+        proxies: the trusted proxies, whose own addresses have no limits.
 
     Raises:
-        ConfigError: an exempt network that is none.
+        ConfigError: an exempt network is not a network.
     """
 
-    def __init__(self, config: RelayConfig, tally: Tally, proxies: Proxies) -> None:
-        self._tally = tally
+    def __init__(self, config: RelayConfig, counters: Counters, proxies: Proxies) -> None:
+        self._counters = counters
         self._proxies = proxies
         self._exempt = Networks(config.exempt, "--exempt")
         self._rates = Rates(messages=config.message_rate, octets=config.octet_rate, copies=config.copy_rate)
-        of_address = Rates(
+        address_rates = Rates(
             messages=config.address_message_rate,
             octets=config.address_octet_rate,
             copies=config.address_copy_rate,
         )
-        self._addresses = Addresses(
+        self._addresses = AddressTable(
             AddressLimits(
                 sockets=config.address_sockets,
                 connects=config.address_connect_rate,
                 joins=config.address_join_rate,
-                rates=of_address,
+                rates=address_rates,
             )
         )
-        self._figures = {
+        self._limits = {
             "messages": config.message_rate,
             "octets": config.octet_rate,
             "copies": config.copy_rate,
@@ -98,87 +101,88 @@ class Guard:
             "address-copies": config.address_copy_rate,
             _JOINS: config.address_join_rate,
         }
-        self.most = 0
-        """Connections at once; to be set before the first one comes."""
-        self._visits = 0  # those that are refused too
-        self._refused = 0  # of these, still here
-        self._log = Seldom(logging.getLogger("server"))
+        self.max_connections = 0
+        """Maximum number of connections. Has to be set before the first one."""
+        self._connections = 0  # including rejected ones that are still open
+        self._refused = 0  # rejected ones that are still open
+        self._log = RateLimitedLogger(logging.getLogger("server"))
 
-    def admit(self, host: str, now: float) -> Visit | None:
-        """A connection from ``host`` was accepted. None: close it without a word."""
-        visit = Visit(host, Meter(self._rates), now)
-        limit = "connections" if self._visits - self._refused >= self.most else None
+    def admit(self, host: str, now: float) -> ConnectionRecord | None:
+        """Check a new connection from ``host``. ``None``: close it without a response."""
+        record = ConnectionRecord(host, TrafficMeter(self._rates), now)
+        limit = "connections" if self._connections - self._refused >= self.max_connections else None
         if limit is None and not self._proxies.trust(host):
-            limit = self.locate(visit, host, now)
+            limit = self.set_address(record, host, now)
         if limit is not None:
-            self.exceeded(limit, host, now)
-            if self._refused >= COURTESY:
+            self.count_exceeded(limit, host, now)
+            if self._refused >= MAX_REFUSALS:
                 return None
             self._refused += 1
-            visit.refusal = refusal(limit)
-        self._visits += 1
-        return visit
+            record.refusal = refusal(limit)
+        self._connections += 1
+        return record
 
-    def locate(self, visit: Visit, host: str, now: float) -> str | None:
-        """``visit`` is from ``host``: the limit that keeps it out, or None and its address is known from now on."""
-        visit.host = host
+    def set_address(self, record: ConnectionRecord, host: str, now: float) -> str | None:
+        """Count ``record`` for the address ``host``. Returns the limit that rejects it, or ``None``."""
+        record.host = host
         if self._exempt.has(host):
             return None
-        found = self._addresses.arrive(host, now)
+        found = self._addresses.add_connection(host, now)
         if isinstance(found, str):
             return found
-        visit.address = found
-        visit.meter.address = None if found is None else found.meter
+        record.address = found
+        record.meter.address = None if found is None else found.meter
         return None
 
-    def leave(self, visit: Visit, now: float) -> None:
-        """It is over. Any further time does nothing."""
-        if not visit.here:
+    def remove(self, record: ConnectionRecord, now: float) -> None:
+        """Note that a connection has ended. Further calls do nothing."""
+        if not record.open:
             return
-        visit.here = False
-        self._visits -= 1
-        self._refused -= visit.refusal is not None
-        if visit.address is not None:
-            self._addresses.depart(visit.address, now)
+        record.open = False
+        self._connections -= 1
+        self._refused -= record.refusal is not None
+        if record.address is not None:
+            self._addresses.remove_connection(record.address, now)
 
-    def join(self, visit: Visit, now: float) -> None:
-        """It tries to join.
-
-        Raises:
-            ProtocolError: ``rate-limited``.
-        """
-        if visit.address is not None and not visit.address.joins.take(now):
-            self.exceeded(_JOINS, visit.host, now)
-            raise ProtocolError("rate-limited", self.why(_JOINS))
-
-    def to_all(self, visit: Visit, now: float) -> None:
-        """It sends a frame to all.
+    def check_join(self, record: ConnectionRecord, now: float) -> None:
+        """Count a join.
 
         Raises:
             ProtocolError: ``rate-limited``.
         """
-        if (limit := visit.meter.may_copy(now)) is not None:
-            self.exceeded(limit, visit.host, now)
-            raise ProtocolError("rate-limited", self.why(limit))
+        if record.address is not None and not record.address.joins.try_add(now):
+            self.count_exceeded(_JOINS, record.host, now)
+            raise ProtocolError("rate-limited", self.describe(_JOINS))
 
-    def guessed(self, visit: Visit, now: float) -> None:
-        """It came with a token that was wrong."""
-        if visit.address is not None:
-            visit.address.joins.add(GUESS - 1, now)
+    def check_broadcast(self, record: ConnectionRecord, now: float) -> None:
+        """Check whether a message to all may be sent.
 
-    def exceeded(self, limit: str, who: str, now: float) -> None:
-        """Count that ``limit`` was exceeded, and say by whom."""
-        self._tally.limited[limit] += 1
-        self._log.info(limit, now, f"! {who} is over the limit {limit}", "limited", limit=limit, address=who)
+        Raises:
+            ProtocolError: ``rate-limited``.
+        """
+        if (limit := record.meter.exceeded_copy_limit(now)) is not None:
+            self.count_exceeded(limit, record.host, now)
+            raise ProtocolError("rate-limited", self.describe(limit))
 
-    def why(self, limit: str) -> str:
-        """What to tell whom ``limit`` stops, once there is a WebSocket."""
+    def count_wrong_token(self, record: ConnectionRecord, now: float) -> None:
+        """Count a join with a wrong token, which ``check_join`` has counted once already."""
+        if record.address is not None:
+            record.address.joins.add(WRONG_TOKEN_COST - 1, now)
+
+    def count_exceeded(self, limit: str, address: str, now: float) -> None:
+        """Count and log that ``limit`` was exceeded by ``address``."""
+        self._counters.limited[limit] += 1
+        line = f"! {address} exceeds the limit {limit}"
+        self._log.info(limit, now, line, "limited", limit=limit, address=address)
+
+    def describe(self, limit: str) -> str:
+        """Return the text of the error for a client that exceeds ``limit``."""
         unit = "minute" if limit == _JOINS else "second"
-        return f"{_TOO_FAST[limit]}: at most {self._figures[limit]:,.0f} a {unit} here"
+        return f"{_RATE_EXCEEDED[limit]}: at most {self._limits[limit]:,.0f} per {unit}"
 
 
 def refusal(limit: str) -> bytes:
-    """The answer to who is kept out by ``limit``, before there is a WebSocket."""
-    status, why = _FULL[limit]
+    """Return the HTTP response to a connection that ``limit`` rejects."""
+    status, why = _REJECTIONS[limit]
     body = f"{status.value} {status.phrase}: {why}; try again later\n".encode()
     return response(status, body, extra=f"Retry-After: {RETRY_AFTER}\r\n")

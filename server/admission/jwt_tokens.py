@@ -1,11 +1,11 @@
-"""Signed tokens (JWT, RFC 7519), so that a website can hand them out: which room, which ids, until when.
+"""Signed tokens (JWT, RFC 7519) for certain rooms and ids, which a website can issue.
 
-The only user of PyJWT. The algorithm belongs to the key, which the configuration names, and never to the token
-(RFC 8725, 3.1): a secret is HS256, a key RS256, ES256 or EdDSA by its kind.
+The only user of PyJWT. The algorithm is determined by the configured key and never by the token (RFC 8725, 3.1):
+HS256 for a secret; RS256, ES256 or EdDSA for a key, according to its type.
 
-Claims, all needed but ``nbf``: ``room``, and ``id``, each a name or a pattern in which ``*`` stands for any number
-of characters; ``exp`` and ``nbf``, in Unix seconds. A room that is ``""`` is the one without a name. A token with an
-``aud`` is meant for somebody else.
+Claims: ``room`` and ``id``, each a name or a pattern in which ``*`` stands for any number of characters; ``exp``, and
+optionally ``nbf``, in Unix seconds. The room ``""`` is the one without a name. A token with an ``aud`` claim is
+intended for another recipient and is rejected.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from ..errors import token_required
 from .secret_files import read_secret
 
 MIN_SECRET: Final = 32
-"""Octets of an HS256 secret: as many as the hash has (RFC 7518, 3.2)."""
+"""Minimum size of an HS256 secret, in bytes: the size of the hash (RFC 7518, 3.2)."""
 MIN_RSA_BITS: Final = 2048
-"""RFC 7518, 3.3."""
+"""Minimum size of an RSA key, in bits (RFC 7518, 3.3)."""
 MAX_PATTERN: Final = 64
+"""Maximum length of a pattern: that of a name."""
 LEEWAY: Final = 30
-"""Seconds that the clocks of who signs and who checks may differ."""
+"""Accepted difference between the clocks of issuer and relay, in seconds."""
 
 _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-*")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key and the one algorithm that goes with it."""
+    """A key and its algorithm."""
 
     algorithm: str
     material: Any = field(repr=False)
 
     @classmethod
     def secret(cls, path: str) -> Key:
-        """The secret in the file ``path``, which both sides know: HS256.
+        """Read the shared secret in the file ``path``, for HS256.
 
         Raises:
             ConfigError: it cannot be used.
@@ -53,42 +54,42 @@ class Key:
         where = "--jwt-secret-file"
         secret = read_secret(path, where)
         if secret.startswith(b"-----BEGIN"):
-            raise ConfigError(f"{path}: this is a key and no secret; use --jwt-key", where=where)
+            raise ConfigError(f"{path}: this is a key, not a secret; use --jwt-key", where=where)
         if len(secret) < MIN_SECRET:
-            hint = f"a secret has at least {MIN_SECRET} octets; make one: openssl rand -hex 32"
+            hint = f"a secret needs at least {MIN_SECRET} bytes; create one with: openssl rand -hex 32"
             raise ConfigError(f"{path}: {hint}", where=where)
         return cls("HS256", secret)
 
     @classmethod
     def public(cls, path: str) -> Key:
-        """The public key in the PEM file ``path``, to check with. A private one is refused: a relay needs none.
+        """Read the public key in the PEM file ``path``, to verify tokens. A private key is rejected.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        octets = read_secret(path, "--jwt-key")
-        if b"PRIVATE KEY-----" in octets:
-            hint = f"take the public one out of it: openssl pkey -in {path} -pubout"
+        content = read_secret(path, "--jwt-key")
+        if b"PRIVATE KEY-----" in content:
+            hint = f"extract the public key: openssl pkey -in {path} -pubout"
             raise ConfigError(
-                f"{path}: this is a private key, which the relay must not have; {hint}", where="--jwt-key"
+                f"{path}: this is a private key, which a relay must not have; {hint}", where="--jwt-key"
             )
         try:
-            key = load_pem_public_key(octets)
+            key = load_pem_public_key(content)
         except (ValueError, UnsupportedAlgorithm):
-            raise ConfigError(f"{path}: no public key in PEM", where="--jwt-key") from None
+            raise ConfigError(f"{path}: not a public key in PEM format", where="--jwt-key") from None
         return cls(_algorithm(key, path), key)
 
     @classmethod
     def private(cls, path: str) -> Key:
-        """The private key in the PEM file ``path``, to sign with.
+        """Read the private key in the PEM file ``path``, to sign tokens.
 
         Raises:
             ConfigError: it cannot be used.
         """
         try:
             key = load_pem_private_key(read_secret(path, "--jwt-key"), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it wants a password
-            raise ConfigError(f"{path}: no private key in PEM without a password", where="--jwt-key") from None
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+            raise ConfigError(f"{path}: not a PEM private key without a password", where="--jwt-key") from None
         return cls(_algorithm(key.public_key(), path), key)
 
 
@@ -103,8 +104,8 @@ def _algorithm(key: object, path: str) -> str:
     raise ConfigError(f"{path}: use P-256, Ed25519, or RSA of at least {MIN_RSA_BITS} bits", where="--jwt-key")
 
 
-class SignedTokens:
-    """Lets in whoever has a token that ``key`` signed, for the room and id of the join."""
+class SignedTokenCheck:
+    """Accepts joins with a token signed by ``key`` for the room and id of the join."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
@@ -125,9 +126,9 @@ class SignedTokens:
         except jwt.ImmatureSignatureError:
             raise ProtocolError("unauthorized", "the token is not valid yet") from None
         except jwt.MissingRequiredClaimError as exc:
-            raise ProtocolError("unauthorized", f"the token does not say its {exc.claim}") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):  # anybody may send anything
-            raise ProtocolError("unauthorized", "the token is not one of this relay") from None
+            raise ProtocolError("unauthorized", f"the token has no claim {exc.claim}") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):  # the token may be anything
+            raise ProtocolError("unauthorized", "the token was not issued for this relay") from None
         if not matches(claims["room"], join.room or DEFAULT_ROOM):
             raise ProtocolError("unauthorized", "the token is for another room")
         if not matches(claims["id"], join.peer_id):
@@ -135,10 +136,10 @@ class SignedTokens:
 
 
 def sign(key: Key, *, room: str, id: str, lifetime: float, now: float | None = None) -> str:
-    """A token for ``room`` and ``id``, names or patterns, that is good for ``lifetime`` seconds from ``now``.
+    """Return a token for ``room`` and ``id``, names or patterns, that is valid for ``lifetime`` seconds from ``now``.
 
     Raises:
-        ConfigError: a room or an id that no peer could have.
+        ConfigError: no peer can have such a room or id.
     """
     for where, pattern in (("--room", room), ("--id", id)):
         if not is_pattern(pattern) or (where == "--id" and not pattern):
@@ -149,12 +150,12 @@ def sign(key: Key, *, room: str, id: str, lifetime: float, now: float | None = N
 
 
 def is_pattern(text: str) -> bool:
-    """Whether names can match ``text``: those have no characters but these."""
+    """Whether ``text`` has only characters of names and ``*``, and is not too long."""
     return len(text) <= MAX_PATTERN and _ALPHABET.issuperset(text)
 
 
 def matches(pattern: object, name: str) -> bool:
-    """Whether ``name`` is what ``pattern`` says; ``*`` is any number of characters. In linear time."""
+    """Whether ``name`` matches ``pattern``; ``*`` matches any number of characters. Takes linear time."""
     if not isinstance(pattern, str) or not is_pattern(pattern):
         return False
     first, *rest = pattern.split("*")

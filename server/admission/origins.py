@@ -1,15 +1,15 @@
-"""Which websites may open a WebSocket here. Pure.
+"""Websites that may open a WebSocket. Pure.
 
-A browser lets any page connect to any relay that it can reach, also to one in the user's own network, and says in
-``Origin`` (RFC 6454) which page asks. A request without one is not a browser's. Let in are
+A browser lets any page connect to any relay that it can reach, including one in the user's own network. It sends the
+page's origin in ``Origin`` (RFC 6454); a request without it is not from a browser. The relay admits
 
-- the page that came from here: its origin is this request's own scheme, host and port;
-- pages of this very machine (``localhost``, 127.0.0.0/8, ``[::1]``), of any port;
-- what ``--allow-origin`` names.
+- its own page, whose origin is the scheme, host and port of the request itself;
+- pages from this machine (``localhost``, 127.0.0.0/8, ``[::1]``), from any port;
+- origins named by ``--allow-origin``.
 
-A name in ``Host`` proves nothing where it can be anybody's: whoever owns evil.example may point it at 127.0.0.1 (DNS
-rebinding), and then his page is "from here". So a relay that only this machine reaches and that asks for no token
-takes a ``Host`` for its own only if that is an address or localhost (``any_host=False``).
+A name in ``Host`` does not prove that a page is the relay's own: the owner of evil.example can point that name to
+127.0.0.1 (DNS rebinding). A relay that only this machine can reach and that requires no token therefore accepts
+``Host`` as its own only if it is an address or localhost (``trust_host=False``).
 """
 
 from __future__ import annotations
@@ -26,37 +26,40 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]+)(?::(\d{0,5}))?", re.ASCII | re.IGNORECASE
 )
-"""RFC 6454, 6.2, by the alphabets of RFC 3986. ``urlsplit`` overlooks tabs and control characters."""
+"""RFC 6454, 6.2, with the alphabets of RFC 3986. ``urlsplit`` ignores tabs and control characters."""
 
 
 class Origins:
-    """The origins that are let in. ``allowed`` is what the user named, ``*`` for all.
+    """The admitted origins.
+
+    Args:
+        allowed: origins that the user named; ``*`` for all.
 
     Raises:
-        ConfigError: one that no browser would send.
+        ConfigError: one of them is not an origin.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed = frozenset(map(_read, allowed))
 
-    def allow(self, origin: str | None, *, scheme: str, host: str | None, any_host: bool) -> bool:
-        """Whether a page of ``origin`` may connect.
+    def allow(self, origin: str | None, *, scheme: str, host: str | None, trust_host: bool) -> bool:
+        """Return whether a page from ``origin`` may connect.
 
         Args:
-            origin: the header, ``None`` without one.
-            scheme: ``http`` or ``https``: how the request came.
-            host: its ``Host``.
-            any_host: whether a name in ``host`` can be trusted to be ours.
+            origin: the ``Origin`` header; ``None`` if there is none.
+            scheme: ``http`` or ``https``, the scheme of the request.
+            host: its ``Host`` header.
+            trust_host: whether a name in ``host`` may be taken for the relay's own.
         """
         if origin is None or ANY in self._allowed:
             return True
         normal = _normal(origin)
         if normal is None:
             return origin == "null" and "null" in self._allowed
-        if normal in self._allowed or _is_here(normal):
+        if normal in self._allowed or _is_local(normal):
             return True
         own = _normal(f"{scheme}://{host}") if host else None
-        return normal == own and (any_host or _is_address(normal))
+        return normal == own and (trust_host or _is_address(normal))
 
 
 def _read(text: str) -> str:
@@ -65,13 +68,13 @@ def _read(text: str) -> str:
     normal = _normal(text.removesuffix("/"))
     if normal is None:
         raise ConfigError(
-            f"{text[:80]!r} is no origin; write https://site.example, or * for all", where="--allow-origin"
+            f"{text[:80]!r} is not an origin; write https://site.example, or * for all", where="--allow-origin"
         )
     return normal
 
 
 def _normal(origin: str) -> str | None:
-    """``scheme://host:port`` in small letters and always with its port; ``None`` for what is no origin."""
+    """Return ``scheme://host:port`` in lower case, always with a port, or ``None`` if ``origin`` is not an origin."""
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return None
@@ -84,7 +87,7 @@ def _host(normal: str) -> str:
     return normal.partition("://")[2].rpartition(":")[0].strip("[]")
 
 
-def _is_here(normal: str) -> bool:
+def _is_local(normal: str) -> bool:
     host = _host(normal)
     if host == "localhost" or host.endswith(".localhost"):
         return True

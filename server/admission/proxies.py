@@ -1,9 +1,9 @@
-"""Who is behind a proxy. Pure.
+"""Addresses of clients behind a trusted proxy. Pure.
 
-``X-Forwarded-For``, ``-Proto`` and ``-Host`` are read only where the connection comes from an address that
-``--trust-proxy`` names: anybody else may write there what he likes. Each proxy adds to the end of ``-For`` whom it
-heard, so the list is true from its end up to the first address that is no proxy of ours; what stands before was
-written by that one, and proves nothing.
+``X-Forwarded-For``, ``-Proto`` and ``-Host`` are read only on connections from addresses that ``--trust-proxy``
+names, because any other client can forge them. Each proxy appends its client's address to ``-For``. The list is
+therefore reliable from its end up to the first address that is not a trusted proxy. That client may have forged the
+rest.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|(\d+\.\d+\.\d
 
 
 class Hop(NamedTuple):
-    """What a proxy says of a request."""
+    """What a proxy reports about a request."""
 
     address: str
     scheme: str
     host: str | None
-    """``None``: ask the request's own ``Host``."""
+    """``None``: the request's own ``Host`` counts."""
 
 
 class Networks:
-    """Some networks: ``10.0.0.0/8``, or an address alone.
+    """A set of networks, such as ``10.0.0.0/8``, and single addresses.
 
     Raises:
-        ConfigError: one that is no network; ``where`` is the option.
+        ConfigError: one of them is not a network. It names ``where``, the option.
     """
 
     def __init__(self, networks: Iterable[str], where: str) -> None:
@@ -49,25 +49,25 @@ class Networks:
 
 
 class Proxies:
-    """Our proxies, by their networks.
+    """The trusted proxies.
 
     Raises:
-        ConfigError: one that is no network.
+        ConfigError: one of ``networks`` is not a network.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks = Networks(networks, "--trust-proxy")
 
     def trust(self, address: str) -> bool:
-        """Whether who connects from ``address`` is one of them."""
+        """Whether ``address`` is that of a trusted proxy."""
         return self._networks.has(address)
 
     def hop(self, address: str, header: Callable[[str], Sequence[str]]) -> Hop:
-        """What the proxy at ``address``, which is trusted, says; ``header`` gives all values of a name."""
+        """Read what the trusted proxy at ``address`` reports. ``header`` returns all values of a header."""
         client = address
         for part in reversed(",".join(header("X-Forwarded-For")).split(",")):
             found = read_address(part.strip())
-            if found is None:  # nothing, or "unknown": whoever wrote it is the last one we know
+            if found is None:  # empty or "unknown": the proxy that wrote it is the last known address
                 break
             client = str(found)
             if found not in self._networks:
@@ -77,7 +77,7 @@ class Proxies:
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The IP address in ``text``, with or without a port or a zone; one of IPv4 in IPv6 is the former."""
+    """Return the IP address in ``text``, which may have a port or a zone. An IPv4-mapped one becomes IPv4."""
     if match := _WITH_PORT.fullmatch(text):
         text = match[1] or match[2]
     try:

@@ -26,8 +26,8 @@ from peer.errors import ConfigError
 from peer.signaling.messages import Envelope, Join
 
 from ..config import RelayConfig
-from ..errors import NoLedger
-from ..observability.counters import LedgerTally
+from ..errors import RedisUnavailable
+from ..observability.counters import ClusterCounters
 from ..observability.logs import facts
 from ..rooms.rooms import Command
 from . import messages
@@ -67,14 +67,14 @@ class RedisLink(Generic[C]):
     """
 
     def __init__(
-        self, config: RelayConfig, tally: LedgerTally, execute: Callable[[Sequence[Command[C]]], None]
+        self, config: RelayConfig, counters: ClusterCounters, execute: Callable[[Sequence[Command[C]]], None]
     ) -> None:
         assert config.cluster is not None
         self._address = parse_address(config.cluster)
         self._lease = config.cluster_lease
         self._silence_limit = config.cluster_lease / 5
         """Time without an answer after which Redis is out of reach. The ledger treats nodes in the same way."""
-        self._tally = tally
+        self._counters = counters
         self._execute = execute
         self._token = secrets.token_hex(6)
         self._registrations = 0
@@ -179,7 +179,7 @@ class RedisLink(Generic[C]):
         """Join the cluster.
 
         Raises:
-            NoLedger: Redis cannot be used.
+            RedisUnavailable: Redis cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
@@ -189,12 +189,12 @@ class RedisLink(Generic[C]):
         try:
             async with asyncio.timeout(_START_TIMEOUT):
                 await registered
-        except NoLedger:
+        except RedisUnavailable:
             await self._end()
             raise
         except TimeoutError:
             await self._end()
-            raise NoLedger(str(self._address), f"no answer in {_START_TIMEOUT:.0f} s") from None
+            raise RedisUnavailable(str(self._address), f"no answer in {_START_TIMEOUT:.0f} s") from None
         logger.info("= joined the cluster at %s", self._address, extra=facts("cluster", url=str(self._address)))
 
     def drain(self) -> None:
@@ -244,7 +244,7 @@ class RedisLink(Generic[C]):
                         tasks.create_task(self._until_either_ends(self._receive(client)), name="cluster receive")
             except* (_Unregistered, InboxError):
                 register = True
-            except* (RedisError, OSError, NoLedger) as group:
+            except* (RedisError, OSError, RedisUnavailable) as group:
                 failure = _first(group)
             if failure is not None and not registered.done():
                 registered.set_exception(_translated(failure, self._address))
@@ -276,7 +276,7 @@ class RedisLink(Generic[C]):
     async def _prepare(self, client: redis.Redis) -> None:
         server, memory = await client.info("server"), await client.info("memory")
         if server.get("redis_mode") == "cluster":
-            raise NoLedger(str(self._address), "it is a Redis Cluster; use a single Redis")
+            raise RedisUnavailable(str(self._address), "it is a Redis Cluster; use a single Redis")
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not self._run_id:
             logger.warning("! Redis may evict keys (maxmemory-policy %s); set it to noeviction", policy)
@@ -288,7 +288,7 @@ class RedisLink(Generic[C]):
     def _register(self) -> None:
         """Register the node under a new name."""
         if self._registrations:
-            self._tally.lives += 1
+            self._counters.resumptions += 1
             logger.warning(
                 "! the cluster has dropped this relay; registering its peers again", extra=facts("resumed")
             )
@@ -296,8 +296,8 @@ class RedisLink(Generic[C]):
         self._execute(self._node.register(f"{self._token}.{self._registrations}"))
 
     def _connection_lost(self, reason: BaseException) -> None:
-        self._tally.reconnects += 1
-        self._tally.waiting = len(self._node.outgoing)
+        self._counters.reconnects += 1
+        self._counters.waiting = len(self._node.outgoing)
         if not self._out_of_reach:
             self._out_of_reach = True
             text = "Redis at %s is out of reach (%s); peers of this relay continue, new ones wait"
@@ -317,11 +317,11 @@ class RedisLink(Generic[C]):
             self._stopping = True
 
     async def _send(self, client: redis.Redis, registered: asyncio.Future[None]) -> None:
-        node, loop, tally = self._node, self._loop, self._tally
+        node, loop, counters = self._node, self._loop, self._counters
         heartbeat = self._lease / 15
         while not self._stopping:
             batch = node.next_batch(empty=loop.time() >= self._heartbeat_at)
-            tally.waiting = len(node.outgoing)
+            counters.waiting = len(node.outgoing)
             if batch is None:
                 self._has_work.clear()
                 try:
@@ -351,8 +351,8 @@ class RedisLink(Generic[C]):
                 raise _Unregistered
             node.outgoing.acknowledge()
             self._answered_at = loop.time()
-            tally.round_trip_seconds.add(self._answered_at - sent_at)
-            tally.nodes = int(nodes)
+            counters.round_trip_seconds.add(self._answered_at - sent_at)
+            counters.nodes = int(nodes)
             self._progress.set()
             if not registered.done():
                 registered.set_result(None)
@@ -391,13 +391,13 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 
 def _translated(found: BaseException, address: Address) -> Exception:
     match found:
-        case NoLedger():
+        case RedisUnavailable():
             return found
         case AuthenticationError():
-            return NoLedger(str(address), "it rejects this user and password")
+            return RedisUnavailable(str(address), "it rejects this user and password")
         case ssl.SSLError() | FileNotFoundError() if address.cacert:
             return ConfigError(f"{address.cacert}: {found}", where=OPTION)
-    return NoLedger(str(address), _reason(found))
+    return RedisUnavailable(str(address), _reason(found))
 
 
 def _reason(found: BaseException) -> str:

@@ -1,7 +1,7 @@
-"""Tells each client its ICE servers: with its ``peer-list``, and again long before their credentials end.
+"""Sends each client its ICE servers: with its ``peer-list``, and again before the credentials expire.
 
-The shell around ``turn``: two clocks, and one timer for all clients. The wall clock goes into the credentials,
-because the TURN server has one too; when they are due is told by the loop's, which nobody can set.
+The shell around ``turn_credentials``, with one timer for all clients. Credentials contain the wall clock, which the
+TURN server has, too. Renewals follow the event loop's clock, which nobody can set.
 """
 
 from __future__ import annotations
@@ -13,78 +13,84 @@ from typing import Any, Final
 
 from ..admission.secret_files import read_secret
 from ..config import RelayConfig
-from ..observability.counters import Tally
-from ..renewal_queue import Rota
+from ..observability.counters import Counters
+from ..renewal_queue import RenewalQueue
 from ..transport.connection import Client
-from .turn_credentials import SECRET, IceServers
+from .turn_credentials import SECRET_OPTION, IceServerList
 
-_MOST: Final = 64  # clients a turn of the loop, about a millisecond; 10,000 take 4 s
-_PAUSE: Final = 0.025  # seconds from one such turn to the next
+_GROUP: Final = 64
+"""Maximum number of renewals per turn of the event loop.
+
+They take a millisecond; those of 10,000 clients take 4 s.
+"""
+_PAUSE: Final = 0.025
+"""Time between two groups, in seconds. Messages of peers pass in between."""
 
 
 class Handout:
-    """Who was told of which ICE servers.
+    """The ICE servers of each client, and their renewal.
 
     Args:
-        tally: counts the credentials.
-        tell: puts the servers on the wire to a client, in the place of those that it knew.
+        counters: counts the credentials.
+        send: sends ICE servers to a client, which replace those it has.
 
     Raises:
-        ConfigError: a server, or the file with the secret, cannot be used.
+        ConfigError: a server or the file with the secret cannot be used.
     """
 
     def __init__(
-        self, config: RelayConfig, tally: Tally, tell: Callable[[Client, tuple[Mapping[str, Any], ...]], None]
+        self, config: RelayConfig, counters: Counters, send: Callable[[Client, tuple[Mapping[str, Any], ...]], None]
     ) -> None:
         self._file = config.turn_secret_file
-        self._servers = IceServers(config.ice_servers, self._secret(), config.turn_lifetime)
-        self._renewals: Rota[Client] = Rota(config.turn_lifetime / 2)
+        self._servers = IceServerList(config.ice_servers, self._read_secret(), config.turn_lifetime)
+        self._renewals: RenewalQueue[Client] = RenewalQueue(config.turn_lifetime / 2)
         self._peers: dict[Client, str] = {}
-        self._tally = tally
-        self._tell = tell
+        self._counters = counters
+        self._send = send
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The servers, without credentials."""
+        """The servers without credentials."""
         return self._servers.urls
 
     @property
     def has_secret(self) -> bool:
+        """Whether there is a secret to reload."""
         return self._file is not None
 
     def reload(self) -> None:
-        """Read the secret again; who is here gets credentials made with it when theirs are due.
+        """Read the secret again. Clients get credentials made with it at their next renewal.
 
         Raises:
-            ConfigError: it cannot be read; the old one stays.
+            ConfigError: it cannot be read. The old secret stays in use.
         """
-        if (secret := self._secret()) is not None:
-            self._servers.take_secret(secret)
+        if (secret := self._read_secret()) is not None:
+            self._servers.set_secret(secret)
 
-    def welcome(self, client: Client, peer: str) -> tuple[Mapping[str, Any], ...]:
-        """What ``client``, which joined as ``peer``, is told with its list; what follows, follows by itself."""
-        if self._servers.ends:
-            self._renewals.had(client, asyncio.get_running_loop().time())
+    def add(self, client: Client, peer: str) -> tuple[Mapping[str, Any], ...]:
+        """Return the ICE servers for ``client``, which has joined as ``peer``, and schedule its renewals."""
+        if self._servers.expires:
+            self._renewals.schedule(client, asyncio.get_running_loop().time())
             self._peers[client] = peer
-            self._tally.credentials += 1
-            self._arm()
-        return self._servers.of(peer, time.time())
+            self._counters.credentials += 1
+            self._set_timer()
+        return self._servers.for_peer(peer, time.time())
 
-    def forget(self, client: Client) -> None:
-        """``client`` is gone, or never came."""
-        self._renewals.forget(client)
+    def remove(self, client: Client) -> None:
+        """Send ``client`` no more renewals. Does nothing if it was not added."""
+        self._renewals.remove(client)
         self._peers.pop(client, None)
 
     def stop(self) -> None:
-        """Tell nobody anything any more."""
+        """Send no more renewals."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _secret(self) -> bytes | None:
-        return None if self._file is None else read_secret(self._file, SECRET)
+    def _read_secret(self) -> bytes | None:
+        return None if self._file is None else read_secret(self._file, SECRET_OPTION)
 
-    def _arm(self) -> None:
+    def _set_timer(self) -> None:
         deadline = self._renewals.deadline
         if self._timer is None and deadline is not None:
             loop = asyncio.get_running_loop()
@@ -93,9 +99,9 @@ class Handout:
     def _renew(self) -> None:
         self._timer = None
         now = time.time()
-        for client in self._renewals.due(asyncio.get_running_loop().time(), _MOST):
+        for client in self._renewals.take_due(asyncio.get_running_loop().time(), _GROUP):
             if (peer := self._peers.get(client)) is None:
-                continue  # gone, because another one was told: who has no room for that leaves, and that is told too
-            self._tally.credentials += 1
-            self._tell(client, self._servers.of(peer, now))
-        self._arm()
+                continue  # removed in this loop: sending to one client may close another one whose queue is full
+            self._counters.credentials += 1
+            self._send(client, self._servers.for_peer(peer, now))
+        self._set_timer()

@@ -1,7 +1,7 @@
-"""What a relay counts as it runs. PURE: numbers only, cheap enough for every frame; ``metrics`` makes a page of them.
+"""Counters of a running relay, cheap enough to update for every message. Pure. ``prometheus`` makes a page of them.
 
-A label that a client could choose would be as many time series as it likes: types that are not ours count as
-``other``, and codes are the relay's own.
+All labels are defined by the relay, so a client cannot create time series: unknown message types are counted as
+``other``, and the codes are the relay's own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 
 from peer.signaling import messages
 
-TYPES: Final = frozenset({"join", *messages.TARGETED_TYPES})
+MESSAGE_TYPES: Final = frozenset({"join", *messages.TARGETED_TYPES})
 
-LIMITS: Final = frozenset(
+LIMIT_NAMES: Final = frozenset(
     {
         *("messages", "octets", "copies", "address-messages", "address-octets", "address-copies"),
         *("address-sockets", "address-connects", "address-joins", "connections", "descriptors", "buffers"),
@@ -22,24 +22,24 @@ LIMITS: Final = frozenset(
 )
 """Names of the limits (docs/limits.md)."""
 
-CLOSES: Final = frozenset(
+CLOSE_CODES: Final = frozenset(
     {
         *(1001, messages.CLOSE_TRY_AGAIN, messages.CLOSE_REPLACED, messages.CLOSE_BAD_JOIN),
         *(messages.CLOSE_UNAUTHORIZED, messages.CLOSE_TOO_SLOW, messages.CLOSE_ID_TAKEN, messages.CLOSE_RATE_LIMITED),
     }
 )
-"""Codes that the relay closes with."""
+"""Close codes that the relay sends."""
 
 
 class Histogram:
-    """How often a number of seconds was at most one of ``bounds``."""
+    """Observations of a duration, counted by upper bound. ``bounds`` are in seconds."""
 
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, *bounds: float) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """By bound, not yet added up; the last one is beyond them all."""
+        """Observations per bound, not cumulative; the last number is that of observations above all bounds."""
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
@@ -48,78 +48,78 @@ class Histogram:
         self.total += seconds
 
 
-class LedgerTally:
-    """The same for the link to a cluster."""
+class ClusterCounters:
+    """Counters of the link to a cluster."""
 
-    __slots__ = ("lives", "nodes", "reconnects", "round_trip_seconds", "waiting")
+    __slots__ = ("nodes", "reconnects", "resumptions", "round_trip_seconds", "waiting")
 
     def __init__(self) -> None:
         self.nodes = 0
-        """Relays in the cluster, this one too, when it was last asked."""
+        """Relays in the cluster, including this one, according to the last answer of Redis."""
         self.waiting = 0
-        """Operations on their way to Redis."""
+        """Operations that Redis has not answered yet."""
         self.reconnects = 0
-        """How often the link broke, or could not be made."""
-        self.lives = 0
-        """How often the cluster did not know this relay any more."""
+        """Times the link broke or could not be made."""
+        self.resumptions = 0
+        """Times this relay had to register its peers again."""
         self.round_trip_seconds = Histogram(0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 2.0)
 
 
-class Tally:
-    """Counts since the start. All only grow, but for ``outbox_high``, which is since the last look."""
+class Counters:
+    """Counts since the start of the relay. ``send_queue_high`` is reset by each scrape, all others only grow."""
 
     __slots__ = (
         "accepted",
+        "bytes_in",
+        "bytes_out",
         "closed",
+        "cluster",
         "credentials",
         "delivered",
         "join_seconds",
         "lag_seconds",
-        "ledger",
         "limited",
         "messages",
-        "octets_in",
-        "octets_out",
-        "outbox_high",
-        "refused",
+        "rejected",
+        "send_queue_high",
     )
 
     def __init__(self) -> None:
         self.accepted = 0
-        """TCP connections."""
+        """TCP connections accepted."""
         self.messages: Counter[str] = Counter()
-        """Frames that came, by type, refused ones too."""
-        self.refused: Counter[str] = Counter()
-        """Frames that went nowhere, by the error code that was told."""
+        """Messages received, by type, including rejected ones."""
+        self.rejected: Counter[str] = Counter()
+        """Messages rejected, by the error code sent."""
         self.closed: Counter[int] = Counter()
         """Connections that the relay closed, by close code."""
         self.limited: Counter[str] = Counter()
-        """How often a limit was exceeded, by its name."""
+        """Times a limit was exceeded, by its name."""
         self.credentials = 0
-        """TURN credentials made, for joins and anew."""
-        self.octets_in = 0
-        """Read from sockets, all there is."""
+        """TURN credentials created, at joins and at renewals."""
+        self.bytes_in = 0
+        """Bytes read from sockets, HTTP and WebSocket framing included."""
         self.delivered = 0
-        """Frames put into outboxes."""
-        self.octets_out = 0
-        """Octets of these."""
-        self.outbox_high = 0
-        """Octets in the fullest outbox."""
+        """Messages put into send queues, counted per recipient."""
+        self.bytes_out = 0
+        """Their size in bytes, with WebSocket framing."""
+        self.send_queue_high = 0
+        """Maximum size of a send queue since the last scrape, in bytes."""
         self.join_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0)
         self.lag_seconds = Histogram(0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
-        self.ledger: LedgerTally | None = None
-        """Of a relay in a cluster."""
+        self.cluster: ClusterCounters | None = None
+        """``None`` for a relay without a cluster."""
 
-    def came(self, kind: str) -> None:
-        """A frame of this type came."""
-        self.messages[kind if kind in TYPES else "other"] += 1
+    def count_received(self, kind: str) -> None:
+        """Count a received message of type ``kind``."""
+        self.messages[kind if kind in MESSAGE_TYPES else "other"] += 1
 
-    def sent(self, frames: int, octets: int) -> None:
-        """The same ``octets`` went to this many outboxes."""
-        self.delivered += frames
-        self.octets_out += frames * octets
+    def count_sent(self, recipients: int, size: int) -> None:
+        """Count a message of ``size`` bytes that was put into the send queues of its recipients."""
+        self.delivered += recipients
+        self.bytes_out += recipients * size
 
-    def outbox(self, waiting: int) -> None:
-        """An outbox holds this many octets."""
-        if waiting > self.outbox_high:
-            self.outbox_high = waiting
+    def note_send_queue(self, size: int) -> None:
+        """Note that a send queue holds ``size`` bytes."""
+        if size > self.send_queue_high:
+            self.send_queue_high = size

@@ -1,7 +1,7 @@
-"""What an operator's programs ask, on a listener of its own: ``/metrics``, ``/healthz``, ``/readyz``.
+"""HTTP server for monitoring, with a port of its own: ``/metrics``, ``/healthz``, ``/readyz``.
 
-Apart from the peers' port so that it can stay on loopback while that one is on the internet, and so that a crowd in
-front of that one does not keep a probe waiting. Everything is bounded: connections, the head, the time for it.
+A separate port can stay on loopback while the peers' port is on the internet, and an overloaded peers' port does not
+delay a probe. The number of connections, the size of a request and the time for it are bounded.
 """
 
 from __future__ import annotations
@@ -18,26 +18,32 @@ from ..errors import CannotListen
 from ..http import read_request, response
 
 _JSON: Final = "application/json"
-_DEADLINE: Final = 5.0  # seconds for a whole request and its answer
-_MOST: Final = 64  # connections at once
-_LAG_EVERY: Final = 0.5
+_REQUEST_TIMEOUT: Final = 5.0
+"""Maximum time for a request and its response, in seconds. A probe answers faster or has failed."""
+_MAX_CONNECTIONS: Final = 64
+"""Maximum number of connections. A monitoring system needs a few; each costs a descriptor."""
+_LAG_INTERVAL: Final = 0.5
+"""Time between two measurements of the event loop's lag, in seconds."""
 
 
-class Ops:
-    """The listener.
+class MonitoringServer:
+    """Serves the three paths.
 
     Args:
-        page: the text of ``/metrics``, and its content type.
-        ready: why the relay takes no peers now, or None when it does.
-        lag: told how many seconds late the event loop is, twice a second.
+        page: returns the text of ``/metrics`` and its content type.
+        why_not_ready: returns why the relay accepts no new peers, or ``None`` if it does.
+        report_lag: called with the lag of the event loop in seconds, twice per second.
     """
 
     def __init__(
-        self, page: Callable[[], tuple[bytes, str]], ready: Callable[[], str | None], lag: Callable[[float], None]
+        self,
+        page: Callable[[], tuple[bytes, str]],
+        why_not_ready: Callable[[], str | None],
+        report_lag: Callable[[float], None],
     ) -> None:
         self._page = page
-        self._ready = ready
-        self._lag = lag
+        self._why_not_ready = why_not_ready
+        self._report_lag = report_lag
         self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +52,7 @@ class Ops:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of its root."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     async def start(self, host: str, port: int) -> None:
@@ -62,10 +68,10 @@ class Ops:
         except UnicodeError as exc:
             raise CannotListen(host, port, OSError(str(exc)), metrics=True) from None
         self.host, self.port = host, self._server.sockets[0].getsockname()[1]
-        self._measure(asyncio.get_running_loop().time())
+        self._measure_lag(asyncio.get_running_loop().time())
 
     async def stop(self) -> None:
-        """Answer nobody any more; who has not asked yet is dropped."""
+        """Stop listening, and drop connections without a response."""
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:
@@ -82,13 +88,13 @@ class Ops:
         self._open[task] = writer
         task.add_done_callback(self._open.pop)
         try:
-            if len(self._open) <= _MOST:
-                async with asyncio.timeout(_DEADLINE):
+            if len(self._open) <= _MAX_CONNECTIONS:
+                async with asyncio.timeout(_REQUEST_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head))
                     await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a probe that gave up, or no HTTP
+            pass  # a probe that gave up, or not HTTP
         finally:
             writer.close()
             with suppress(OSError):
@@ -106,12 +112,12 @@ class Ops:
         if request.path == "/metrics":
             body, kind = self._page()
             return response(HTTPStatus.OK, body, kind, head=no_body)
-        why = self._ready() if request.path == "/readyz" else None
+        why = self._why_not_ready() if request.path == "/readyz" else None
         status = HTTPStatus.OK if why is None else HTTPStatus.SERVICE_UNAVAILABLE
         return response(status, json.dumps({"status": why or "ok"}).encode() + b"\n", _JSON, head=no_body)
 
-    def _measure(self, due: float) -> None:
+    def _measure_lag(self, due: float) -> None:
         loop = asyncio.get_running_loop()
-        self._lag(max(0.0, loop.time() - due))
-        due = loop.time() + _LAG_EVERY
-        self._timer = loop.call_at(due, self._measure, due)
+        self._report_lag(max(0.0, loop.time() - due))
+        due = loop.time() + _LAG_INTERVAL
+        self._timer = loop.call_at(due, self._measure_lag, due)

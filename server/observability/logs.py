@@ -1,22 +1,24 @@
-"""A log line for people with its facts beside it, for ``--log-format json``; and lines that do not come too often."""
+"""Log records with structured facts (``--log-format json``), and log lines that are limited in rate."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-SELDOM: Final = 1.0
-"""Seconds between two lines of a kind."""
+LOG_INTERVAL: Final = 1.0
+"""Minimum time between two lines of one kind, in seconds. A client can cause any number of them."""
 
 
 def facts(event: str, **found: object) -> dict[str, dict[str, object]]:
-    """What goes into ``extra`` of a logging call: ``event`` and ``found`` become keys of the JSON object."""
+    """Return the ``extra`` of a logging call: ``event`` and ``found`` become keys of the JSON object."""
     return {"facts": {"event": event} | found}
 
 
-class Seldom:
-    """Lines of which an attacker could cause any number: one a second of each kind, which tells how many were left
-    out. A kind is the relay's own word."""
+class RateLimitedLogger:
+    """Logs at most one line per second and kind, with the number of lines left out.
+
+    The kinds are defined by the relay, so a client cannot create new ones.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -24,10 +26,10 @@ class Seldom:
         self._left_out: dict[str, int] = {}
 
     def info(self, kind: str, now: float, line: str, event: str, **found: object) -> None:
-        """Say ``line`` if it is time for one of its kind."""
+        """Log ``line``, unless one of its kind was logged within the last second."""
         if now < self._next.get(kind, now):
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return
-        self._next[kind] = now + SELDOM
+        self._next[kind] = now + LOG_INTERVAL
         more = self._left_out.pop(kind, 0)
         self._logger.info("%s%s", line, f", and {more} more" if more else "", extra=facts(event, **found, more=more))

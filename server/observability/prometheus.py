@@ -1,6 +1,7 @@
-"""The tally as a page for Prometheus. The only user of prometheus_client; loaded when ``--metrics`` asks for it.
+"""The counters in the Prometheus text format. The only user of prometheus_client; loaded only with ``--metrics``.
 
-A registry of our own, not the library's global one: two relays in a process (tests, ``peer demo``) count apart.
+Each page has its own registry instead of the library's global one, so two relays in a process (tests, ``peer demo``)
+are counted separately.
 """
 
 from __future__ import annotations
@@ -16,104 +17,111 @@ from prometheus_client.registry import Collector
 
 from peer.signaling.messages import ERROR_CODES
 
-from .counters import CLOSES, LIMITS, TYPES, Histogram, LedgerTally, Tally
+from .counters import CLOSE_CODES, LIMIT_NAMES, MESSAGE_TYPES, ClusterCounters, Counters, Histogram
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
-    """What a relay holds at the moment of the look."""
+class Gauges:
+    """State of a relay at the time of a scrape."""
 
     peers: int
     rooms: int
     sockets: int
     ready: bool
-    outbox: int
-    """Octets in the fullest outbox."""
+    send_queue: int
+    """Size of the largest send queue, in bytes."""
     buffers: int
-    """Octets in all that waits."""
+    """Size of all buffered data, in bytes."""
 
 
-class Page(Collector):
+class MetricsPage(Collector):
     """``/metrics`` of one relay.
 
     Args:
-        tally: its counts.
-        now: asked for each page.
+        counters: counters of the relay.
+        gauges: called for each page.
     """
 
-    def __init__(self, tally: Tally, now: Callable[[], Now]) -> None:
-        self._tally = tally
-        self._now = now
+    def __init__(self, counters: Counters, gauges: Callable[[], Gauges]) -> None:
+        self._counters = counters
+        self._gauges = gauges
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)  # resident memory, CPU, open files
 
     def render(self) -> bytes:
-        """The text of ``/metrics``; begins a new high water of the outboxes."""
+        """Return the text of ``/metrics``, and start a new maximum of the send queues."""
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, read once."""
-        tally, now = self._tally, self._now()
-        yield GaugeMetricFamily("relay_peers", "Peers in rooms, those in grace too", now.peers)
-        yield GaugeMetricFamily("relay_rooms", "Rooms with somebody in them", now.rooms)
-        yield GaugeMetricFamily("relay_sockets", "Open TCP connections", now.sockets)
-        yield GaugeMetricFamily("relay_ready", "1 while /readyz says yes", int(now.ready))
-        yield CounterMetricFamily("relay_connections", "TCP connections accepted", tally.accepted)
+        """Yield every metric once."""
+        counters, gauges = self._counters, self._gauges()
+        yield GaugeMetricFamily("relay_peers", "Peers in rooms, including those in grace", gauges.peers)
+        yield GaugeMetricFamily("relay_rooms", "Rooms with at least one peer", gauges.rooms)
+        yield GaugeMetricFamily("relay_sockets", "Open TCP connections", gauges.sockets)
+        yield GaugeMetricFamily("relay_ready", "1 while /readyz returns 200", int(gauges.ready))
+        yield CounterMetricFamily("relay_connections", "TCP connections accepted", counters.accepted)
         yield _labelled(
             "relay_messages",
-            "Frames that came, by type",
+            "Messages received, by type",
             "type",
-            {kind: 0 for kind in (*TYPES, "other")} | tally.messages,
+            {kind: 0 for kind in (*MESSAGE_TYPES, "other")} | counters.messages,
         )
         yield _labelled(
             "relay_refusals",
-            "Frames that went nowhere, by error code",
+            "Messages rejected, by error code",
             "code",
-            dict.fromkeys(ERROR_CODES, 0) | tally.refused,
+            dict.fromkeys(ERROR_CODES, 0) | counters.rejected,
         )
         yield _labelled(
             "relay_closes",
-            "Connections that the relay closed, by close code",
+            "Connections closed by the relay, by close code",
             "code",
-            {str(k): tally.closed[k] for k in CLOSES | tally.closed.keys()},
+            {str(k): counters.closed[k] for k in CLOSE_CODES | counters.closed.keys()},
         )
         yield _labelled(
             "relay_limited",
-            "Times that a limit was exceeded, by its name",
+            "Times a limit was exceeded, by its name",
             "limit",
-            dict.fromkeys(LIMITS, 0) | tally.limited,
+            dict.fromkeys(LIMIT_NAMES, 0) | counters.limited,
         )
-        yield GaugeMetricFamily("relay_buffers_bytes", "Octets that wait for all clients and of them", now.buffers)
-        yield CounterMetricFamily("relay_delivered", "Frames put into outboxes", tally.delivered)
-        yield CounterMetricFamily("relay_turn_credentials", "TURN credentials made", tally.credentials)
-        yield CounterMetricFamily("relay_received_bytes", "Octets read from sockets", tally.octets_in)
-        yield CounterMetricFamily("relay_sent_bytes", "Octets put into outboxes", tally.octets_out)
-        high, tally.outbox_high = max(tally.outbox_high, now.outbox), 0
-        yield GaugeMetricFamily("relay_outbox_high_bytes", "Octets in the fullest outbox since the last look", high)
-        if tally.ledger is not None:
-            yield from _of_ledger(tally.ledger)
-        yield _histogram("relay_join_seconds", "From the join to its answer", tally.join_seconds)
-        yield _histogram(
-            "relay_loop_lag_seconds", "How late the event loop is, asked twice a second", tally.lag_seconds
-        )
+        yield GaugeMetricFamily("relay_buffers_bytes", "Bytes buffered for all clients", gauges.buffers)
+        yield CounterMetricFamily("relay_delivered", "Messages put into send queues", counters.delivered)
+        yield CounterMetricFamily("relay_turn_credentials", "TURN credentials created", counters.credentials)
+        yield CounterMetricFamily("relay_received_bytes", "Bytes read from peers", counters.bytes_in)
+        yield CounterMetricFamily("relay_sent_bytes", "Bytes put into send queues", counters.bytes_out)
+        high, counters.send_queue_high = max(counters.send_queue_high, gauges.send_queue), 0
+        yield GaugeMetricFamily("relay_outbox_high_bytes", "Maximum size of a send queue since the last scrape", high)
+        if counters.cluster is not None:
+            yield from _cluster_metrics(counters.cluster)
+        yield _histogram("relay_join_seconds", "From the join to its answer", counters.join_seconds)
+        yield _histogram("relay_loop_lag_seconds", "Event loop delay, sampled twice per second", counters.lag_seconds)
 
 
-def _of_ledger(tally: LedgerTally) -> Iterator[Metric]:
-    yield GaugeMetricFamily("relay_cluster_nodes", "Relays in the cluster", tally.nodes)
-    yield GaugeMetricFamily("relay_cluster_waiting", "Operations on their way to Redis", tally.waiting)
-    yield CounterMetricFamily("relay_cluster_reconnects", "Times the link to Redis broke", tally.reconnects)
-    yield CounterMetricFamily("relay_cluster_resumptions", "Times the cluster had forgotten this relay", tally.lives)
-    yield _histogram("relay_cluster_round_trip_seconds", "From a batch to Redis' answer", tally.round_trip_seconds)
+def _cluster_metrics(counters: ClusterCounters) -> Iterator[Metric]:
+    yield GaugeMetricFamily("relay_cluster_nodes", "Relays in the cluster", counters.nodes)
+    yield GaugeMetricFamily("relay_cluster_waiting", "Operations that Redis has not answered yet", counters.waiting)
+    yield CounterMetricFamily(
+        "relay_cluster_reconnects", "Times the connection to Redis broke or could not be made", counters.reconnects
+    )
+    yield CounterMetricFamily(
+        "relay_cluster_resumptions", "Times this relay registered its peers again", counters.resumptions
+    )
+    yield _histogram(
+        "relay_cluster_round_trip_seconds", "From sending a batch to the answer of Redis", counters.round_trip_seconds
+    )
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
-    """Labels that have counted nothing are to be in it, with 0: Prometheus sees no rise in what was not there."""
+    """Return a counter with labels.
+
+    Include labels with 0: Prometheus sees no increase of a series that starts at 1.
+    """
     family = CounterMetricFamily(name, text, labels=[label])
     for value, count in sorted(counts.items()):
         family.add_metric([value], count)

@@ -1,15 +1,15 @@
-"""One TCP connection of the relay: HTTP, then a WebSocket, then its bounded outbox. The only user of websockets here.
+"""One TCP connection of the relay: HTTP, then a WebSocket, with a bounded send queue.
 
-What arrives is cut into frames by ``FrameReader``; whole text messages and pongs go to the hub, all else through
-websockets' sans-I/O protocol, which a connection has only once it needs one: that of its handshake holds the whole
-request, up to 16 kB. What is sent goes into the outbox, and to the socket with the hub's next flush: in a join storm
-that is one write for many notices. The outbox counts what waits here and in the transport (rule 7).
+``FrameReader`` cuts the received data into frames. Whole text messages and pongs go to the relay directly, all other
+frames through websockets' sans-I/O protocol, which a connection creates only when it needs it: the one of its
+handshake would keep the whole request, up to 16 kB. Sent frames go into the send queue, and to the socket with the
+relay's next flush: in a join storm this makes one write of many notices. The queue counts bytes here and in the
+transport (rule 7).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from http import HTTPStatus
@@ -18,65 +18,61 @@ from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as Opening
-from websockets.protocol import OPEN, SERVER
+from websockets.protocol import OPEN
 from websockets.protocol import Protocol as WebSocket
-from websockets.server import ServerProtocol
 
 from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
 
-from ..admission.admission import Visit
+from ..admission.admission import ConnectionRecord
 from ..admission.proxies import Hop
 from ..admission.rate_limits import BURST
 from ..config import MAX_HEAD, RelayConfig
 from ..http import Request, read_request, response
-from ..memory_budget import Buffers
-from ..observability.counters import Tally
+from ..memory_budget import MemoryBudget
+from ..observability.counters import Counters
+from . import websocket
 from .frame_reader import FrameReader, Kind, text_frame
-from .send_queue import Outbox
-
-
-class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
-    """websockets at DEBUG writes whole frames, and a join carries a token and a key; its INFO lines are ours."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        return level >= logging.WARNING and super().isEnabledFor(level)
-
+from .send_queue import SendQueue
 
 _PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
-_UNCOUNTED: Final = 64 * 1024  # octets that may come between two frames before they are counted
-_TOO_SLOW: Final = "too slow: the outbox is full"
-_WEBSOCKETS_LOG: Final = _WarningsOnly(logging.getLogger("server.websockets"), {})
+_MAX_UNCOUNTED: Final = 64 * 1024
+"""Bytes that may arrive between two frames before they are counted. A frame that is too large may never end."""
+_TOO_SLOW: Final = "too slow: the send queue is full"
 
 
 class Phase(IntEnum):
-    """How far a connection has come."""
+    """Progress of a connection."""
 
-    HEAD = 0  # an HTTP request is arriving
-    JOINING = 1  # a WebSocket; its first frame is the join
-    CLAIMING = 2  # it asked for an id that is taken, and waits (rule 3)
+    HEAD = 0
+    """An HTTP request is arriving."""
+    JOINING = 1
+    """The WebSocket is open; its first message is the join."""
+    CLAIMING = 2
+    """Its id is taken, and the answer waits for the holder's pong (rule 3)."""
     JOINED = 3
-    CLOSING = 4  # we said goodbye, or the other side did
+    CLOSING = 4
+    """The close frame or the last HTTP response was sent, or the client has closed."""
 
 
-class Hub(Protocol):
-    """What a client needs of its relay."""
+class RelayInterface(Protocol):
+    """The interface of the relay to its clients."""
 
     config: RelayConfig
-    buffer: memoryview
-    """Where all clients read to, one after the other."""
-    tally: Tally
-    buffers: Buffers[Client]
+    read_buffer: memoryview
+    """Into which all clients read, one after the other."""
+    counters: Counters
+    memory_budget: MemoryBudget[Client]
 
-    def opened(self, client: Client) -> None: ...
-    def ended(self, client: Client) -> None: ...
-    def asked(self, client: Client, request: Request) -> bytes: ...
-    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None: ...
-    def text(self, client: Client, octets: bytes) -> None: ...
-    def refuse(self, client: Client, code: str, message: str) -> None: ...
-    def too_fast(self, client: Client, ahead: float) -> None: ...
-    def pong(self, client: Client) -> None: ...
-    def lost(self, client: Client, *, clean: bool) -> None: ...
-    def touched(self, outbox: Outbox) -> None: ...
+    def client_connected(self, client: Client) -> None: ...
+    def client_disconnected(self, client: Client) -> None: ...
+    def http_request(self, client: Client, request: Request) -> bytes: ...
+    def check_handshake(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None: ...
+    def message_received(self, client: Client, data: bytes) -> None: ...
+    def reject(self, client: Client, code: str, message: str) -> None: ...
+    def rate_exceeded(self, client: Client, ahead: float) -> None: ...
+    def pong_received(self, client: Client) -> None: ...
+    def client_left(self, client: Client, *, clean: bool) -> None: ...
+    def request_flush(self, queue: SendQueue) -> None: ...
     def flush(self) -> None: ...
 
 
@@ -84,186 +80,188 @@ class Client(asyncio.BufferedProtocol):
     """A connection, from accept to its end."""
 
     __slots__ = (
-        "_deaf",
+        "_active",
+        "_discards_input",
+        "_fragments",
         "_frames",
         "_head",
-        "_heard",
-        "_hub",
-        "_huge",
-        "_message",
         "_opcode",
-        "_outbox",
-        "_partial",
+        "_partial_size",
+        "_relay",
+        "_send_queue",
         "_timer",
+        "_too_large",
         "_transport",
         "_uncounted",
         "_ws",
         "address",
-        "asked_at",
         "host",
+        "join_received_at",
         "phase",
+        "rate_limited_at",
+        "record",
         "secure",
-        "told_at",
-        "visit",
     )
 
-    def __init__(self, hub: Hub, visit: Visit) -> None:
-        self._hub = hub
-        self.visit = visit
+    def __init__(self, relay: RelayInterface, record: ConnectionRecord) -> None:
+        self._relay = relay
+        self.record = record
         self.phase = Phase.HEAD
-        self.address = "?"
-        self.asked_at = 0.0  # when its join came, by the loop's clock
-        self.host = "?"  # the address without the port; that of who is behind a proxy, once it is known
-        self.secure = False  # whether it came by TLS, here or to the proxy
+        self.address = "?"  # address and port, for the log
+        self.host = "?"  # the address; behind a trusted proxy, that of the client
+        self.secure = False  # whether it uses TLS, up to here or up to the proxy
+        self.join_received_at = 0.0  # by the event loop's clock
+        self.rate_limited_at = 0.0  # when `rate-limited` was last sent
         self._head = bytearray()
-        self._frames = FrameReader(hub.config.max_frame_before_join)
-        self._message = bytearray()  # of the fragmented message under way
-        self._opcode = Opcode.TEXT
-        self._huge = False
-        self._partial = 0  # octets here of what has come in part
-        self._uncounted = 0  # octets read since the last frame
-        self.told_at = 0.0  # when it was last told that it is too fast
-        self._heard = True  # since the last ping
-        self._deaf = False  # what still comes is thrown away
+        self._frames = FrameReader(relay.config.max_frame_before_join)
+        self._fragments = bytearray()  # of a message that is not complete
+        self._opcode = Opcode.TEXT  # of that message
+        self._too_large = False  # whether it exceeds the limit
+        self._partial_size = 0  # bytes held here of incomplete requests and messages
+        self._uncounted = 0  # bytes read since the last frame
+        self._active = True  # whether data has arrived since the last ping
+        self._discards_input = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
-        self._outbox: Outbox
+        self._send_queue: SendQueue
         self._ws: WebSocket | None = None
 
-    # --- asyncio's side ---------------------------------------------------------------------------------------
+    # --- asyncio ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._outbox = Outbox(self._transport, self._hub.config.max_send_queue, self._hub.touched, self._hold)
-        # paused means: it holds something. Not high=0, which an empty TLS transport takes for full; not before there
-        # is an outbox, because one that holds its session tickets still says so at once
+        limit = self._relay.config.max_send_queue
+        self._send_queue = SendQueue(self._transport, limit, self._relay.request_flush, self._update_memory)
+        # so that "paused" means "holds data". Not high=0, which an empty TLS transport takes for full. Not before the
+        # queue exists: a transport that still holds its TLS session tickets pauses at once
         self._transport.set_write_buffer_limits(high=1, low=0)
         host = transport.get_extra_info("peername")
         if host:
             self.host, self.address = host[0], f"{host[0]}:{host[1]}"
         self.secure = transport.get_extra_info("sslcontext") is not None
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self.visit.since + self._hub.config.join_timeout, self._not_joined)
-        self._hub.opened(self)
-        if self.visit.refusal is not None:
-            self._respond(self.visit.refusal)
+        deadline = self.record.accepted_at + self._relay.config.join_timeout
+        self._timer = loop.call_at(deadline, self._join_timed_out)
+        self._relay.client_connected(self)
+        if self.record.refusal is not None:
+            self._respond(self.record.refusal)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._hub.buffer
+        return self._relay.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._deaf:
+        if self._discards_input:
             return
-        self._heard = True
-        self._hub.tally.octets_in += nbytes
+        self._active = True
+        self._relay.counters.bytes_in += nbytes
         self._uncounted += nbytes
-        data = bytes(self._hub.buffer[:nbytes])
+        data = bytes(self._relay.read_buffer[:nbytes])
         if self.phase is Phase.HEAD:
             self._read_head(data)
-            self._note_partial()
+            self._update_partial_size()
         else:
             self._frames.feed(data)
             self._read_frames()
-            if self._frames.held or self._partial or self._message:
-                self._note_partial()
-        self._hub.flush()
+            if self._frames.buffer or self._partial_size or self._fragments:
+                self._update_partial_size()
+        self._relay.flush()
 
     def eof_received(self) -> bool:
-        return False  # the transport sends what it has and closes
+        return False  # the transport sends its buffer and closes
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            self._lost(clean=False)
-        finally:  # whatever that led to: who is gone is not counted any more
+            self._leave(clean=False)
+        finally:  # release everything, whatever the relay did with that
             if self._ws is not None:
-                _release(self._ws)
+                websocket.release(self._ws)
                 self._ws = None
-            self._outbox.end()
-            self._hub.buffers.hold(self, 0)
-            self._hub.ended(self)
-        self._hub.flush()
+            self._send_queue.close()
+            self._relay.memory_budget.set_usage(self, 0)
+            self._relay.client_disconnected(self)
+        self._relay.flush()
 
     def pause_writing(self) -> None:
-        self._outbox.pause()
+        self._send_queue.pause()
 
     def resume_writing(self) -> None:
-        self._hub.tally.outbox(self._outbox.waiting)
-        self._outbox.resume()
+        self._relay.counters.note_send_queue(self._send_queue.size)
+        self._send_queue.resume()
 
     @property
-    def waiting(self) -> int:
-        """Octets in its outbox."""
-        return self._outbox.waiting
+    def queued(self) -> int:
+        """Bytes in its send queue."""
+        return self._send_queue.size
 
-    # --- the hub's side ---------------------------------------------------------------------------------------
+    # --- called by the relay ----------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Put a whole WebSocket frame into the outbox; a full one ends this client, and this client only."""
-        if self.phase is not Phase.CLOSING and not self._outbox.put(frame):
+        """Queue a WebSocket frame. If the queue is full, close this client, and only this one."""
+        if self.phase is not Phase.CLOSING and not self._send_queue.put(frame):
             self.close(CLOSE_TOO_SLOW, _TOO_SLOW)
 
-    def came_by(self, hop: Hop) -> None:
-        """It came through a proxy that we trust, which says this of it."""
+    def set_forwarded(self, hop: Hop) -> None:
+        """Take the client's address and scheme from ``hop``, reported by a trusted proxy."""
         self.host, self.secure = hop.address, hop.scheme == "https"
         self.address = f"{hop.address} by {self.address}"
 
     def admit(self) -> None:
-        """It has joined: larger frames are welcome, and nobody waits for the join any more."""
+        """Note that it has joined: raise its message limit, and cancel the join time-out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._frames.limit = self._hub.config.max_frame
+        self._frames.limit = self._relay.config.max_frame
         claiming, self.phase = self.phase is Phase.CLAIMING, Phase.JOINED
         if claiming:
             self._transport.resume_reading()
             asyncio.get_running_loop().call_soon(self._resume)
 
     def claim(self) -> None:
-        """Its join waits for somebody else's pong: read no further until that is decided."""
+        """Stop reading until the holder of its id has answered a ping, or not."""
         self.phase = Phase.CLAIMING
         self._transport.pause_reading()
 
-    def ping(self) -> bool:
-        """Send a ping, unless nothing was heard since the last one: then it is dead, and False."""
-        if not self._heard:
+    def keepalive(self) -> bool:
+        """Send a ping. ``False``, and no ping: nothing has arrived since the last one, so the connection is dead."""
+        if not self._active:
             return False
-        self._heard = False
-        self.ask()
+        self._active = False
+        self.ping()
         return True
 
-    def ask(self) -> None:
+    def ping(self) -> None:
         """Send a ping."""
         self.send(_PING)
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, and leave the socket ``close_timeout`` seconds to answer it."""
+        """Send a close frame. The client has ``close_timeout`` seconds to answer it."""
         if self.phase is Phase.HEAD:
             self._transport.abort()
         elif self.phase is not Phase.CLOSING and (ws := self._websocket()).state is OPEN:
-            self._hub.tally.closed[code] += 1
+            self._relay.counters.closed[code] += 1
             ws.send_close(code, reason)
-            self._goodbye(b"".join(ws.data_to_send()))
+            self._send_last(b"".join(ws.data_to_send()))
 
-    def expel(self, code: int, reason: str) -> None:
-        """Close it, read no more of it, and forget what waits for it here: it has taken too much already."""
+    def evict(self, code: int, reason: str) -> None:
+        """Close it, discard its queue and its input, and read nothing more: it has used too much already."""
         if self.phase in (Phase.HEAD, Phase.CLOSING):
             self.abort()
             return
-        self._outbox.flush()
-        self._outbox.drop()
+        self._send_queue.flush()
+        self._send_queue.drop()
         self.close(code, reason)
-        self._forget_partial()
-        self._hold()
+        self._discard_partial()
+        self._update_memory()
         self._transport.pause_reading()
         self._end()
 
     def abort(self) -> None:
-        """Drop the connection now."""
+        """Drop the connection without a close frame."""
         self._transport.abort()
-        self._forget_partial()
-        self._hub.buffers.hold(self, 0)
+        self._discard_partial()
+        self._relay.memory_budget.set_usage(self, 0)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -271,7 +269,7 @@ class Client(asyncio.BufferedProtocol):
         self._head += data
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4:
-            if not self._head[:1].isalpha():  # no method begins so: a TLS ClientHello, 0x16, waits for an answer
+            if not self._head[:1].isalpha():  # not a method: a TLS ClientHello (0x16), for example, expects an answer
                 self._respond(response(HTTPStatus.BAD_REQUEST))
             elif len(self._head) > MAX_HEAD:
                 self._respond(response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
@@ -287,132 +285,132 @@ class Client(asyncio.BufferedProtocol):
             else:
                 self._respond(response(HTTPStatus.METHOD_NOT_ALLOWED, extra="Allow: GET\r\n"))
         else:
-            self._respond(self._hub.asked(self, request))
+            self._respond(self._relay.http_request(self, request))
 
     def _open(self, head: bytes, rest: bytes) -> None:
-        # origins are the hub's; no compression: presence and SDP are small, and shared frames are cheaper
-        handshake = ServerProtocol(origins=None, extensions=None, max_size=None, logger=_WEBSOCKETS_LOG)
+        handshake = websocket.handshake()
         handshake.receive_data(head)
         opening = next(iter(handshake.events_received()), None)
         if not isinstance(opening, Opening):
             self._respond(response(HTTPStatus.BAD_REQUEST))
-        elif (unwelcome := self._hub.welcomes(self, opening.headers.get_all)) is not None:
-            self._respond(unwelcome)
+        elif (rejection := self._relay.check_handshake(self, opening.headers.get_all)) is not None:
+            self._respond(rejection)
         else:
             handshake.send_response(handshake.accept(opening))
             if handshake.state is OPEN:
                 self.phase = Phase.JOINING
-                self._take(handshake.data_to_send())
+                self._send_all(handshake.data_to_send())
             else:
                 self._respond(b"".join(handshake.data_to_send()))
-        _release(handshake)
+        websocket.release(handshake)
         if rest and self.phase is Phase.JOINING:
             self._frames.feed(rest)
             self._read_frames()
 
-    def _respond(self, octets: bytes) -> None:
-        self._goodbye(octets)
+    def _respond(self, data: bytes) -> None:
+        self._send_last(data)
         self._end()
 
     def _resume(self) -> None:
         if self._transport.is_closing():
-            return  # it was aborted in the turn that admitted it, and is not counted any more
+            return  # aborted in the turn in which it was admitted; it is not counted any more
         self._read_frames()
-        self._note_partial()
-        self._hub.flush()
+        self._update_partial_size()
+        self._relay.flush()
 
     def _read_frames(self) -> None:
-        pull, meter, now = self._frames.pull, self.visit.meter, monotonic()
-        while self.phase is not Phase.CLAIMING and not self._deaf and (found := pull()) is not None:
-            kind, octets = found
-            octets_read, self._uncounted = self._uncounted, 0
-            if (ahead := meter.frame(octets_read, now)) > BURST:
-                self._hub.too_fast(self, ahead)
-                if kind is Kind.TEXT or self._deaf:
+        pull, meter, now = self._frames.pull, self.record.meter, monotonic()
+        while self.phase is not Phase.CLAIMING and not self._discards_input and (found := pull()) is not None:
+            kind, data = found
+            size, self._uncounted = self._uncounted, 0
+            if (ahead := meter.count_message(size, now)) > BURST:
+                self._relay.rate_exceeded(self, ahead)
+                if kind is Kind.TEXT or self._discards_input:
                     continue
             if kind is Kind.PONG:
-                self._hub.pong(self)
+                self._relay.pong_received(self)
             elif kind is not Kind.TEXT:
-                self._through_websockets(octets, huge=kind is Kind.HUGE)
+                self._read_other_frame(data, too_large=kind is Kind.TOO_LARGE)
             elif self.phase is not Phase.CLOSING:
-                self._hub.text(self, octets)
-        if self._uncounted > _UNCOUNTED:  # the payload of a huge frame, which is thrown away
-            octets_read, self._uncounted = self._uncounted, 0
-            if (ahead := meter.read(octets_read, now)) > BURST:
-                self._hub.too_fast(self, ahead)
+                self._relay.message_received(self, data)
+        if self._uncounted > _MAX_UNCOUNTED:  # the payload of a frame that is too large
+            size, self._uncounted = self._uncounted, 0
+            if (ahead := meter.count_bytes(size, now)) > BURST:
+                self._relay.rate_exceeded(self, ahead)
 
     def _websocket(self) -> WebSocket:
         if self._ws is None:
-            self._ws = WebSocket(SERVER, state=OPEN, max_size=None, logger=_WEBSOCKETS_LOG)
+            self._ws = websocket.opened()
         return self._ws
 
-    def _through_websockets(self, octets: bytes, *, huge: bool) -> None:
+    def _read_other_frame(self, data: bytes, *, too_large: bool) -> None:
+        """Pass a frame that is not a whole text message or a pong through websockets."""
         ws = self._websocket()
-        ws.receive_data(octets)
+        ws.receive_data(data)
         for frame in cast(Iterable[Frame], ws.events_received()):
             match frame.opcode:
                 case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
-                    self._assemble(frame, huge=huge)
+                    self._add_fragment(frame, too_large=too_large)
                 case Opcode.CLOSE:
-                    self._lost(clean=True)
-        self._take(ws.data_to_send())
+                    self._leave(clean=True)
+        self._send_all(ws.data_to_send())
         if ws.eof_sent:
-            self._goodbye()
+            self._send_last()
             self._end()
 
-    def _assemble(self, frame: Frame, *, huge: bool) -> None:
+    def _add_fragment(self, frame: Frame, *, too_large: bool) -> None:
         if frame.opcode is not Opcode.CONT:
-            self._opcode, self._huge = frame.opcode, False
-        self._message += frame.data
-        if huge or self._huge or len(self._message) > self._frames.limit:
-            self._huge = True
-            self._message.clear()
+            self._opcode, self._too_large = frame.opcode, False
+        self._fragments += frame.data
+        if too_large or self._too_large or len(self._fragments) > self._frames.limit:
+            self._too_large = True
+            self._fragments.clear()
         if not frame.fin or self.phase is Phase.CLOSING:
             return
-        message = bytes(self._message)
-        self._message.clear()
-        if self.visit.meter.ahead(monotonic()) > BURST:
-            return  # it was told when its last fragment came
-        if self._huge:
-            self._hub.refuse(self, "too-large", f"a frame is at most {self._frames.limit} octets here")
+        message = bytes(self._fragments)
+        self._fragments.clear()
+        if self.record.meter.ahead(monotonic()) > BURST:
+            return  # `rate-limited` was sent when the last fragment arrived
+        if self._too_large:
+            self._relay.reject(self, "too-large", f"the message is larger than {self._frames.limit} bytes")
         elif self._opcode is Opcode.BINARY:
-            self._hub.refuse(self, "bad-message", "frames are text, not binary")
+            self._relay.reject(self, "bad-message", "messages must be text, not binary")
         else:
-            self._hub.text(self, message)
+            self._relay.message_received(self, message)
 
-    def _note_partial(self) -> None:
-        self._partial = len(self._frames.held) + len(self._message) + len(self._head)
-        self._hold()
+    def _update_partial_size(self) -> None:
+        self._partial_size = len(self._frames.buffer) + len(self._fragments) + len(self._head)
+        self._update_memory()
 
-    def _hold(self) -> None:
-        self._hub.buffers.hold(self, self._partial + self._outbox.stuck)
+    def _update_memory(self) -> None:
+        self._relay.memory_budget.set_usage(self, self._partial_size + self._send_queue.blocked)
 
-    def _forget_partial(self) -> None:
+    def _discard_partial(self) -> None:
         self._frames = FrameReader(self._frames.limit)
-        self._message.clear()
+        self._fragments.clear()
         self._head.clear()
-        self._partial = 0
+        self._partial_size = 0
 
     # --- writing and ending -----------------------------------------------------------------------------------
 
-    def _take(self, writes: Iterable[bytes]) -> None:
-        for octets in writes:
-            if octets and not self._outbox.put(octets):  # it sends pings, and reads no pongs
+    def _send_all(self, frames: Iterable[bytes]) -> None:
+        for data in frames:
+            if data and not self._send_queue.put(data):  # a client that sends pings and reads no pongs
                 self.close(CLOSE_TOO_SLOW, _TOO_SLOW)
                 return
 
-    def _goodbye(self, last: bytes = b"") -> None:
-        """Nothing more is sent after ``last``; it has ``close_timeout`` seconds to arrive."""
-        self._lost(clean=False)
+    def _send_last(self, last: bytes = b"") -> None:
+        """Send ``last``, and nothing more after it. It has ``close_timeout`` seconds to arrive."""
+        self._leave(clean=False)
         self.phase = Phase.CLOSING
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._hub.config.close_timeout, self.abort)
-        self._outbox.finish(last)
+        self._timer = asyncio.get_running_loop().call_later(self._relay.config.close_timeout, self.abort)
+        self._send_queue.finish(last)
 
     def _end(self) -> None:
-        """Half-close, so that our last words are not lost to a reset, and wait for the other side's end."""
-        self._deaf = True
+        """Half-close, so that a reset does not destroy the last data sent, and wait for the client's end."""
+        self._discards_input = True
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
@@ -420,23 +418,17 @@ class Client(asyncio.BufferedProtocol):
         else:
             self._transport.close()
 
-    def _lost(self, *, clean: bool) -> None:
+    def _leave(self, *, clean: bool) -> None:
         if self.phase in (Phase.CLAIMING, Phase.JOINED):
             if self.phase is Phase.CLAIMING:
                 self._transport.resume_reading()
             self.phase = Phase.CLOSING
-            self._hub.lost(self, clean=clean)
+            self._relay.client_left(self, clean=clean)
 
-    def _not_joined(self) -> None:
+    def _join_timed_out(self) -> None:
         match self.phase:
             case Phase.HEAD:
                 self._respond(response(HTTPStatus.REQUEST_TIMEOUT))
             case Phase.JOINING:
                 self.send(text_frame(dump(Error("bad-join", "no join in time")).encode()))
                 self.close(CLOSE_BAD_JOIN, "no join in time")
-
-
-def _release(ws: WebSocket) -> None:
-    """Cut the circles that it is in, by its parser and its errors: it is gone at once, and no work for the garbage
-    collector, which stops the relay while it looks at all there is. (An opening that websockets refuses is left.)"""
-    vars(ws).clear()

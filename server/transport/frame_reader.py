@@ -1,14 +1,13 @@
-"""Where WebSocket frames begin and end (RFC 6455, section 5.2), so that websockets' protocol gets whole frames only.
+"""Boundaries of WebSocket frames (RFC 6455, section 5.2), so that websockets' protocol receives whole frames only.
 
-Two reasons to look before websockets does:
+There are two reasons to cut frames before websockets does:
 
-- A frame over the limit must cost its sender that frame and not the connection (docs/protocol.md, rule 8), and us no
-  memory; websockets' parser knows only close code 1009. Here its payload is thrown away as it arrives, and
-  websockets is shown the same frame without payload, so that its own checks (masking, opcodes, the order of
-  fragments) stay in step.
-- Nearly every frame is one whole text message, and nothing about it needs a state machine: it is unmasked and
-  handed out directly, which is most of what makes this relay cheap (docs/benchmarks/relay.md). Of who is only there
-  it is a pong.
+- A frame over the limit must cost its sender only that frame, not the connection (docs/protocol.md, rule 8), and the
+  relay no memory. websockets' parser would close with 1009. Here the payload is discarded as it arrives, and
+  websockets receives the same frame without payload, so that its own checks (masking, opcodes, order of fragments)
+  remain correct.
+- Nearly every frame is a whole text message and needs no state machine. It is unmasked and returned directly, which
+  is the main reason why this relay is cheap (docs/benchmarks/relay.md). For an idle client it is a pong.
 """
 
 from __future__ import annotations
@@ -30,44 +29,44 @@ _LONG_CONTROL: Final = bytes((0xFE, 0, 126)) + bytes(4 + 126)
 
 
 class Kind(Enum):
-    """What ``FrameReader.pull`` found."""
+    """Kind of a frame that ``FrameReader.pull`` returns."""
 
     TEXT = "a whole text message, unmasked"
-    PONG = "a pong; nobody asks what it holds"
-    RAW = "any other frame, as it came: for websockets"
-    HUGE = "a frame over the limit, as websockets is to see it: without its payload"
+    PONG = "a pong; its payload is not used"
+    RAW = "any other frame, unchanged, for websockets"
+    TOO_LARGE = "a frame over the limit, without its payload, for websockets"
 
 
 class FrameReader:
-    """Cuts the octets of one client into frames. Holds at most one frame of ``limit`` octets and one read."""
+    """Cuts the data of one client into frames. Holds at most one frame of ``limit`` bytes and one read."""
 
-    __slots__ = ("_fragments", "_need", "_pos", "_skip", "held", "limit")
+    __slots__ = ("_fragments", "_need", "_pos", "_skip", "buffer", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        """Octets of one frame's payload. May change between two calls of ``pull``."""
-        self.held: bytes | bytearray = b""
-        """A frame that is not all here, or that nobody has pulled yet; and what was before it."""
+        """Maximum size of one frame's payload, in bytes. May change between two calls of ``pull``."""
+        self.buffer: bytes | bytearray = b""
+        """Frames that are incomplete or were not pulled yet, and frames already pulled from the same read."""
         self._pos = 0
-        self._need = 2  # octets from _pos that the next step cannot do without
-        self._skip = 0  # octets of a huge payload that are still to come
-        self._fragments = False  # a message in fragments is under way
+        self._need = 2  # bytes from _pos that the next step needs
+        self._skip = 0  # bytes still to come of a payload that is too large
+        self._fragments = False  # whether a fragmented message is incomplete
 
     def feed(self, data: bytes) -> None:
-        """Add what was read from the socket; then ``pull`` until it returns None."""
-        if self._pos == len(self.held):
-            self.held, self._pos = data, 0
+        """Add data from the socket. Call ``pull`` until it returns ``None`` before the next call."""
+        if self._pos == len(self.buffer):
+            self.buffer, self._pos = data, 0
             return
-        if not isinstance(self.held, bytearray):
-            self.held = bytearray(self.held)
-        del self.held[: self._pos]
-        self.held += data
+        if not isinstance(self.buffer, bytearray):
+            self.buffer = bytearray(self.buffer)
+        del self.buffer[: self._pos]
+        self.buffer += data
         self._pos = 0
 
     def pull(self) -> tuple[Kind, bytes] | None:
-        """The next frame, or None when it is not here yet."""
-        buffer, pos = self.held, self._pos
-        have = len(buffer) - pos
+        """Return the next frame, or ``None`` if it is not complete."""
+        data, pos = self.buffer, self._pos
+        have = len(data) - pos
         if self._skip:
             skipped = min(self._skip, have)
             self._skip -= skipped
@@ -76,10 +75,10 @@ class FrameReader:
         if have < self._need:
             return None
 
-        head = buffer[pos]
-        second = buffer[pos + 1]
-        if not second & 0x80 or head & 0x0F not in _OPCODES:  # websockets says so, and ends the connection
-            self._take(len(buffer))
+        head = data[pos]
+        second = data[pos + 1]
+        if not second & 0x80 or head & 0x0F not in _OPCODES:  # websockets rejects it, and ends the connection
+            self._take(len(data))
             return Kind.RAW, bytes((head, second))
         length = second & 0x7F
         start = pos + 2
@@ -87,11 +86,11 @@ class FrameReader:
             start += 2 if length == 126 else 8
             if not self._reached(start):
                 return None
-            (length,) = _LENGTH16(buffer, pos + 2) if length == 126 else _LENGTH64(buffer, pos + 2)
+            (length,) = _LENGTH16(data, pos + 2) if length == 126 else _LENGTH64(data, pos + 2)
 
         start += 4
-        if head & 0x08 and length > 125:  # a control frame; websockets says how long it may be, as above
-            self._take(len(buffer))
+        if head & 0x08 and length > 125:  # a control frame that is too long: as above
+            self._take(len(data))
             return Kind.RAW, bytes((head,)) + _LONG_CONTROL
         if length > self.limit:
             if not self._reached(start):
@@ -99,21 +98,21 @@ class FrameReader:
             self._take(start)
             self._skip = length
             self._note(head)
-            return Kind.HUGE, bytes((head, 0x80)) + _NO_MASK
+            return Kind.TOO_LARGE, bytes((head, 0x80)) + _NO_MASK
         end = start + length
         if not self._reached(end):
             return None
         self._take(end)
         if head == 0x81 and not self._fragments:  # FIN, text
-            return Kind.TEXT, apply_mask(buffer[start:end], buffer[start - 4 : start])
+            return Kind.TEXT, apply_mask(data[start:end], data[start - 4 : start])
         if head == 0x8A:  # FIN, pong
             return Kind.PONG, b""
         self._note(head)
-        return Kind.RAW, bytes(buffer[pos:end])
+        return Kind.RAW, bytes(data[pos:end])
 
     def _reached(self, end: int) -> bool:
-        """Whether the buffer goes to ``end``; if not, do not look again before it does."""
-        if len(self.held) >= end:
+        """Whether the buffer reaches up to ``end``. If not, ``pull`` returns ``None`` until it does."""
+        if len(self.buffer) >= end:
             return True
         self._need = end - self._pos
         return False
@@ -123,14 +122,14 @@ class FrameReader:
             self._fragments = not head & 0x80
 
     def _take(self, end: int) -> None:
-        if end == len(self.held):
-            self.held, end = b"", 0
+        if end == len(self.buffer):
+            self.buffer, end = b"", 0
         self._pos = end
         self._need = 2
 
 
 def text_frame(text: bytes) -> bytes:
-    """The WebSocket frame of a whole text message, server to client (unmasked)."""
+    """Return the WebSocket frame of a text message from server to client, which is not masked."""
     length = len(text)
     if length < 126:
         return bytes((0x81, length)) + text

@@ -1,6 +1,6 @@
-"""Whether an HTTP request may become a WebSocket: by the website it comes from, and by the address behind a proxy.
+"""Admission of a WebSocket handshake, by the website it comes from and by the client's address behind a proxy.
 
-The rules are elsewhere (``origins``, ``proxies``, ``guard``); here is the order in which they are asked.
+The rules are in ``origins``, ``proxies`` and ``admission``. This module applies them in order.
 """
 
 from __future__ import annotations
@@ -10,50 +10,62 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from time import monotonic
 
-from ..admission.admission import Guard, refusal
+from ..admission.admission import Admission, refusal
 from ..admission.origins import Origins
 from ..admission.proxies import Proxies
-from ..http import FOREIGN, response
-from ..observability.logs import Seldom
+from ..http import FOREIGN_ORIGIN, response
+from ..observability.logs import RateLimitedLogger
 from .connection import Client
 
 logger = logging.getLogger("server")
 
 
-class Door:
-    """Of one relay. ``any_host``, set when it is known where that listens: whether any name in ``Host`` may be taken
-    for ours. Not where only this machine comes and nobody needs a token: a website could name itself so."""
+class Handshake:
+    """The handshake check of one relay.
 
-    def __init__(self, origins: Origins, proxies: Proxies, guard: Guard, seldom: Seldom) -> None:
-        self.any_host = True
+    ``trust_host`` tells whether any name in ``Host`` may be taken for the relay's own; see ``origins``. It is set
+    once the relay's address is known.
+    """
+
+    def __init__(self, origins: Origins, proxies: Proxies, admission: Admission, log: RateLimitedLogger) -> None:
+        self.trust_host = True
         self._origins = origins
         self._proxies = proxies
-        self._guard = guard
-        self._seldom = seldom
-        self._told_of_proxy = False
+        self._admission = admission
+        self._log = log
+        self._warned_of_proxy = False
 
-    def welcomes(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None:
-        """Why the website or the address that the request tells of may not connect; None: it may. ``header`` gives
-        all values of a name."""
-        asked, hosts, any_host = header("Origin"), header("Host"), self.any_host
+    def check(self, client: Client, header: Callable[[str], Sequence[str]]) -> bytes | None:
+        """Check the request of ``client`` to open a WebSocket.
+
+        Args:
+            header: returns all values of a header.
+
+        Returns:
+            The HTTP response that rejects the request, or ``None`` if it is admitted.
+        """
+        origins, hosts, trust_host = header("Origin"), header("Host"), self.trust_host
         if self._proxies.trust(client.host):
             hop = self._proxies.hop(client.host, header)
-            client.came_by(hop)
+            client.set_forwarded(hop)
             now = monotonic()
-            if (limit := self._guard.locate(client.visit, client.host, now)) is not None:
-                self._guard.exceeded(limit, client.host, now)
+            if (limit := self._admission.set_address(client.record, client.host, now)) is not None:
+                self._admission.count_exceeded(limit, client.host, now)
                 return refusal(limit)
-            any_host, hosts = True, hosts if hop.host is None else [hop.host]
-        elif client.visit.address is None and not self._told_of_proxy and header("X-Forwarded-For"):
-            self._told_of_proxy = True
-            logger.warning("! is %s a proxy? then all behind it are one; see --trust-proxy", client.host)
-        welcome = len(asked) <= 1 and self._origins.allow(
-            asked[0] if asked else None,
+            trust_host, hosts = True, hosts if hop.host is None else [hop.host]
+        elif client.record.address is None and not self._warned_of_proxy and header("X-Forwarded-For"):
+            self._warned_of_proxy = True
+            text = (
+                "! %s sends X-Forwarded-For: if it is a proxy, its clients share one set of limits; see --trust-proxy"
+            )
+            logger.warning(text, client.host)
+        allowed = len(origins) <= 1 and self._origins.allow(
+            origins[0] if origins else None,
             scheme="https" if client.secure else "http",
             host=hosts[0] if len(hosts) == 1 else None,
-            any_host=any_host,
+            trust_host=trust_host,
         )
-        if not welcome:
-            line = f"! {client.address} comes from {asked[0][:80]!r}; --allow-origin would let it in"
-            self._seldom.info("origin", monotonic(), line, "foreign", address=client.address)
-        return None if welcome else response(HTTPStatus.FORBIDDEN, FOREIGN)
+        if not allowed:
+            line = f"! rejected {client.address}: origin {origins[0][:80]!r}; to admit it, use --allow-origin"
+            self._log.info("origin", monotonic(), line, "foreign", address=client.address)
+        return None if allowed else response(HTTPStatus.FORBIDDEN, FOREIGN_ORIGIN)

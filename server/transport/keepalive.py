@@ -1,5 +1,7 @@
-"""Pings each client once an interval, a few at a time: a ping is a system call, and a message that comes meanwhile
-waits for all of them. Ten thousand clients that came in one instant have theirs spread over 1.6 s.
+"""Keepalive pings: one per client and interval, sent in small groups.
+
+A ping is a system call, and a message that arrives in the meantime waits for the whole group. The pings of ten
+thousand clients that joined at the same time are spread over 1.6 s.
 """
 
 from __future__ import annotations
@@ -8,52 +10,54 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ..renewal_queue import Rota
+from ..renewal_queue import RenewalQueue
 from .connection import Client
 
-_MOST: Final = 32  # clients a turn of the loop: 0.3 ms
-_PAUSE: Final = 0.005  # seconds from one such turn to the next: 6,400 pings a second, for 76,000 clients
+_GROUP: Final = 32
+"""Maximum number of pings per turn of the event loop. They take 0.3 ms."""
+_PAUSE: Final = 0.005
+"""Time between two groups, in seconds: 6,400 pings per second, enough for 76,000 clients."""
 
 
-class Pings:
-    """Whose ping is due when, and one timer for all.
+class Keepalive:
+    """Schedules pings, with one timer for all clients.
 
     Args:
-        every: seconds from the join to the first ping, and from one to the next.
-        ping: sends one to each of these.
+        interval: time from the join to the first ping, and between two pings, in seconds.
+        ping: sends a ping to each of the given clients.
     """
 
-    def __init__(self, every: float, ping: Callable[[Sequence[Client]], None]) -> None:
-        self._rota: Rota[Client] = Rota(every)
+    def __init__(self, interval: float, ping: Callable[[Sequence[Client]], None]) -> None:
+        self._queue: RenewalQueue[Client] = RenewalQueue(interval)
         self._ping = ping
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._rota)
+        return len(self._queue)
 
-    def welcome(self, client: Client) -> None:
-        """``client`` has joined."""
+    def add(self, client: Client) -> None:
+        """Start pinging ``client``, which has joined."""
         now = asyncio.get_running_loop().time()
-        self._rota.had(client, now)
-        self._arm(now)
+        self._queue.schedule(client, now)
+        self._set_timer(now)
 
-    def forget(self, client: Client) -> None:
-        """``client`` is gone, or never came."""
-        self._rota.forget(client)
+    def remove(self, client: Client) -> None:
+        """Stop pinging ``client``. Does nothing if it was not added."""
+        self._queue.remove(client)
 
     def stop(self) -> None:
-        """Ping nobody any more."""
+        """Send no more pings."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self, earliest: float) -> None:
-        deadline = self._rota.deadline
+    def _set_timer(self, earliest: float) -> None:
+        deadline = self._queue.deadline
         if self._timer is None and deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(max(deadline, earliest), self._ring)
+            self._timer = asyncio.get_running_loop().call_at(max(deadline, earliest), self._ping_due)
 
-    def _ring(self) -> None:
+    def _ping_due(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        if due := self._rota.due(now, _MOST):
+        if due := self._queue.take_due(now, _GROUP):
             self._ping(due)
-        self._arm(now + _PAUSE)
+        self._set_timer(now + _PAUSE)

@@ -1,8 +1,8 @@
-"""The listening sockets. asyncio's own server accepts whoever comes; here each is asked for before it costs anything.
+"""Listening sockets that check each connection before it uses any resources.
 
-asyncio tells of a TLS connection when its handshake is over, so those that never finish one would be counted by
-nobody; and without descriptors it logs a traceback a second and keeps the others waiting. Here one descriptor is
-kept in reserve for that: it lets in who waits, to be closed at once.
+asyncio's own server reports a TLS connection only after its handshake, so connections that never finish one would not
+be counted. When descriptors run out, it logs a traceback every second and lets clients wait. This listener keeps one
+descriptor in reserve to accept such clients, and closes them at once.
 """
 
 from __future__ import annotations
@@ -20,37 +20,42 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from ..config import MOST_CONNECTIONS
+from ..config import MAX_CONNECTIONS
 
 logger = logging.getLogger("server")
 
 V = TypeVar("V")
 
-SPARE: Final = 192
-"""Descriptors that are not for connections: for those that are told that they cannot be (``guard.COURTESY``), for
-``ops``, for files and the reserve."""
+RESERVED_DESCRIPTORS: Final = 192
+"""Descriptors that are not for admitted connections: for rejected ones (``admission.MAX_REFUSALS``), for monitoring,
+for files and the reserve."""
 
-KERNEL: Final = 128 * 1024
-"""Octets that the kernel may keep of a connection in each direction (Linux takes twice that, for its own needs). Left
-to itself it keeps 4 MB for who does not read, and more for who writes too fast."""
+SOCKET_BUFFER: Final = 128 * 1024
+"""Size of the kernel's buffer per connection and direction, in bytes. Linux uses twice that, for its own needs.
 
-_BACKLOG: Final = 1024  # a thousand peers come back at once when a relay was restarted
-_BATCH: Final = 256  # connections a turn of the loop
-_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE: Final = 1.0  # seconds without accepting when not even the reserve helped
+The default of 4 MB is filled by a client that does not read, and more by one that writes too fast.
+"""
+
+_BACKLOG: Final = 1024
+"""Connections that may wait to be accepted: after a restart, a thousand peers reconnect at once."""
+_BATCH: Final = 256
+"""Maximum number of connections accepted per turn of the event loop, so that others are served in between."""
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE: Final = 1.0
+"""Time without accepting after the reserve did not help, in seconds."""
 
 
 class Listener(Generic[V]):
-    """Accepts, asks, and makes a protocol of who may come in.
+    """Accepts connections, has them checked, and creates protocols for the admitted ones.
 
     Args:
-        admit: told the address of each connection; what it returns goes to the other two. None: close it.
-        make: makes the protocol.
-        failed: there will be no protocol, the TLS handshake failed.
-        exhausted: a connection was closed because there was no descriptor for it.
-        tls: None: none.
-        deadline: seconds for a TLS handshake.
-        shutdown: seconds for a TLS goodbye.
+        admit: called with the address of each connection. Its result is passed to the next two. ``None``: close it.
+        make: creates the protocol.
+        failed: called if no protocol is created, because the TLS handshake failed.
+        exhausted: called when a connection was closed because there was no descriptor for it.
+        tls: ``None``: no TLS.
+        handshake_timeout: maximum time for a TLS handshake, in seconds.
+        shutdown_timeout: maximum time for the end of a TLS connection, in seconds.
     """
 
     def __init__(
@@ -61,16 +66,16 @@ class Listener(Generic[V]):
         exhausted: Callable[[], None],
         *,
         tls: ssl.SSLContext | None,
-        deadline: float,
-        shutdown: float,
+        handshake_timeout: float,
+        shutdown_timeout: float,
     ) -> None:
         self._admit = admit
         self._make = make
         self._failed = failed
         self._exhausted = exhausted
         self._tls = tls
-        self._deadline = None if tls is None else deadline
-        self._shutdown = None if tls is None else shutdown
+        self._handshake_timeout = None if tls is None else handshake_timeout
+        self._shutdown_timeout = None if tls is None else shutdown_timeout
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._reserve: int | None = None
@@ -79,15 +84,15 @@ class Listener(Generic[V]):
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port of the first socket."""
         port: int = self._sockets[0].getsockname()[1]
         return port
 
     async def start(self, host: str, port: int) -> None:
-        """Listen at all addresses of ``host``; port 0 takes a free one.
+        """Listen at all addresses of ``host``. Port 0 takes a free one.
 
         Raises:
-            OSError, UnicodeError: it cannot be bound, or looked up.
+            OSError, UnicodeError: ``host`` cannot be resolved, or an address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
         found = await self._loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -100,26 +105,26 @@ class Listener(Generic[V]):
         except BaseException:
             self.close()
             raise
-        self._keep_one()
+        self._take_reserve()
         self._listen()
 
     def close(self) -> None:
-        """Accept nobody any more; who is in the middle of a handshake is dropped."""
+        """Stop listening, and drop connections in a TLS handshake."""
         if self._pause is not None:
             self._pause.cancel()
         for listening in self._sockets:
             self._loop.remove_reader(listening)
             listening.close()
         if self._opening:
-            self._loop.call_soon(self._drop)  # after each has begun: from then on its transport closes the socket
-        self._spend()
+            self._loop.call_soon(self._cancel_opening)  # once each has started, its transport closes the socket
+        self._free_reserve()
 
     async def wait_closed(self) -> None:
-        """Until those that were dropped are gone."""
+        """Wait until the connections dropped by ``close`` have ended."""
         if self._opening:
             await asyncio.wait(self._opening)
 
-    def _drop(self) -> None:
+    def _cancel_opening(self) -> None:
         for task in self._opening:
             task.cancel()
 
@@ -127,11 +132,11 @@ class Listener(Generic[V]):
         try:
             listening = socket.create_server(address, family=family, backlog=_BACKLOG)
         except OSError as exc:
-            if exc.errno == errno.EAFNOSUPPORT:  # a kernel without IPv6 whose names have it
+            if exc.errno == errno.EAFNOSUPPORT:  # the name has an IPv6 address, but the kernel has no IPv6
                 return
             raise
-        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # of all that it accepts
-            listening.setsockopt(socket.SOL_SOCKET, buffer, KERNEL)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # inherited by accepted sockets
+            listening.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER)
         listening.setblocking(False)
         self._sockets.append(listening)
 
@@ -146,46 +151,46 @@ class Listener(Generic[V]):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _EXHAUSTED:
+                if exc.errno not in _OUT_OF_RESOURCES:
                     raise
-                if not self._turn_away(listening):
+                if not self._close_one(listening):
                     return
                 continue
-            visit = self._admit(address[0])
-            if visit is None:
+            admitted = self._admit(address[0])
+            if admitted is None:
                 accepted.close()
                 continue
             accepted.setblocking(False)
-            task = self._loop.create_task(self._open(accepted, visit))
+            task = self._loop.create_task(self._open(accepted, admitted))
             self._opening.add(task)
-            task.add_done_callback(partial(self._opened, visit))
+            task.add_done_callback(partial(self._opened, admitted))
 
-    async def _open(self, accepted: socket.socket, visit: V) -> None:
+    async def _open(self, accepted: socket.socket, admitted: V) -> None:
         await self._loop.connect_accepted_socket(
-            lambda: self._make(visit),
+            lambda: self._make(admitted),
             accepted,
             ssl=self._tls,
-            ssl_handshake_timeout=self._deadline,
-            ssl_shutdown_timeout=self._shutdown,
+            ssl_handshake_timeout=self._handshake_timeout,
+            ssl_shutdown_timeout=self._shutdown_timeout,
         )
 
-    def _opened(self, visit: V, task: asyncio.Task[None]) -> None:
+    def _opened(self, admitted: V, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
         failure = None if task.cancelled() else task.exception()
         if task.cancelled() or failure is not None:
-            self._failed(visit)
-        if failure is not None and not isinstance(failure, OSError):  # OSError: no handshake, or none in time
+            self._failed(admitted)
+        if failure is not None and not isinstance(failure, OSError):  # OSError: the TLS handshake failed or timed out
             self._loop.call_exception_handler({"message": "a connection failed", "exception": failure})
 
     # --- out of descriptors -----------------------------------------------------------------------------------
 
-    def _turn_away(self, listening: socket.socket) -> bool:
-        """Close one that waits, by the descriptor in reserve. False: it did not help, nobody is accepted a while."""
+    def _close_one(self, listening: socket.socket) -> bool:
+        """Accept a waiting connection with the reserve, and close it. ``False``: failed; accepting is paused."""
         self._exhausted()
-        if self._spend():
+        if self._free_reserve():
             with suppress(OSError):
                 listening.accept()[0].close()
-            if self._keep_one():
+            if self._take_reserve():
                 return True
         for each in self._sockets:
             self._loop.remove_reader(each)
@@ -193,16 +198,16 @@ class Listener(Generic[V]):
         return False
 
     def _resume(self) -> None:
-        self._keep_one()
+        self._take_reserve()
         self._listen()
 
-    def _keep_one(self) -> bool:
+    def _take_reserve(self) -> bool:
         if self._reserve is None:
             with suppress(OSError):
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         return self._reserve is not None
 
-    def _spend(self) -> bool:
+    def _free_reserve(self) -> bool:
         reserve, self._reserve = self._reserve, None
         if reserve is None:
             return False
@@ -210,24 +215,27 @@ class Listener(Generic[V]):
         return True
 
 
-def most_connections(wanted: int) -> int:
-    """``wanted``, or as many as the descriptors suffice for, which is also what 0 means. A peer is a descriptor, and
-    the usual soft limit of 1,024 is too few, so that is raised as far as the administrator allows."""
+def max_connections_allowed(wanted: int) -> int:
+    """Return ``wanted``, or the number of connections that the file descriptors allow if it is lower or 0 is wanted.
+
+    A peer needs a descriptor, and the usual soft limit of 1,024 is too low. It is raised to the hard limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    suffice = 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - SPARE)
-    if wanted not in (0, MOST_CONNECTIONS) and wanted > suffice:
-        logger.warning("! %d descriptors suffice for %d connections; see ulimit -n, LimitNOFILE=", soft, suffice)
-    return min(wanted or suffice, suffice)
+    allowed = 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)
+    if wanted not in (0, MAX_CONNECTIONS) and wanted > allowed:
+        text = "! limited to %d connections by %d file descriptors; raise ulimit -n or LimitNOFILE="
+        logger.warning(text, allowed, soft)
+    return min(wanted or allowed, allowed)
 
 
 async def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``, an address or a name, by all that it stands for.
+    """Return whether all addresses of ``host``, an address or a name, are loopback addresses.
 
     Raises:
-        OSError, UnicodeError: it cannot be looked up.
+        OSError, UnicodeError: it cannot be resolved.
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""What waits for one client: bounded (rule 7), and handed to the socket in few large writes."""
+"""Send queue of one client: bounded (rule 7), and written to the socket in few large writes."""
 
 from __future__ import annotations
 
@@ -8,123 +8,127 @@ from typing import Final
 
 from ..memory_budget import MESSAGE_OVERHEAD
 
-WRITE: Final = 64 * 1024
-"""Octets of a write, or one frame that is larger: the transport keeps what the socket does not take, and what it has
-cannot be taken back when memory is needed."""
+MAX_WRITE: Final = 64 * 1024
+"""Maximum size of one write, in bytes, unless a single frame is larger.
+
+The transport keeps what the socket does not accept, and that cannot be dropped when memory is needed.
+"""
 
 
-class Outbox:
-    """Whole frames on their way to a transport.
+class SendQueue:
+    """WebSocket frames on their way to a transport.
 
     Args:
-        transport: it gets what ``flush`` finds; while it holds octets itself (``pause``), they count as waiting here.
-            Its owner passes its ``pause_writing`` on, from the first octet that it holds.
-        limit: octets that may wait.
-        touched: told when there is something to flush.
-        stuck: told when what waits behind a busy socket has become more or less.
+        transport: receives the frames. Its owner passes on ``pause_writing`` and ``resume_writing``; while paused,
+            bytes in the transport count as queued here.
+        limit: maximum number of queued bytes.
+        request_flush: called with this queue when the first frame is added.
+        blocked_changed: called when the amount of data held back by a blocked socket changes.
     """
 
-    __slots__ = ("_frames", "_limit", "_paused", "_stuck", "_touched", "_transport", "_waiting")
-
-    @property
-    def waiting(self) -> int:
-        """Octets that wait, here and in the transport."""
-        return self._waiting
-
-    @property
-    def stuck(self) -> int:
-        """What waits because the socket is busy, and what it takes to keep it."""
-        return self._waiting + MESSAGE_OVERHEAD * len(self._frames) if self._paused else 0
+    __slots__ = ("_blocked_changed", "_frames", "_limit", "_paused", "_request_flush", "_size", "_transport")
 
     def __init__(
         self,
         transport: asyncio.Transport,
         limit: int,
-        touched: Callable[[Outbox], None],
-        stuck: Callable[[], None],
+        request_flush: Callable[[SendQueue], None],
+        blocked_changed: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._limit = limit
-        self._touched = touched
-        self._stuck = stuck
+        self._request_flush = request_flush
+        self._blocked_changed = blocked_changed
         self._frames: list[bytes] = []
-        self._waiting = 0  # octets here, and in the transport while it is paused
+        self._size = 0  # bytes here, and in the transport while it is paused
         self._paused = False
 
+    @property
+    def size(self) -> int:
+        """Bytes in the queue and in a paused transport."""
+        return self._size
+
+    @property
+    def blocked(self) -> int:
+        """Bytes held back because the socket accepts no more, with the overhead of each frame."""
+        return self._size + MESSAGE_OVERHEAD * len(self._frames) if self._paused else 0
+
     def put(self, frame: bytes) -> bool:
-        """Add a frame. False: it does not fit, and everything that waited here is dropped."""
-        waiting = self._waiting + len(frame)
-        if waiting > self._limit:
+        """Add a frame. ``False``: it does not fit, and all frames were dropped."""
+        size = self._size + len(frame)
+        if size > self._limit:
             self.drop()
             return False
-        self._waiting = waiting
+        self._size = size
         self._frames.append(frame)
         if self._paused:
-            self._stuck()
+            self._blocked_changed()
         if len(self._frames) == 1:
-            self._touched(self)
+            self._request_flush(self)
         return True
 
     def flush(self) -> None:
-        """Hand what waits to the socket, for as long as that takes it."""
+        """Write frames to the transport until it is paused."""
         frames = self._frames
         while frames and not self._paused:
-            if len(frames) == 1 or self._waiting <= WRITE:
-                octets = frames[0] if len(frames) == 1 else b"".join(frames)
+            if len(frames) == 1 or self._size <= MAX_WRITE:
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
                 frames.clear()
             else:
-                octets = self._first(WRITE)
-            self._transport.write(octets)
+                data = self._take(MAX_WRITE)
+            self._transport.write(data)
             if not self._paused:
-                self._waiting -= len(octets)
+                self._size -= len(data)
 
     def finish(self, last: bytes) -> None:
-        """Hand over everything and ``last``, busy or not: nothing more will come."""
-        octets = b"".join(self._frames) + last
+        """Write all frames and ``last``, even if the transport is paused. No frame may be added after this."""
+        data = b"".join(self._frames) + last
         self._frames.clear()
-        if octets and not self._transport.is_closing():
-            self._waiting += len(last)
-            self._transport.write(octets)
+        if data and not self._transport.is_closing():
+            self._size += len(last)
+            self._transport.write(data)
             if self._paused:
-                self._stuck()
+                self._blocked_changed()
 
     def drop(self) -> None:
-        """Forget what waits here; what the transport has already is on its way."""
-        self._waiting -= sum(map(len, self._frames))
+        """Drop all frames that the transport does not have yet."""
+        self._size -= sum(map(len, self._frames))
         self._frames.clear()
         if self._paused:
-            self._stuck()
+            self._blocked_changed()
 
     def pause(self) -> None:
-        """The transport could not send all it was given."""
+        """The transport could not send everything it was given."""
         self._paused = True
-        self._stuck()
+        self._blocked_changed()
 
     def resume(self) -> None:
         """The transport is empty again."""
         self._paused = False
-        self._waiting = sum(map(len, self._frames))
-        self._stuck()
+        self._size = sum(map(len, self._frames))
+        self._blocked_changed()
         self.flush()
 
-    def end(self) -> None:
-        """The transport is gone, and what waits with it. Nobody is told any more: who asked to be refers to this
-        outbox, and would wait with it for the garbage collector."""
-        self._frames.clear()
-        self._waiting = 0
-        self._stuck = _nothing
+    def close(self) -> None:
+        """Drop everything, because the transport is closed.
 
-    def _first(self, most: int) -> bytes:
-        """The first frames, ``most`` octets at most but one frame at least."""
+        Also drops the callback: it refers to the owner, and the cycle would keep both until a garbage collection.
+        """
+        self._frames.clear()
+        self._size = 0
+        self._blocked_changed = _nothing
+
+    def _take(self, limit: int) -> bytes:
+        """Remove and return the first frames: at most ``limit`` bytes, but at least one frame."""
         size = count = 0
         for frame in self._frames:
-            if count and size + len(frame) > most:
+            if count and size + len(frame) > limit:
                 break
             size += len(frame)
             count += 1
-        octets = b"".join(self._frames[:count])
+        data = b"".join(self._frames[:count])
         del self._frames[:count]
-        return octets
+        return data
 
 
 def _nothing() -> None:

@@ -58,6 +58,6 @@ async def test_a_page_that_is_refused_for_now_says_so_and_comes_back_later(
             await page.wait_notice(notice)
             joined.cancel()
             await asyncio.wait([joined])
-            site.relay._guard._addresses._known.clear()  # a minute later
+            site.relay.admission._addresses._known.clear()  # a minute later
             await page.tab.clock.run_for(10_000)
             await page.wait_server("online")

@@ -75,8 +75,8 @@ async def test_old_pages_take_no_notice_of_new_credentials(browser: Browser, old
         browser.old_page(old_site, site.ws) as b,
     ):
         await asyncio.gather(a.wait_state(b.id, "available"), b.wait_state(a.id, "available"))
-        before = site.relay.tally.delivered
-        await until(lambda: site.relay.tally.delivered >= before + 6)
+        before = site.relay.counters.delivered
+        await until(lambda: site.relay.counters.delivered >= before + 6)
         assert await a.peers() == {b.id: "available"}
         await a.call(b.id)
         await asyncio.gather(a.wait_state(b.id, "connected"), b.wait_state(a.id, "connected"))

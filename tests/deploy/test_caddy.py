@@ -113,5 +113,5 @@ async def test_several_relays_stand_beside_each_other(tmp_path: Path) -> None:
     async with relay(metrics_port=metrics) as one, relay() as two:
         async with caddy(tmp_path, f"127.0.0.1:{one.port} 127.0.0.1:{two.port}", metrics) as front:
             async with asyncio.timeout(10):
-                while not (one.tally.accepted and two.tally.accepted):
+                while not (one.counters.accepted and two.counters.accepted):
                     await reaches_the_page(front)

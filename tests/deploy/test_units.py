@@ -15,8 +15,8 @@ import pytest
 from peer.cli.command import known_options
 from peer.cli.exit_codes import INTERRUPTED, USAGE
 from server.config import RelayConfig
-from server.memory_estimate import most_memory
-from server.transport.listener import SPARE
+from server.memory_estimate import max_memory
+from server.transport.listener import RESERVED_DESCRIPTORS
 
 from .front import EXAMPLES
 
@@ -133,6 +133,6 @@ def test_process_metrics_and_sound_cards_can_be_read() -> None:
 
 def test_descriptors_and_memory_suffice_for_all_that_clients_can_do() -> None:
     config = RelayConfig()
-    assert seconds(UNITS["serve"], "LimitNOFILE") >= config.max_connections + SPARE
+    assert seconds(UNITS["serve"], "LimitNOFILE") >= config.max_connections + RESERVED_DESCRIPTORS
     assert values(UNITS["serve"], "MemoryMax") == ["1G"] and COMPOSE_MEMORY == ["1g"]
-    assert most_memory(config, config.max_connections) < 1024**3
+    assert max_memory(config, config.max_connections) < 1024**3

@@ -11,7 +11,7 @@ from websockets.protocol import Protocol as WebSocket
 
 from server.transport.connection import Client
 from server.transport.frame_reader import FrameReader
-from server.transport.send_queue import Outbox
+from server.transport.send_queue import SendQueue
 
 from .wire import DEADLINE, OPENING, Process, Raw, frame, joined, process, relay, text, until
 
@@ -115,7 +115,7 @@ async def test_a_stalled_reader_is_closed_and_nobody_else_feels_it() -> None:
             await a.say("offer", to="stalled", sdp="x" * 60_000)
             sent += 1
             assert sent < 1000
-            if server._rooms.peers() == ["A"]:
+            if server.sessions.rooms.peers() == ["A"]:
                 break
         assert await a.get() == {"type": "peer-left", "peerId": "stalled"}
         assert await exchange(server.port) < 2.0  # seconds; a test machine is busy
@@ -131,7 +131,7 @@ async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
         pings = frame(9, b"x" * 125) * 100
         try:
             async with asyncio.timeout(DEADLINE):
-                while server._rooms.peers():
+                while server.sessions.rooms.peers():
                     raw.writer.write(pings)
                     await raw.writer.drain()
         except ConnectionError:
@@ -149,7 +149,7 @@ async def test_who_has_no_room_for_the_list_is_closed_and_forgotten() -> None:
             if (found := await raws[-1].frame())[0] == 8:
                 break
         assert int.from_bytes(found[1][:2]) == 4408
-        assert len(server._pings) == len(server._rooms.peers()) == len(raws) - 1
+        assert len(server.sessions.keepalive) == len(server.sessions.rooms.peers()) == len(raws) - 1
         for raw in raws:
             raw.reset()
 
@@ -226,8 +226,8 @@ async def test_connections_that_are_aborted_anywhere_leave_nothing_behind() -> N
             raw.writer.write(whole[:end])
             await asyncio.wait_for(raw.writer.drain(), DEADLINE)
             raw.reset()
-        await until(lambda: len(server._clients) == 1 and server._rooms.peers() == ["A"])
-        assert len(server._pings) == 1
+        await until(lambda: len(server.sessions.clients) == 1 and server.sessions.rooms.peers() == ["A"])
+        assert len(server.sessions.keepalive) == 1
 
 
 async def test_connections_are_gone_without_the_garbage_collector() -> None:
@@ -243,7 +243,7 @@ async def test_connections_are_gone_without_the_garbage_collector() -> None:
 
     def held() -> set[int]:
         return {
-            id(found) for found in gc.get_objects() if isinstance(found, Client | WebSocket | Outbox | FrameReader)
+            id(found) for found in gc.get_objects() if isinstance(found, Client | WebSocket | SendQueue | FrameReader)
         }
 
     gc.collect()
@@ -256,7 +256,7 @@ async def test_connections_are_gone_without_the_garbage_collector() -> None:
                 raw.writer.write(octets)
                 await asyncio.wait_for(raw.reader.read(1), DEADLINE)
                 raw.reset()
-            await until(lambda: server.tally.accepted == len(gone) and held() <= others)
+            await until(lambda: server.counters.accepted == len(gone) and held() <= others)
     finally:
         gc.enable()
 

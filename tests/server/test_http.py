@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http import Pages, Request, read_request, response
+from server.http import Request, StaticFiles, read_request, response
 
 from .wire import OPENING, Raw, joined, relay
 
-PAGES = Pages(
+PAGES = StaticFiles(
     {"index.html": b"<!doctype html>", "calls.js": b"export {}", "notes.py": b"secret", "README": b"secret"}
 )
 

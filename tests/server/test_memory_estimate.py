@@ -14,8 +14,8 @@ import redis
 
 from server.config import RelayConfig
 from server.memory_budget import MESSAGE_OVERHEAD
-from server.memory_estimate import most_memory
-from server.transport.listener import KERNEL
+from server.memory_estimate import max_memory
+from server.transport.listener import SOCKET_BUFFER
 from tests.redis_server import RedisServer
 
 from ..waiting import until
@@ -25,7 +25,7 @@ from .wire import DEADLINE, OPENING, Process, Raw, frame, process, text
 MEGABYTE = 1 << 20
 NOTHING = RelayConfig(max_buffers=0)
 CROWD = 200
-LIMITS: dict[str, Any] = {
+LIMIT_NAMES: dict[str, Any] = {
     "max_connections": 350,
     "max_buffers": 32 * MEGABYTE,
     "message_rate": 0,
@@ -43,23 +43,23 @@ async def send(raw: Raw, octets: bytes) -> None:
 
 async def check(server: Process, before: int, **options: Any) -> None:
     """Much of what may wait does; what that takes is within the formula, with and without what is always there."""
-    config = RelayConfig(**LIMITS | options)
+    config = RelayConfig(**LIMIT_NAMES | options)
     await until(lambda: server.peak() - before > config.max_buffers // 2, timeout=30)
-    allowed = most_memory(config, config.max_connections)
+    allowed = max_memory(config, config.max_connections)
     assert server.peak() <= allowed
-    assert server.peak() - before <= allowed - most_memory(NOTHING, 0)
+    assert server.peak() - before <= allowed - max_memory(NOTHING, 0)
 
 
 @pytest.mark.parametrize(("size", "readers", "buffers"), [(0, 8, 8), (100_000, 60, 32)])
 async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -> None:
     options = {"max_buffers": buffers * MEGABYTE}
-    with process(**LIMITS | options) as server:
+    with process(**LIMIT_NAMES | options) as server:
         before = server.peak()
         stalled = [await Raw.join(server.port, f"{n}", receive_buffer=4096) for n in range(readers)]
         for raw in stalled:
             raw.stall()
         sender = await Raw.join(server.port, "a")
-        each = buffers * MEGABYTE // readers + 2 * KERNEL  # octets, more than there is room for
+        each = buffers * MEGABYTE // readers + 2 * SOCKET_BUFFER  # octets, more than there is room for
         frames = [text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}) for n in range(readers)]
         count = 1 + each // (len(frames[0]) + (0 if size else MESSAGE_OVERHEAD))
         for done in range(0, count, 100):
@@ -77,7 +77,7 @@ async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -
 async def test_frames_and_heads_that_never_end(secure: bool, tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem") if secure else None
     trust = ssl.create_default_context(cafile=pem) if secure else None
-    with process(**LIMITS, tls_cert=pem) as server:
+    with process(**LIMIT_NAMES, tls_cert=pem) as server:
         before = server.peak()
 
         async def connect() -> Raw:
@@ -105,7 +105,7 @@ def huge() -> bytes:
 
 
 async def test_everything_at_once() -> None:
-    with process(**LIMITS, grace=60) as server:
+    with process(**LIMIT_NAMES, grace=60) as server:
         before = server.peak()
         sender = await Raw.join(server.port, "sender")
         away = [await Raw.join(server.port, f"away-{n}", key="k") for n in range(100)]
@@ -128,7 +128,7 @@ LEASE = 60.0  # nobody is left out while he stands still
 
 
 async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
-    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMIT_NAMES
     options |= {"max_buffers": MEGABYTE, "max_connections": 10}
     with process(**options) as one, process(**options) as two:
         sender, other = await Raw.join(one.port, "a"), await Raw.join(two.port, "b")
@@ -144,14 +144,14 @@ async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
             ledger_redis.thaw()
         assert one.peak() - before > 4 * MEGABYTE
         config = RelayConfig(**options)
-        assert one.peak() <= most_memory(config, 10)
+        assert one.peak() <= max_memory(config, 10)
         for raw in (sender, other):
             raw.reset()
 
 
 async def test_an_inbox_that_is_read_late(ledger_redis: RedisServer) -> None:
     readers, each, size = 24, 9, 250_000
-    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMITS
+    options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMIT_NAMES
     options |= {"max_buffers": 16 * MEGABYTE, "max_connections": 30}
     with process(**options) as one, process(**options) as two:
         crowd = [await Raw.join(two.port, f"{n}") for n in range(readers)]
@@ -168,7 +168,7 @@ async def test_an_inbox_that_is_read_late(ledger_redis: RedisServer) -> None:
             two.process.send_signal(signal.SIGCONT)
             await until(lambda: inbox(client) < readers, timeout=30)
         assert two.peak() - before > 16 * MEGABYTE
-        assert two.peak() <= most_memory(RelayConfig(**options), 30)
+        assert two.peak() <= max_memory(RelayConfig(**options), 30)
         for raw in (sender, *crowd):
             raw.reset()
 

@@ -1,6 +1,6 @@
 """Over a limit: who is told what, who is closed with which code, and that nobody else feels it.
 
-Addresses are those that a proxy tells of, so that a test can have as many as it likes.
+AddressTable are those that a proxy tells of, so that a test can have as many as it likes.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ async def test_too_many_messages_are_told_once_dropped_and_end_in_4429() -> None
         for n in range(60):  # 20 are ten seconds' worth, the join was one of them
             raw.writer.write(text({"type": "offer", "from": "flooder", "to": "A", "n": n}))
         error = await raw.get()
-        assert error["code"] == "rate-limited" and "at most 2 a second" in error["message"]
+        assert error["code"] == "rate-limited" and "at most 2 per second" in error["message"]
         assert [(await a.get())["n"] for _ in range(19)] == list(range(19))
         assert await a.get() == {"type": "peer-left", "peerId": "flooder"}
         assert await raw.closed() == 4429
-        assert server.tally.limited["messages"] == 2
+        assert server.counters.limited["messages"] == 2
         await a.barrier()
         await raw.end()
 
@@ -82,7 +82,7 @@ async def test_who_was_too_fast_and_waits_is_heard_again() -> None:
             await b.say("offer", to="A", n="again")
         while (await a.get())["n"] != "again":
             pass
-        assert server.tally.closed[4429] == 0
+        assert server.counters.closed[4429] == 0
 
 
 async def test_too_many_octets_end_in_4429_whatever_they_are() -> None:
@@ -144,7 +144,7 @@ async def test_addresses_have_their_own_rates_and_one_flood_is_not_anothers() ->
         assert "from your address" in got["message"]
         elsewhere.writer.write(text({"type": "offer", "from": "c", "to": "nobody"}))
         assert (await elsewhere.get())["code"] == "peer-not-found"
-        assert server.tally.limited["address-messages"] == 1 and server.tally.limited["messages"] == 0
+        assert server.counters.limited["address-messages"] == 1 and server.counters.limited["messages"] == 0
         for raw in (*peers, elsewhere):
             await raw.end()
 
@@ -181,7 +181,7 @@ async def test_thirty_browsers_of_one_address_that_all_call_one_another_hit_no_l
                     kind = "offer" if name < other else "answer"
                     raw.writer.write(text({"type": kind, "from": name, "to": other, "sdp": "x" * 6000}))
                     raw.writer.write(text({"type": "candidate", "from": name, "to": other}) * candidates)
-        assert not server.tally.limited
+        assert not server.counters.limited
         for raw in peers.values():
             await raw.end()
 
@@ -257,7 +257,7 @@ async def test_a_wrong_token_counts_as_ten_joins() -> None:
 
 
 async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "COURTESY", 3)
+    monkeypatch.setattr(admission, "MAX_REFUSALS", 3)
     async with relay(max_connections=2, close_timeout=DEADLINE) as server:
         async with joined(server, "A") as a, joined(server, "B"):
             assert (await a.get())["type"] == "peer-joined"
@@ -270,7 +270,7 @@ async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest
             await a.barrier()
             for raw in (*late, silent):
                 await raw.end()
-        await until(lambda: not server._clients)
+        await until(lambda: not server.sessions.clients)
         async with joined(server, "C"):
             pass
 
@@ -331,7 +331,7 @@ async def test_a_room_takes_so_many_peers() -> None:
             assert (code, close) == ("room-full", 4400) and "limit is 2" in message
         async with joined(server, "C", room="attic"), joined(server, "B", key="k"):
             pass  # another room, and one who was there
-        assert server.tally.refused["room-full"] == 1
+        assert server.counters.rejected["room-full"] == 1
 
 
 async def test_a_relay_takes_so_many_rooms() -> None:
@@ -348,7 +348,7 @@ async def test_seats_in_grace_count_so_that_nobody_can_leave_any_number_behind()
         for name in "abc":
             raw = await Raw.join(server.port, name, key="k")
             raw.reset()
-            await until(lambda: not server._clients)
+            await until(lambda: not server.sessions.clients)
         async with opened(server) as late:
             code, message, close = await turned_out(late, peerId="d")
             assert (code, close) == ("room-full", 4400) and "no more peers" in message
@@ -374,7 +374,7 @@ async def test_the_fullest_are_closed_when_memory_runs_out_and_nobody_else_feels
             while (body := await a_message(a)) is not None:
                 if body["type"] == "peer-left":
                     left.append(body["peerId"])
-            most = max(most, server.buffers.used)
+            most = max(most, server.sessions.memory_budget.used)
         assert most <= 2 << 20
         assert "stalled-0" not in left, "one that holds little stays"
         bystander.writer.write(text({"type": "offer", "from": "bystander", "to": "A"}))
@@ -385,8 +385,8 @@ async def test_the_fullest_are_closed_when_memory_runs_out_and_nobody_else_feels
         assert await first.closed() == 4408
         for raw in (*stalled, bystander):
             raw.reset()
-        await until(lambda: len(server._clients) == 1)
-        assert server.buffers.used == 0
+        await until(lambda: len(server.sessions.clients) == 1)
+        assert server.sessions.memory_budget.used == 0
 
 
 async def a_message(peer: Peer) -> dict[str, Any] | None:
@@ -404,27 +404,27 @@ async def test_frames_that_never_end_count_and_are_given_up() -> None:
             raw.writer.write(b"\x81\xff" + (250_000).to_bytes(8) + bytes(4 + 200_000))
         for _ in range(8 - 3):  # three quarters of a megabyte hold three of them
             assert (await a.get())["type"] == "peer-left"
-        assert 0 < server.buffers.used <= 1 << 20
+        assert 0 < server.sessions.memory_budget.used <= 1 << 20
         await a.barrier()
         for raw in drips:
             raw.reset()
-        await until(lambda: len(server._clients) == 1)
-        assert server.buffers.used == 0
+        await until(lambda: len(server.sessions.clients) == 1)
+        assert server.sessions.memory_budget.used == 0
 
 
 async def test_heads_and_fragments_count_and_are_forgotten() -> None:
     async with relay() as server:
         head = await Raw.connect(server.port)
         head.writer.write(b"GET /" + b"x" * 5000)
-        await until(lambda: server.buffers.used == 5005)
+        await until(lambda: server.sessions.memory_budget.used == 5005)
         half = await Raw.join(server.port, "half")
         half.writer.write(frame(1, b"x" * 3000, fin=False))
-        await until(lambda: server.buffers.used == 8005)
+        await until(lambda: server.sessions.memory_budget.used == 8005)
         half.writer.write(frame(0, b"x"))
         assert (await half.get())["code"] == "bad-message"
-        await until(lambda: server.buffers.used == 5005)
+        await until(lambda: server.sessions.memory_budget.used == 5005)
         await head.end()
-        await until(lambda: server.buffers.used == 0)
+        await until(lambda: server.sessions.memory_budget.used == 0)
         await half.end()
 
 
@@ -434,14 +434,14 @@ async def test_what_waits_for_seats_in_grace_is_bounded_for_all_of_them() -> Non
             raw = await Raw.join(server.port, name, key="k")
             assert (await a.get())["type"] == "peer-joined"
             raw.reset()
-            await until(lambda: len(server._clients) == 1)
+            await until(lambda: len(server.sessions.clients) == 1)
             await a.say("offer", to=name, sdp="x" * 150_000)
         error = await a.get()
         assert (error["code"], error["to"]) == ("peer-not-found", "y")
-        assert 150_000 < server._rooms.queued < 1 << 18
+        assert 150_000 < server.sessions.rooms.queued < 1 << 18
         async with joined(server, "x", key="k") as x:
             assert (await x.get())["type"] == "offer"
-            assert server._rooms.queued == 0
+            assert server.sessions.rooms.queued == 0
 
 
 # --- time -----------------------------------------------------------------------------------------------------
@@ -491,31 +491,31 @@ async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() 
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.port)):
                 pass
-        await until(lambda: not server._clients and not server._guard._visits)
+        await until(lambda: not server.sessions.clients and not server.admission._connections)
 
 
 async def test_who_is_aborted_in_the_turn_that_admits_him_is_not_counted_for_ever() -> None:
     async with relay() as server:
         holder = await Raw.join(server.port, "a")
-        (held,) = server._clients
+        (held,) = server.sessions.clients
         claimant = await Raw.open(server.port)
         claimant.writer.write(text({"type": "join", "peerId": "a"}))
-        await until(lambda: any(client.phase is Phase.CLAIMING for client in server._clients))
-        (claiming,) = server._clients - {held}
+        await until(lambda: any(client.phase is Phase.CLAIMING for client in server.sessions.clients))
+        (claiming,) = server.sessions.clients - {held}
         claiming.pause_writing()  # its socket is busy, so what is for it waits, and is counted
         claiming.abort()
-        server.lost(held, clean=True)
-        assert server._rooms.name(claiming) == "a" and server.buffers.used
-        await until(lambda: claiming not in server._clients)
+        server.sessions.client_left(held, clean=True)
+        assert server.sessions.rooms.name(claiming) == "a" and server.sessions.memory_budget.used
+        await until(lambda: claiming not in server.sessions.clients)
         await asyncio.sleep(0)
-        assert not server.buffers.used
+        assert not server.sessions.memory_budget.used
         holder.reset()
         claimant.reset()
 
 
 def test_every_limit_has_its_name_in_the_docs() -> None:
     page = (ROOT / "docs" / "limits.md").read_text()
-    for name in (*admission._FULL, *admission._TOO_FAST, "descriptors", "buffers"):
+    for name in (*admission._REJECTIONS, *admission._RATE_EXCEEDED, "descriptors", "buffers"):
         assert f"`{name}`" in page
 
 
@@ -532,7 +532,7 @@ async def test_an_error_of_the_relays_own_leaves_no_connection_counted(
 ) -> None:
     async with relay() as server:
         raw = await Raw.join(server.port, "a")
-        monkeypatch.setattr(server._rooms, "drop", lambda conn, now: 1 / 0)
+        monkeypatch.setattr(server.sessions.rooms, "drop", lambda conn, now: 1 / 0)
         raw.reset()
-        await until(lambda: not server._clients and not server._guard._visits)
+        await until(lambda: not server.sessions.clients and not server.admission._connections)
     assert "ZeroDivisionError" in caplog.text

@@ -88,7 +88,7 @@ async def test_hundreds_join_at_once_and_every_view_is_complete() -> None:
         assert (await peers[0].get())["code"] == "peer-not-found"  # and no notice too many
         for peer in peers:
             peer.reset()
-        await until(lambda: not server._clients)
+        await until(lambda: not server.sessions.clients)
 
 
 async def test_the_order_between_two_peers_is_kept() -> None:
@@ -252,7 +252,7 @@ async def test_a_keyed_peer_whose_socket_drops_keeps_its_seat_and_its_mail() -> 
         first = await Raw.join(server.port, "A", key="k")
         assert (await b.get())["type"] == "peer-joined"
         first.reset()
-        await until(lambda: len(server._clients) == 1)
+        await until(lambda: len(server.sessions.clients) == 1)
         for n in range(3):
             await b.say("offer", to="A", n=n)
         await b.barrier()

@@ -129,7 +129,9 @@ class Life(RuleBasedStateMachine):
 
     async def forgotten(self) -> None:
         """Until the relay knows of everybody who has gone, but for those whose claim waits: it does not read them."""
-        while {c for c in self.relay._clients if c.phase is not Phase.CLAIMING} - {c.client for c in self.callers}:
+        while {c for c in self.relay.sessions.clients if c.phase is not Phase.CLAIMING} - {
+            c.client for c in self.callers
+        }:
             await asyncio.sleep(0)
 
     def one(self, which: int) -> Caller:
@@ -142,9 +144,9 @@ class Life(RuleBasedStateMachine):
     @rule(peer=st.sampled_from("aabc"), key=st.sampled_from([None, "k", "k", "\ud800"]), answers=st.booleans())
     def join(self, peer: str, key: str | None, answers: bool) -> None:
         async def join() -> None:
-            before = set(self.relay._clients)
+            before = set(self.relay.sessions.clients)
             raw = await Raw.open(self.relay.port)
-            (client,) = set(self.relay._clients) - before
+            (client,) = set(self.relay.sessions.clients) - before
             self.callers.append(Caller(raw, client, peer, answers=answers))
             raw.writer.write(text({"type": "join", "peerId": peer, "key": key}))
             while client.phase is Phase.JOINING:
@@ -157,7 +159,7 @@ class Life(RuleBasedStateMachine):
     def say(self, which: int, to: str | None, size: int, cut: int) -> None:
         caller = self.one(which)
         assert caller.view is not None
-        held = {seat.conn for seat in self.relay._rooms._seats.values()}
+        held = {seat.conn for seat in self.relay.sessions.rooms._seats.values()}
         there = [c for c in self.callers if c.view is not None and c.client in held and c is not caller]
         others = [c for c in there if to in (c.peer, None)]
         self.sent += 1
@@ -220,7 +222,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_view_is_the_room_without_oneself(self) -> None:
-        room = set(self.relay._rooms.peers())
+        room = set(self.relay.sessions.rooms.peers())
         for caller in self.callers:
             if caller.view is not None:
                 assert caller.view == room - {caller.peer}
@@ -246,7 +248,11 @@ class Life(RuleBasedStateMachine):
             for _ in range(4):
                 self.loop.advance(5.0)
                 await asyncio.sleep(0)
-            assert not self.relay._clients and not len(self.relay._rooms) and not len(self.relay._pings)
+            assert (
+                not self.relay.sessions.clients
+                and not len(self.relay.sessions.rooms)
+                and not len(self.relay.sessions.keepalive)
+            )
             await self.relay.stop()
 
         self.loop.run_until_complete(end())

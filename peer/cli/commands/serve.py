@@ -188,7 +188,7 @@ def command(**params: Any) -> int:
 
 
 async def _serve(params: dict[str, Any], out: Output) -> int:
-    from server.relay import CannotListen, NoLedger, Relay, RelayConfig
+    from server.relay import CannotListen, RedisUnavailable, Relay, RelayConfig
 
     from ..entry import fail
 
@@ -220,7 +220,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
     relay = Relay(config)
     try:
         await relay.start()
-    except (CannotListen, NoLedger) as error:
+    except (CannotListen, RedisUnavailable) as error:
         fail(error, out)
         return exits.SERVER
     gc.set_threshold(*gc.get_threshold()[:2], _GC_THRESHOLD_2)

@@ -29,7 +29,7 @@ def test_invalid_limit_error_shows_the_syntax(given: object) -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--max-buffers", "100k"], "--max-buffers: must hold a frame at least"),
+        (["--max-buffers", "100k"], "--max-buffers: must hold at least one message"),
         (["--max-frame", "1k"], "out of range; use 8k to 16M"),
         (["--exempt", "here"], "--exempt: 'here' does not appear"),
         (["--max-rooms", "many"], "'many' is not a number; write it like 500, or none"),

@@ -34,8 +34,8 @@ def test_wss_end_to_end_and_certificate_reload_on_sighup(tmp_path: Path) -> None
             assert late.wait() == 0
         serve.send(signal.SIGTERM)
         assert serve.wait() == 0
-        assert "the certificate was read again" in serve.errors
-        assert "the old certificate stays: --tls-cert: " in serve.errors
+        assert "reloaded the certificate" in serve.errors
+        assert "the old certificate stays in use: --tls-cert: " in serve.errors
 
 
 def test_unreadable_certificate_exits_with_2(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ async def test_call_through_the_turn_server_that_the_relay_names(tmp_path: Path)
     async with coturn_with_secret(tmp_path, HUSH) as turn:
         logged = await asyncio.to_thread(call_by, turn.url, secret(tmp_path, HUSH))
         await turn.allocated("door", "me")
-    assert f"peers are told of {turn.url}?transport=udp" in logged
+    assert f"ICE servers for peers: {turn.url}?transport=udp" in logged
     assert HUSH not in logged
 
 

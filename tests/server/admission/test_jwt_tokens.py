@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 
 from peer.errors import ConfigError
 from peer.signaling.messages import Join, ProtocolError
-from server.admission.jwt_tokens import LEEWAY, Key, SignedTokens, matches, sign
+from server.admission.jwt_tokens import LEEWAY, Key, SignedTokenCheck, matches, sign
 
 from ..keys import MAKERS, SECRET, pair, secret
 from ..wire import joined, opened, relay
 
 KEY = Key("HS256", SECRET.encode())
-GATE = SignedTokens(KEY)
+GATE = SignedTokenCheck(KEY)
 CAM = Join("cam-1", "attic")
 GOOD: dict[str, Any] = {"room": "attic", "id": "cam-*", "exp": 4102444800}
 
 
-def refused(token: str, join: Join = CAM, gate: SignedTokens = GATE) -> str:
+def refused(token: str, join: Join = CAM, gate: SignedTokenCheck = GATE) -> str:
     """Why ``token`` does not let in."""
     with pytest.raises(ProtocolError) as refusal:
         gate.check(Join(join.peer_id, join.room, token))
@@ -54,11 +54,11 @@ def test_each_kind_of_key_has_its_algorithm(tmp_path: Path, algorithm: str) -> N
     private, public = pair(tmp_path, MAKERS[algorithm]())
     token = sign(Key.private(private), room="attic", id="cam-*", lifetime=60)
     assert jwt.get_unverified_header(token)["alg"] == algorithm
-    gate = SignedTokens(Key.public(public))
+    gate = SignedTokenCheck(Key.public(public))
     gate.check(Join("cam-1", "attic", token))
     assert "another id" in refused(token, Join("door", "attic"), gate)
     stranger = Key.private(pair(tmp_path, MAKERS[algorithm](), "stranger")[0])
-    assert "not one of this relay" in refused(sign(stranger, room="*", id="*", lifetime=60), gate=gate)
+    assert "not issued for this relay" in refused(sign(stranger, room="*", id="*", lifetime=60), gate=gate)
 
 
 def test_a_token_is_for_its_room_and_its_ids() -> None:
@@ -81,7 +81,7 @@ def test_a_token_has_its_time() -> None:
 @pytest.mark.parametrize("claim", ["exp", "room", "id"])
 def test_a_claim_that_is_missing_is_no_licence(claim: str) -> None:
     claims = {name: value for name, value in GOOD.items() if name != claim}
-    assert f"does not say its {claim}" in refused(jwt.encode(claims, SECRET))
+    assert f"has no claim {claim}" in refused(jwt.encode(claims, SECRET))
     refused(jwt.encode(GOOD | {claim: None}, SECRET))
 
 
@@ -111,8 +111,10 @@ def test_the_token_does_not_choose_its_algorithm(algorithm: object) -> None:
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_not_even_another_one_that_fits_the_secret(algorithm: str) -> None:
-    refused(jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), gate=SignedTokens(Key("HS256", b"x" * 96)))
-    refused(jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), gate=SignedTokens(Key("HS256", SECRET.encode() * 4)))
+    refused(jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", b"x" * 96)))
+    refused(
+        jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", SECRET.encode() * 4))
+    )
 
 
 def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
     for octets in (text, text.strip()):
         body = f"{encoded({'alg': 'HS256', 'typ': 'JWT'})}.{encoded(GOOD)}"
         forged = f"{body}.{encoded(hmac.digest(octets, body.encode(), hashlib.sha256))}"
-        refused(forged, gate=SignedTokens(Key.public(public)))
+        refused(forged, gate=SignedTokenCheck(Key.public(public)))
 
 
 def test_a_token_cannot_bring_its_own_key() -> None:
@@ -197,16 +199,16 @@ def test_a_token_without_an_id_cannot_be_made() -> None:
 
 
 def test_keys_that_are_too_weak_or_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="at least 32 octets"):
+    with pytest.raises(ConfigError, match="at least 32 bytes"):
         Key.secret(secret(tmp_path, "short"))
     private, public = pair(tmp_path, MAKERS["ES256"]())
-    with pytest.raises(ConfigError, match="a key and no secret; use --jwt-key"):
+    with pytest.raises(ConfigError, match="a key, not a secret; use --jwt-key"):
         Key.secret(public)
     with pytest.raises(ConfigError, match=r"this is a private key.*-pubout"):
         Key.public(private)
-    with pytest.raises(ConfigError, match="no private key"):
+    with pytest.raises(ConfigError, match="not a PEM private key"):
         Key.private(public)
-    with pytest.raises(ConfigError, match="no public key"):
+    with pytest.raises(ConfigError, match="not a public key"):
         Key.public(secret(tmp_path))
     for weak in (rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP384R1())):
         with pytest.raises(ConfigError, match="use P-256, Ed25519, or RSA of at least 2048 bits"):

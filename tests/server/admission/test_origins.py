@@ -13,9 +13,9 @@ from ..wire import OPENING, Raw, relay
 
 
 def allowed(
-    origin: str | None, *named: str, host: str = "relay.example", scheme: str = "https", any_host: bool = True
+    origin: str | None, *named: str, host: str = "relay.example", scheme: str = "https", trust_host: bool = True
 ) -> bool:
-    return Origins(named).allow(origin, scheme=scheme, host=host, any_host=any_host)
+    return Origins(named).allow(origin, scheme=scheme, host=host, trust_host=trust_host)
 
 
 def test_who_says_no_origin_is_no_browser() -> None:
@@ -98,8 +98,8 @@ def test_a_name_that_points_here_is_not_ours_where_it_may_be_anybodys() -> None:
     """DNS rebinding: evil.example is 127.0.0.1 now, so the page asks its "own" server."""
     evil = "http://evil.example:8080"
     assert allowed(evil, host="evil.example:8080", scheme="http")
-    assert not allowed(evil, host="evil.example:8080", scheme="http", any_host=False)
-    assert allowed("http://10.0.0.7", host="10.0.0.7", scheme="http", any_host=False)
+    assert not allowed(evil, host="evil.example:8080", scheme="http", trust_host=False)
+    assert allowed("http://10.0.0.7", host="10.0.0.7", scheme="http", trust_host=False)
 
 
 @pytest.mark.parametrize(

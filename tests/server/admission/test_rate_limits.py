@@ -7,29 +7,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.admission import rate_limits
-from server.admission.rate_limits import BURST, COPY, Address, Addresses, AddressLimits, Meter, Pace, Rates
-from server.memory_budget import Buffers
+from server.admission.rate_limits import (
+    BURST,
+    COPY_SIZE,
+    Address,
+    AddressLimits,
+    AddressTable,
+    RateLimit,
+    Rates,
+    TrafficMeter,
+)
+from server.memory_budget import MemoryBudget
 
 FREE = Rates(messages=0, octets=0, copies=0)
 
 
-def meter(messages: float = 0, octets: float = 0, copies: float = 0, address: Meter | None = None) -> Meter:
-    return Meter(Rates(messages=messages, octets=octets, copies=copies), address)
+def meter(
+    messages: float = 0, octets: float = 0, copies: float = 0, address: TrafficMeter | None = None
+) -> TrafficMeter:
+    return TrafficMeter(Rates(messages=messages, octets=octets, copies=copies), address)
 
 
-def addresses(sockets: int = 0, connects: float = 0, joins: float = 0) -> Addresses:
-    return Addresses(AddressLimits(sockets=sockets, connects=connects, joins=joins, rates=FREE))
+def addresses(sockets: int = 0, connects: float = 0, joins: float = 0) -> AddressTable:
+    return AddressTable(AddressLimits(sockets=sockets, connects=connects, joins=joins, rates=FREE))
 
 
-def arrive(table: Addresses, host: str, now: float = 0.0) -> Address:
-    found = table.arrive(host, now)
+def arrive(table: AddressTable, host: str, now: float = 0.0) -> Address:
+    found = table.add_connection(host, now)
     assert isinstance(found, Address)
     return found
 
 
 def test_ten_seconds_worth_may_come_at_once_and_twice_that_ends_it() -> None:
     sender = meter(messages=4)  # powers of two, so that floats are exact
-    ahead = [sender.frame(0, 100.0) for _ in range(81)]
+    ahead = [sender.count_message(0, 100.0) for _ in range(81)]
     assert all(seconds <= BURST for seconds in ahead[:40])
     assert all(BURST < seconds <= 2 * BURST for seconds in ahead[40:80])
     assert ahead[80] > 2 * BURST
@@ -38,27 +49,27 @@ def test_ten_seconds_worth_may_come_at_once_and_twice_that_ends_it() -> None:
 def test_who_waits_may_go_on() -> None:
     sender = meter(messages=4)
     for _ in range(41):
-        sender.frame(0, 100.0)
+        sender.count_message(0, 100.0)
     assert sender.ahead(100.0) > BURST
-    assert sender.frame(0, 100.5) <= BURST
+    assert sender.count_message(0, 100.5) <= BURST
     assert sender.ahead(200.0) < 0
 
 
 def test_octets_are_counted_as_they_come_and_stop_messages() -> None:
     sender = meter(messages=1000, octets=100)
-    assert sender.read(500, 0.0) <= BURST
-    assert sender.frame(501, 0.0) > BURST
+    assert sender.count_bytes(500, 0.0) <= BURST
+    assert sender.count_message(501, 0.0) > BURST
     assert sender.exceeded(0.0) == "octets"
-    assert sender.frame(0, 0.1) <= BURST
+    assert sender.count_message(0, 0.1) <= BURST
 
 
 def test_zero_is_no_limit() -> None:
     sender = meter()
     for _ in range(1000):
-        sender.read(1 << 30, 1.0)
-        assert sender.frame(0, 1.0) == 0
-    sender.copy(1 << 30, 1000, 1.0)
-    assert sender.may_copy(1.0) is None
+        sender.count_bytes(1 << 30, 1.0)
+        assert sender.count_message(0, 1.0) == 0
+    sender.count_copies(1 << 30, 1000, 1.0)
+    assert sender.exceeded_copy_limit(1.0) is None
 
 
 @given(
@@ -69,7 +80,7 @@ def test_never_more_passes_than_the_rate_and_one_burst(rate: float, steps: list[
     sender, now, passed = meter(messages=rate), 0.0, 0
     for wait, count in steps:
         now += wait
-        passed += sum(sender.frame(0, now) <= BURST for _ in range(count))
+        passed += sum(sender.count_message(0, now) <= BURST for _ in range(count))
         assert passed <= rate * (BURST + now) + 1e-6 * (passed + 1)
 
 
@@ -78,15 +89,15 @@ def test_who_keeps_the_rate_is_never_stopped(waits: list[float]) -> None:
     sender, now = meter(messages=2), 50.0
     for wait in waits:
         now += max(wait, 0.5)
-        assert sender.frame(0, now) <= BURST
+        assert sender.count_message(0, now) <= BURST
 
 
 def test_all_of_an_address_share_its_rate() -> None:
     address = meter(messages=5)
     one, two = meter(messages=100, address=address), meter(messages=100, address=address)
     for _ in range(25):
-        assert one.frame(0, 0.0) <= BURST and two.frame(0, 0.0) <= BURST
-    assert two.frame(0, 0.0) > BURST
+        assert one.count_message(0, 0.0) <= BURST and two.count_message(0, 0.0) <= BURST
+    assert two.count_message(0, 0.0) > BURST
     assert two.exceeded(0.0) == "address-messages"
     assert one.ahead(0.0) > BURST
 
@@ -95,47 +106,47 @@ def test_a_flood_of_one_leaves_those_beside_it_their_share() -> None:
     address = meter(messages=50, octets=50_000)
     flooder, other = meter(5, 5000, address=address), meter(5, 5000, address=address)
     for _ in range(10_000):
-        flooder.frame(1000, 0.0)
+        flooder.count_message(1000, 0.0)
     assert flooder.exceeded(0.0) in ("messages", "octets")
-    assert other.frame(1000, 0.0) <= BURST
+    assert other.count_message(1000, 0.0) <= BURST
 
 
 def test_a_frame_to_all_counts_once_for_each_who_gets_it() -> None:
     sender = meter(copies=10)
-    assert sender.may_copy(0.0) is None
-    sender.copy(100, 300, 0.0)  # a large room: it may, once
-    assert sender.may_copy(0.0) == "copies"
-    assert sender.may_copy(19.0) == "copies"
-    assert sender.may_copy(20.2) is None
-    assert sender.frame(0, 0.0) <= BURST, "what is for one goes on"
+    assert sender.exceeded_copy_limit(0.0) is None
+    sender.count_copies(100, 300, 0.0)  # a large room: it may, once
+    assert sender.exceeded_copy_limit(0.0) == "copies"
+    assert sender.exceeded_copy_limit(19.0) == "copies"
+    assert sender.exceeded_copy_limit(20.2) is None
+    assert sender.count_message(0, 0.0) <= BURST, "what is for one goes on"
 
 
 def test_a_large_frame_to_all_is_several_copies() -> None:
     sender = meter(copies=10)
-    sender.copy(COPY * 3 + 1, 25, 0.0)
-    assert sender.may_copy(0.0) == "copies"
+    sender.count_copies(COPY_SIZE * 3 + 1, 25, 0.0)
+    assert sender.exceeded_copy_limit(0.0) == "copies"
     shared = meter(copies=10, address=meter(copies=1))
-    shared.copy(1, 11, 0.0)
-    assert shared.may_copy(0.0) == "address-copies"
+    shared.count_copies(1, 11, 0.0)
+    assert shared.exceeded_copy_limit(0.0) == "address-copies"
 
 
 def test_a_pace_takes_its_burst_and_then_its_rate() -> None:
-    pace = Pace(2, burst=5)
-    assert [pace.take(10.0) for _ in range(12)] == [True] * 10 + [False] * 2
-    assert pace.take(10.5) and not pace.take(10.5)
-    assert not pace.rests(15.0) and pace.rests(15.5)
+    pace = RateLimit(2, burst=5)
+    assert [pace.try_add(10.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert pace.try_add(10.5) and not pace.try_add(10.5)
+    assert not pace.is_idle(15.0) and pace.is_idle(15.5)
 
 
 def test_sockets_and_connections_of_an_address_are_counted() -> None:
     table = addresses(sockets=2, connects=3)
     first = arrive(table, "192.0.2.1")
     arrive(table, "192.0.2.1")
-    assert table.arrive("192.0.2.1", 0.0) == "address-sockets"
+    assert table.add_connection("192.0.2.1", 0.0) == "address-sockets"
     arrive(table, "192.0.2.2")
-    table.depart(first, 0.0)
+    table.remove_connection(first, 0.0)
     arrive(table, "192.0.2.1")
-    table.depart(first, 0.0)
-    assert table.arrive("192.0.2.1", 0.0) == "address-connects"
+    table.remove_connection(first, 0.0)
+    assert table.add_connection("192.0.2.1", 0.0) == "address-connects"
     arrive(table, "192.0.2.1", 20.0)
 
 
@@ -156,14 +167,14 @@ def test_ipv6_counts_by_its_network(one: str, other: str, same: bool) -> None:
 
 
 def test_what_is_no_address_has_no_limits() -> None:
-    assert addresses(sockets=1).arrive("?", 0.0) is None
+    assert addresses(sockets=1).add_connection("?", 0.0) is None
 
 
 def test_an_address_is_remembered_while_it_is_ahead_of_a_rate_and_no_longer() -> None:
     table = addresses(connects=1)
-    table.depart(arrive(table, "192.0.2.1"), 0.0)
-    assert table.arrive("192.0.2.1", 1.0) == "address-connects"
-    table.depart(arrive(table, "192.0.2.2", 61.0), 61.0)
+    table.remove_connection(arrive(table, "192.0.2.1"), 0.0)
+    assert table.add_connection("192.0.2.1", 1.0) == "address-connects"
+    table.remove_connection(arrive(table, "192.0.2.2", 61.0), 61.0)
     assert len(table) == 1
 
 
@@ -172,9 +183,9 @@ def test_however_many_addresses_come_the_table_is_bounded(monkeypatch: pytest.Mo
     table = addresses(connects=1)
     stays = arrive(table, "2001:db8:ffff::1")
     for n in range(1000):
-        table.depart(arrive(table, f"2001:db8:{n:x}::1"), 0.0)
+        table.remove_connection(arrive(table, f"2001:db8:{n:x}::1"), 0.0)
     assert len(table) == 101
-    table.depart(stays, 0.0)
+    table.remove_connection(stays, 0.0)
     assert len(table) == 100
 
 
@@ -182,21 +193,21 @@ def test_buffers_call_for_help_once_and_until_there_is_room() -> None:
     calls: list[list[str]] = []
 
     def over() -> None:
-        calls.append(buffers.fullest())
+        calls.append(buffers.largest())
         for who in calls[-1]:
             if not buffers.excess:
                 return
-            buffers.hold(who, 1)  # what is given back is less than all
-            buffers.hold("goodbye", buffers.used)  # and something is said meanwhile
-            buffers.hold("goodbye", 0)
+            buffers.set_usage(who, 1)  # what is given back is less than all
+            buffers.set_usage("goodbye", buffers.used)  # and something is said meanwhile
+            buffers.set_usage("goodbye", 0)
 
-    buffers: Buffers[str] = Buffers(100, over)
+    buffers: MemoryBudget[str] = MemoryBudget(100, over)
     for who, octets in (("a", 20), ("b", 50), ("c", 30)):
-        buffers.hold(who, octets)
+        buffers.set_usage(who, octets)
     assert calls == []
-    buffers.hold("a", 21)
+    buffers.set_usage("a", 21)
     assert calls == [["b", "c", "a"]]
     assert buffers.used == 1 + 30 + 21
     for who in "abc":
-        buffers.hold(who, 0)
-    assert buffers.used == 0 and buffers.fullest() == []
+        buffers.set_usage(who, 0)
+    assert buffers.used == 0 and buffers.largest() == []

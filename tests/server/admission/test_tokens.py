@@ -10,8 +10,8 @@ import pytest
 from peer.errors import ConfigError
 from peer.signaling.messages import Join, ProtocolError
 from server.admission.secret_files import MAX_SECRET, read_secret
-from server.admission.tokens import SharedToken, gate_of
-from server.errors import NotOpen
+from server.admission.tokens import SharedTokenCheck, token_check
+from server.errors import UnprotectedRelay
 from server.relay import Relay, RelayConfig
 
 from ..wire import joined, opened, relay
@@ -24,7 +24,7 @@ async def test_without_the_token_nobody_joins(token: str | None) -> None:
         refusal = await peer.get()
         assert (refusal["type"], refusal["code"]) == ("error", "unauthorized")
         assert await peer.closed() == 4401
-        assert server._rooms.peers() == []
+        assert server.sessions.rooms.peers() == []
 
 
 async def test_with_the_token_one_joins_and_the_others_never_saw_who_had_none() -> None:
@@ -63,13 +63,15 @@ async def test_the_token_is_on_no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1"])
 async def test_beyond_this_machine_a_token_is_asked_for(host: str) -> None:
-    with pytest.raises(NotOpen, match=r"--host: others reach .*--token-file.*--open"):
+    with pytest.raises(UnprotectedRelay, match=r"--host: other machines can reach .*--token-file.*--open"):
         await Relay(RelayConfig(host=host, port=0)).start()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 async def test_behind_a_proxy_a_token_is_asked_for_too(host: str) -> None:
-    with pytest.raises(NotOpen, match=r"--trust-proxy: others reach the proxy in front.*--token-file.*--open"):
+    with pytest.raises(
+        UnprotectedRelay, match=r"--trust-proxy: other machines can reach the proxy in front.*--token-file.*--open"
+    ):
         await Relay(RelayConfig(host=host, port=0, trust_proxies=("127.0.0.1",))).start()
     async with relay(trust_proxies=("127.0.0.1",), open=True):
         pass
@@ -91,13 +93,13 @@ async def test_this_machine_alone_needs_no_token(host: str) -> None:
 
 def test_there_is_one_way_in(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--token and --jwt-key: use one of them"):
-        gate_of(RelayConfig(token="a", jwt_key="b"))
+        token_check(RelayConfig(token="a", jwt_key="b"))
     with pytest.raises(ConfigError, match="the token is empty"):
-        gate_of(RelayConfig(token=""))
+        token_check(RelayConfig(token=""))
 
 
 def test_a_shared_token_is_what_was_said_and_nothing_else() -> None:
-    gate = SharedToken("a" * 40)
+    gate = SharedTokenCheck("a" * 40)
     gate.check(Join("A", token="a" * 40))
     with pytest.raises(ProtocolError, match="wrong"):
         gate.check(Join("A", token="a" * 41))

@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from server.errors import NoLedger
+from server.errors import RedisUnavailable
 from server.relay import Relay, RelayConfig
 from tests.redis_server import RedisServer, redis_server
 
@@ -121,7 +121,7 @@ async def test_hundreds_join_three_relays_at_once_and_every_view_is_complete(tri
         assert sorted([*seen, name]) == names, "somebody was missed, or seen twice"
     for peer in peers:
         peer.reset()
-    await until(lambda: not any(relay._clients for relay in trio))
+    await until(lambda: not any(relay.sessions.clients for relay in trio))
 
 
 # --- rule 3 -------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def test_a_peer_that_drops_and_comes_back_elsewhere_has_its_mail_and_nobod
             while (await peer.get())["peerId"] != "A":
                 pass
         first.reset()
-        await until(lambda: len(one._clients) == 1)
+        await until(lambda: len(one.sessions.clients) == 1)
         for n in range(20):
             await (b if n % 2 else c).say("offer", to="A", n=n)
         await silence(b, c)  # so what they said before has been read
@@ -360,7 +360,7 @@ async def test_the_owner_is_let_in_without_redis_where_it_sat_and_others_are_tol
         assert (await b.get())["peerId"] == "A"
         own_redis.kill()
         first.reset()
-        await until(lambda: not one._clients)
+        await until(lambda: not one.sessions.clients)
         a = await back(one, "A", "k")
         async with opened(two) as late:
             await late.send({"type": "join", "peerId": "C"})
@@ -421,5 +421,5 @@ async def test_the_user_that_the_documentation_shows_is_enough_and_tls_works(tmp
                 again = await back(two, "A", "k")
                 await silence(again, b)
                 await again.ws.close()
-        with pytest.raises(NoLedger, match="certificate"):
+        with pytest.raises(RedisUnavailable, match="certificate"):
             await Relay(RelayConfig(port=0, cluster=f"rediss://relay:secret@localhost:{port}/0")).start()

@@ -150,7 +150,7 @@ async def test_a_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redi
                 for n in range(100):
                     await a.say("offer", to="B", n=n)
                     await b.say("offer", to="A", n=n)
-                await until(lambda: one.tally.ledger is not None and one.tally.ledger.reconnects > 1)
+                await until(lambda: one.counters.cluster is not None and one.counters.cluster.reconnects > 1)
                 line.mend()
                 assert [(await b.get())["n"] for _ in range(100)] == list(range(100))
                 assert [(await a.get())["n"] for _ in range(100)] == list(range(100))
@@ -163,10 +163,10 @@ async def test_messages_to_all_wait_no_longer_than_others(ledger_redis: RedisSer
         async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:
             async with joined(one, "A") as a, joined(two, "B") as b:
                 assert (await a.get())["peerId"] == "B"
-                ledger = one.tally.ledger
+                ledger = one.counters.cluster
                 assert ledger is not None
                 line.cut()
-                await until(lambda: ledger.reconnects > 0 and one._rooms.deadline is None)  # nothing else rings
+                await until(lambda: ledger.reconnects > 0 and one.sessions.rooms.deadline is None)  # no other timer
                 for n in range(10):
                     await a.say("x", n=n)
                 tried = ledger.reconnects

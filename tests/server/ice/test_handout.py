@@ -15,7 +15,7 @@ import pytest
 from peer.errors import ConfigError
 from server.ice.handout import Handout
 from server.ice.turn_credentials import credential
-from server.observability.counters import Tally
+from server.observability.counters import Counters
 from server.relay import Relay, RelayConfig
 from server.transport.connection import Client
 
@@ -81,9 +81,9 @@ async def test_who_stays_is_told_again_before_the_credentials_end(tmp_path: Path
         await peer.send({"type": "join", "peerId": "a"})
         first = checked((await peer.get())["iceServers"], "a")
         assert before + 1 <= first <= time.time() + 2
-        assert server.tally.credentials == 1
+        assert server.counters.credentials == 1
         ends = [first] + [await renewed(peer) for _ in range(3)]
-        assert server.tally.credentials >= 4
+        assert server.counters.credentials >= 4
         assert ends == sorted(ends) and ends[-1] > first
 
 
@@ -95,9 +95,9 @@ async def test_each_has_its_own_and_who_is_gone_gets_none(tmp_path: Path) -> Non
                 await asyncio.gather(renewed(a), renewed(b))
             assert (await other(a))["type"] == "peer-left"
             await renewed(a)
-            assert len(server._ice._renewals) == 1
+            assert len(server.sessions.ice._renewals) == 1
         async with asyncio.timeout(DEADLINE):
-            while len(server._ice._renewals):
+            while len(server.sessions.ice._renewals):
                 await asyncio.sleep(0)
 
 
@@ -122,7 +122,7 @@ async def test_a_seat_that_is_taken_back_has_new_credentials(tmp_path: Path) -> 
         async with opened(server) as back:
             await back.send({"type": "join", "peerId": "a", "key": "k"})
             assert checked((await back.get())["iceServers"], "a") > time.time() + 3000
-            assert len(server._ice._renewals) == 1
+            assert len(server.sessions.ice._renewals) == 1
         await first.end()
 
 
@@ -194,12 +194,12 @@ async def test_who_goes_because_another_one_is_told_keeps_nothing_from_the_rest(
     def tell(client: Any, servers: tuple[Mapping[str, Any], ...]) -> None:
         told.append(client)
         if client == "a":
-            handout.forget(cast(Client, "b"))  # its outbox had no room for the notice that a has left
+            handout.remove(cast(Client, "b"))  # its outbox had no room for the notice that a has left
 
     config = RelayConfig(turn_secret_file=hush(tmp_path), **TURN)
-    handout = Handout(config, Tally(), tell)
+    handout = Handout(config, Counters(), tell)
     for client in ("a", "b", "c"):
-        handout.welcome(cast(Client, client), client)
+        handout.add(cast(Client, client), client)
     async with asyncio.timeout(DEADLINE):
         while told.count("c") < 2:
             await asyncio.sleep(0.01)

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from peer.errors import ConfigError
-from server.ice.turn_credentials import IceServers, credential
+from server.ice.turn_credentials import IceServerList, credential
 
 
 def test_a_password_is_the_hmac_of_rfc_2202() -> None:
@@ -21,8 +21,8 @@ def test_a_password_is_the_one_that_openssl_makes() -> None:
 
 
 def test_credentials_name_their_end_and_their_peer() -> None:
-    servers = IceServers(["turn:turn.example", "turns:turn.example:443", "stun:stun.example"], b"north", 3600)
-    assert servers.of("door", 1_000_000.0) == (
+    servers = IceServerList(["turn:turn.example", "turns:turn.example:443", "stun:stun.example"], b"north", 3600)
+    assert servers.for_peer("door", 1_000_000.0) == (
         {"urls": ["stun:stun.example:3478"]},
         {
             "urls": ["turn:turn.example:3478?transport=udp", "turns:turn.example:443?transport=tcp"],
@@ -30,32 +30,32 @@ def test_credentials_name_their_end_and_their_peer() -> None:
             "credential": credential(b"north", "1003600:door"),
         },
     )
-    assert servers.ends
+    assert servers.expires
 
 
 def test_credentials_never_end_early() -> None:
-    (server,) = IceServers(["turn:turn.example"], b"north", 1.5).of("door", 1_000_000.2)
+    (server,) = IceServerList(["turn:turn.example"], b"north", 1.5).for_peer("door", 1_000_000.2)
     assert server["username"] == "1000002:door"
 
 
 def test_a_server_with_a_user_and_a_password_keeps_them() -> None:
-    servers = IceServers(["turn:me:hush@turn.example?transport=tcp", "turn:[2001:db8::1]"], b"north", 60)
-    lasting, ending = servers.of("door", 0.0)
+    servers = IceServerList(["turn:me:hush@turn.example?transport=tcp", "turn:[2001:db8::1]"], b"north", 60)
+    lasting, ending = servers.for_peer("door", 0.0)
     assert lasting == {"urls": ["turn:turn.example:3478?transport=tcp"], "username": "me", "credential": "hush"}
     assert ending["urls"] == ["turn:[2001:db8::1]:3478?transport=udp"]
     assert servers.urls == ("turn:turn.example:3478?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp")
 
 
 def test_without_a_secret_nothing_ends() -> None:
-    assert not IceServers(["stun:stun.example"], None, 60).ends
-    assert not IceServers([], None, 60).ends and IceServers([], None, 60).of("door", 0.0) == ()
+    assert not IceServerList(["stun:stun.example"], None, 60).expires
+    assert not IceServerList([], None, 60).expires and IceServerList([], None, 60).for_peer("door", 0.0) == ()
 
 
 def test_another_secret_makes_other_passwords() -> None:
-    servers = IceServers(["turn:turn.example"], b"north", 60)
-    (before,) = servers.of("door", 0.0)
-    servers.take_secret(b"south")
-    (after,) = servers.of("door", 0.0)
+    servers = IceServerList(["turn:turn.example"], b"north", 60)
+    (before,) = servers.for_peer("door", 0.0)
+    servers.set_secret(b"south")
+    (after,) = servers.for_peer("door", 0.0)
     assert after["username"] == before["username"]
     assert after["credential"] == credential(b"south", "60:door") != before["credential"]
 
@@ -68,9 +68,9 @@ def test_another_secret_makes_other_passwords() -> None:
         ([], b"north", "--turn-secret-file: "),
         (["turn.example"], None, "--ice-server: 'turn.example' is not an ICE server: use"),
         (["stun:stun.example?transport=tcp"], None, "a STUN server has no transport"),
-        (["stun:a"] * 9, None, "9 are too many: peers use 8 at most"),
+        (["stun:a"] * 9, None, "9 are too many: peers use at most 8"),
     ],
 )
 def test_what_cannot_work_says_what_to_do(urls: list[str], secret: bytes | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        IceServers(urls, secret, 60)
+        IceServerList(urls, secret, 60)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from server.observability.counters import TYPES, Histogram, Tally
+from server.observability.counters import MESSAGE_TYPES, Counters, Histogram
 
 
 def test_a_type_that_a_client_made_up_is_no_label() -> None:
-    tally = Tally()
-    for kind in [*TYPES, "wave", "x" * 1000, "peer-list"]:
-        tally.came(kind)
-    assert tally.messages == {kind: 1 for kind in TYPES} | {"other": 3}
+    counters = Counters()
+    for kind in [*MESSAGE_TYPES, "wave", "x" * 1000, "peer-list"]:
+        counters.count_received(kind)
+    assert counters.messages == {kind: 1 for kind in MESSAGE_TYPES} | {"other": 3}
 
 
 def test_a_bound_belongs_to_its_bucket() -> None:
@@ -21,7 +21,7 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 
 
 def test_the_high_water_is_the_highest() -> None:
-    tally = Tally()
+    counters = Counters()
     for waiting in (5, 900, 3):
-        tally.outbox(waiting)
-    assert tally.outbox_high == 900
+        counters.note_send_queue(waiting)
+    assert counters.send_queue_high == 900

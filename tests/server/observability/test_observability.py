@@ -140,11 +140,11 @@ async def test_the_fullest_outbox_is_seen_and_forgotten_when_it_was(server: Rela
         while not (high := (await look(server))["relay_outbox_high_bytes", ""]):
             await a.say("wave", filler="x" * 100_000)
         assert high >= 100_000
-        while [client for client in server._clients if client.waiting]:
+        while [client for client in server.sessions.clients if client.queued]:
             await a.say("wave", filler="x" * 100_000)  # until it is closed
         assert (await look(server))["relay_closes_total", "4408"] == 1
         await slow.end()
-        await until(lambda: len(server._clients) == 1)
+        await until(lambda: len(server.sessions.clients) == 1)
         await look(server)
         assert (await look(server))["relay_outbox_high_bytes", ""] == 0
 
@@ -208,7 +208,7 @@ async def test_nonsense_and_crowds_cost_only_themselves(server: Relay) -> None:
 
 async def test_nobody_gets_metrics_who_did_not_ask() -> None:
     async with relay() as server:
-        assert server.metrics is None and server._ops is None
+        assert server.metrics is None and server._monitoring is None
 
 
 async def test_a_port_in_use_is_one_clear_sentence_and_stops_the_relay() -> None:
@@ -227,7 +227,7 @@ async def test_the_log_as_json_has_the_facts_beside_the_line(caplog: pytest.LogC
         async with joined(server, "A", room="attic", key="SECRET"), opened(server) as late:
             await late.ws.send(text({}).decode(errors="ignore"))
             assert await late.closed() == 4400
-        await until(lambda: not server._clients)
+        await until(lambda: not server.sessions.clients)
     lines = [json.loads(_JsonFormatter().format(record)) for record in caplog.records if record.name == "server"]
     by_event = {line["event"]: line for line in lines if "event" in line}
     assert by_event["joined"].items() >= {"peer": "A", "room": "attic", "level": "info"}.items()

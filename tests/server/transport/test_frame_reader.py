@@ -86,7 +86,7 @@ def test_single_octets_make_a_frame() -> None:
 def test_the_limit_may_change_between_two_frames_of_one_read() -> None:
     reader = FrameReader(10)
     reader.feed(2 * Frame(Opcode.TEXT, b"x" * 11).serialize(mask=True))
-    assert reader.pull() == (Kind.HUGE, bytes((0x81, 0x80)) + bytes(4))
+    assert reader.pull() == (Kind.TOO_LARGE, bytes((0x81, 0x80)) + bytes(4))
     reader.limit = 11
     assert reader.pull() == (Kind.TEXT, b"x" * 11)
     assert reader.pull() is None

@@ -1,4 +1,4 @@
-"""Pings: everybody gets one an interval, and never many in one turn of the loop."""
+"""Keepalive: everybody gets one an interval, and never many in one turn of the loop."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from typing import cast
 
 from server.transport.connection import Client
-from server.transport.keepalive import Pings
+from server.transport.keepalive import Keepalive
 from tests.waiting import until
 
 
 async def test_pings_of_many_who_came_in_one_instant_are_spread() -> None:
     turns: list[Sequence[Client]] = []
-    pings = Pings(0.05, turns.append)
+    keepalive = Keepalive(0.05, turns.append)
     clients = [cast(Client, object()) for _ in range(100)]
     for client in clients:
-        pings.welcome(client)
-    pings.forget(clients[50])
+        keepalive.add(client)
+    keepalive.remove(clients[50])
     await until(lambda: sum(map(len, turns)) >= 99)
-    pings.stop()
+    keepalive.stop()
     assert max(map(len, turns)) == 32
     assert [client for turn in turns for client in turn][:99] == clients[:50] + clients[51:]
 
 
 async def test_a_second_ping_comes_an_interval_after_the_first() -> None:
     turns: list[Sequence[Client]] = []
-    pings = Pings(0.02, turns.append)
+    keepalive = Keepalive(0.02, turns.append)
     client = cast(Client, object())
-    pings.welcome(client)
+    keepalive.add(client)
     await until(lambda: len(turns) == 3)
-    pings.stop()
+    keepalive.stop()
     assert turns[:3] == [[client]] * 3

@@ -1,4 +1,4 @@
-"""The outbox against a transport that takes as much as the test says."""
+"""The queue against a transport that takes as much as the test says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.transport.send_queue import Outbox
+from server.transport.send_queue import SendQueue
 
 
 class Socket(asyncio.Transport):
@@ -15,7 +15,7 @@ class Socket(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox: Outbox
+        self.queue: SendQueue
         self.room = 0
         self.held = b""
         self.sent = b""
@@ -28,14 +28,14 @@ class Socket(asyncio.Transport):
         self.held += bytes(data)
         self._send()
         if was_empty and self.held:
-            self.outbox.pause()
+            self.queue.pause()
 
     def drain(self, room: int) -> None:
         self.room += room
         if self.held:
             self._send()
             if not self.held:
-                self.outbox.resume()
+                self.queue.resume()
 
     def _send(self) -> None:
         self.sent += self.held[: self.room]
@@ -43,15 +43,15 @@ class Socket(asyncio.Transport):
         self.held, self.room = self.held[taken:], self.room - taken
 
 
-def outbox(limit: int = 100) -> tuple[Outbox, Socket, list[Outbox]]:
-    touched: list[Outbox] = []
+def queue(limit: int = 100) -> tuple[SendQueue, Socket, list[SendQueue]]:
+    touched: list[SendQueue] = []
     socket = Socket()
-    socket.outbox = Outbox(socket, limit, touched.append, lambda: None)
-    return socket.outbox, socket, touched
+    socket.queue = SendQueue(socket, limit, touched.append, lambda: None)
+    return socket.queue, socket, touched
 
 
 def test_many_frames_are_one_write_and_one_touch() -> None:
-    box, socket, touched = outbox()
+    box, socket, touched = queue()
     socket.room = 100
     assert box.put(b"a") and box.put(b"b")
     assert touched == [box] and socket.sent == b""
@@ -60,14 +60,14 @@ def test_many_frames_are_one_write_and_one_touch() -> None:
 
 
 def test_what_the_transport_still_holds_counts() -> None:
-    box, _, _ = outbox(limit=10)
+    box, _, _ = queue(limit=10)
     assert box.put(b"x" * 6)
     box.flush()
     assert box.put(b"y" * 4) and not box.put(b"z")
 
 
 def test_a_busy_transport_gets_no_more_until_it_is_empty() -> None:
-    box, socket, _ = outbox()
+    box, socket, _ = queue()
     for frame in (b"one", b"two", b"three"):
         assert box.put(frame)
         box.flush()
@@ -77,7 +77,7 @@ def test_a_busy_transport_gets_no_more_until_it_is_empty() -> None:
 
 
 def test_the_last_words_follow_a_frame_that_is_half_sent() -> None:
-    box, socket, _ = outbox(limit=10)
+    box, socket, _ = queue(limit=10)
     socket.room = 2
     box.put(b"12345678")
     box.flush()
@@ -89,7 +89,7 @@ def test_the_last_words_follow_a_frame_that_is_half_sent() -> None:
 
 @given(st.lists(st.integers(0, 40) | st.just("flush"), max_size=60))
 def test_what_was_put_arrives_in_order_and_never_more_waits_than_the_limit(steps: list[int | str]) -> None:
-    box, socket, touched = outbox(limit=50)
+    box, socket, touched = queue(limit=50)
     expected, count = b"", 0
     for step in steps:
         if step == "flush":

@@ -127,7 +127,7 @@ async def test_a_bad_new_certificate_keeps_the_old_one_and_says_so(
             pair(tmp_path, MAKERS["ES256"]())
             pem.write_bytes((tmp_path / "key.pem").read_bytes() + octets[octets.index(b"-----BEGIN CERT") :])
         server.reload()
-        assert "the old certificate stays: --tls-cert: " in caplog.text and str(pem) in caplog.text
+        assert "the old certificate stays in use: --tls-cert: " in caplog.text and str(pem) in caplog.text
         async with connect(url(server.port), ssl=context) as ws:
             assert shown(ws) == number
 
@@ -140,11 +140,11 @@ async def test_reload_without_tls_does_nothing() -> None:
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     private, public = pair(tmp_path, MAKERS["ES256"]())
-    with pytest.raises(ConfigError, match=r"--tls-cert: .* and .*key\.pem: the key is not the certificate's"):
+    with pytest.raises(ConfigError, match=r"--tls-cert: .* and .*key\.pem: the key does not match the certificate"):
         Certificate(pem, private)
     with pytest.raises(ConfigError, match=r"nowhere\.pem: No such file"):
         Certificate(str(tmp_path / "nowhere.pem"), None)
-    with pytest.raises(ConfigError, match=r"key\.pub: no certificate with its key"):
+    with pytest.raises(ConfigError, match=r"key\.pub: not a certificate and its key"):
         Certificate(public, None)
     with pytest.raises(ConfigError, match="--tls-key: a key without a certificate"):
         Relay(RelayConfig(tls_key=private))
@@ -183,7 +183,7 @@ async def test_a_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
             await a.send({"type": "join", "peerId": "A"})
             await a.get()
             slow.transport.pause_reading()
-            while "stalled" in server._rooms.peers():
+            while "stalled" in server.sessions.rooms.peers():
                 await a.say("offer", to="stalled", sdp="x" * 100_000)
                 await a.ws.ping()
             assert await a.get() == {"type": "peer-left", "peerId": "stalled"}
@@ -212,9 +212,9 @@ async def test_handshakes_that_never_end_are_counted_and_given_up_in_time(tmp_pa
     async with relay(tls_cert=certificate(tmp_path / "a.pem"), join_timeout=0.5, max_connections=3) as server:
         silent = [await Raw.connect(server.port) for _ in range(3)]
         silent[0].writer.write(b"\x16\x03\x01")  # a record that never ends
-        await until(lambda: server._guard._visits == 3)
+        await until(lambda: server.admission._connections == 3)
         assert await silent[0].rest() == b""
-        await until(lambda: server._guard._visits == 0)
+        await until(lambda: server.admission._connections == 0)
         for raw in silent:
             await raw.end()
 
@@ -222,9 +222,9 @@ async def test_handshakes_that_never_end_are_counted_and_given_up_in_time(tmp_pa
 async def test_a_relay_stops_in_the_middle_of_handshakes(tmp_path: Path) -> None:
     async with relay(tls_cert=certificate(tmp_path / "a.pem")) as server:
         silent = [await Raw.connect(server.port) for _ in range(3)]
-        await until(lambda: server._guard._visits == 3)
+        await until(lambda: server.admission._connections == 3)
         await server.stop()
-        assert server._guard._visits == 0
+        assert server.admission._connections == 0
         for raw in silent:
             with suppress(ConnectionError):
                 assert await raw.rest() == b""

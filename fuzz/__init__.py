@@ -21,5 +21,6 @@ TARGETS: Final = {
     "tokens": "signed tokens",
     "user_input": "scripts, configuration files and media options",
     "rtp": "RTP packets of one stream, compared with aiortc's own parsers",
+    "descriptions": "session descriptions, as offers and as answers, compared with aiortc's own parser",
     "h264": "parameter sets, Annex B and avcC",
 }

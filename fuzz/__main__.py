@@ -23,7 +23,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.target is None:
         for name, about in TARGETS.items():
-            print(f"{name:10} {about}")
+            print(f"{name:13} {about}")
         return
     if asked.once is not None:
         importlib.import_module(f"fuzz.{asked.target}").test_one(asked.once.read_bytes())

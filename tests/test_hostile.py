@@ -115,14 +115,21 @@ async def test_offer_without_fingerprint_is_declined(agent: Agent, stranger: Cli
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
 
 
-async def test_offer_without_common_codec_is_declined_and_logged(
-    agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kinds", [("audio", "video"), ("video",)])
+async def test_offer_without_common_codec_costs_the_video(
+    agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture, kinds: tuple[str, ...]
 ) -> None:
-    foreign = re.sub("VP8|H264", "AV1", await offer("audio", "video"))
+    foreign = re.sub("VP8|H264", "AV1", await offer(*kinds))
     await stranger.send(messages.dump(messages.Offer("stranger", "agent", foreign)))
     reply = await answer(stranger)
-    assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
-    assert "no common video codec: av1 offered, ours is vp8, h264; try --video-codec" in caplog.text
+    if "audio" in kinds:
+        assert isinstance(reply, messages.Answer)
+        assert re.findall(r"^m=(\w+) (?:0|\d+)", reply.sdp, re.MULTILINE) == ["audio", "video"]
+        assert "m=video 0 " in reply.sdp and "m=audio 0 " not in reply.sdp
+    else:
+        assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
+    assert "no common codec, offered: AV1/90000" in caplog.text
+    assert "ours: h264, vp8; try --video-codec" in caplog.text
     assert "OperationError" not in caplog.text
 
 

@@ -73,7 +73,9 @@ PURE = (
     "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
     "peer.cli.config_file", "peer.media.outgoing.quality_ladder", "peer.media.sources.passthrough",
     "peer.media.sources.spec", "peer.node.redial",
-    "peer.rtc.codec_preferences", "peer.rtc.sdp", "peer.rtc.silence", "peer.script.language",
+    "peer.rtc.codec_preferences",
+    "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
+    "peer.script.language",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",
@@ -83,7 +85,8 @@ PURE = (
 before anything heavy may be loaded."""
 
 NO_CLOCK = (
-    "peer.negotiation", "peer.node.redial", "peer.rtc.codec_preferences", "peer.rtc.sdp", "peer.rtc.silence",
+    "peer.negotiation", "peer.node.redial", "peer.rtc.codec_preferences",
+    "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
     "peer.signaling.backoff", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -21,13 +21,17 @@ from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
+from ..media.sources.passthrough import profile
+from .sdp_codecs import SupportedCodecs
+
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT: Final = 3.0
 """Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""
 
-H264_PROFILES: Final = ("4d001f", "64001f", "f4001f")
-"""profile-level-id (RFC 6184 8.1) of Main, High and High 4:4:4 Predictive, at level 3.1, which all browsers state.
+H264_PROFILES: Final = ("4d001f", "64001f", "640c1f", "f4001f")
+"""profile-level-id (RFC 6184 8.1) of Main, High, Constrained High and High 4:4:4 Predictive, at level 3.1, which all
+browsers state.
 A Chromium without hardware decoders uses the last one to announce that it receives High."""
 
 DYNAMIC_PAYLOAD_TYPES: Final = frozenset((*range(35, 64), *range(96, 128)))
@@ -65,6 +69,20 @@ def widen_codecs() -> None:
             "video/rtx", template.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
         )
         known += [codec, rtx]
+
+
+def supported_codecs(video_codecs: Sequence[str]) -> SupportedCodecs:
+    """The codecs of the engine; of its video codecs those named in ``video_codecs``, in lower case."""
+    widen_codecs()
+    names, h264 = set(), set()
+    for codec in (*CODECS["audio"], *CODECS["video"]):
+        kind, _, name = codec.mimeType.lower().partition("/")
+        if kind == "audio" or name == "rtx" or name in video_codecs:
+            names.add(f"{name}/{codec.clockRate}" + (f"/{codec.channels}" if (codec.channels or 1) > 1 else ""))
+        if name == "h264":
+            mode = int(codec.parameters.get("packetization-mode") or 0)
+            h264.add((profile(str(codec.parameters.get("profile-level-id", ""))), mode))
+    return SupportedCodecs(frozenset(names), frozenset(h264))
 
 
 def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPeerConnection:

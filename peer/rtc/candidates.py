@@ -10,6 +10,7 @@ from typing import Any
 from aioice.candidate import Candidate
 
 from ..signaling.messages import IceCandidate
+from .remote_description import Accepted
 from .sdp import MAX_CANDIDATES
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,15 @@ class LocalCandidates:
 
     def __init__(self, post: Callable[[IceCandidate], None]) -> None:
         self.username_fragment = ""
+        self.section = Accepted(0, "audio", "0")
+        """The section that the transport belongs to. In our own offers it is the first one."""
         self._post = post
         self._waiting: list[IceCandidate] | None = []
 
     def add(self, candidate: Candidate) -> None:
         """Post a gathered candidate, now or after the description."""
-        message = IceCandidate(f"candidate:{candidate.to_sdp()}", "0", 0, self.username_fragment)
+        mid = self.section.mid if self.section.named else None
+        message = IceCandidate(f"candidate:{candidate.to_sdp()}", mid, self.section.index, self.username_fragment)
         if self._waiting is None:
             self._post(message)
         else:

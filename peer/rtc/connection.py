@@ -30,7 +30,9 @@ from .codec_preferences import default_codecs, preferred_codecs
 from .ice_gathering import IceGatherer, NoTurnServerError
 from .liveness import Liveness
 from .receiver import Receiver
+from .remote_description import Kind, RemoteDescription, mirror, normalize_answer, normalize_offer
 from .rtcp_stats import TransportStats, sender_stats
+from .sdp_codecs import SupportedCodecs
 from .sender import Sender
 from .silence import Change, SilenceDetector
 
@@ -126,7 +128,7 @@ class Connection:
 
     def apply_answer(self, answer: str) -> None:
         """Apply the answer to our offer. Posts ``DescriptionFailed`` on failure."""
-        self._operations.put_nowait(lambda: self._apply(answer, "answer"))
+        self._operations.put_nowait(lambda: self._apply_answer(answer))
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         """Add a remote candidate. A malformed one is dropped, and so is any beyond ``sdp.MAX_CANDIDATES``."""
@@ -193,8 +195,8 @@ class Connection:
     async def _run_operation(self, operation: Callable[[], Awaitable[None]]) -> None:
         try:
             await operation()
-        except sdp.NoCommonCodecError as exc:  # a warning, because a user can choose other codecs
-            log.warning("%s", exc)
+        except sdp.SdpError as exc:  # a warning, because often a user can do something about it
+            log.warning("= generation %d: %s%s", self.generation, exc, _codec_hint(str(exc)))
             self._post_event(n.DescriptionFailed(self.generation))
         except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
             level = logging.DEBUG if isinstance(exc, NoTurnServerError) else logging.INFO
@@ -222,13 +224,17 @@ class Connection:
 
     async def _create_answer(self, offer: str) -> None:
         assert self._pc is not None
-        offered = sdp.parse(offer)
-        sdp.check_video_codecs(offered.sections, self._options.video_codecs or default_codecs(None))
-        self._add_transceivers(offered.media_kinds)
-        await self._apply(offer, "offer")
+        remote = normalize_offer(offer, self._supported_codecs())
+        if remote.rejections and not remote.carries_media(self._sent_kinds()):
+            raise sdp.SdpError(remote.explain())
+        self._log_rejections(remote)
+        self._local_candidates.section = remote.transport
+        self._add_transceivers(remote.kinds)
+        await self._apply(remote, "offer")
         self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
+        answer = mirror(self._pc.localDescription.sdp, remote)
+        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
         self._local_candidates.description_posted()
 
     def _add_transceivers(self, kinds: Sequence[str]) -> None:
@@ -245,14 +251,33 @@ class Connection:
                 known = RTCRtpSender.getCapabilities("video").codecs
                 transceiver.setCodecPreferences(preferred_codecs(known, codecs, h264))
 
-    async def _apply(self, text: str, kind: str) -> None:
+    async def _apply_answer(self, answer: str) -> None:
+        assert self._pc is not None
+        remote = normalize_answer(answer, self._pc.localDescription.sdp, self._supported_codecs())
+        self._log_rejections(remote)
+        await self._apply(remote, "answer")
+
+    async def _apply(self, remote: RemoteDescription, kind: Literal["offer", "answer"]) -> None:
         """Apply a remote description, then add its candidates one by one."""
         assert self._pc is not None
-        description = sdp.read_remote(text)
-        await self._pc.setRemoteDescription(RTCSessionDescription(description.text, kind))
+        await self._pc.setRemoteDescription(RTCSessionDescription(remote.text, kind))
         self._attach_receivers()
-        for index, candidate in description.candidates:
+        for index, candidate in remote.candidates:
             self._add_candidate(IceCandidate(candidate, None, index))
+
+    def _sent_kinds(self) -> tuple[Kind, ...]:
+        kinds: dict[Kind, object] = {"video": self._tracks.video, "audio": self._tracks.audio}
+        return tuple(kind for kind, track in kinds.items() if track is not None)
+
+    def _supported_codecs(self) -> SupportedCodecs:
+        return aiortc_hooks.supported_codecs(self._options.video_codecs or default_codecs(None))
+
+    def _log_rejections(self, remote: RemoteDescription) -> None:
+        """Log why sections are rejected; a warning where other codecs, which a user can choose, would help."""
+        if reasons := remote.explain():
+            hint = _codec_hint(reasons)
+            level = logging.WARNING if hint else logging.INFO
+            log.log(level, "= generation %d: not negotiated: %s%s", self.generation, reasons, hint)
 
     def _attach_receivers(self) -> None:
         """Feed ``incoming`` from the first receiver of each kind; further receivers are only counted."""
@@ -323,3 +348,9 @@ class Connection:
                 case Change.LOST:
                     self._post_event(n.TransportClosed(self.generation, "transport-failed"))
                     return
+
+
+def _codec_hint(reasons: str) -> str:
+    """What to try where a section is rejected for its codecs."""
+    concerned = "m=video" in reasons and "no common codec" in reasons
+    return "; try --video-codec vp8,h264 at both ends" if concerned else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,8 +19,10 @@ Outcome = BaseException | str
 """What a step does instead of returning: raise this exception, or ``HANG``."""
 
 DESCRIPTION: Final = (
-    "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 00:11\r\n"
-    "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=rtpmap:111 opus/48000/2\r\n"
+    "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['0A'] * 32)}\r\na=setup:active\r\n"
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-mux\r\n"
+    "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n"
     "a=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host\r\na=end-of-candidates\r\n"
     "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=rtpmap:96 VP8/90000\r\n"
 )
@@ -179,6 +182,11 @@ class ScriptedPeerConnection:
     async def setRemoteDescription(self, description: RTCSessionDescription) -> None:
         await self.step("setRemoteDescription")
         self.remote = description
+        if description.type == "offer":  # an answer has the sections of the offer
+            head, *sections = re.split("(?=m=)", DESCRIPTION)
+            kinds = re.findall("m=([a-z]+)", description.sdp)
+            answer = head + "".join(one for one in sections if one[2:7] in kinds)
+            self.localDescription = RTCSessionDescription(answer, "answer")
         self._transceivers += [ScriptedTransceiver(kind, "recvonly", self.dtls, object()) for kind in self.tracks]
         self.tracks.clear()
         for transceiver in self._transceivers:

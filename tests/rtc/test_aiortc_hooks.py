@@ -98,7 +98,7 @@ async def test_main_and_high_are_negotiated_after_baseline() -> None:
     near.addTransceiver("video")
     offer = await near.createOffer()
     assert _profiles(offer.sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES]
-    assert offer.sdp.count("packetization-mode=1") == 5
+    assert offer.sdp.count("packetization-mode=1") == 6
     types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
     assert len(types) == len(set(types))
     assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)

@@ -26,7 +26,7 @@ def test_default_without_h264_source_puts_vp8_first() -> None:
 
 
 def test_preferences_keep_the_users_order_and_baseline_first() -> None:
-    h264 = ["42001f", "42e01f", "4d001f", "64001f", "f4001f"]
+    h264 = ["42001f", "42e01f", "4d001f", "64001f", "640c1f", "f4001f"]
     assert _names(("vp8", "h264")) == ["VP8", *h264, "rtx"]
     assert _names(("h264", "vp8")) == [*h264, "VP8", "rtx"]
     assert _names(("vp8",)) == ["VP8", "rtx"]
@@ -35,10 +35,10 @@ def test_preferences_keep_the_users_order_and_baseline_first() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("640028", ["64001f", "f4001f", "42001f", "42e01f", "4d001f"]),
-        ("4d401f", ["4d001f", "64001f", "f4001f", "42001f", "42e01f"]),
-        ("42c01e", ["42e01f", "42001f", "4d001f", "64001f", "f4001f"]),
-        ("6e001f", ["42001f", "42e01f", "4d001f", "64001f", "f4001f"]),
+        ("640028", ["64001f", "f4001f", "42001f", "42e01f", "4d001f", "640c1f"]),
+        ("4d401f", ["4d001f", "64001f", "f4001f", "42001f", "42e01f", "640c1f"]),
+        ("42c01e", ["42e01f", "42001f", "4d001f", "64001f", "640c1f", "f4001f"]),
+        ("6e001f", ["42001f", "42e01f", "4d001f", "64001f", "640c1f", "f4001f"]),
     ],
 )
 def test_preferences_put_the_sources_h264_profile_first(source: str, expected: list[str]) -> None:

@@ -1,0 +1,78 @@
+"""Target: remote session descriptions, offers and answers.
+
+    python -m fuzz descriptions --seconds 60
+
+Properties: an ``SdpError`` of one short line, or a description that the engine parses, whose size depends on what is
+supported and not on what was sent; our answer has every section of the offer, in its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from aiortc.sdp import SessionDescription
+
+from peer.rtc.aiortc_hooks import supported_codecs
+from peer.rtc.remote_description import MAX_SECTIONS, RemoteDescription, mirror, normalize_answer, normalize_offer
+from peer.rtc.sdp import SdpError
+
+SUPPORTED = supported_codecs(("vp8", "h264"))
+
+MAX_SECTION = 48_000
+"""Maximum size of one section that the engine is given, in characters: 64 codecs with 32 parameters each."""
+
+TRANSPORT = (
+    "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:active\r\na=rtcp-mux\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['A1'] * 32)}\r\n"
+)
+AUDIO = (
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111 0\r\na=mid:0\r\na=sendrecv\r\n"
+    "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 stereo=1\r\n"
+)
+VIDEO = (
+    "m=video 9 UDP/TLS/RTP/SAVPF 96 97 98\r\na=mid:1\r\na=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack pli\r\n"
+    "a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtpmap:98 H264/90000\r\n"
+    "a=fmtp:98 packetization-mode=1;profile-level-id=640c1f\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
+    "a=ssrc:1 cname:x\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n"
+)
+HEAD = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+GROUP = "a=group:BUNDLE 0 1\r\n"
+OFFER = HEAD + GROUP + AUDIO + TRANSPORT + VIDEO + TRANSPORT
+
+SEEDS = [
+    text.encode()
+    for text in (
+        OFFER,
+        HEAD + GROUP + TRANSPORT + AUDIO + VIDEO,
+        HEAD + TRANSPORT + VIDEO.replace("a=mid:1\r\n", ""),
+        HEAD + GROUP + AUDIO + TRANSPORT + "m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=bundle-only\r\na=mid:1\r\n",
+        HEAD + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\n" + TRANSPORT + AUDIO + TRANSPORT,
+    )
+]
+
+
+def test_one(data: bytes) -> None:
+    """Read ``data`` as an offer and as the answer to one of ours."""
+    sdp = data.decode(errors="replace")
+    offer = _check(lambda: normalize_offer(sdp, SUPPORTED))
+    if offer is not None:
+        sections = (f"m={one.kind} 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{one.mid}\r\n" for one in offer.accepted)
+        answer = mirror(f"{HEAD}{GROUP}{''.join(sections)}", offer)
+        assert len(re.findall(r"^m=", answer, re.MULTILINE)) == len(offer.sections)
+        assert len(offer.accepted) <= MAX_SECTIONS
+    _check(lambda: normalize_answer(sdp, OFFER, SUPPORTED))
+
+
+def _check(read: Callable[[], RemoteDescription]) -> RemoteDescription | None:
+    try:
+        remote = read()
+    except SdpError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+        return None
+    assert len(remote.text) < 1000 + MAX_SECTION * len(remote.accepted)
+    parsed = SessionDescription.parse(remote.text)
+    assert [(media.kind, media.rtp.muxId) for media in parsed.media] == [
+        (one.kind, one.mid) for one in remote.accepted
+    ]
+    return remote

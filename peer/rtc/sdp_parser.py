@@ -1,0 +1,119 @@
+"""The lines of a session description (SDP, RFC 8866): read leniently, once, in linear time. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .sdp import SdpError
+
+MAX_CHARACTERS: Final = 64 * 1024
+"""Maximum size of a description. Real ones reach 60 kB, with dozens of sections; Chromium's first offer has 6 kB."""
+
+MAX_LINES: Final = 2_500
+"""Maximum number of lines. 60 kB of real ones have 1,500."""
+
+MAX_SECTIONS: Final = 256
+"""Maximum number of media sections read. Large conferences have some dozens."""
+
+Attributes = Mapping[str, Sequence[str]]
+"""The values of ``a=`` lines by name, each in order; empty strings for those without a value."""
+
+_MEDIA: Final = re.compile(r"m=([!-~]{1,32}) +(\d{1,5})(?:/\d{1,5})? +([!-~]{1,64})((?: +[!-~]+)*) *")
+_TOKEN: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")
+"""RFC 8866 9: ``token``, at most as long as anybody writes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A media section as the remote wrote it. ``number`` is that of its ``m=`` line, from 1.
+
+    ``mid`` is its identification (RFC 5888), ``None`` if it has none, or has one that is illegal or repeated.
+    """
+
+    number: int
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    attributes: Attributes
+    mid: str | None
+
+    @property
+    def where(self) -> str:
+        """The section for people: its kind and its line."""
+        return f"m={self.kind} (line {self.number})"
+
+    @property
+    def line(self) -> str:
+        """The start of the ``m=`` line, for people."""
+        return f"m={self.kind} {self.port} {self.protocol} {' '.join(self.formats[:16])}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A description as the remote wrote it.
+
+    ``session`` are its session-level attributes. ``bundle`` has the identifications of its first BUNDLE group, in
+    order, ``members`` is the same as a set, and ``tagged`` the attributes of the section that the group names first.
+    """
+
+    session: Attributes
+    sections: tuple[Section, ...]
+    bundle: tuple[str, ...]
+    members: frozenset[str | None]
+    tagged: Attributes
+
+    @property
+    def mids(self) -> frozenset[str | None]:
+        """The identifications of all sections."""
+        return frozenset(section.mid for section in self.sections)
+
+
+def parse(sdp: str) -> Parsed:
+    """Read a description. Lines that cannot be read are dropped, ``m=`` lines excepted.
+
+    Raises:
+        SdpError: the description is too large, has no media section, or has an ``m=`` line that cannot be read.
+    """
+    if len(sdp) > MAX_CHARACTERS:
+        raise SdpError(f"description of {len(sdp)} characters; at most {MAX_CHARACTERS} are read")
+    lines = sdp.split("\n", MAX_LINES)
+    if len(lines) > MAX_LINES:
+        raise SdpError(f"description of more than {MAX_LINES} lines")
+    session: dict[str, list[str]] = {}
+    found: list[tuple[int, str, dict[str, list[str]]]] = []
+    current = session
+    for number, line in enumerate(lines, 1):
+        if line.startswith("m="):
+            current = {}
+            found.append((number, line.rstrip(), current))
+        elif line.startswith("a="):
+            name, _, value = line[2:].partition(":")
+            current.setdefault(name.strip(), []).append(value.strip())
+    if len(found) > MAX_SECTIONS:
+        raise SdpError(f"description of {len(found)} media sections; at most {MAX_SECTIONS} are read")
+    if not found:
+        raise SdpError("description without a media section", line=lines[0].rstrip(), rule="RFC 8866 5")
+    mids: set[str] = set()
+    sections = tuple(_section(number, line, attributes, mids) for number, line, attributes in found)
+    groups = (value.split() for value in session.get("group", ()))
+    bundle = tuple(dict.fromkeys(next((words[1:] for words in groups if words[:1] == ["BUNDLE"]), ())))
+    by_mid = {section.mid: section.attributes for section in sections}
+    tagged = next((by_mid[mid] for mid in bundle if mid in by_mid), {})
+    return Parsed(session, sections, bundle, frozenset(bundle), tagged)
+
+
+def _section(number: int, line: str, attributes: dict[str, list[str]], mids: set[str]) -> Section:
+    """Read an ``m=`` line. Adds the section's identification to ``mids``."""
+    match = _MEDIA.fullmatch(line)
+    if match is None:
+        raise SdpError(f"line {number} is not a media description", line=line, rule="RFC 8866 5.14")
+    mid = next(iter(attributes.get("mid", ())), None)
+    if mid is not None and (mid in mids or _TOKEN.fullmatch(mid) is None):
+        mid = None
+    if mid is not None:
+        mids.add(mid)
+    return Section(number, match[1], int(match[2]), match[3], tuple(match[4].split()), attributes, mid)

@@ -1,0 +1,52 @@
+"""Session descriptions for tests, put together from lines."""
+
+from __future__ import annotations
+
+from peer.rtc.sdp_codecs import SupportedCodecs
+
+SUPPORTED = SupportedCodecs(
+    frozenset({
+        "opus/48000/2", "pcmu/8000", "pcma/8000", "g722/8000", "vp8/90000", "h264/90000", "rtx/90000",
+    }),
+    frozenset({(name, 1) for name in ("Constrained Baseline", "Baseline", "Main", "Constrained High", "High")}),
+)  # fmt: skip
+
+TRANSPORT = (
+    "a=ice-ufrag:abcd",
+    "a=ice-pwd:abcdefghijklmnopqrstuvwx",
+    "a=fingerprint:sha-256 " + ":".join(["A1"] * 32),
+    "a=setup:actpass",
+    "a=rtcp-mux",
+)
+OPUS = ("a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;useinbandfec=1")
+VP8 = (
+    "a=rtpmap:96 VP8/90000",
+    "a=rtcp-fb:96 nack",
+    "a=rtcp-fb:96 nack pli",
+    "a=rtpmap:97 rtx/90000",
+    "a=fmtp:97 apt=96",
+)
+AUDIO = ("m=audio 9 UDP/TLS/RTP/SAVPF 111", "a=mid:0", *TRANSPORT, *OPUS)
+VIDEO = ("m=video 9 UDP/TLS/RTP/SAVPF 96 97", "a=mid:1", *TRANSPORT, *VP8)
+HEAD = ("v=0", "o=- 1 2 IN IP4 127.0.0.1", "s=-", "t=0 0")
+BUNDLE = "a=group:BUNDLE 0 1"
+
+
+def text(*lines: str) -> str:
+    """The description with these lines."""
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+def offer(*sections: tuple[str, ...], head: tuple[str, ...] = (*HEAD, BUNDLE)) -> str:
+    """An offer of ``sections``; of sound and video where none are given."""
+    return text(*head, *(line for section in sections or (AUDIO, VIDEO) for line in section))
+
+
+def without(section: tuple[str, ...], *starts: str) -> tuple[str, ...]:
+    """``section`` less the lines that begin so."""
+    return tuple(line for line in section if not line.startswith(starts))
+
+
+def replaced(section: tuple[str, ...], start: str, line: str) -> tuple[str, ...]:
+    """``section`` with ``line`` in the place of each one that begins with ``start``."""
+    return tuple(line if one.startswith(start) else one for one in section)

@@ -1,4 +1,4 @@
-"""For all tests: the quick ones first, and nothing of the user's own set-up."""
+"""Configuration of all tests: their order, and isolation from the user's settings."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import pytest
 from tests import legacy
 
 _ROOT = Path(__file__).parent
-_ORDER = (".", "server", "media", "cli")
+_ORDER = (".", "rtp", "codecs", "signaling", "script", "node", "rtc", "media", "server", "cli", "negotiation")
+"""Folders whose tests run first, from the fastest to the slowest. Whole programs and browsers run last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in this process comes first, whole programs and browsers after it."""
+    """Sort the tests by ``_ORDER``."""
 
     def rank(item: pytest.Item) -> int:
-        folder = str(item.path.parent.relative_to(_ROOT))
+        folder = next(iter(item.path.parent.relative_to(_ROOT).parts), ".")
         return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
 
     items.sort(key=rank)
 
 
 def pytest_report_header() -> str | None:
-    """Say what this machine forbids, and what is done instead."""
+    """Report what this machine does not permit, and how the tests run instead."""
     if legacy.namespaces() is None:
-        return "old Go server: network namespaces are forbidden here; its port is changed in a copy of the program"
+        return "legacy Go server: no network namespaces on this machine; tests run a copy of it with another port"
     return None
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """A command that runs in this process configures logging, for those that come after it too."""
+def _restore_logging() -> Iterator[None]:
+    """Undo the logging configuration of commands that run in this process."""
     known = {name: logging.getLogger(name) for name in (None, "peer", "server")}
     levels = {name: logger.level for name, logger in known.items()}
     handlers = known[None].handlers[:]
@@ -46,8 +47,8 @@ def _logs_as_they_were() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither the configuration nor the identity of whoever runs the tests plays a part in them."""
+def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the configuration, the identity and the ``PEER_`` variables of the user who runs the tests."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))

@@ -1,4 +1,4 @@
-"""The real TURN server, Debian's coturn, on loopback and a port of its own."""
+"""Debian's coturn, a TURN server, on loopback and a free port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ REALM = "test"
 
 
 class Coturn:
-    """A running one. It listens on ``port`` by UDP and TCP, on ``tls_port`` by TLS if it was given a certificate."""
+    """A running coturn. It listens for UDP and TCP on ``port``, and for TLS on ``tls_port`` if it has a
+    certificate."""
 
     def __init__(self, port: int, tls_port: int, log: Path) -> None:
         self.port = port
@@ -28,25 +29,26 @@ class Coturn:
         return f"turn:127.0.0.1:{self.port}"
 
     def allocations(self) -> list[str]:
-        """The user names of all that were made, in order."""
+        """Return the user names of all allocations so far, in order."""
         made = r"user <([^>]*)>: incoming packet ALLOCATE processed, success"
         return re.findall(made, self._log.read_text(errors="replace"))
 
     async def allocated(self, *users: str) -> None:
-        """Until each of ``users`` has one, by the whole name or by what is behind its time. Its log comes late."""
+        """Wait until each of ``users`` has an allocation, because coturn writes its log late. A user is a whole user
+        name, or its part after the expiry time."""
         await until(lambda: set(users) <= {name.rpartition(":")[2] for name in self.allocations()})
 
 
 @asynccontextmanager
 async def coturn(folder: Path, *options: str) -> AsyncIterator[Coturn]:
-    """``options`` say whom it lets in; ``folder`` is for its files."""
+    """Run coturn. ``options`` define its users; ``folder`` holds its files."""
     assert shutil.which("turnserver"), "coturn is not installed"
     with socket.socket() as one, socket.socket() as two:
         for probe in (one, two):
             probe.bind(("127.0.0.1", 0))
         port, tls_port = (probe.getsockname()[1] for probe in (one, two))
     log = folder / "turnserver.log"
-    # Without RFC 5780: it would take the next port too, and wait for it in silence where somebody has that.
+    # RFC 5780 is disabled: it also needs the next port, and coturn waits silently while that is in use.
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *("turnserver", "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"),
@@ -73,6 +75,6 @@ async def coturn(folder: Path, *options: str) -> AsyncIterator[Coturn]:
 
 @asynccontextmanager
 async def coturn_with_secret(folder: Path, secret: str, *options: str) -> AsyncIterator[Coturn]:
-    """One that lets in who has credentials made with ``secret``."""
+    """Run coturn with credentials that are derived from ``secret``."""
     async with coturn(folder, "--use-auth-secret", f"--static-auth-secret={secret}", *options) as server:
         yield server

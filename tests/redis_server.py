@@ -1,4 +1,4 @@
-"""The real Redis, Debian's redis-server, on loopback and a port of its own, that keeps nothing on disk."""
+"""Debian's redis-server on loopback and a free port, without persistence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEADLINE = 20.0
 
 
 class RedisServer:
-    """One that runs, until ``kill``; ``start`` runs it again on the same port, empty."""
+    """A Redis server. ``kill`` ends it; ``start`` runs it again on the same port, empty."""
 
     def __init__(self, folder: Path, port: int, *options: str) -> None:
         self.port = port
@@ -37,7 +37,7 @@ class RedisServer:
 
     @property
     def socket(self) -> str:
-        """For a client in a hurry."""
+        """Unix socket, which is faster than TCP."""
         return str(self._folder / "redis.sock")
 
     def client(self) -> redis.Redis:

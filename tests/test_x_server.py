@@ -1,4 +1,4 @@
-"""The X server that tests of windows and of the screen share."""
+"""The X server for tests of windows and of screen capture."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests import x_server
 
 
 @pytest.mark.display
-def test_it_stays_as_it_is_when_its_last_client_leaves() -> None:
-    """One that starts over centres its pointer, and turns away whoever comes at that moment."""
+def test_x_server_without_clients_keeps_its_state() -> None:
+    """An X server that resets centers its pointer, and rejects new clients meanwhile."""
     with x_server.running("640x360") as server:
 
         def xdotool(*args: str) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for what sends no event: asked again and again, until a deadline."""
+"""Polling with a deadline, for conditions that send no event."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Callable
 
 STEP = 0.02
+"""Polling interval in seconds."""
 
 
 async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    """Until ``condition()`` is true. Raises TimeoutError."""
+    """Wait until ``condition()`` is true. Raises TimeoutError."""
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(STEP)
 
 
 async def until_listening(port: int, timeout: float = 10.0) -> None:
-    """Until somebody accepts TCP connections on this port of loopback. Raises TimeoutError."""
+    """Wait until a program accepts TCP connections on this port of loopback. Raises TimeoutError."""
     async with asyncio.timeout(timeout):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""An X server of a test's own, without a screen and without a window manager."""
+"""Xvfb, an X server without a screen, for one test. It has no window manager."""
 
 from __future__ import annotations
 
@@ -11,36 +11,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class XServer:
-    """``name`` is what goes into DISPLAY."""
+    """A running X server. ``name`` is the value for DISPLAY."""
 
     name: str
     _process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """As when it crashes."""
+        """Kill the server, as if it had crashed."""
         self._process.kill()
 
 
 @contextlib.contextmanager
 def running(size: str = "1280x800", *options: str) -> Iterator[XServer]:
-    """One that accepts clients, with a screen of WIDTHxHEIGHT pixels.
+    """Run an X server with a screen of ``size``, WIDTHxHEIGHT in pixels, and yield it once it accepts clients.
 
-    ``-noreset``: by default a server starts over when its last client leaves (Xserver(1)), turns away whoever comes
-    meanwhile, and forgets all its state. Every run of xdotool is such a client: one peer in ten that came to show
-    its windows beside it was refused, and did without.
+    ``-noreset``: by default an X server resets when its last client disconnects (Xserver(1)). It then loses its state
+    and rejects new clients for a moment. Every run of xdotool is such a client: without the option one peer in ten
+    found no X server and showed no windows.
     """
-    ready, tell = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(tell), "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-noreset", *options],
-        pass_fds=[tell],
-        stderr=subprocess.DEVNULL,
-    )
+    read_end, write_end = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-noreset"]
+    server = subprocess.Popen([*command, *options], pass_fds=[write_end], stderr=subprocess.DEVNULL)
     try:
-        os.close(tell)
-        with os.fdopen(ready) as numbers:
-            number = numbers.readline().strip()
+        os.close(write_end)
+        with os.fdopen(read_end) as display:
+            number = display.readline().strip()
         assert number, "Xvfb did not start"
         yield XServer(f":{number}", server)
     finally:
-        server.terminate()  # it takes its lock and its socket with it
+        server.terminate()  # on SIGTERM it removes its lock and its socket
         server.wait()

@@ -1,4 +1,4 @@
-"""Whole programs: relays, nodes and callers as processes of their own, with real files, windows and sound."""
+"""Whole programs: relays, nodes and callers in processes of their own, with real files, windows and audio devices."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def caller(relay: str, *args: str) -> Program:
     return Program("call", "--server", relay, "--json", *args)
 
 
-def test_three_processes_make_a_mesh(relay: str) -> None:
-    """The seed's five phases, from the command line: C calls A and B, who called each other before."""
+def test_three_processes_call_each_other(relay: str) -> None:
+    """The five phases of the original specification, from the command line: C calls A and B, which are connected."""
     with node(relay, "A") as a, node(relay, "B", *TEST, "--call", "A") as b:
         a.expect("incoming", peer="B")
         b.expect("first-frame", peer="A")
@@ -53,7 +53,7 @@ def test_three_processes_make_a_mesh(relay: str) -> None:
             assert program.expect("ended", peer="C")["reason"] == "remote-hang-up"
 
 
-def test_a_node_killed_with_9_is_missed_within_seconds_and_called_again_when_it_is_back(relay: str) -> None:
+def test_killed_node_is_detected_and_redialed(relay: str) -> None:
     with node(relay, "watcher", *QUIET, "--call", "cam") as watcher:
         with node(relay, "cam") as cam:
             watcher.expect("first-frame", peer="cam")
@@ -65,7 +65,7 @@ def test_a_node_killed_with_9_is_missed_within_seconds_and_called_again_when_it_
             watcher.expect("first-frame", 30, peer="cam")
 
 
-def test_a_relay_killed_with_9_costs_no_call() -> None:
+def test_killed_relay_ends_no_call() -> None:
     with Program("serve", "--port", "0", "--json") as relay:
         url = str(relay.expect("listening")["url"])
         port = url.split(":")[2].split("/")[0]
@@ -84,11 +84,11 @@ def test_a_relay_killed_with_9_costs_no_call() -> None:
                 assert program.wait() == 0
 
 
-# --- a real clip, there and back ---
+# --- a real clip, recorded at the remote ---
 
 
-def pictures(path: Path) -> tuple[Array, Array]:
-    """Times in seconds, and each picture as 48 x 27 gray."""
+def read_video(path: Path) -> tuple[Array, Array]:
+    """Return the time of each frame in seconds, and each frame as 48 x 27 gray."""
     times, images = [], []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -97,8 +97,8 @@ def pictures(path: Path) -> tuple[Array, Array]:
     return np.array(times), np.array(images)
 
 
-def loudness(path: Path) -> Array:
-    """The sound's envelope: RMS of every 10 ms, from time 0 of the file on."""
+def read_loudness(path: Path) -> Array:
+    """Return the envelope of the audio: RMS of every 10 ms from the start of the file."""
     samples: list[Array] = []
     start: float | None = None
     with av.open(str(path)) as container:
@@ -110,37 +110,37 @@ def loudness(path: Path) -> Array:
     return np.asarray(np.sqrt(np.mean(sound[: len(sound) // 480 * 480].reshape(-1, 480) ** 2, axis=1)))
 
 
-def test_a_clip_recorded_at_the_other_end_is_the_clip(relay: str, tmp_path: Path) -> None:
-    clip, tape = real_clip(), tmp_path / "tape.mkv"
+def test_clip_recorded_at_the_remote_is_the_clip(relay: str, tmp_path: Path) -> None:
+    clip, recording = real_clip(), tmp_path / "recording.mkv"
     source = (*("--video", str(clip), "--audio", str(clip)), "--speaker", "none", "--no-show", "--size", "640x360")
     with node(relay, "cinema", *source) as cinema:
         cinema.expect("joined")
-        with caller(relay, "cinema", *QUIET, "--record", str(tape), "--duration", "5s") as program:
+        with caller(relay, "cinema", *QUIET, "--record", str(recording), "--duration", "5s") as program:
             assert program.wait(40) == 0
             assert program.names().count("recorded") == 1
 
-    film_times, film = pictures(clip)
-    times, images = pictures(tape)
-    assert len(images) > 75, "of 125 pictures in 5 s"
+    clip_times, clip_frames = read_video(clip)
+    times, images = read_video(recording)
+    assert len(images) > 75, "of 125 frames in 5 s"
 
     def flat(images: Array) -> Array:
         rows = images.reshape(len(images), -1)
         rows = rows - rows.mean(axis=1, keepdims=True)
         return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9))
 
-    likeness = flat(images) @ flat(film).T
+    likeness = flat(images) @ flat(clip_frames).T
     best = likeness.argmax(axis=1)
-    assert np.median(likeness.max(axis=1)) > 0.97, "the pictures are those of the film"
+    assert np.median(likeness.max(axis=1)) > 0.97, "the frames are those of the clip"
     assert np.mean(np.diff(best) >= 0) > 0.9, "in their order"
-    video_offset = float(np.median(times - film_times[best]))
+    video_offset = float(np.median(times - clip_times[best]))
 
-    heard, played = loudness(tape), loudness(clip)
+    heard, played = read_loudness(recording), read_loudness(clip)
     span = min(len(heard), len(played)) - 100
     shifts = range(-100, 101)
     scores = [np.corrcoef(heard[100 : span - 100], played[100 - s : span - 100 - s])[0, 1] for s in shifts]
-    assert max(scores) > 0.8, "the sound is that of the film"
+    assert max(scores) > 0.8, "the audio is that of the clip"
     audio_offset = shifts[int(np.argmax(scores))] * 0.01
-    assert abs(audio_offset - video_offset) < 0.1, "sound and picture are where they were"
+    assert abs(audio_offset - video_offset) < 0.1, "audio and video are in sync as before"
 
 
 # --- windows ---
@@ -159,13 +159,13 @@ def xdotool(display: str, *args: str) -> str:
 
 
 def window(display: str, title: str, program: Program) -> str:
-    """The id of the window with this title, as soon as ``program`` shows it."""
+    """Wait for the window with this title, and return its id."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if found := xdotool(display, "search", "--onlyvisible", "--name", title):
             return found.split()[0]
     there = [xdotool(display, "getwindowname", id_) for id_ in xdotool(display, "search", "--name", ".").split()]
-    raise AssertionError(f"no window {title!r} to be seen, of {there}; {program.errors[-2000:]}")
+    raise AssertionError(f"no window {title!r}, only {there}; {program.errors[-2000:]}")
 
 
 def screenshot(display: str) -> Array:
@@ -174,7 +174,7 @@ def screenshot(display: str) -> Array:
 
 
 @pytest.mark.display
-def test_a_window_shows_the_remote_picture_and_a_key_hangs_up(
+def test_window_shows_remote_video_and_key_q_hangs_up(
     relay: str, display: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISPLAY", display)
@@ -186,7 +186,7 @@ def test_a_window_shows_the_remote_picture_and_a_key_hangs_up(
             window(display, "^me", program)
             before, deadline = screenshot(display), time.monotonic() + 20
             while np.mean(np.abs(screenshot(display).astype(int) - before) > 30) < 0.0005:
-                assert time.monotonic() < deadline, "the picture does not move"
+                assert time.monotonic() < deadline, "the video does not move"
             assert before.std() > 20, "the screen is not empty"
             xdotool(display, "windowfocus", remote)
             xdotool(display, "key", "--window", remote, "q")
@@ -196,7 +196,9 @@ def test_a_window_shows_the_remote_picture_and_a_key_hangs_up(
 
 
 @pytest.mark.parametrize("display_name", ["", ":999"])
-def test_no_display_costs_only_the_windows(relay: str, display_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_without_display_continues_without_windows(
+    relay: str, display_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DISPLAY", display_name)
     with node(relay, "door", *TEST) as door:
         door.expect("joined")
@@ -211,14 +213,12 @@ def test_no_display_costs_only_the_windows(relay: str, display_name: str, monkey
             assert program.errors.count("no windows") == 1
 
 
-# --- sound ---
+# --- audio devices ---
 
 
 @pytest.mark.sound
-def test_sound_goes_from_an_alsa_device_to_an_alsa_device(
-    relay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A microphone that plays 1 kHz for ever here, a loudspeaker that writes a file there."""
+def test_audio_is_sent_from_alsa_to_alsa(relay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The microphone of one peer is a 1 kHz tone, the speaker of the other one a file."""
     at = np.arange(48_000 * 30) / 48_000
     (np.sin(2 * np.pi * 1000 * at) * 8000).astype("<i2").repeat(2).tofile(tmp_path / "mic.raw")
     (tmp_path / "asound.conf").write_text(
@@ -236,6 +236,6 @@ def test_sound_goes_from_an_alsa_device_to_an_alsa_device(
             assert program.wait() == 0
     played = np.fromfile(tmp_path / "out.raw", "<i2").reshape(-1, 2)[:, 0]
     loud = played[np.abs(played) > 500]
-    assert len(loud) > 24_000, "at least half a second of sound was played"
+    assert len(loud) > 24_000, "at least half a second of audio was played"
     middle = len(played) // 2
     assert abs(dominant_frequency(played[middle - 12_000 : middle + 12_000], 48_000) - 1000) < 10

@@ -6,8 +6,7 @@ known. All configured servers are used.
 Hook: the engine gathers inside ``setLocalDescription``, and queries only the first STUN and the first TURN server.
 A server that does not answer delays every call by 5 s on each side.
 
-Hook: aioice resolves names in the default executor, where a lookup that hangs blocks encoders and the end of the
-process.
+Hook: aioice resolves names in the default executor; see ``resolver``.
 
 Hook: aioice finds no address on a machine whose only interface is loopback.
 """
@@ -15,11 +14,9 @@ Hook: aioice finds no address on a machine whose only interface is loopback.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -28,6 +25,7 @@ from aioice.candidate import Candidate
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
 from ..signaling.ice_servers import MAX_SERVERS, IceServer
+from .resolver import resolve
 
 log = logging.getLogger(__name__)
 
@@ -36,42 +34,6 @@ TURN_TIMEOUT: Final = 5.0
 
 SETTLE_TIMEOUT: Final = 1.0
 """Maximum time to wait for host sockets that are being opened, in seconds. It takes milliseconds."""
-
-
-async def _resolve(host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
-    """Return the first address of ``host``. The lookup runs in a daemon thread of its own, because it can hang.
-
-    Raises:
-        OSError: there is no address, or ``host`` is not a host name.
-    """
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[str] = loop.create_future()
-
-    def settle(address: str | None, error: OSError | None) -> None:
-        if result.done():
-            return
-        if error is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(address or "")
-
-    def look_up() -> None:
-        address, error = None, None
-        try:
-            address = str(socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4][0])
-        except (OSError, UnicodeError) as exc:  # UnicodeError: not a host name
-            error = OSError(str(exc))
-        try:
-            loop.call_soon_threadsafe(settle, address, error)
-        except RuntimeError:
-            pass  # the event loop is closed
-
-    threading.Thread(target=look_up, name=f"resolve-{host}", daemon=True).start()
-    return await result
 
 
 class _NamedTlsContext(ssl.SSLContext):
@@ -100,8 +62,10 @@ def host_addresses() -> list[str]:
 
 
 class NoTurnServerError(ConnectionError):
-    """``relay_only``, and no TURN server can be used. The reason is logged elsewhere: by ``Agent`` on joining if none
-    is configured, otherwise when a server fails."""
+    """No TURN server can be used, although ``relay_only`` requires one.
+
+    The reason is logged elsewhere: by ``Agent`` on joining if none is configured, otherwise when a server fails.
+    """
 
 
 class IceGatherer:
@@ -153,8 +117,10 @@ class IceGatherer:
         connection._local_candidates_end = True
 
     async def settle(self) -> None:
-        """Wait until the host sockets are open, so that closing the connection closes them too. At most
-        ``SETTLE_TIMEOUT`` seconds."""
+        """Wait until the host sockets are open, at most ``SETTLE_TIMEOUT`` seconds.
+
+        Closing the connection closes only sockets that it knows.
+        """
         if self._host_task is not None:
             _, pending = await asyncio.wait([self._host_task], timeout=SETTLE_TIMEOUT)
             if pending:
@@ -184,7 +150,7 @@ class IceGatherer:
         if ":" in protocol.local_candidate.host:
             return  # IPv6 has no NAT
         try:
-            address = (await _resolve(server.host, server.port, socket.AF_INET), server.port)
+            address = (await resolve(server.host, server.port, socket.AF_INET), server.port)
             candidate, _ = await server_reflexive_candidate(protocol, address)
         except Exception as exc:  # aioice also raises errors of the transport; the other servers are still used
             log.info("= STUN server %s:%d failed: %s", server.host, server.port, exc or type(exc).__name__)
@@ -194,10 +160,9 @@ class IceGatherer:
     async def _allocate_turn(self, server: IceServer) -> None:
         connection = self._connection
         try:
-            host = await _resolve(server.host, server.port)
-            tls: Any = (
-                _NamedTlsContext.named(server.host) if server.scheme == "turns" else False
-            )  # aioice passes a context on to asyncio
+            host = await resolve(server.host, server.port)
+            # aioice declares ``turn_ssl`` as a bool, but passes it on to asyncio, which also accepts a context.
+            tls: Any = _NamedTlsContext.named(server.host) if server.scheme == "turns" else False
             candidate, protocol = await relayed_candidate(
                 component=1,
                 hide_related_address=self._relay_only,

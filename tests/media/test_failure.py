@@ -40,3 +40,13 @@ def test_media_error_stays_and_other_errors_keep_their_text() -> None:
     assert media_error("z", ours) is ours
     assert media_error("z", ValueError("odd")).why == "odd"
     assert media_error("z", ValueError()).why == "ValueError"
+
+
+def test_ffmpeg_exit_is_reported_as_a_timeout() -> None:
+    """PyAV interrupts FFmpeg after its time-out, and FFmpeg reports that as an exit."""
+    assert media_error("x", av.error.ExitError(1, "exit")).why == "no answer in time"
+
+
+def test_unauthorized_error_suggests_a_password() -> None:
+    error = media_error("x", av.error.HTTPUnauthorizedError(1, "401"))
+    assert str(error) == "x: it requires a name and a password; try rtsp://name:password@host/path"

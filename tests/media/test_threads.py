@@ -39,3 +39,17 @@ async def test_in_thread_stuck_call_is_abandoned_after_timeout() -> None:
     for thread in threading.enumerate():
         if thread.name == "x":
             await asyncio.to_thread(thread.join, 5)
+
+
+def test_in_thread_call_that_outlives_the_loop_is_ignored() -> None:
+    event = threading.Event()
+
+    async def main() -> None:
+        with pytest.raises(MediaError, match="does not answer"):
+            await in_thread("late", lambda: event.wait(30), timeout=0.01)
+
+    asyncio.run(main())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "late"]
+    event.set()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -37,8 +37,9 @@ class ChildProcess:
             OSError: the system cannot create the process.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[3])]))
+        ours.setblocking(False)
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[3])]))
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-m", "peer.media.windows.child", str(theirs.fileno())),
@@ -49,7 +50,11 @@ class ChildProcess:
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C must reach only the agent
             )
-        ours.setblocking(False)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         return cls(process, ours)
 
     def send(self, message: dict[str, str], descriptor: int | None = None) -> None:

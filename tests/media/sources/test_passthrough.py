@@ -225,6 +225,13 @@ def test_passthrough_rotated_or_interlaced_is_refused() -> None:
     assert _seen(*fields).refusal("4d001f") == "it is interlaced"
 
 
+def test_passthrough_unreadable_parameter_set_is_refused() -> None:
+    broken = EncodedFrame("video", "h264", b"\0\0\0\1\x67\x42" + b"\0\0\0\1\x65\x88", 0, 90_000, True, 1.0, None)
+    passthrough = _seen(broken)
+    assert passthrough.refusal() == "its parameter set cannot be read"
+    assert (passthrough.profile_level_id, passthrough.size) == (None, None)
+
+
 @given(
     st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 2**40), st.booleans()), max_size=8),
     st.binary(max_size=40),

@@ -136,7 +136,7 @@ async def _with_signals(body: Body, out: Output, on_sigterm: int) -> int:
     out.on_closed(on_output_closed)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    systemd.keep_alive(loop)
+    systemd.start_watchdog(loop)
     try:
         return await body()
     except (asyncio.CancelledError, PeerError, BaseExceptionGroup) as error:

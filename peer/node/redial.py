@@ -1,14 +1,15 @@
-"""Whom ``peer run --call`` calls, and when. PURE: time is an argument, events go in, ids to call come out.
+"""Redial: which peers ``peer run --call`` calls, and when. Pure; the caller passes events and the time.
 
-What the owner of an unattended node expects:
+The rules, for an unattended node:
 
-- who is wanted and in the room is called at once, and again when a call was lost: after 1 s, 2 s, 4 s … up to 60 s,
-  with jitter, so that two nodes that call each other do not keep step. A call that lasted 10 s starts the count anew;
-- somebody hung up, here or there: that was meant. The peer is not called again until it has left and come back;
-- it declined: it is asked again, once a minute;
-- a call that we have already, also one that the other side began, is never disturbed;
-- there is room for so many calls; who does not find any waits until one is over;
-- who is in the room under a name that is no id (servers of before allow them) cannot be called, so is not.
+- A target (a peer that the node should call) is called as soon as it is in the room.
+- After a lost or failed call it is called again: after 1 s, then 2 s, 4 s and so on up to 60 s. Jitter prevents two
+  nodes that call each other from keeping step. A call of at least 10 s resets the delay.
+- A hang-up by either side is deliberate: the peer is not called again until it has left the room and come back.
+- A peer that declined is called again after about a minute.
+- A peer that already has a call is not called, whichever side started it.
+- At most ``max_calls`` calls exist at a time. Further targets wait until a call ends.
+- Peers with an invalid id, which older servers allow, are never called.
 """
 
 from __future__ import annotations
@@ -21,93 +22,105 @@ from typing import Final
 from ..events import Reason
 from ..signaling.messages import is_valid_id
 
-FIRST: Final = 1.0
-"""Seconds until the first call again."""
+FIRST_DELAY: Final = 1.0
+"""Delay before the first retry, in seconds."""
 
-LONGEST: Final = 60.0
+MAX_DELAY: Final = 60.0
+"""Maximum delay between retries, in seconds. Also the delay after a peer declined."""
 
-GOOD: Final = 10.0
-"""Seconds a call must have lasted for the next failure to count as the first one."""
+STABLE_AFTER: Final = 10.0
+"""Duration of a call, in seconds, after which the next failure counts as the first one."""
 
-_MEANT: Final[frozenset[Reason]] = frozenset({"hang-up", "remote-hang-up", "shutdown"})
+_MAX_EXPONENT: Final = 16
+"""Maximum number of failures counted. The delay reaches ``MAX_DELAY`` after 6; more would only grow the number."""
+
+_JITTER: Final = (0.75, 1.25)
+"""Range of the random factor of a delay."""
+
+_DELIBERATE: Final[frozenset[Reason]] = frozenset({"hang-up", "remote-hang-up", "shutdown"})
+"""Reasons of a call's end after which the peer is not called again."""
 
 
 @dataclass
-class _Wanted:
+class _Target:
     due: float | None
-    """When to call; ``None`` while there is a call, or until the peer comes back."""
+    """When to call; ``None`` during a call, or until the peer comes back."""
     failures: int = 0
 
 
 class Redial:
-    """See the module. ``wanted`` are the ids to call, ``None`` is everybody; there can be ``room`` calls at once."""
+    """The redial policy of one node.
 
-    def __init__(self, wanted: Iterable[str] | None, room: int, rng: random.Random | None = None) -> None:
-        self._room = room
-        self._wanted = None if wanted is None else frozenset(wanted)
-        self._here: dict[str, _Wanted] = {}
-        self._busy: dict[str, float] = {}  # peer: when its call was connected, or inf before
+    Args:
+        targets: ids to call; ``None``: all peers.
+        max_calls: maximum number of simultaneous calls, those of other peers included.
+        rng: source of the jitter.
+    """
+
+    def __init__(self, targets: Iterable[str] | None, max_calls: int, rng: random.Random | None = None) -> None:
+        self._max_calls = max_calls
+        self._targets = None if targets is None else frozenset(targets)
+        self._present: dict[str, _Target] = {}
+        self._calls: dict[str, float] = {}  # by peer: when the call was connected; inf before that
         self._rng = rng or random.Random()
 
     @property
     def deadline(self) -> float | None:
-        """When ``due`` will have something next; without room for a call that is only after one has ended."""
+        """When to call ``due`` next; ``None`` while no peer is due, or no further call is possible."""
         if self._free <= 0:
             return None
-        return min((peer.due for peer in self._here.values() if peer.due is not None), default=None)
+        return min((target.due for target in self._present.values() if target.due is not None), default=None)
 
     @property
     def _free(self) -> int:
-        return self._room - len(self._busy)
+        return self._max_calls - len(self._calls)
 
-    def here(self, peers: Iterable[str], now: float) -> None:
-        """We joined, or joined again: exactly ``peers`` are in the room."""
+    def room_joined(self, peers: Iterable[str], now: float) -> None:
+        """The node joined or rejoined the room, and exactly ``peers`` are in it."""
         present = set(peers)
-        for peer in set(self._here) - present:
-            self.left(peer)
-        for peer in present - set(self._here):
-            self.joined(peer, now)
+        for peer in set(self._present) - present:
+            self.peer_left(peer)
+        for peer in present - set(self._present):
+            self.peer_joined(peer, now)
 
-    def joined(self, peer: str, now: float) -> None:
-        """``peer`` came in, perhaps again."""
-        if is_valid_id(peer) if self._wanted is None else peer in self._wanted:
-            self._here[peer] = _Wanted(None if peer in self._busy else now)
+    def peer_joined(self, peer: str, now: float) -> None:
+        """``peer`` joined the room, possibly again."""
+        if is_valid_id(peer) if self._targets is None else peer in self._targets:
+            self._present[peer] = _Target(None if peer in self._calls else now)
 
-    def left(self, peer: str) -> None:
-        """``peer`` went. A call that lives on without the room is not touched."""
-        self._here.pop(peer, None)
+    def peer_left(self, peer: str) -> None:
+        """``peer`` left the room. A call with it may continue."""
+        self._present.pop(peer, None)
 
-    def began(self, peer: str) -> None:
-        """There is a call with ``peer`` now, ours or theirs."""
-        self._busy.setdefault(peer, float("inf"))
-        if peer in self._here:
-            self._here[peer].due = None
+    def call_started(self, peer: str) -> None:
+        """A call with ``peer`` started, by either side."""
+        self._calls.setdefault(peer, float("inf"))
+        if peer in self._present:
+            self._present[peer].due = None
 
-    def connected(self, peer: str, now: float) -> None:
+    def call_connected(self, peer: str, now: float) -> None:
         """The call with ``peer`` is connected."""
-        self.began(peer)
-        self._busy[peer] = now
+        self.call_started(peer)
+        self._calls[peer] = now
 
-    def ended(self, peer: str, reason: Reason, now: float) -> None:
-        """The call with ``peer`` is over. One that was replaced goes on in another."""
+    def call_ended(self, peer: str, reason: Reason, now: float) -> None:
+        """The call with ``peer`` ended. If it was replaced, another one continues it."""
         if reason == "replaced":
             return
-        since = self._busy.pop(peer, float("inf"))
-        state = self._here.get(peer)
-        if state is None or reason in _MEANT:
+        connected_at = self._calls.pop(peer, float("inf"))
+        target = self._present.get(peer)
+        if target is None or reason in _DELIBERATE:
             return
-        if now - since >= GOOD:
-            state.failures = 0
-        wait = LONGEST if reason == "declined" else min(LONGEST, FIRST * 2.0**state.failures)
-        state.failures = min(state.failures + 1, 16)
-        state.due = now + wait * self._rng.uniform(0.75, 1.25)
+        if now - connected_at >= STABLE_AFTER:
+            target.failures = 0
+        delay = MAX_DELAY if reason == "declined" else min(MAX_DELAY, FIRST_DELAY * 2.0**target.failures)
+        target.failures = min(target.failures + 1, _MAX_EXPONENT)
+        target.due = now + delay * self._rng.uniform(*_JITTER)
 
     def due(self, now: float) -> list[str]:
-        """The peers to call now, who waits longest first. Each is given once; its call says what comes next."""
-        waiting = [
-            (state.due, peer) for peer, state in self._here.items() if state.due is not None and state.due <= now
-        ]
-        ready = [peer for _, peer in sorted(waiting)[: max(0, self._free)]]
+        """Return the peers to call now, longest due first, and count their calls as started."""
+        due = [(target.due, peer) for peer, target in self._present.items() if target.due is not None]
+        ready = [peer for at, peer in sorted(due) if at <= now][: max(0, self._free)]
         for peer in ready:
-            self.began(peer)
+            self.call_started(peer)
         return ready

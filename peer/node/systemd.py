@@ -1,7 +1,7 @@
-"""What systemd is told of this process (sd_notify(3)): that it is ready, what it does, that it is alive.
+"""Notifications to systemd (sd_notify(3)): ready, reloading, stopping, a status line, and watchdog pings.
 
-Nothing is sent, and nothing costs anything, where nobody asked: without ``NOTIFY_SOCKET``. Three assignments in a
-datagram need no library.
+Without ``NOTIFY_SOCKET`` in the environment, all functions do nothing. A notification is one datagram with a few
+assignments, so no library is needed.
 """
 
 from __future__ import annotations
@@ -13,64 +13,63 @@ import time
 from contextlib import suppress
 from typing import Final
 
-_PATIENCE: Final = 1.0
-"""Seconds that a full socket of the supervisor's may hold us up: it holds hundreds of datagrams."""
+_SEND_TIMEOUT: Final = 1.0
+"""Maximum time to block on a full socket, in seconds. It holds hundreds of datagrams, so it is rarely full."""
 
 
 def ready(status: str) -> None:
-    """Started, or done with a reload; ``status`` is what ``systemctl status`` shows."""
-    _tell("READY=1", f"STATUS={_line(status)}")
+    """Report the end of startup or of a reload; ``systemctl status`` shows ``status``."""
+    _notify("READY=1", f"STATUS={_one_line(status)}")
 
 
 def status(text: str) -> None:
-    """What is being done now."""
-    _tell(f"STATUS={_line(text)}")
+    """Report what the service does now; ``systemctl status`` shows ``text``."""
+    _notify(f"STATUS={_one_line(text)}")
 
 
 def reloading() -> None:
-    """The configuration is being read again; ``ready`` follows."""
-    _tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    """Report the start of a reload; ``ready`` reports its end."""
+    _notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def stopping() -> None:
-    """On the way out."""
-    _tell("STOPPING=1")
+    """Report the start of the shutdown."""
+    _notify("STOPPING=1")
 
 
-def keep_alive(loop: asyncio.AbstractEventLoop) -> None:
-    """Say from ``loop`` that it turns, twice in each ``WATCHDOG_USEC``, as sd_watchdog_enabled(3) has it, for as long
-    as it does."""
-    every = _half_of_watchdog()
-    if every is None:
+def start_watchdog(loop: asyncio.AbstractEventLoop) -> None:
+    """Ping the watchdog from ``loop`` while it runs, twice per ``WATCHDOG_USEC`` as sd_watchdog_enabled(3) says."""
+    interval = _watchdog_interval()
+    if interval is None:
         return
 
-    def beat() -> None:
-        _tell("WATCHDOG=1")
-        loop.call_later(every, beat)
+    def ping() -> None:
+        _notify("WATCHDOG=1")
+        loop.call_later(interval, ping)
 
-    beat()
+    ping()
 
 
-def _half_of_watchdog() -> float | None:
-    """Seconds; None where nobody waits for a sign of life from this very process."""
+def _watchdog_interval() -> float | None:
+    """Half of ``WATCHDOG_USEC``, in seconds; ``None`` if it is unset or meant for another process."""
     with suppress(ValueError):
         microseconds = int(os.environ.get("WATCHDOG_USEC", ""))
-        for_us = int(os.environ.get("WATCHDOG_PID", os.getpid())) == os.getpid()
-        if microseconds > 0 and for_us:
+        own = int(os.environ.get("WATCHDOG_PID", os.getpid())) == os.getpid()
+        if microseconds > 0 and own:
             return microseconds / 2e6
     return None
 
 
-def _tell(*assignments: str) -> None:
-    where = os.environ.get("NOTIFY_SOCKET", "")
-    if not where.startswith(("/", "@")):
+def _notify(*assignments: str) -> None:
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
         return
-    address = "\0" + where[1:] if where[0] == "@" else where
-    # a supervisor that is gone or does not listen is no reason to end
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.settimeout(_PATIENCE)
-        out.sendto("\n".join(assignments).encode(), address)
+    address = "\0" + path[1:] if path[0] == "@" else path  # @: the abstract namespace, unix(7)
+    # The service continues if its supervisor is gone or does not read.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify_socket:
+        notify_socket.settimeout(_SEND_TIMEOUT)
+        notify_socket.sendto("\n".join(assignments).encode(), address)
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())

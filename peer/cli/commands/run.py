@@ -77,31 +77,31 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     paths = SinkPaths(settings.record, settings.snapshot, several=True, segment=settings.segment)
     paths.check()
     policy = Redial(None if "all" in called else called, MAX_CALLS)
-    inbox: asyncio.Queue[Event] = asyncio.Queue()
+    queue: asyncio.Queue[Event] = asyncio.Queue()
 
     def on_event(event: Event) -> None:
         out.event(event)
         if isinstance(event, Joined):
-            systemd.status(f"in the room as {event.id}")
+            systemd.status(f"joined as {event.id}")
         elif isinstance(event, ServerLost):
-            systemd.status("the relay is away; calls go on")
-        inbox.put_nowait(event)  # _answer takes each at once and never waits for a call, so it stays short
+            systemd.status("connection to the relay lost; calls continue")
+        queue.put_nowait(event)  # stays short: _run_calls takes each event at once, and never waits for a call
 
-    systemd.ready("looking for the relay")  # which may be away for days: whoever starts us need not wait for it
+    systemd.ready("connecting to the relay")  # before joining: the relay may be away for days
     try:
         async with asyncio.timeout(settings.duration) as limit:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:
-                await _answer(agent, inbox, policy, paths, out)
+                await _run_calls(agent, queue, policy, paths, out)
     except TimeoutError:
         if not limit.expired():
             raise
     return exits.DONE
 
 
-async def _answer(
-    agent: Agent, inbox: asyncio.Queue[Event], policy: Redial, paths: SinkPaths, out: Output
+async def _run_calls(
+    agent: Agent, queue: asyncio.Queue[Event], policy: Redial, paths: SinkPaths, out: Output
 ) -> NoReturn:
-    """Attend to every call, and make those that ``policy`` asks for."""
+    """Run every connected call, and make the calls that ``policy`` asks for."""
     from ..joining import run_call
 
     clock = asyncio.get_running_loop().time
@@ -109,27 +109,27 @@ async def _answer(
         while True:
             try:
                 async with asyncio.timeout_at(policy.deadline):
-                    event = await inbox.get()
+                    event = await queue.get()
             except TimeoutError:
                 for peer in policy.due(clock()):
                     agent.call(peer)
                 continue
-            _tell(policy, event, clock())
+            _inform(policy, event, clock())
             if isinstance(event, Connected) and (call := agent.calls.get(event.peer)) is not None:
                 group.create_task(run_call(call, paths, out), name=f"call {event.peer}")
 
 
-def _tell(policy: Redial, event: Event, now: float) -> None:
+def _inform(policy: Redial, event: Event, now: float) -> None:
     match event:
         case Joined(peers=peers):
-            policy.here(peers, now)
+            policy.room_joined(peers, now)
         case PeerJoined(peer=peer):
-            policy.joined(peer, now)
+            policy.peer_joined(peer, now)
         case PeerLeft(peer=peer):
-            policy.left(peer)
+            policy.peer_left(peer)
         case Calling(peer=peer) | Incoming(peer=peer):
-            policy.began(peer)
+            policy.call_started(peer)
         case Connected(peer=peer):
-            policy.connected(peer, now)
+            policy.call_connected(peer, now)
         case Ended(peer=peer, reason=reason):
-            policy.ended(peer, reason, now)
+            policy.call_ended(peer, reason, now)

@@ -17,8 +17,8 @@ _END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
 class SdpError(ValueError):
     """A description that breaks a rule.
 
-    ``line`` is the offending line, empty where a line is missing or several lines contradict each other. ``rule``
-    names the source of the rule, for example an RFC.
+    ``line`` is the offending line. It is empty where a line is missing, or where several lines break the rule
+    together. ``rule`` names the source of the rule, for example an RFC.
     """
 
     def __init__(self, message: str, *, line: str = "", rule: str = "") -> None:

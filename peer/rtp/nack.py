@@ -14,12 +14,12 @@ INITIAL_RTT: Final = 0.1
 """RTT assumed before the first retransmission, in seconds."""
 
 RETRY_INTERVAL: Final = (0.02, 0.2)
-"""Minimum and maximum time between two requests for a packet, in seconds. A busy sender needs the minimum. Beyond the
-maximum, a superfluous request costs less than a lost request that is repeated late."""
+"""Minimum and maximum time between two requests for a packet, in seconds. A busy sender needs the minimum to answer.
+With an RTT above the maximum some requests are superfluous, which costs less than noticing a lost request late."""
 
 GIVE_UP_AFTER: Final = (0.35, 0.6)
-"""Minimum and maximum time until a packet is given up, in seconds. It allows three requests. A key frame is better
-than video that freezes for longer."""
+"""Minimum and maximum time until a packet is given up, in seconds: enough for three requests. After that, a key frame
+ends the freeze sooner."""
 
 MAX_COUNTED_SILENCE: Final = 0.25
 """At most this much of a silent period counts towards giving up on a packet, in seconds. During an outage a key frame
@@ -83,8 +83,8 @@ class NackGenerator:
             return []
         if number < self._next:
             if (missing := self._missing.pop(number, None)) is not None:
-                # After a retry it is unknown which request was answered. Counting from the first one may overestimate
-                # the RTT, but follows an RTT that grows.
+                # After a retry it is unknown which request was answered. Measuring from the first one may give too
+                # long an RTT, but follows one that grows.
                 if len(self._missing) < _MAX_MISSING_FOR_RTT:
                     self.rtt += (now - missing.since - self.rtt) / 4
             return []

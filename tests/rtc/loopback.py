@@ -76,20 +76,20 @@ async def loopback(*codecs: str) -> AsyncIterator[Loopback]:
     """Connect both sides with ``codecs``, of which the first one is sent. The default is VP8."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     first_frames: list[FirstFrame] = []
-    made = Loopback(near, far, IncomingMedia(first_frames.append))
-    made.first_frames = first_frames
-    transceiver = far.addTransceiver(made.track, direction="sendonly")
+    pair = Loopback(near, far, IncomingMedia(first_frames.append))
+    pair.first_frames = first_frames
+    transceiver = far.addTransceiver(pair.track, direction="sendonly")
     known = RTCRtpSender.getCapabilities("video").codecs
     wanted = (*(codecs or ("vp8",)), "rtx")
     transceiver.setCodecPreferences([c for name in wanted for c in known if c.name.lower() == name])
     await far.setLocalDescription(await far.createOffer())
     await near.setRemoteDescription(far.localDescription)
-    made.receiver = Receiver(near.getTransceivers()[0].receiver, made.media.video)
+    pair.receiver = Receiver(near.getTransceivers()[0].receiver, pair.media.video)
     await near.setLocalDescription(await near.createAnswer())
     await far.setRemoteDescription(near.localDescription)
     try:
         await until(lambda: near.connectionState == far.connectionState == "connected")
-        yield made
+        yield pair
     finally:
-        made.track.stop()
+        pair.track.stop()
         await asyncio.gather(aiortc_hooks.close(near), aiortc_hooks.close(far))

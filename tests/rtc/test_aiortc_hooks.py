@@ -24,30 +24,30 @@ from tests.rtc.loopback import loopback
 
 async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
     """Without the hook: the engine reads its first byte, and the exception closes the transport."""
-    async with loopback() as made:
-        aiortc_hooks.ignore_malformed_input(made.near)
-        live = Liveness(made.near)
-        for protocol in aiortc_hooks.ice_connection(made.near)._protocols:
+    async with loopback() as pair:
+        aiortc_hooks.ignore_malformed_input(pair.near)
+        live = Liveness(pair.near)
+        for protocol in aiortc_hooks.ice_connection(pair.near)._protocols:
             address = (protocol.local_candidate.host, protocol.local_candidate.port)
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as stranger:
                 stranger.sendto(b"", address)
         seen = live.datagrams
-        await made.send_until(lambda: live.datagrams > seen + 5)
-        assert made.near.connectionState == "connected"
+        await pair.send_until(lambda: live.datagrams > seen + 5)
+        assert pair.near.connectionState == "connected"
 
 
 async def test_truncated_remb_is_dropped() -> None:
     """Without the hook: a REMB for five streams that lists no SSRC closes the transport."""
-    async with loopback() as made:
-        aiortc_hooks.ignore_malformed_input(made.near)
-        live = Liveness(made.near)
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        aiortc_hooks.ignore_malformed_input(pair.near)
+        live = Liveness(pair.near)
+        await pair.send_until(lambda: pair.first_frames)
         remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")
-        await cast(Any, made.sender.transport)._send_rtp(bytes(remb))
+        await cast(Any, pair.sender.transport)._send_rtp(bytes(remb))
         seen = live.datagrams
-        await made.send_until(lambda: live.datagrams > seen + 5)
-        assert made.near.connectionState == "connected"
+        await pair.send_until(lambda: live.datagrams > seen + 5)
+        assert pair.near.connectionState == "connected"
 
 
 class _Never(asyncio.Event):
@@ -60,18 +60,18 @@ async def _closed() -> None:
 
 
 async def test_close_with_a_dead_engine_task_releases_sockets(caplog: pytest.LogCaptureFixture) -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
         tasks = asyncio.all_tasks()
-        receiver: Any = made.near.getReceivers()[0]
+        receiver: Any = pair.near.getReceivers()[0]
         receiver._RTCRtpReceiver__rtcp_exited = _Never()  # the task that sets it is dead
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aiortc_hooks, "CLOSE_TIMEOUT", 0.2)
-            await aiortc_hooks.close(made.near)
+            await aiortc_hooks.close(pair.near)
         assert "taken apart" in caplog.text
-        assert aiortc_hooks.ice_connection(made.near)._protocols == []
+        assert aiortc_hooks.ice_connection(pair.near)._protocols == []
         assert len(asyncio.all_tasks()) < len(tasks)
-        made.near.close = _closed  # type: ignore[method-assign]
+        pair.near.close = _closed  # type: ignore[method-assign]
 
 
 async def test_dtls_client_offers_ecdhe_rsa_suites() -> None:

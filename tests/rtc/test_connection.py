@@ -82,7 +82,7 @@ class Session:
         async with asyncio.timeout(10):
             await self.task
 
-    async def offered(self) -> None:
+    async def create_offer(self) -> None:
         """Create an offer."""
         self.connection.create_offer()
         assert isinstance(await self.event(), n.OfferCreated)
@@ -94,22 +94,22 @@ class Session:
 
 
 @asynccontextmanager
-async def session(
+async def open_session(
     script: dict[str, Outcome] | None = None,
     options: ConnectionOptions | None = None,
     tracks: OutgoingTracks | None = None,
 ) -> AsyncIterator[Session]:
     """Run a connection; at the end close it and check that nothing is left of it."""
     before = asyncio.all_tasks()
-    made = Session(script or {}, options or ConnectionOptions(), tracks)
-    made.task = asyncio.get_running_loop().create_task(made.connection.run())
+    session = Session(script or {}, options or ConnectionOptions(), tracks)
+    session.task = asyncio.get_running_loop().create_task(session.connection.run())
     try:
-        yield made
-        made.connection.close()
-        await made.finished()
+        yield session
+        session.connection.close()
+        await session.finished()
     finally:
-        if not made.task.done():
-            made.task.cancel()
+        if not session.task.done():
+            session.task.cancel()
     assert asyncio.all_tasks() == before
 
 
@@ -117,32 +117,32 @@ async def session(
 
 
 async def test_create_offer_posts_a_trickle_offer() -> None:
-    async with session() as made:
-        made.connection.create_offer()
-        event = await made.event()
+    async with open_session() as session:
+        session.connection.create_offer()
+        event = await session.event()
         assert event == n.OfferCreated(GENERATION, sdp.announce_trickle(DESCRIPTION))
-        assert [t.kind for t in made.engine.getTransceivers()] == ["audio", "video"]
-        assert [t.preferences[0].name for t in made.engine.getTransceivers()[1:]] == ["VP8"]
-        assert made.engine.steps == ["open", *OFFER_STEPS]
+        assert [t.kind for t in session.engine.getTransceivers()] == ["audio", "video"]
+        assert [t.preferences[0].name for t in session.engine.getTransceivers()[1:]] == ["VP8"]
+        assert session.engine.steps == ["open", *OFFER_STEPS]
 
 
 async def test_create_answer_applies_the_offer_without_candidates() -> None:
-    async with session() as made:
-        made.connection.create_answer(DESCRIPTION)
-        assert await made.event() == n.AnswerCreated(GENERATION, sdp.announce_trickle(DESCRIPTION))
-        assert made.engine.remote is not None
-        assert made.engine.remote.type == "offer" and "candidate" not in made.engine.remote.sdp
-        assert [candidate.host for candidate in made.engine.ice.added] == ["192.0.2.1"]
-        assert made.connection.receives == {"audio", "video"}
+    async with open_session() as session:
+        session.connection.create_answer(DESCRIPTION)
+        assert await session.event() == n.AnswerCreated(GENERATION, sdp.announce_trickle(DESCRIPTION))
+        assert session.engine.remote is not None
+        assert session.engine.remote.type == "offer" and "candidate" not in session.engine.remote.sdp
+        assert [candidate.host for candidate in session.engine.ice.added] == ["192.0.2.1"]
+        assert session.connection.receives == {"audio", "video"}
 
 
 async def test_apply_answer_posts_nothing_on_success() -> None:
-    async with session() as made:
-        await made.offered()
-        made.connection.apply_answer(DESCRIPTION)
-        made.connection.apply_answer("no description")
-        assert await made.event() == n.DescriptionFailed(GENERATION)
-        assert made.engine.remote is not None and made.engine.remote.type == "answer"
+    async with open_session() as session:
+        await session.create_offer()
+        session.connection.apply_answer(DESCRIPTION)
+        session.connection.apply_answer("no description")
+        assert await session.event() == n.DescriptionFailed(GENERATION)
+        assert session.engine.remote is not None and session.engine.remote.type == "answer"
 
 
 @pytest.mark.parametrize("step", OFFER_STEPS)
@@ -156,53 +156,53 @@ async def test_apply_answer_posts_nothing_on_success() -> None:
     ],
 )
 async def test_offer_step_that_raises_posts_its_reason(step: str, error: Exception, reason: Any) -> None:
-    async with session({step: error}) as made:
-        made.connection.create_offer()
-        assert await made.event() == n.DescriptionFailed(GENERATION, reason)
-    made.assert_released()
+    async with open_session({step: error}) as session:
+        session.connection.create_offer()
+        assert await session.event() == n.DescriptionFailed(GENERATION, reason)
+    session.assert_released()
 
 
 @pytest.mark.parametrize("step", ANSWER_STEPS)
 async def test_answer_step_that_raises_posts_a_failure(step: str) -> None:
-    async with session({step: ValueError("bad")}) as made:
-        made.connection.create_answer(DESCRIPTION)
-        assert await made.event() == n.DescriptionFailed(GENERATION, "media-error")
-    made.assert_released()
+    async with open_session({step: ValueError("bad")}) as session:
+        session.connection.create_answer(DESCRIPTION)
+        assert await session.event() == n.DescriptionFailed(GENERATION, "media-error")
+    session.assert_released()
 
 
 async def test_operations_after_a_failed_one_still_run() -> None:
-    async with session({"createAnswer": ValueError("bad")}) as made:
-        made.connection.create_answer(DESCRIPTION)
-        made.connection.create_offer()
-        assert await made.event() == n.DescriptionFailed(GENERATION)
-        assert isinstance(await made.event(), n.OfferCreated)
+    async with open_session({"createAnswer": ValueError("bad")}) as session:
+        session.connection.create_answer(DESCRIPTION)
+        session.connection.create_offer()
+        assert await session.event() == n.DescriptionFailed(GENERATION)
+        assert isinstance(await session.event(), n.OfferCreated)
 
 
 async def test_video_without_common_codec_costs_only_the_video(caplog: pytest.LogCaptureFixture) -> None:
-    async with session(options=ConnectionOptions(video_codecs=("h264",))) as made:
-        made.connection.create_answer(DESCRIPTION)
-        event = await made.event()
+    async with open_session(options=ConnectionOptions(video_codecs=("h264",))) as session:
+        session.connection.create_answer(DESCRIPTION)
+        event = await session.event()
         assert isinstance(event, n.AnswerCreated)
         assert "m=audio 9 " in event.sdp and "m=video 0 UDP/TLS/RTP/SAVPF 96" in event.sdp
-        assert [t.kind for t in made.engine.getTransceivers()] == ["audio"]
+        assert [t.kind for t in session.engine.getTransceivers()] == ["audio"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no common codec, offered: VP8/90000, ours: h264; try --video-codec vp8,h264 at both ends" in caplog.text
 
 
 async def test_offer_of_nothing_acceptable_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    async with session(options=ConnectionOptions(video_codecs=("h264",))) as made:
-        made.connection.create_answer(DESCRIPTION.replace("opus", "speex"))
-        assert await made.event() == n.DescriptionFailed(GENERATION)
-        assert made.engine.steps == ["open"]
+    async with open_session(options=ConnectionOptions(video_codecs=("h264",))) as session:
+        session.connection.create_answer(DESCRIPTION.replace("opus", "speex"))
+        assert await session.event() == n.DescriptionFailed(GENERATION)
+        assert session.engine.steps == ["open"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "m=audio (line 8): no common codec, offered: speex/48000" in caplog.text
 
 
 async def test_relay_only_without_turn_server_fails_quietly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with session(options=ConnectionOptions(relay_only=True)) as made:
-        made.connection.create_offer()
-        assert await made.event() == n.DescriptionFailed(GENERATION, "transport-failed")
+    async with open_session(options=ConnectionOptions(relay_only=True)) as session:
+        session.connection.create_offer()
+        assert await session.event() == n.DescriptionFailed(GENERATION, "transport-failed")
     assert issubclass(NoTurnServerError, ConnectionError)
     assert caplog.records == []
 
@@ -213,54 +213,54 @@ async def test_relay_only_without_turn_server_fails_quietly(caplog: pytest.LogCa
 @pytest.mark.parametrize("step", OFFER_STEPS)
 async def test_close_while_an_offer_step_hangs_ends_run(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ice_gathering, "SETTLE_TIMEOUT", 0.01)
-    async with session({step: HANG}) as made:
-        made.connection.create_offer()
-        await made.engine.hanging.wait()
-        made.connection.close()
-        await made.finished()
-    made.assert_released()
+    async with open_session({step: HANG}) as session:
+        session.connection.create_offer()
+        await session.engine.hanging.wait()
+        session.connection.close()
+        await session.finished()
+    session.assert_released()
 
 
 @pytest.mark.parametrize("step", ANSWER_STEPS)
 async def test_close_while_an_answer_step_hangs_ends_run(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ice_gathering, "SETTLE_TIMEOUT", 0.01)
-    async with session({step: HANG}) as made:
-        made.connection.create_answer(DESCRIPTION)
-        await made.engine.hanging.wait()
-        made.connection.close()
-        await made.finished()
-    made.assert_released()
+    async with open_session({step: HANG}) as session:
+        session.connection.create_answer(DESCRIPTION)
+        await session.engine.hanging.wait()
+        session.connection.close()
+        await session.finished()
+    session.assert_released()
 
 
 async def test_close_twice_closes_the_engine_once() -> None:
-    async with session() as made:
-        await made.offered()
-        made.connection.close()
-        made.connection.close()
-        await made.finished()
-        made.connection.close()
-    made.assert_released()
+    async with open_session() as session:
+        await session.create_offer()
+        session.connection.close()
+        session.connection.close()
+        await session.finished()
+        session.connection.close()
+    session.assert_released()
 
 
 async def test_close_before_run_opens_nothing() -> None:
-    async with session() as made:
-        made.connection.create_offer()
-        made.connection.close()
-        await made.finished()
-    assert made.engine.steps == []
-    assert made.tracks.stopped == 1
+    async with open_session() as session:
+        session.connection.create_offer()
+        session.connection.close()
+        await session.finished()
+    assert session.engine.steps == []
+    assert session.tracks.stopped == 1
 
 
 async def test_close_while_the_engine_is_closing_does_not_cancel_it() -> None:
-    async with session({"close": HANG}) as made:
-        await made.offered()
-        made.connection.close()
-        await made.engine.hanging.wait()
-        made.connection.close()
-        assert not made.task.cancelling()
-        made.engine.released.set()
-        await made.finished()
-    made.assert_released()
+    async with open_session({"close": HANG}) as session:
+        await session.create_offer()
+        session.connection.close()
+        await session.engine.hanging.wait()
+        session.connection.close()
+        assert not session.task.cancelling()
+        session.engine.released.set()
+        await session.finished()
+    session.assert_released()
 
 
 @pytest.mark.parametrize("outcome", [ConnectionError("dead"), HANG])
@@ -268,33 +268,33 @@ async def test_engine_that_does_not_close_is_taken_apart(
     outcome: Outcome, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(aiortc_hooks, "CLOSE_TIMEOUT", 0.01)
-    async with session({"close": outcome, "stop ice": outcome}) as made:
-        await made.offered()
-    made.assert_released()
-    assert made.engine.steps[-1] == "stop ice"
-    assert all(transceiver.decoder_stopped for transceiver in made.engine.getTransceivers())
+    async with open_session({"close": outcome, "stop ice": outcome}) as session:
+        await session.create_offer()
+    session.assert_released()
+    assert session.engine.steps[-1] == "stop ice"
+    assert all(transceiver.decoder_stopped for transceiver in session.engine.getTransceivers())
     assert "is taken apart" in caplog.text and "may have left sockets open" in caplog.text
 
 
 async def test_cancelled_run_raises_and_releases_everything() -> None:
-    async with session() as made:
-        await made.offered()
-        made.task.cancel()
+    async with open_session() as session:
+        await session.create_offer()
+        session.task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await made.finished()
-        made.assert_released()
-        made.task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+            await session.finished()
+        session.assert_released()
+        session.task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
 
 
 async def test_cancelled_and_closed_run_raises() -> None:
-    async with session() as made:
-        await made.offered()
-        made.connection.close()
-        made.task.cancel()
+    async with open_session() as session:
+        await session.create_offer()
+        session.connection.close()
+        session.task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await made.finished()
-        made.assert_released()
-        made.task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+            await session.finished()
+        session.assert_released()
+        session.task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
 
 
 # --- candidates ---
@@ -322,36 +322,36 @@ class ScriptedGatherer:
 
 @pytest.fixture
 def gatherer(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedGatherer]:
-    made = type("IceGatherer", (ScriptedGatherer,), {})
-    monkeypatch.setattr(connection_module, "IceGatherer", made)
-    return made
+    session = type("IceGatherer", (ScriptedGatherer,), {})
+    monkeypatch.setattr(connection_module, "IceGatherer", session)
+    return session
 
 
 async def test_candidates_are_posted_after_the_description(gatherer: type[ScriptedGatherer]) -> None:
-    async with session() as made:
-        await made.offered()
-        first = await made.event()
+    async with open_session() as session:
+        await session.create_offer()
+        first = await session.event()
         assert isinstance(first, n.LocalCandidate)
         assert first.candidate == IceCandidate("candidate:1 1 udp 1 192.0.2.7 7 typ host", "0", 0, "ufrag")
-        running: Any = made.connection._gatherer
+        running: Any = session.connection._gatherer
         running.on_candidate(Candidate.from_sdp("2 1 udp 1 192.0.2.8 8 typ host"))
-        second = await made.event()
+        second = await session.event()
         assert isinstance(second, n.LocalCandidate)
         assert second.candidate.candidate == "candidate:2 1 udp 1 192.0.2.8 8 typ host"
-        made.connection.close()
+        session.connection.close()
         running.on_candidate(Candidate.from_sdp("3 1 udp 1 192.0.2.9 9 typ host"))
-    made.assert_released()
+    session.assert_released()
 
 
 async def test_background_task_that_raises_ends_the_connection(
     gatherer: type[ScriptedGatherer], caplog: pytest.LogCaptureFixture
 ) -> None:
     gatherer.error = RuntimeError("a bug")
-    async with session({"createOffer": HANG}) as made:
-        made.connection.create_offer()
-        assert await made.event() == n.DescriptionFailed(GENERATION)
-        await made.finished()
-    made.assert_released()
+    async with open_session({"createOffer": HANG}) as session:
+        session.connection.create_offer()
+        assert await session.event() == n.DescriptionFailed(GENERATION)
+        await session.finished()
+    session.assert_released()
     assert f"generation {GENERATION} failed" in caplog.text and "a bug" in caplog.text
 
 
@@ -367,89 +367,89 @@ async def test_background_task_that_raises_ends_the_connection(
     ],
 )
 async def test_unusable_remote_candidate_is_dropped(line: str) -> None:
-    async with session() as made:
-        await made.offered()
-        made.connection.add_candidate(IceCandidate(line, "0", 0))
-        made.connection.add_candidate(HOST)
-        made.connection.create_offer()
-        assert isinstance(await made.event(), n.OfferCreated)
-        assert [candidate.port for candidate in made.engine.ice.added] == [5000]
+    async with open_session() as session:
+        await session.create_offer()
+        session.connection.add_candidate(IceCandidate(line, "0", 0))
+        session.connection.add_candidate(HOST)
+        session.connection.create_offer()
+        assert isinstance(await session.event(), n.OfferCreated)
+        assert [candidate.port for candidate in session.engine.ice.added] == [5000]
 
 
 @pytest.mark.parametrize("outcome", [OSError("no such name"), HANG])
 async def test_remote_candidate_that_fails_or_hangs_delays_nothing(outcome: Outcome) -> None:
-    async with session({"add 192.0.2.1": outcome}) as made:
-        await made.offered()
-        made.connection.add_candidate(HOST)
-        made.connection.create_offer()
-        assert isinstance(await made.event(), n.OfferCreated)
-        assert len(made.engine.ice.added) == 1
-    made.assert_released()
+    async with open_session({"add 192.0.2.1": outcome}) as session:
+        await session.create_offer()
+        session.connection.add_candidate(HOST)
+        session.connection.create_offer()
+        assert isinstance(await session.event(), n.OfferCreated)
+        assert len(session.engine.ice.added) == 1
+    session.assert_released()
 
 
 async def test_remote_candidate_without_a_transport_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with session() as made:
-        made.connection.add_candidate(HOST)
-        made.connection.apply_answer("no description")
-        assert await made.event() == n.DescriptionFailed(GENERATION)
+    async with open_session() as session:
+        session.connection.add_candidate(HOST)
+        session.connection.apply_answer("no description")
+        assert await session.event() == n.DescriptionFailed(GENERATION)
         assert "dropped an unusable candidate" in caplog.text
-    made.assert_released()
+    session.assert_released()
 
 
 async def test_remote_candidates_beyond_the_limit_are_dropped() -> None:
-    async with session() as made:
-        await made.offered()
+    async with open_session() as session:
+        await session.create_offer()
         for _ in range(sdp.MAX_CANDIDATES + 20):
-            made.connection.add_candidate(HOST)
-        made.connection.create_offer()
-        assert isinstance(await made.event(), n.OfferCreated)
-        assert len(made.engine.ice.added) == sdp.MAX_CANDIDATES
+            session.connection.add_candidate(HOST)
+        session.connection.create_offer()
+        assert isinstance(await session.event(), n.OfferCreated)
+        assert len(session.engine.ice.added) == sdp.MAX_CANDIDATES
 
 
 # --- the transport ---
 
 
 async def test_connected_state_is_posted_once() -> None:
-    async with session() as made:
-        await made.offered()
+    async with open_session() as session:
+        await session.create_offer()
         for state in ("connecting", "connected", "connected"):
-            made.engine.change_state(state)
-        assert await made.event() == n.TransportConnected(GENERATION)
-    made.assert_released()
+            session.engine.change_state(state)
+        assert await session.event() == n.TransportConnected(GENERATION)
+    session.assert_released()
 
 
 @pytest.mark.parametrize("state", ["failed", "closed"])
 async def test_failed_or_closed_transport_is_posted(state: str) -> None:
-    async with session() as made:
-        await made.offered()
-        made.engine.change_state(state)
-        assert await made.event() == n.TransportClosed(GENERATION, "transport-failed")
-    made.assert_released()
+    async with open_session() as session:
+        await session.create_offer()
+        session.engine.change_state(state)
+        assert await session.event() == n.TransportClosed(GENERATION, "transport-failed")
+    session.assert_released()
 
 
 async def test_transport_closed_by_remote_is_posted_as_a_hang_up() -> None:
-    async with session() as made:
-        await made.offered()
-        made.engine.dtls.close_by_remote()
-        made.engine.change_state("closed")
-        assert await made.event() == n.TransportClosed(GENERATION, "remote-hang-up")
+    async with open_session() as session:
+        await session.create_offer()
+        session.engine.dtls.close_by_remote()
+        session.engine.change_state("closed")
+        assert await session.event() == n.TransportClosed(GENERATION, "remote-hang-up")
 
 
 async def test_failure_to_connect_is_posted() -> None:
-    async with session() as made:
-        await made.offered()
-        made.engine.connecting_failed()
-        assert await made.event() == n.TransportClosed(GENERATION, "transport-failed")
+    async with open_session() as session:
+        await session.create_offer()
+        session.engine.connecting_failed()
+        assert await session.event() == n.TransportClosed(GENERATION, "transport-failed")
 
 
 async def test_nothing_is_posted_after_close() -> None:
-    async with session() as made:
-        await made.offered()
-        made.connection.close()
-        made.engine.change_state("closed")
-        made.engine.connecting_failed()
-    made.assert_released()
+    async with open_session() as session:
+        await session.create_offer()
+        session.connection.close()
+        session.engine.change_state("closed")
+        session.engine.connecting_failed()
+    session.assert_released()
 
 
 async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,10 +464,10 @@ async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest
 
     monkeypatch.setattr(connection_module, "LIVENESS_INTERVAL", 0)
     monkeypatch.setattr(connection_module, "SilenceDetector", Detector)
-    async with session() as made:
-        await made.offered()
-        made.engine.change_state("connected")
-        assert [await made.event() for _ in range(4)] == [
+    async with open_session() as session:
+        await session.create_offer()
+        session.engine.change_state("connected")
+        assert [await session.event() for _ in range(4)] == [
             n.TransportConnected(GENERATION),
             n.MediaSilent(GENERATION),
             n.MediaFlowing(GENERATION),
@@ -482,34 +482,34 @@ async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest
 class Attached:
     """Stands in for a receiver or a sender of ours."""
 
-    made: ClassVar[list[Attached]] = []
+    instances: ClassVar[list[Attached]] = []
 
     def __init__(self, receiver: object, track: Any) -> None:
         self.rtp_receiver, self.track, self.kind = receiver, track, getattr(track, "kind", "")
-        self.received, self.lost = 100 + len(self.made), len(self.made)
-        self.made.append(self)
+        self.received, self.lost = 100 + len(self.instances), len(self.instances)
+        self.instances.append(self)
 
 
 @pytest.fixture
 def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
-    monkeypatch.setattr(Attached, "made", [])
+    monkeypatch.setattr(Attached, "instances", [])
     monkeypatch.setattr(connection_module, "Receiver", Attached)
     monkeypatch.setattr(connection_module, "Sender", Attached)
-    return Attached.made
+    return Attached.instances
 
 
 async def test_only_the_first_receiver_of_a_kind_feeds_the_call(attached: list[Attached]) -> None:
-    async with session() as made:
-        made.engine.tracks = ["audio", "video", "audio"]
-        made.connection.create_answer(DESCRIPTION)
-        assert isinstance(await made.event(), n.AnswerCreated)
-        made.connection.apply_answer(DESCRIPTION)  # attaches none twice
-        made.connection.create_offer()
-        assert isinstance(await made.event(), n.OfferCreated)
+    async with open_session() as session:
+        session.engine.tracks = ["audio", "video", "audio"]
+        session.connection.create_answer(DESCRIPTION)
+        assert isinstance(await session.event(), n.AnswerCreated)
+        session.connection.apply_answer(DESCRIPTION)  # attaches none twice
+        session.connection.create_offer()
+        assert isinstance(await session.event(), n.OfferCreated)
         audio, video, second_audio = attached
-        assert (audio.track, video.track) == (made.incoming.audio, made.incoming.video)
-        assert second_audio.kind == "audio" and second_audio.track is not made.incoming.audio
-        stats = await made.connection.stats()
+        assert (audio.track, video.track) == (session.incoming.audio, session.incoming.video)
+        assert second_audio.kind == "audio" and second_audio.track is not session.incoming.audio
+        stats = await session.connection.stats()
         assert stats.packets_received == {"audio": 100, "video": 101}
         assert stats.packets_lost == {"audio": 0, "video": 1}
 
@@ -518,15 +518,15 @@ async def test_outgoing_tracks_are_sent_and_stopped(attached: list[Attached]) ->
     audio: Any = Media()
     tracks = OutgoingTracks(audio=audio)
     tracks.open()
-    async with session(tracks=tracks) as made:
-        await made.offered()
-        assert [t.direction for t in made.engine.getTransceivers()] == ["sendrecv", "recvonly"]
+    async with open_session(tracks=tracks) as session:
+        await session.create_offer()
+        assert [t.direction for t in session.engine.getTransceivers()] == ["sendrecv", "recvonly"]
         assert [one.track for one in attached] == [audio]
     assert audio.calls == ["open", "stop"]
 
 
 async def test_stats_of_a_connection_without_media_are_empty() -> None:
-    async with session() as made:
-        await made.offered()
-        stats = await made.connection.stats()
+    async with open_session() as session:
+        await session.create_offer()
+        stats = await session.connection.stats()
         assert stats == TransportStats(None, {}, {}, {}, None)

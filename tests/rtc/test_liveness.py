@@ -9,19 +9,19 @@ from tests.waiting import until
 
 
 async def test_liveness_counts_datagrams_and_detects_a_remote_close() -> None:
-    async with loopback() as made:
-        live = Liveness(made.near)
+    async with loopback() as pair:
+        live = Liveness(pair.near)
         before = live.datagrams
-        await made.send_until(lambda: live.datagrams > before)
+        await pair.send_until(lambda: live.datagrams > before)
         assert not live.closed_by_remote
-        await made.far.close()
-        await until(lambda: made.near.getTransceivers()[0].receiver.transport.state == "closed")
+        await pair.far.close()
+        await until(lambda: pair.near.getTransceivers()[0].receiver.transport.state == "closed")
         assert live.closed_by_remote
 
 
 async def test_liveness_after_local_close_reports_no_remote_close() -> None:
-    async with loopback() as made:
-        live = Liveness(made.near)
-        await aiortc_hooks.ice_connection(made.near).close()
-        await until(lambda: made.near.getTransceivers()[0].receiver.transport.state == "closed")
+    async with loopback() as pair:
+        live = Liveness(pair.near)
+        await aiortc_hooks.ice_connection(pair.near).close()
+        await until(lambda: pair.near.getTransceivers()[0].receiver.transport.state == "closed")
         assert not live.closed_by_remote

@@ -32,9 +32,9 @@ Lose = Callable[[int, int], bool]
 
 
 @contextmanager
-def losing(made: Loopback, lose: Lose) -> Iterator[None]:
+def losing(pair: Loopback, lose: Lose) -> Iterator[None]:
     """Lose some of the sender's packets."""
-    transport = made.sender.transport
+    transport = pair.sender.transport
     send = transport._send_rtp
 
     async def lossy(data: bytes) -> None:
@@ -49,9 +49,9 @@ def losing(made: Loopback, lose: Lose) -> Iterator[None]:
         transport._send_rtp = send  # type: ignore[method-assign]
 
 
-async def read(made: Loopback, count: int) -> list[EncodedFrame]:
+async def read(pair: Loopback, count: int) -> list[EncodedFrame]:
     """Return ``count`` encoded frames as they are received, while frames are sent."""
-    with made.media.encoded.read(100) as reader:
+    with pair.media.encoded.read(100) as reader:
         frames: list[EncodedFrame] = []
 
         def enough() -> bool:
@@ -59,36 +59,36 @@ async def read(made: Loopback, count: int) -> list[EncodedFrame]:
                 frames.append(frame)
             return len(frames) >= count
 
-        await made.send_until(enough)
+        await pair.send_until(enough)
     return frames
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 async def test_first_frame_is_decoded_and_no_other_without_readers(codec: str) -> None:
-    async with loopback(codec) as made:
-        await made.send_until(lambda: made.first_frames)
-        await made.receive_frames(20)
-        assert made.first_frames == [FirstFrame(320, 240, codec)]
-        assert made.media.video.counters.decoded < 5
+    async with loopback(codec) as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        await pair.receive_frames(20)
+        assert pair.first_frames == [FirstFrame(320, 240, codec)]
+        assert pair.media.video.counters.decoded < 5
         assert not [t for t in threading.enumerate() if t.name == "video-decoder" and t.daemon], "the decoder runs"
 
 
 async def test_reader_starts_the_decoder_at_a_requested_key_frame() -> None:
-    async with loopback() as made:
-        await made.receive_frames(10)
-        with made.media.video.frames.read() as reader:
+    async with loopback() as pair:
+        await pair.receive_frames(10)
+        with pair.media.video.frames.read() as reader:
             waiting = asyncio.ensure_future(reader.get())
-            await made.send_until(waiting.done)
+            await pair.send_until(waiting.done)
             assert (await waiting).width == 320
-        assert made.media.video.counters.skipped >= 1, "decoding did not wait for a key frame"
-        decoded = made.media.video.counters.decoded
-        await made.receive_frames(20)
-        assert made.media.video.counters.decoded <= decoded + 3, "decoding continued without readers"
+        assert pair.media.video.counters.skipped >= 1, "decoding did not wait for a key frame"
+        decoded = pair.media.video.counters.decoded
+        await pair.receive_frames(20)
+        assert pair.media.video.counters.decoded <= decoded + 3, "decoding continued without readers"
 
 
 async def test_encoded_frames_have_what_a_recording_needs() -> None:
-    async with loopback() as made:
-        frames = await read(made, 5)
+    async with loopback() as pair:
+        frames = await read(pair, 5)
     assert [f.codec for f in frames] == ["vp8"] * len(frames)
     assert frames[0].key and frames[0].gap
     assert all(second.timestamp > first.timestamp for first, second in itertools.pairwise(frames))
@@ -97,68 +97,68 @@ async def test_encoded_frames_have_what_a_recording_needs() -> None:
 
 
 async def test_sender_reports_give_frames_a_wall_clock_time() -> None:
-    async with loopback() as made:
+    async with loopback() as pair:
         async with asyncio.timeout(20):
-            while (frame := (await read(made, 1))[-1]).ntp is None:
+            while (frame := (await read(pair, 1))[-1]).ntp is None:
                 pass
     assert abs(frame.ntp - time.time()) < 5
 
 
 async def test_lost_packet_is_requested_and_retransmitted() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
         lost: list[int] = []
 
         def lose(ssrc: int, number: int) -> bool:
-            if ssrc == made.sender._ssrc and len(lost) < 3:
+            if ssrc == pair.sender._ssrc and len(lost) < 3:
                 lost.append(number)
                 return True
             return False
 
-        with losing(made, lose):
-            frames = await read(made, 10)
+        with losing(pair, lose):
+            frames = await read(pair, 10)
         assert len(lost) == 3
         assert not any(frame.gap for frame in frames[1:]), "a frame is missing"
-        assert made.media.video.counters.lost == 0
-        assert made.receiver.lost == 3, "retransmitted packets still count as lost (RFC 3550 6.4.1)"
+        assert pair.media.video.counters.lost == 0
+        assert pair.receiver.lost == 3, "retransmitted packets still count as lost (RFC 3550 6.4.1)"
 
 
 async def test_packet_without_retransmission_freezes_video_briefly() -> None:
     """Without the hook: until the jitter buffer is full, half a minute at one packet per frame."""
-    async with loopback() as made:
-        await made.receive_frames(5)
+    async with loopback() as pair:
+        await pair.receive_frames(5)
         lost: set[int] = set()
 
         def lose(ssrc: int, number: int) -> bool:
-            if ssrc == made.sender._ssrc and not lost:
+            if ssrc == pair.sender._ssrc and not lost:
                 lost.add(number)
                 return True
-            return ssrc == made.sender._rtx_ssrc
+            return ssrc == pair.sender._rtx_ssrc
 
-        with made.media.video.frames.read() as reader:
-            await made.send_until(reader.get_nowait)
-            with losing(made, lose):
-                await made.send_until(lambda: made.media.video.counters.lost)
-            seen = made.media.video.counters.decoded
-            await made.send_until(lambda: made.media.video.counters.decoded > seen + 3)
-        counters = made.media.video.counters
+        with pair.media.video.frames.read() as reader:
+            await pair.send_until(reader.get_nowait)
+            with losing(pair, lose):
+                await pair.send_until(lambda: pair.media.video.counters.lost)
+            seen = pair.media.video.counters.decoded
+            await pair.send_until(lambda: pair.media.video.counters.decoded > seen + 3)
+        counters = pair.media.video.counters
         assert counters.lost == 1
         assert counters.skipped >= 1, "frames without their reference were decoded"
 
 
 async def test_gap_is_flagged_for_recordings() -> None:
-    async with loopback() as made:
-        await made.receive_frames(3)
+    async with loopback() as pair:
+        await pair.receive_frames(3)
         lost: list[int] = []
 
         def lose(ssrc: int, number: int) -> bool:
-            if ssrc == made.sender._ssrc and len(lost) < 1:
+            if ssrc == pair.sender._ssrc and len(lost) < 1:
                 lost.append(number)
                 return True
-            return ssrc == made.sender._rtx_ssrc
+            return ssrc == pair.sender._rtx_ssrc
 
-        with losing(made, lose):
-            with made.media.encoded.read(100) as reader:
+        with losing(pair, lose):
+            with pair.media.encoded.read(100) as reader:
                 frames: list[EncodedFrame] = []
 
                 def reported() -> bool:
@@ -166,14 +166,14 @@ async def test_gap_is_flagged_for_recordings() -> None:
                         frames.append(frame)
                     return any(frame.gap for frame in frames)
 
-                await made.send_until(reported)
+                await pair.send_until(reported)
         assert [frame.gap for frame in frames].count(True) == 1
 
 
 async def test_outage_ends_with_the_next_key_frame() -> None:
     """All of 60 packets are lost, so that a key frame is the quicker way to recover."""
-    async with loopback() as made:
-        await made.receive_frames(5)
+    async with loopback() as pair:
+        await pair.receive_frames(5)
         lost = 0
 
         def lose(ssrc: int, number: int) -> bool:
@@ -181,35 +181,35 @@ async def test_outage_ends_with_the_next_key_frame() -> None:
             lost += 1
             return True
 
-        with made.media.video.frames.read():
-            with losing(made, lose):
-                await made.send_until(lambda: lost >= 60)
-            seen = made.media.video.counters.decoded
-            await made.send_until(lambda: made.media.video.counters.decoded > seen + 3)
+        with pair.media.video.frames.read():
+            with losing(pair, lose):
+                await pair.send_until(lambda: lost >= 60)
+            seen = pair.media.video.counters.decoded
+            await pair.send_until(lambda: pair.media.video.counters.decoded > seen + 3)
 
 
 async def test_lost_packet_without_readers_is_not_requested() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
         retransmissions = 0
 
         def lose(ssrc: int, number: int) -> bool:
             nonlocal retransmissions
-            retransmissions += ssrc == made.sender._rtx_ssrc
+            retransmissions += ssrc == pair.sender._rtx_ssrc
             return number % 4 == 0
 
-        with losing(made, lose):
-            await made.receive_frames(20)
+        with losing(pair, lose):
+            await pair.receive_frames(20)
         assert retransmissions == 0
-        assert made.receiver.lost > 0
+        assert pair.receiver.lost > 0
 
 
 async def test_requests_stop_when_the_last_reader_closes() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
         lost: list[int] = []
         requests: list[float] = []
-        engine: Any = made.receiver.rtp_receiver
+        engine: Any = pair.receiver.rtp_receiver
         send = engine._send_rtcp_nack
 
         async def nack(ssrc: int, numbers: list[int]) -> None:
@@ -219,106 +219,106 @@ async def test_requests_stop_when_the_last_reader_closes() -> None:
         engine._send_rtcp_nack = nack
 
         def lose(ssrc: int, number: int) -> bool:
-            if ssrc == made.sender._ssrc and not lost:
+            if ssrc == pair.sender._ssrc and not lost:
                 lost.append(number)
                 return True
-            return ssrc == made.sender._rtx_ssrc
+            return ssrc == pair.sender._rtx_ssrc
 
-        with made.media.encoded.read(10):
-            await made.receive_frames(3)
-            with losing(made, lose):
-                await made.send_until(lambda: requests)
-        await made.receive_frames(1)
+        with pair.media.encoded.read(10):
+            await pair.receive_frames(3)
+            with losing(pair, lose):
+                await pair.send_until(lambda: requests)
+        await pair.receive_frames(1)
         before = len(requests)
-        await made.receive_frames(25)
+        await pair.receive_frames(25)
         assert len(requests) == before
 
 
 async def test_bye_does_not_stop_receiving() -> None:
     """Without the hook: the engine stops decoding for good while the connection continues."""
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
-        await made.sender.transport._send_rtp(bytes(RtcpByePacket(sources=[made.sender._ssrc])))
-        await made.receive_frames(5)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        await pair.sender.transport._send_rtp(bytes(RtcpByePacket(sources=[pair.sender._ssrc])))
+        await pair.receive_frames(5)
 
 
 async def test_streams_beyond_the_limit_are_ignored() -> None:
     """Without the hook: the engine's report task dies, and closing waits for it without end."""
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
-        receiver: Any = made.near.getReceivers()[0]
-        payload_type = made.far.getTransceivers()[0]._codecs[0].payloadType
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        receiver: Any = pair.near.getReceivers()[0]
+        payload_type = pair.far.getTransceivers()[0]._codecs[0].payloadType
         for number in range(60):
             stray = RtpPacket(payload_type=payload_type, sequence_number=1, timestamp=0, ssrc=1000 + number)
             stray.payload = b"\x10\x00\x00"
-            extensions = made.sender._RTCRtpSender__rtp_header_extensions_map  # type: ignore[attr-defined]
-            await made.sender.transport._send_rtp(stray.serialize(extensions))
-        await made.receive_frames(3)
+            extensions = pair.sender._RTCRtpSender__rtp_header_extensions_map  # type: ignore[attr-defined]
+            await pair.sender.transport._send_rtp(stray.serialize(extensions))
+        await pair.receive_frames(3)
         assert len(receiver._RTCRtpReceiver__remote_streams) <= receiver_module.MAX_SSRCS
 
 
-def payload_type(made: Loopback, codec: str) -> int:
-    codecs = made.receiver.rtp_receiver._RTCRtpReceiver__codecs.values()  # type: ignore[attr-defined]
+def payload_type(pair: Loopback, codec: str) -> int:
+    codecs = pair.receiver.rtp_receiver._RTCRtpReceiver__codecs.values()  # type: ignore[attr-defined]
     return next(known.payloadType for known in codecs if known.name.lower() == codec)
 
 
 async def test_sender_may_change_its_ssrc_any_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "STREAM_TIMEOUT", 0.0)
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
-        router = made.receiver.rtp_receiver.transport._rtp_router
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        router = pair.receiver.rtp_receiver.transport._rtp_router
         for ssrc in range(1, MAX_STREAMS + 10):
-            made.sender._ssrc = ssrc
-            made.sender.transport._rtp_router.senders = {ssrc: made.sender}
-            await made.send_until(lambda ssrc=ssrc: ssrc in made.receiver._streams)
-        assert len(made.receiver._streams) <= receiver_module.MAX_SSRCS
+            pair.sender._ssrc = ssrc
+            pair.sender.transport._rtp_router.senders = {ssrc: pair.sender}
+            await pair.send_until(lambda ssrc=ssrc: ssrc in pair.receiver._streams)
+        assert len(pair.receiver._streams) <= receiver_module.MAX_SSRCS
         assert len(router.ssrc_table) <= MAX_STREAMS + 2, "the two that the description declares"
-        with made.media.video.frames.read() as reader:
-            await made.send_until(reader.get_nowait)
+        with pair.media.video.frames.read() as reader:
+            await pair.send_until(reader.get_nowait)
 
 
 async def test_sender_report_without_a_clock_is_ignored() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
-        made.receiver._sender_report = None
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        pair.receiver._sender_report = None
         for ntp, report in ((0, None), (NTP_EPOCH << 32, 0.0)):
             info = RtcpSenderInfo(ntp_timestamp=ntp, rtp_timestamp=0, packet_count=1, octet_count=1)
-            await made.receiver._handle_rtcp(RtcpSrPacket(ssrc=made.sender._ssrc, sender_info=info))
-            reported = made.receiver._sender_report
+            await pair.receiver._handle_rtcp(RtcpSrPacket(ssrc=pair.sender._ssrc, sender_info=info))
+            reported = pair.receiver._sender_report
             assert (reported and reported[0]) == report
 
 
 async def test_sender_report_is_not_applied_to_the_next_stream() -> None:
-    async with loopback() as made:
+    async with loopback() as pair:
         async with asyncio.timeout(20):
-            while (await read(made, 1))[-1].ntp is None:
+            while (await read(pair, 1))[-1].ntp is None:
                 pass
-        with made.media.encoded.read(100) as reader:
-            made.sender._ssrc = 77
-            await made.send_until(lambda: made.receiver._ssrc == 77)
-            await made.receive_frames(1)
+        with pair.media.encoded.read(100) as reader:
+            pair.sender._ssrc = 77
+            await pair.send_until(lambda: pair.receiver._ssrc == 77)
+            await pair.receive_frames(1)
             frames = [frame for frame in iter(reader.get_nowait, None) if frame.gap]
         assert [frame.ntp for frame in frames] == [None]
 
 
 async def test_change_of_payload_type_changes_the_codec() -> None:
-    async with loopback("vp8", "h264") as made:
-        await made.send_until(lambda: made.first_frames)
-        vp8, h264 = payload_type(made, "vp8"), payload_type(made, "h264")
+    async with loopback("vp8", "h264") as pair:
+        await pair.send_until(lambda: pair.first_frames)
+        vp8, h264 = payload_type(pair, "vp8"), payload_type(pair, "h264")
         idr = coded.pictures("h264", 1)[0].data
-        with made.media.encoded.read(100) as reader:
+        with pair.media.encoded.read(100) as reader:
             numbers = itertools.count(1)
 
             def receive(payload_type: int, data: bytes) -> None:
                 number = next(numbers)
-                made.receiver.receive(Packet(payload_type, number, 3000 * number, 77, data, marker=True))
+                pair.receiver.receive(Packet(payload_type, number, 3000 * number, 77, data, marker=True))
 
             receive(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
             slices = b"\x65" + idr[idr.rindex(b"\x00\x00\x01") + 4 :]
             receive(h264, b"\x67" + slices)
             next(numbers)  # one packet is lost
             async with asyncio.timeout(10):
-                while made.media.video.counters.lost == 0:
+                while pair.media.video.counters.lost == 0:
                     receive(h264, b"\x41\x80")
                     await asyncio.sleep(0.01)
             receive(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
@@ -328,68 +328,68 @@ async def test_change_of_payload_type_changes_the_codec() -> None:
 
 
 async def test_key_frame_behind_a_loss_needs_no_request() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames)
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames)
         requests: list[int] = []
-        engine: Any = made.receiver.rtp_receiver
+        engine: Any = pair.receiver.rtp_receiver
 
         async def pli(ssrc: int) -> None:
             requests.append(ssrc)
 
         engine._send_rtcp_pli = pli
-        key, kind = b"\x10" + coded.pictures("vp8", 1)[0].data, payload_type(made, "vp8")
-        with made.media.encoded.read(100) as reader:
-            made.receiver.receive(Packet(kind, 1, 0, 77, key, marker=True))
-            made.receiver.receive(Packet(kind, 3, 6000, 77, key, marker=True))
+        key, kind = b"\x10" + coded.pictures("vp8", 1)[0].data, payload_type(pair, "vp8")
+        with pair.media.encoded.read(100) as reader:
+            pair.receiver.receive(Packet(kind, 1, 0, 77, key, marker=True))
+            pair.receiver.receive(Packet(kind, 3, 6000, 77, key, marker=True))
             assert [frame.gap for frame in iter(reader.get_nowait, None)] == [True, True]
         await asyncio.sleep(0)
-        assert made.media.video.counters.lost == 1
+        assert pair.media.video.counters.lost == 1
         assert requests == []
 
 
 async def test_unconsumed_frames_are_counted_once_in_any_order() -> None:
-    async with loopback() as made:
-        await made.send_until(lambda: made.first_frames and not made.media.video.needed)
-        before, kind = made.media.video.counters.frames, payload_type(made, "vp8")
+    async with loopback() as pair:
+        await pair.send_until(lambda: pair.first_frames and not pair.media.video.needed)
+        before, kind = pair.media.video.counters.frames, payload_type(pair, "vp8")
         for number in (1, 3, 2, 4, 5, 6, 4):  # two packets per frame
-            made.receiver.receive(Packet(kind, number, (number + 1) // 2 * 3000, 77, b"\x10\x00", marker=False))
-        assert made.media.video.counters.frames == before + 3
+            pair.receiver.receive(Packet(kind, number, (number + 1) // 2 * 3000, 77, b"\x10\x00", marker=False))
+        assert pair.media.video.counters.frames == before + 3
 
 
 async def test_engine_reports_our_statistics() -> None:
-    async with loopback() as made:
-        await made.receive_frames(10)
-        assert made.receiver.received >= 10
-        assert made.receiver.lost == 0
+    async with loopback() as pair:
+        await pair.receive_frames(10)
+        assert pair.receiver.received >= 10
+        assert pair.receiver.lost == 0
 
         async def reported() -> bool:
-            report = await made.sender.getStats()
+            report = await pair.sender.getStats()
             return any(entry.type == "remote-inbound-rtp" for entry in report.values())
 
         async with asyncio.timeout(10):
             while not await reported():
-                await made.receive_frames(5)
+                await pair.receive_frames(5)
 
 
 async def test_exception_of_a_track_does_not_end_the_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async with loopback() as made:
+    async with loopback() as pair:
         calls = []
 
         def broken(frame: object) -> None:
             calls.append(frame)
             raise RuntimeError("a reader's bug")
 
-        made.media.video.put = broken  # type: ignore[method-assign]
-        await made.send_until(lambda: len(calls) >= 3)
-        assert made.near.connectionState == "connected"
+        pair.media.video.put = broken  # type: ignore[method-assign]
+        await pair.send_until(lambda: len(calls) >= 3)
+        assert pair.near.connectionState == "connected"
         assert "failed to process a received packet" in caplog.text
 
 
 async def test_decoder_thread_ends_with_its_connection() -> None:
-    async with loopback() as made:
-        with made.media.video.frames.read() as reader:
+    async with loopback() as pair:
+        with pair.media.video.frames.read() as reader:
             waiting = asyncio.ensure_future(reader.get())
-            await made.send_until(waiting.done)
+            await pair.send_until(waiting.done)
             assert [t for t in threading.enumerate() if t.name == "video-decoder"]
-            await made.near.close()
+            await pair.near.close()
             await until(lambda: not [t for t in threading.enumerate() if t.name == "video-decoder"])

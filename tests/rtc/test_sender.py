@@ -93,44 +93,44 @@ class Loopback:
 async def loopback(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> AsyncIterator[Loopback]:
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     async with asyncio.TaskGroup() as tasks:
-        made = Loopback(tasks, kind, near, far)
+        pair = Loopback(tasks, kind, near, far)
         transceiver = far.addTransceiver(kind, direction="sendonly")
-        made.sender = Sender(transceiver.sender, made.track)
-        made.track.open()
+        pair.sender = Sender(transceiver.sender, pair.track)
+        pair.track.open()
         wanted = (codec, "rtx") if rtx else (codec,)
         known = [c for c in RTCRtpSender.getCapabilities(kind).codecs if c.name.lower() in wanted]
         transceiver.setCodecPreferences(known)
         await far.setLocalDescription(await far.createOffer())
         await near.setRemoteDescription(far.localDescription)
-        receiver = made.receiver
+        receiver = pair.receiver
         handle = receiver._handle_rtp_packet
 
         async def watch(packet: RtpPacket, arrival_time_ms: int) -> None:
-            made.packets.append(packet)
+            pair.packets.append(packet)
             await handle(packet, arrival_time_ms=arrival_time_ms)
 
         receiver._handle_rtp_packet = watch
-        send_function = made.sender._send_function
+        send_function = pair.sender._send_function
 
         def lossy_send_function() -> Callable[[bytes], Any]:
             send = send_function()
-            return lambda data: None if made.lose(RtpPacket.parse(data)) else send(data)
+            return lambda data: None if pair.lose(RtpPacket.parse(data)) else send(data)
 
-        made.sender._send_function = lossy_send_function  # type: ignore[method-assign]
+        pair.sender._send_function = lossy_send_function  # type: ignore[method-assign]
         await near.setLocalDescription(await near.createAnswer())
         await far.setRemoteDescription(near.localDescription)
         try:
             await until(lambda: near.connectionState == far.connectionState == "connected")
-            yield made
+            yield pair
         finally:
-            made.track.stop()
+            pair.track.stop()
             await asyncio.gather(aiortc_hooks.close(near), aiortc_hooks.close(far))
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 async def test_sent_video_is_decoded_by_the_engine(codec: str) -> None:
-    async with loopback(codec=codec) as made:
-        decoded = await made.receive_frames(10)
+    async with loopback(codec=codec) as pair:
+        decoded = await pair.receive_frames(10)
         numbers = [read_pattern(frame.to_ndarray(format="gray")) for frame in decoded]
         assert all(reading is not None for reading in numbers)
         assert (decoded[0].width, decoded[0].height) == SIZE
@@ -138,16 +138,16 @@ async def test_sent_video_is_decoded_by_the_engine(codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ["opus", "pcmu", "g722"])
 async def test_sent_audio_is_decoded_by_the_engine(codec: str) -> None:
-    async with loopback("audio", codec) as made:
-        decoded = await made.receive_frames(20)
+    async with loopback("audio", codec) as pair:
+        decoded = await pair.receive_frames(20)
         assert sum(frame.samples / frame.sample_rate for frame in decoded) == pytest.approx(0.4)
 
 
 async def test_sent_packets_have_correct_headers() -> None:
-    async with loopback() as made:
-        await made.feed_until(lambda: sum(packet.marker for packet in made.packets) > 5)
-        transceiver = made.far.getTransceivers()[0]
-        packets = made.packets
+    async with loopback() as pair:
+        await pair.feed_until(lambda: sum(packet.marker for packet in pair.packets) > 5)
+        transceiver = pair.far.getTransceivers()[0]
+        packets = pair.packets
         assert {packet.ssrc for packet in packets} == {cast(Any, transceiver.sender)._ssrc}
         assert {packet.extensions.mid for packet in packets} == {transceiver.mid}
         assert all(packet.extensions.abs_send_time is not None for packet in packets)
@@ -161,24 +161,24 @@ async def test_sent_packets_have_correct_headers() -> None:
 
 
 async def test_sender_reports_have_the_capture_time() -> None:
-    async with loopback() as made:
-        await made.feed_until(lambda: made.packets)
-        sender = cast(Any, made.sender.rtp_sender)
-        await made.feed_until(lambda: sender._RTCRtpSender__lsr is not None)
+    async with loopback() as pair:
+        await pair.feed_until(lambda: pair.packets)
+        sender = cast(Any, pair.sender.rtp_sender)
+        await pair.feed_until(lambda: sender._RTCRtpSender__lsr is not None)
         ntp = sender._RTCRtpSender__ntp_timestamp / (1 << 32) - 2_208_988_800
-        taken = (sender._RTCRtpSender__rtp_timestamp - made.sender._timestamp_offset & 0xFFFFFFFF) / 90_000
+        taken = (sender._RTCRtpSender__rtp_timestamp - pair.sender._timestamp_offset & 0xFFFFFFFF) / 90_000
         assert time.time() - ntp == pytest.approx(media_time() - taken, abs=0.02)
-        stats = await made.far.getStats()
+        stats = await pair.far.getStats()
         sent = next(entry for entry in stats.values() if entry.type == "outbound-rtp")
-        assert sent.packetsSent >= len(made.packets) > 0 and sent.bytesSent > 0
+        assert sent.packetsSent >= len(pair.packets) > 0 and sent.bytesSent > 0
 
 
 @pytest.mark.parametrize("rtx", [True, False])
 async def test_lost_packets_are_retransmitted(rtx: bool) -> None:
-    async with loopback(rtx=rtx) as made:
-        await made.receive_frames(3)
+    async with loopback(rtx=rtx) as pair:
+        await pair.receive_frames(3)
         lost: list[int] = []
-        ssrc = cast(Any, made.sender.rtp_sender)._ssrc
+        ssrc = cast(Any, pair.sender.rtp_sender)._ssrc
 
         def lose(packet: RtpPacket) -> bool:
             """Lose three packets, but not their retransmissions."""
@@ -188,60 +188,60 @@ async def test_lost_packets_are_retransmitted(rtx: bool) -> None:
             lost.append(number)
             return True
 
-        made.lose = lose
-        await made.feed_until(lambda: made.sender.retransmitted >= 3)
-        made.lose = lambda packet: False
-        assert len(await made.receive_frames(10)) == 10
+        pair.lose = lose
+        await pair.feed_until(lambda: pair.sender.retransmitted >= 3)
+        pair.lose = lambda packet: False
+        assert len(await pair.receive_frames(10)) == 10
 
 
 async def test_retransmissions_are_limited_by_their_budget() -> None:
-    async with loopback() as made:
-        await made.receive_frames(5)
-        sent = made.sender._engine._RTCRtpSender__packet_count
-        for number in [packet[0] for packet in made.sender._history if packet is not None] * 20:
-            await made.sender._retransmit(number)
-        assert 0 < made.sender.retransmitted <= sent
-        await made.sender._retransmit(made.sender._sequence_number + 5)  # never sent
+    async with loopback() as pair:
+        await pair.receive_frames(5)
+        sent = pair.sender._engine._RTCRtpSender__packet_count
+        for number in [packet[0] for packet in pair.sender._history if packet is not None] * 20:
+            await pair.sender._retransmit(number)
+        assert 0 < pair.sender.retransmitted <= sent
+        await pair.sender._retransmit(pair.sender._sequence_number + 5)  # never sent
 
 
 async def test_padding_repeats_packets_and_the_engine_drops_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with loopback() as made:
-        await made.receive_frames(3)
-        sender = cast(Any, made.sender.rtp_sender)
+    async with loopback() as pair:
+        await pair.receive_frames(3)
+        sender = cast(Any, pair.sender.rtp_sender)
         padding: list[int] = []
-        made.lose = lambda packet: packet.ssrc == sender._rtx_ssrc and padding.append(len(packet.payload)) is not None
+        pair.lose = lambda packet: packet.ssrc == sender._rtx_ssrc and padding.append(len(packet.payload)) is not None
         monkeypatch.setattr(OutgoingVideo, "padding", lambda self: 400_000)
-        begun, began = made.sender.retransmitted, time.monotonic()
-        await made.feed_until(lambda: len(padding) > 30)
+        begun, began = pair.sender.retransmitted, time.monotonic()
+        await pair.feed_until(lambda: len(padding) > 30)
         assert sum(padding) * 8 <= 400_000 * (time.monotonic() - began + 0.1) + 2 * 1200 * 8
-        assert made.sender.retransmitted == begun, "there was no NACK"
-        decoded = [read_pattern(frame.to_ndarray(format="gray")) for frame in await made.receive_frames(10)]
+        assert pair.sender.retransmitted == begun, "there was no NACK"
+        decoded = [read_pattern(frame.to_ndarray(format="gray")) for frame in await pair.receive_frames(10)]
         assert None not in decoded
 
 
 async def test_sender_without_rtx_does_not_pad() -> None:
-    async with loopback(rtx=False) as made:
-        await made.receive_frames(1)
-        assert isinstance(made.track, OutgoingVideo) and made.track._chooser is not None
-        assert not made.track._chooser._can_probe
+    async with loopback(rtx=False) as pair:
+        await pair.receive_frames(1)
+        assert isinstance(pair.track, OutgoingVideo) and pair.track._chooser is not None
+        assert not pair.track._chooser._can_probe
 
 
 async def test_change_of_size_clears_the_retransmission_history() -> None:
-    async with loopback() as made:
-        await made.receive_frames(2)
-        number = made.sender._sequence_number
-        assert made.sender._history[(number - 1) % 1024] is not None
-        await made.sender._send_frame(OutgoingFrame((b"\x10" + bytes(20),), 10_000_000, True, (160, 120)))
-        assert [packet[0] for packet in made.sender._history if packet is not None] == [number]
+    async with loopback() as pair:
+        await pair.receive_frames(2)
+        number = pair.sender._sequence_number
+        assert pair.sender._history[(number - 1) % 1024] is not None
+        await pair.sender._send_frame(OutgoingFrame((b"\x10" + bytes(20),), 10_000_000, True, (160, 120)))
+        assert [packet[0] for packet in pair.sender._history if packet is not None] == [number]
 
 
 async def test_packets_over_turn_use_the_engines_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with loopback() as made:
-        await made.receive_frames(1)
-        transport = cast(Any, made.sender.rtp_sender.transport)
-        pair = transport.transport._connection._nominated[1]
+    async with loopback() as pair:
+        await pair.receive_frames(1)
+        transport = cast(Any, pair.sender.rtp_sender.transport)
+        nominated = transport.transport._connection._nominated[1]
         passed: list[int] = []
         send = transport._send_rtp
 
@@ -250,8 +250,8 @@ async def test_packets_over_turn_use_the_engines_function(monkeypatch: pytest.Mo
             await send(data)
 
         monkeypatch.setattr(transport, "_send_rtp", watched)
-        monkeypatch.setattr(pair.protocol, "transport", _TurnTransport(pair.protocol.transport))
-        await made.feed_until(lambda: len(passed) > 3)
+        monkeypatch.setattr(nominated.protocol, "transport", _TurnTransport(nominated.protocol.transport))
+        await pair.feed_until(lambda: len(passed) > 3)
 
 
 class _TurnTransport:
@@ -281,9 +281,9 @@ class _BlockedSocket:
 
 async def test_packets_fit_the_minimum_mtu_of_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     """Including IPv6 and UDP (48 bytes) and a TURN channel (4), and for retransmissions too."""
-    async with loopback() as made:
-        await made.receive_frames(1)
-        protocol = aiortc_hooks.ice_connection(made.far)._nominated[1].protocol
+    async with loopback() as pair:
+        await pair.receive_frames(1)
+        protocol = aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol
         sizes: list[int] = []
         send = protocol.transport.sendto
 
@@ -295,82 +295,82 @@ async def test_packets_fit_the_minimum_mtu_of_ipv6(monkeypatch: pytest.MonkeyPat
                 send(data, address)
 
         monkeypatch.setattr(protocol, "transport", Measured(protocol.transport))
-        made.sender._header = HeaderWriter({MID: 1, ABS_SEND_TIME: 2}, "a-mid-16-bytes!!")
-        await made.feed_until(lambda: max(sizes, default=0) > 1170)
-        for packet in made.sender._history:
+        pair.sender._header = HeaderWriter({MID: 1, ABS_SEND_TIME: 2}, "a-mid-16-bytes!!")
+        await pair.feed_until(lambda: max(sizes, default=0) > 1170)
+        for packet in pair.sender._history:
             if packet is not None:
-                await made.sender._retransmit(packet[0])
+                await pair.sender._retransmit(packet[0])
         assert 1170 < max(sizes) <= 1280 - 48 - 4
 
 
 async def test_blocked_socket_gets_no_packets_and_then_new_frames(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with loopback() as made:
-        await made.receive_frames(3)
-        blocked = _BlockedSocket(aiortc_hooks.ice_connection(made.far)._nominated[1].protocol.transport)
-        monkeypatch.setattr(aiortc_hooks.ice_connection(made.far)._nominated[1].protocol, "transport", blocked)
-        await made.feed_until(lambda: blocked.checks > 5)
-        sent = made.sender._engine._RTCRtpSender__packet_count
-        drawn = made.number
-        await made.feed_until(lambda: made.number > drawn + 70)
-        assert made.sender._engine._RTCRtpSender__packet_count <= sent + 16
+    async with loopback() as pair:
+        await pair.receive_frames(3)
+        blocked = _BlockedSocket(aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol.transport)
+        monkeypatch.setattr(aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol, "transport", blocked)
+        await pair.feed_until(lambda: blocked.checks > 5)
+        sent = pair.sender._engine._RTCRtpSender__packet_count
+        drawn = pair.number
+        await pair.feed_until(lambda: pair.number > drawn + 70)
+        assert pair.sender._engine._RTCRtpSender__packet_count <= sent + 16
         blocked.unsent_bytes = 0
         number = 0
         while number <= drawn + 70:
-            decoded = read_pattern((await made.receive_frames(1))[0].to_ndarray(format="gray"))
+            decoded = read_pattern((await pair.receive_frames(1))[0].to_ndarray(format="gray"))
             number = decoded.frame if decoded is not None else number
 
 
 async def test_pli_is_answered_with_a_key_frame() -> None:
-    async with loopback() as made:
-        await made.receive_frames(3)
+    async with loopback() as pair:
+        await pair.receive_frames(3)
 
         def keys() -> int:
-            starts = [packet.payload for packet in made.packets if packet.payload[:1] == b"\x10"]
+            starts = [packet.payload for packet in pair.packets if packet.payload[:1] == b"\x10"]
             return sum(not payload[1] & 1 for payload in starts)
 
         before = keys()
-        await made.receiver._send_rtcp_pli(cast(Any, made.sender.rtp_sender)._ssrc)
-        await made.feed_until(lambda: keys() > before)
+        await pair.receiver._send_rtcp_pli(cast(Any, pair.sender.rtp_sender)._ssrc)
+        await pair.feed_until(lambda: keys() > before)
 
 
 async def test_reports_and_estimates_are_passed_to_the_track(monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[tuple[str, float, float | None]] = []
     monkeypatch.setattr(OutgoingVideo, "report", lambda self, loss, rtt: received.append(("report", loss, rtt)))
     monkeypatch.setattr(OutgoingVideo, "estimate", lambda self, bitrate: received.append(("estimate", bitrate, None)))
-    async with loopback() as made:
-        await made.feed_until(lambda: any(name == "report" and rtt is not None for name, _, rtt in received))
+    async with loopback() as pair:
+        await pair.feed_until(lambda: any(name == "report" and rtt is not None for name, _, rtt in received))
         assert all(loss == 0 for name, loss, _ in received if name == "report")
         assert all(0 <= rtt < 5 for _, _, rtt in received if rtt is not None)
         estimates = [bitrate for name, bitrate, _ in received if name == "estimate"]
-        await made.feed_until(lambda: estimates or any(name == "estimate" for name, _, _ in received))
+        await pair.feed_until(lambda: estimates or any(name == "estimate" for name, _, _ in received))
 
 
 async def test_malformed_remb_is_ignored() -> None:
-    async with loopback() as made:
-        await made.receive_frames(1)
-        await made.sender._handle_rtcp(RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=2, fci=b"REMB"))
-        await made.receive_frames(1)
+    async with loopback() as pair:
+        await pair.receive_frames(1)
+        await pair.sender._handle_rtcp(RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=2, fci=b"REMB"))
+        await pair.receive_frames(1)
 
 
 async def test_sender_ends_with_its_connection_and_closes_its_readers() -> None:
-    async with loopback() as made:
-        await made.receive_frames(1)
-        assert made.video_frames.readers == 2, "the encoder's, and the one that open() added"
-        await made.far.close()
-        await until(lambda: made.video_frames.readers == 0)
+    async with loopback() as pair:
+        await pair.receive_frames(1)
+        assert pair.video_frames.readers == 2, "the encoder's, and the one that open() added"
+        await pair.far.close()
+        await until(lambda: pair.video_frames.readers == 0)
 
 
 async def test_exception_of_a_track_does_not_end_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with loopback() as made:
-        await made.receive_frames(1)
+    async with loopback() as pair:
+        await pair.receive_frames(1)
 
         async def broken(self: OutgoingVideo) -> None:
             raise ZeroDivisionError
 
         monkeypatch.setattr(OutgoingVideo, "get", broken)
-        await made.feed_until(lambda: "a sender failed" in caplog.text)
-        assert made.far.connectionState == "connected"
+        await pair.feed_until(lambda: "a sender failed" in caplog.text)
+        assert pair.far.connectionState == "connected"

@@ -18,7 +18,7 @@ from peer.cli import config_file
 from peer.cli import param_types as option_values
 from peer.errors import ConfigError, PeerError, ScriptError
 from peer.media.sources import spec
-from peer.script import language
+from peer.script import language, steps
 from peer.signaling.messages import is_valid_id
 
 from .byte_reader import ByteReader
@@ -60,14 +60,14 @@ def test_one(data: bytes) -> None:
 
 def _script(text: str) -> None:
     try:
-        steps = language.parse(text, "ring.peer")
+        parsed = language.parse(text, "ring.peer")
     except ScriptError as exc:
         assert 1 <= exc.line <= len(text.splitlines())
         raise
-    for step in steps:
+    for step in parsed:
         again = language.parse(step.text)
         assert again == (replace(step, line=1),), "the meaning of a line depends on its position"
-        if not isinstance(step, language.Sleep):
+        if not isinstance(step, steps.Sleep):
             assert is_valid_id(step.peer)  # type: ignore[attr-defined]
         for name in ("timeout", "window", "seconds"):
             seconds = getattr(step, name, None)

@@ -18,7 +18,7 @@ from peer.cli import config_file
 from peer.cli import exit_codes as exits
 from peer.cli.command import known_options
 from peer.cli.root import COMMANDS
-from peer.script import language
+from peer.script import language, steps
 from peer.signaling import messages
 
 from .test_layering import LAYERS
@@ -84,7 +84,7 @@ def test_every_verb_is_documented(verb: str) -> None:
     assert re.search(rf"^\| `{verb}[ `]", INTERFACE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("quantity", [*language.VIDEO, *language.AUDIO])
+@pytest.mark.parametrize("quantity", [*steps.VIDEO, *steps.AUDIO])
 def test_every_quantity_is_documented(quantity: str) -> None:
     assert re.search(rf"^\| .*`{quantity}`", INTERFACE, re.MULTILINE)
 

@@ -75,7 +75,7 @@ PURE = (
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences",
     "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
-    "peer.script.language",
+    "peer.script.language", "peer.script.steps",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..errors import MediaError
 from ..node.sinks import check_folder
-from ..script.language import Step
 from ..script.runner import StepDone
+from ..script.steps import Step
 
 _HINT = "use another path for --junit"
 

@@ -1,7 +1,4 @@
-"""What a script can expect of pictures and sound, measured on what was really decoded.
-
-``measure`` reads the decoded frames of a call until a whole window of them meets every condition.
-"""
+"""Expectations of a script on video and audio, measured on the decoded frames of a call."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .language import Condition, ExpectMedia
+from .steps import Condition, ExpectMedia
 
 if TYPE_CHECKING:
     import av
@@ -22,41 +19,46 @@ if TYPE_CHECKING:
     from ..media.fanout import Reader
 
 FIRST_FRAME: Final = 5.0
-"""Seconds an expectation without ``within`` waits for the first frame before it gives up."""
+"""Time limit for the first frame if the expectation has no ``within``, in seconds."""
 
 _WINDOWS: Final = {"video": 1.0, "audio": 0.5}
-"""Seconds measured when the script does not say ``for``."""
+"""Length of a measurement without ``for``, in seconds."""
 
-_TICK: Final = 0.1
+_CHECK_INTERVAL: Final = 0.1
+"""Maximum time between two checks of the conditions while no frame arrives, in seconds."""
+
 _SILENCE_DB: Final = -120.0
+"""Level of digital silence, whose logarithm would be infinite."""
 
 
 class Meter(Protocol):
-    """Takes frames as they come, and tells their quantities over the last ``window`` seconds."""
+    """Measures quantities of decoded frames over a sliding window."""
 
     def add(self, frame: Any, now: float, dropped: int = 0) -> None:
-        """One more decoded frame, at ``now`` seconds; ``dropped`` were missed so far: we were not fast enough."""
+        """Add a frame decoded at ``now`` (seconds). ``dropped`` counts the frames that the reader lost so far."""
 
     def read(self, window: float, now: float) -> Mapping[str, float]:
-        """The quantities over ``window`` seconds until ``now``, without those that nothing came to measure on."""
+        """Return the quantities over the last ``window`` seconds before ``now``; without frames, some are missing."""
 
 
 class VideoMeter:
-    """fps, width and height in pixels, brightness as mean luma, 0 to 255."""
+    """Measures ``fps``, ``width`` and ``height`` in pixels, and ``brightness`` as mean luma, 0 to 255."""
 
     def __init__(self, *, brightness: bool = True) -> None:
-        self._frames: deque[tuple[float, int, int, float, int]] = deque()  # the last: it, and those before we missed
+        self._frames: deque[tuple[float, int, int, float, int]] = (
+            deque()
+        )  # time, width, height, luma, frames including lost ones
         self._brightness = brightness
         self._dropped = 0
 
     def add(self, frame: av.VideoFrame, now: float, dropped: int = 0) -> None:
-        """See ``Meter``. Brightness is looked at only where it was asked for: it costs a pass over the picture."""
+        """See ``Meter``. The luma is computed only if needed, because it takes a pass over the frame."""
         luma = _luma(frame) if self._brightness else 0.0
         self._frames.append((now, frame.width, frame.height, luma, 1 + dropped - self._dropped))
         self._dropped = dropped
 
     def read(self, window: float, now: float) -> Mapping[str, float]:
-        """See ``Meter``. Without a frame in the window there is no more to say than that fps is 0."""
+        """See ``Meter``. Without a frame in the window, the result is only that ``fps`` is 0."""
         while self._frames and self._frames[0][0] <= now - window:
             self._frames.popleft()
         if not self._frames:
@@ -72,24 +74,24 @@ class VideoMeter:
 
 
 class AudioMeter:
-    """level: root mean square of all channels, in dB below full scale."""
+    """Measures ``level``: the root mean square of all channels, in dB below full scale."""
 
     def __init__(self) -> None:
-        self._blocks: deque[tuple[float, float, int]] = deque()
+        self._frames: deque[tuple[float, float, int]] = deque()  # time, energy, number of samples
 
     def add(self, frame: av.AudioFrame, now: float, dropped: int = 0) -> None:
         """See ``Meter``."""
         samples = frame.to_ndarray()
         scale = 1.0 if samples.dtype.kind == "f" else float(1 << (8 * samples.dtype.itemsize - 1))
         values = samples.astype(np.float64) / scale
-        self._blocks.append((now, float(np.square(values).sum()), values.size))
+        self._frames.append((now, float(np.square(values).sum()), values.size))
 
     def read(self, window: float, now: float) -> Mapping[str, float]:
-        """See ``Meter``. Silence is -120 dB; where no sound came, not even silence did."""
-        while self._blocks and self._blocks[0][0] <= now - window:
-            self._blocks.popleft()
-        energy = sum(block[1] for block in self._blocks)
-        count = sum(block[2] for block in self._blocks)
+        """See ``Meter``. Digital silence is -120 dB; without a frame in the window there is no ``level``."""
+        while self._frames and self._frames[0][0] <= now - window:
+            self._frames.popleft()
+        energy = sum(frame[1] for frame in self._frames)
+        count = sum(frame[2] for frame in self._frames)
         if count == 0:
             return {}
         if energy == 0:
@@ -99,16 +101,19 @@ class AudioMeter:
 
 def _luma(frame: av.VideoFrame) -> float:
     plane = frame.reformat(format="gray").planes[0]
-    memory: npt.NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # a buffer it is
+    memory: npt.NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # numpy accepts any buffer
     rows = memory[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
     return float(rows[:, : plane.width].mean())
 
 
 async def measure(step: ExpectMedia, reader: Reader[Any]) -> str | None:
-    """Read frames until ``step`` holds; ``None``, or in words what was measured instead.
+    """Read frames until all conditions of ``step`` hold for a whole window.
 
-    Without conditions one frame is enough. Without ``within`` there is one window, from the first frame on. A
-    window that no frame came in meets no condition but those on fps: a camera that died is not dark.
+    Without conditions, one frame is enough. Without ``within`` there is one window, which starts at the first frame.
+    In a window without frames, only a condition on ``fps`` can hold: a camera that stopped is not dark.
+
+    Returns:
+        ``None``, or the reason of the failure, with the values measured.
     """
     clock = asyncio.get_running_loop().time
     meter: Meter
@@ -118,21 +123,23 @@ async def measure(step: ExpectMedia, reader: Reader[Any]) -> str | None:
         meter = AudioMeter()
     window = (_WINDOWS[step.kind] if step.window is None else step.window) if step.conditions else 0.0
     deadline = clock() + (step.timeout if step.timeout is not None else FIRST_FRAME)
-    if not await _take(reader, meter, deadline):
-        return "the call ended" if reader.closed else f"no {step.kind} came"
-    full = clock() + window
+    if not await _read(reader, meter, deadline):
+        return "the call ended" if reader.closed else f"no {step.kind} arrived"
+    window_full = clock() + window
     if step.timeout is None:
-        deadline = full
+        deadline = window_full
     while True:
         now = clock()
         values = meter.read(window, now) if step.conditions else {}
-        if now >= full and all(_holds(condition, values) for condition in step.conditions):
+        if now >= window_full and all(_holds(condition, values) for condition in step.conditions):
             return None
         if now >= deadline:
             return (
-                _report(step.conditions, values, window) if full <= now else f"no {window:g} s were left to measure"
+                _failure(step.conditions, values, window)
+                if window_full <= now
+                else f"less than {window:g} s left to measure"
             )
-        if not await _take(reader, meter, min(deadline, now + _TICK)) and reader.closed:
+        if not await _read(reader, meter, min(deadline, now + _CHECK_INTERVAL)) and reader.closed:
             return "the call ended"
 
 
@@ -140,19 +147,19 @@ def _holds(condition: Condition, values: Mapping[str, float]) -> bool:
     return condition.quantity in values and condition.holds(values[condition.quantity])
 
 
-def _report(conditions: tuple[Condition, ...], values: Mapping[str, float], window: float) -> str:
-    broken = [condition for condition in conditions if not _holds(condition, values)]
-    return ", ".join(f"{_value(item, values)} over {window:g} s, expected {item}" for item in broken)
+def _failure(conditions: tuple[Condition, ...], values: Mapping[str, float], window: float) -> str:
+    failed = [condition for condition in conditions if not _holds(condition, values)]
+    return ", ".join(f"{_value(item, values)} over {window:g} s, expected {item}" for item in failed)
 
 
 def _value(condition: Condition, values: Mapping[str, float]) -> str:
     if condition.quantity not in values:
-        return "nothing came"
+        return "nothing arrived"
     unit = " dB" if condition.quantity == "level" else ""
     return f"{condition.quantity} was {round(values[condition.quantity], 1):g}{unit}"
 
 
-async def _take(reader: Reader[Any], meter: Meter, until: float) -> bool:
+async def _read(reader: Reader[Any], meter: Meter, until: float) -> bool:
     try:
         async with asyncio.timeout_at(until):
             frame = await reader.get()

@@ -1,18 +1,18 @@
-"""The call-sequence language: one verb a line, parsed into steps. No I/O, no clock; script_runner.py runs them.
+"""The language of call sequences: one verb per line, parsed into steps. Pure; runner.py runs the steps.
 
-    wait PEER [TIME]                                     until PEER is in the room
-    call PEER [within TIME]                              call it, until connected
-    expect connected PEER [within TIME]                  it called us, or we it
+    wait PEER [TIME]                                     wait until PEER is in the room
+    call PEER [within TIME]                              call PEER and wait until connected
+    expect connected PEER [within TIME]                  in either direction
     expect video PEER [COND… [for TIME]] [within TIME]   fps, width, height, brightness
     expect audio PEER [COND… [for TIME]] [within TIME]   level
     expect ended PEER [REASON] [within TIME]
     snapshot PEER PATH [within TIME]
-    record PEER PATH [TIME]                              without TIME: until the call ends, beside the script
+    record PEER PATH [TIME]                              without TIME: in the background, until the call ends
     hang-up PEER
     sleep TIME
 
-COND is ``fps>=20`` or ``level>-50dB``, by ``>=``, ``<=``, ``>``, ``<`` or ``==``. ``#`` starts a comment, quotes
-hold a path with spaces together. Every error names file and line, and what to try.
+COND is a condition such as ``fps>=20`` or ``level>-50dB``, with ``>=``, ``<=``, ``>``, ``<`` or ``==``. ``#``
+starts a comment. A path with spaces needs quotes. Every error names the file and the line, and suggests a fix.
 """
 
 from __future__ import annotations
@@ -20,125 +20,36 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final, NoReturn, TypedDict
 
 from .. import events
 from ..errors import ScriptError
 from ..signaling.messages import is_valid_id
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Base of all steps. ``text`` is the line as written; times are seconds, ``None`` is the runner's default."""
-
-    line: int
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait(Step):
-    peer: str
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call(Step):
-    peer: str
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectConnected(Step):
-    peer: str
-    timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """``quantity`` compared with ``value``: ``fps >= 20``. The quantities are in ``VIDEO`` and ``AUDIO``."""
-
-    quantity: str
-    operator: str
-    value: float
-
-    def holds(self, measured: float) -> bool:
-        """Whether ``measured`` meets the condition."""
-        match self.operator:
-            case ">=":
-                return measured >= self.value
-            case "<=":
-                return measured <= self.value
-            case ">":
-                return measured > self.value
-            case "<":
-                return measured < self.value
-            case _:
-                return measured == self.value
-
-    def __str__(self) -> str:
-        unit = "dB" if self.quantity == "level" else ""
-        return f"{self.quantity}{self.operator}{self.value:g}{unit}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectMedia(Step):
-    """``kind`` is video or audio. All ``conditions`` hold over ``window`` seconds, at the latest in ``timeout``."""
-
-    kind: str
-    peer: str
-    conditions: tuple[Condition, ...] = ()
-    window: float | None = None
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectEnded(Step):
-    peer: str
-    reason: str | None = None
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot(Step):
-    peer: str
-    path: str
-    timeout: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record(Step):
-    peer: str
-    path: str
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HangUp(Step):
-    peer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sleep(Step):
-    seconds: float
-
-
-VIDEO: Final = ("fps", "width", "height", "brightness")
-"""Of the decoded pictures: pictures a second, pixels, and mean luma from 0 (black) to 255 (white)."""
-
-AUDIO: Final = ("level",)
-"""Of the decoded sound: root mean square in dB below full scale, so 0 dB is a full-scale square wave."""
-
+from .steps import (
+    AUDIO,
+    VIDEO,
+    Call,
+    Condition,
+    ExpectConnected,
+    ExpectEnded,
+    ExpectMedia,
+    HangUp,
+    Record,
+    Sleep,
+    Snapshot,
+    Step,
+    Wait,
+)
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
-"""What some editors begin a UTF-8 file with."""
+"""Some editors write it at the beginning of a UTF-8 file."""
 
 
 def parse(text: str, file: str = "script") -> tuple[Step, ...]:
-    """The steps of a script.
+    """Parse a script.
 
     Raises:
-        ScriptError: the first line that is not understood, with what to try.
+        ScriptError: at the first invalid line; suggests a fix.
     """
     steps = []
     for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).splitlines(), start=1):
@@ -158,26 +69,26 @@ def _words(line: str, file: str, number: int) -> list[str]:
         if bare is not None and bare.startswith("#"):
             break
         if bare is not None and bare[0] in "\"'":
-            raise ScriptError(file, number, f"the quote in {bare} is never closed")
+            raise ScriptError(file, number, f"the quote in {bare} is not closed")
         words.append(next(group for group in match.groups() if group is not None))
     return words
 
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_LONGEST: Final = 1000 * 3600.0
-"""Seconds: above, it is a typing error."""
+_MAX_TIME: Final = 1000 * 3600.0
+"""Maximum time in a script, in seconds. A longer one is a typing error."""
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)", re.ASCII)
 _CONDITION = re.compile(r"([A-Za-z]+)(>=|<=|==|>|<)([+-]?\d{1,12}(?:\.\d+)?)(dB|dBFS)?", re.ASCII | re.IGNORECASE)
 _OPERATOR = re.compile(r"[<>=]+|.*[<>=]")
 
 
-class _Place(TypedDict):
+class _Position(TypedDict):
     line: int
     text: str
 
 
 class _Line:
-    """A cursor over the words of one line."""
+    """A parser for one line, which consumes its words from the left."""
 
     def __init__(self, file: str, number: int, text: str, words: list[str]) -> None:
         self._file = file
@@ -191,28 +102,28 @@ class _Line:
             self._fail(f'unknown verb "{verb}"{_closest(verb, _VERBS)}')
         step = _VERBS[verb](self)
         if self._words:
-            self._fail(f'"{self._words[0]}" is too much here; write: {_USAGE[verb]}')
+            self._fail(f'unexpected "{self._words[0]}"; write: {_USAGE[verb]}')
         return step
 
-    # --- one method a verb
+    # --- one method per verb
 
     def _wait(self) -> Step:
         if self._words and _TIME.fullmatch(self._words[0]) and len(self._words) == 1:
-            self._fail(f"wait needs a peer to wait for; to pause, write: sleep {self._words[0]}")
+            self._fail(f"wait needs the id of a peer; to pause, write: sleep {self._words[0]}")
         peer = self._peer("wait")
         timeout = self._within()
         if timeout is None and self._words:
             timeout = self._time(self._words.pop(0))
-        return Wait(peer=peer, timeout=timeout, **self._place)
+        return Wait(peer=peer, timeout=timeout, **self._position)
 
     def _call(self) -> Step:
-        return Call(peer=self._peer("call"), timeout=self._within(some=True), **self._place)
+        return Call(peer=self._peer("call"), timeout=self._within(positive=True), **self._position)
 
     def _expect(self) -> Step:
         what = self._word("expect")
         match what:
             case "connected":
-                return ExpectConnected(peer=self._peer("expect"), timeout=self._within(), **self._place)
+                return ExpectConnected(peer=self._peer("expect"), timeout=self._within(), **self._position)
             case "video":
                 return self._media(what, VIDEO)
             case "audio":
@@ -221,8 +132,8 @@ class _Line:
                 peer = self._peer("expect")
                 reason = self._words.pop(0) if self._words and self._words[0] != "within" else None
                 if reason is not None and reason not in events.REASONS:
-                    self._fail(f'"{reason}" is no reason{_closest(reason, events.REASONS)}')
-                return ExpectEnded(peer=peer, reason=reason, timeout=self._within(), **self._place)
+                    self._fail(f'unknown reason "{reason}"{_closest(reason, events.REASONS)}')
+                return ExpectEnded(peer=peer, reason=reason, timeout=self._within(), **self._position)
             case _:
                 kinds = ("connected", "video", "audio", "ended")
                 self._fail(f'cannot expect "{what}"{_closest(what, kinds)}')
@@ -234,40 +145,42 @@ class _Line:
         while self._words:
             match self._words[0]:
                 case "for":
-                    window = self._after("for", some=True)
+                    window = self._after("for", positive=True)
                 case "within":
-                    timeout = self._after("within", some=True)
+                    timeout = self._after("within", positive=True)
                 case _:
                     conditions.append(self._condition(kind, quantities))
         if window is not None and not conditions:
-            self._fail(f"for {window:g}s needs a condition: {'fps>=20' if kind == 'video' else 'level>-50dB'}")
+            self._fail(
+                f"for {window:g}s needs a condition, such as {'fps>=20' if kind == 'video' else 'level>-50dB'}"
+            )
         if window is not None and timeout is not None and window > timeout:
-            self._fail(f"for {window:g}s cannot end within {timeout:g}s")
+            self._fail(f"a measurement for {window:g}s does not fit within {timeout:g}s")
         return ExpectMedia(
-            kind=kind, peer=peer, conditions=tuple(conditions), window=window, timeout=timeout, **self._place
+            kind=kind, peer=peer, conditions=tuple(conditions), window=window, timeout=timeout, **self._position
         )
 
     def _snapshot(self) -> Step:
         peer, path = self._peer("snapshot"), self._word("snapshot")
-        return Snapshot(peer=peer, path=path, timeout=self._within(some=True), **self._place)
+        return Snapshot(peer=peer, path=path, timeout=self._within(positive=True), **self._position)
 
     def _record(self) -> Step:
         peer, path = self._peer("record"), self._word("record")
         if self._words and self._words[0] == "for":
             self._words.pop(0)
-        seconds = self._time(self._words.pop(0), some=True) if self._words else None
-        return Record(peer=peer, path=path, seconds=seconds, **self._place)
+        seconds = self._time(self._words.pop(0), positive=True) if self._words else None
+        return Record(peer=peer, path=path, seconds=seconds, **self._position)
 
     def _hang_up(self) -> Step:
-        return HangUp(peer=self._peer("hang-up"), **self._place)
+        return HangUp(peer=self._peer("hang-up"), **self._position)
 
     def _sleep(self) -> Step:
-        return Sleep(seconds=self._time(self._word("sleep")), **self._place)
+        return Sleep(seconds=self._time(self._word("sleep")), **self._position)
 
-    # --- pieces of a line
+    # --- parts of a line
 
     @property
-    def _place(self) -> _Place:
+    def _position(self) -> _Position:
         return {"line": self._line, "text": self._text}
 
     def _fail(self, message: str) -> NoReturn:
@@ -275,35 +188,35 @@ class _Line:
 
     def _word(self, verb: str) -> str:
         if not self._words:
-            self._fail(f"the line ends too early; write: {_USAGE[verb]}")
+            self._fail(f"the line is incomplete; write: {_USAGE[verb]}")
         return self._words.pop(0)
 
     def _peer(self, verb: str) -> str:
         peer = self._word(verb)
         if not is_valid_id(peer):
-            self._fail(f'"{peer}" is no peer id: 1 to 64 of A-Z a-z 0-9 . _ ~ -; write: {_USAGE[verb]}')
+            self._fail(f'"{peer}" is not a valid id: use 1 to 64 of A-Z a-z 0-9 . _ ~ -; write: {_USAGE[verb]}')
         return peer
 
-    def _time(self, word: str, *, some: bool = False) -> float:
-        """Seconds; with ``some``, more than none: nothing is recorded, measured or connected in no time."""
+    def _time(self, word: str, *, positive: bool = False) -> float:
+        """A time in seconds; with ``positive``, 0 is an error: recording, measuring and connecting take time."""
         match = _TIME.fullmatch(word)
         if match is None:
-            self._fail(f'"{word}" is no time; write it with its unit: 500ms, 10s, 2m')
+            self._fail(f'"{word}" is not a time; write it with a unit: 500ms, 10s, 2m')
         seconds = float(match[1]) * _UNITS[match[2]]
-        if seconds > _LONGEST:
-            self._fail(f'"{word[:40]}" is too long; {_LONGEST / 3600:g}h is the most')
-        if some and seconds == 0:
-            self._fail(f'"{word}" is too short for anything to come; write a time like 500ms or 5s')
+        if seconds > _MAX_TIME:
+            self._fail(f'"{word[:40]}" is too long; the maximum is {_MAX_TIME / 3600:g}h')
+        if positive and seconds == 0:
+            self._fail(f'"{word}" is too short; write a time like 500ms or 5s')
         return seconds
 
-    def _after(self, keyword: str, *, some: bool = False) -> float:
+    def _after(self, keyword: str, *, positive: bool = False) -> float:
         self._words.pop(0)
         if not self._words:
             self._fail(f"{keyword} needs a time: {keyword} 5s")
-        return self._time(self._words.pop(0), some=some)
+        return self._time(self._words.pop(0), positive=positive)
 
-    def _within(self, *, some: bool = False) -> float | None:
-        return self._after("within", some=some) if self._words and self._words[0] == "within" else None
+    def _within(self, *, positive: bool = False) -> float | None:
+        return self._after("within", positive=positive) if self._words and self._words[0] == "within" else None
 
     def _condition(self, kind: str, quantities: Collection[str]) -> Condition:
         word = self._words.pop(0)
@@ -312,10 +225,10 @@ class _Line:
         match = _CONDITION.fullmatch(word)
         if match is None:
             example = "fps>=20" if kind == "video" else "level>-50dB"
-            self._fail(f'"{word}" is no condition on {kind}; write it like {example}, or: for 5s, within 3s')
+            self._fail(f'"{word}" is not a condition on {kind}; write it like {example}, or: for 5s, within 3s')
         quantity, operator, value, unit = match[1].lower(), match[2], float(match[3]), match[4]
         if quantity not in quantities:
-            self._fail(f"{kind} has no {quantity}{_closest(quantity, quantities)}")
+            self._fail(f"unknown quantity {quantity} of {kind}{_closest(quantity, quantities)}")
         if unit and quantity != "level":
             self._fail(f"{quantity} is not measured in {unit}")
         return Condition(quantity, operator, value)
@@ -346,4 +259,4 @@ _USAGE: Final = {
 
 def _closest(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; use one of {', '.join(known)}"

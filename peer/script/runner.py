@@ -1,4 +1,4 @@
-"""Runs a script's steps on the library: each verb is one method of ``Agent`` or ``Call``."""
+"""Runner of scripts. Each verb is one method of ``Agent`` or ``Call``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from .. import events
 from ..errors import CallFailed, PeerError, ScriptError
-from . import language
+from . import steps as script_steps
 from .expectations import measure
 
 if TYPE_CHECKING:
     from ..agent import Agent
     from ..call import Call
 
-_ENDED: Final = 5.0
-"""Seconds ``expect ended`` waits when the script does not say ``within``."""
+_ENDED_TIMEOUT: Final = 5.0
+"""Time limit of ``expect ended`` without ``within``, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone(events.Event):
-    """A step of a script is over after ``seconds``. A failed one says why in ``message``, and is the last."""
+    """A step ended after ``seconds``. ``message`` is the reason if it failed; then no further step runs."""
 
     event: ClassVar[str] = "step"
     line: int
@@ -34,7 +34,13 @@ class StepDone(events.Event):
 
 
 class Runner:
-    """One run of one script. Give it every event of ``agent`` by ``on_event``, then ``run`` the steps."""
+    """One run of a script. The caller passes every event of ``agent`` to ``on_event``.
+
+    Args:
+        file: name of the script, for errors.
+        timeout: time limit of steps without one of their own, in seconds.
+        on_step: called at the end of each step.
+    """
 
     def __init__(
         self,
@@ -48,23 +54,23 @@ class Runner:
         self._file = file
         self._timeout = timeout
         self._on_step = on_step
-        self._calls: dict[str, Call] = {}  # the last call with each peer, also when it has ended
-        self._began = asyncio.Event()
-        self._failures: list[ScriptError] = []  # of recordings, which go on beside the script
+        self._calls: dict[str, Call] = {}  # the last call with each peer, even if it has ended
+        self._call_started = asyncio.Event()
+        self._failures: list[ScriptError] = []  # of background recordings
 
     def on_event(self, event: events.Event) -> None:
-        """Take notice of calls that begin, ours and theirs."""
+        """Remember each call that starts, in either direction."""
         if isinstance(event, events.Calling | events.Incoming | events.Connected):
             call = self._agent.calls.get(event.peer)
             if call is not None:
                 self._calls[event.peer] = call
-                self._began.set()
+                self._call_started.set()
 
-    async def run(self, steps: Sequence[language.Step]) -> None:
-        """Run ``steps``; at the end hang up what is still connected, which closes the recordings.
+    async def run(self, steps: Sequence[script_steps.Step]) -> None:
+        """Run ``steps`` up to the first that fails. Then hang up all calls, which closes the recordings.
 
         Raises:
-            ScriptError: a step failed; it was the last.
+            ScriptError: a step failed.
         """
         failure: ScriptError | None = None
         async with asyncio.TaskGroup() as recordings:
@@ -78,96 +84,100 @@ class Runner:
             if error is not None:
                 raise error
 
-    async def _run_one(self, step: language.Step, recordings: asyncio.TaskGroup) -> ScriptError | None:
-        began = time.monotonic()
+    async def _run_one(self, step: script_steps.Step, recordings: asyncio.TaskGroup) -> ScriptError | None:
+        start = time.monotonic()
         try:
             await self._do(step, recordings)
         except PeerError as error:
-            return self._failed(step, str(error), began)
-        self._tell(step, "passed", began)
+            return self._failed(step, str(error), start)
+        self._report(step, "passed", start)
         return None
 
-    async def _do(self, step: language.Step, recordings: asyncio.TaskGroup) -> None:
-        """Run one step. Raises a ``PeerError`` when it fails."""
+    async def _do(self, step: script_steps.Step, recordings: asyncio.TaskGroup) -> None:
+        """Run one step.
+
+        Raises:
+            PeerError: it failed.
+        """
         match step:
-            case language.Wait():
-                await self._agent.wait_for(step.peer, self._patience(step.timeout))
-            case language.Call():
-                call = self._agent.call(step.peer, timeout=self._patience(step.timeout))
+            case script_steps.Wait():
+                await self._agent.wait_for(step.peer, self._timeout_of(step.timeout))
+            case script_steps.Call():
+                call = self._agent.call(step.peer, timeout=self._timeout_of(step.timeout))
                 self._calls[step.peer] = call
                 await call.connected()
-            case language.ExpectConnected():
+            case script_steps.ExpectConnected():
                 await self._expect_connected(step)
-            case language.ExpectMedia():
+            case script_steps.ExpectMedia():
                 await self._expect_media(step)
-            case language.ExpectEnded():
+            case script_steps.ExpectEnded():
                 await self._expect_ended(step)
-            case language.Snapshot():
+            case script_steps.Snapshot():
                 await self._call(step.peer).snapshot(step.path, **_given(timeout=step.timeout))
-            case language.Record(seconds=None):
+            case script_steps.Record(seconds=None):
                 recordings.create_task(self._record(step, self._call(step.peer)))
-            case language.Record():
+            case script_steps.Record():
                 await self._call(step.peer).record(step.path, step.seconds)
-            case language.HangUp():
+            case script_steps.HangUp():
                 await self._call(step.peer).hang_up()
-            case language.Sleep():
+            case script_steps.Sleep():
                 await asyncio.sleep(step.seconds)
             case _:
-                raise AssertionError(f"a step without a runner: {step}")
+                raise AssertionError(f"unknown step: {step}")
 
-    def _patience(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout  # 0 s is a time: what is not so now, fails
+    def _timeout_of(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else timeout  # 0 is a valid time limit
 
     def _call(self, peer: str) -> Call:
-        """The call with ``peer``: the live one, else the last one."""
+        """The current call with ``peer``, otherwise the last one."""
         call = self._agent.calls.get(peer) or self._calls.get(peer)
         if call is None:
-            raise PeerError(f"there is no call with {peer}; write a line before: call {peer}")
+            raise PeerError(f"there is no call with {peer}; add a line before: call {peer}")
         return call
 
-    async def _expect_connected(self, step: language.ExpectConnected) -> None:
-        timeout = self._patience(step.timeout)
+    async def _expect_connected(self, step: script_steps.ExpectConnected) -> None:
+        timeout = self._timeout_of(step.timeout)
         try:
             async with asyncio.timeout(timeout):
                 while (call := self._agent.calls.get(step.peer)) is None:
-                    self._began.clear()
-                    await self._began.wait()
+                    self._call_started.clear()
+                    await self._call_started.wait()
                 await call.connected()
         except TimeoutError:
             raise CallFailed(step.peer, "timeout", f"not connected within {timeout:g} s") from None
 
-    async def _expect_media(self, step: language.ExpectMedia) -> None:
+    async def _expect_media(self, step: script_steps.ExpectMedia) -> None:
         call = self._call(step.peer)
         with call.frames() if step.kind == "video" else call.sound() as reader:
             why = await measure(step, reader)
         if why is not None:
             raise PeerError(f"{step.peer}: {why}" + (f" ({call.reason})" if call.reason else ""))
 
-    async def _expect_ended(self, step: language.ExpectEnded) -> None:
-        timeout = _ENDED if step.timeout is None else step.timeout
+    async def _expect_ended(self, step: script_steps.ExpectEnded) -> None:
+        timeout = _ENDED_TIMEOUT if step.timeout is None else step.timeout
         try:
             async with asyncio.timeout(timeout):
                 reason = await self._call(step.peer).ended()
         except TimeoutError:
             raise PeerError(f"the call with {step.peer} did not end within {timeout:g} s") from None
         if step.reason is not None and reason != step.reason:
-            raise PeerError(f"the call with {step.peer} ended by {reason}, expected {step.reason}")
+            raise PeerError(f"the call with {step.peer} ended with {reason}, expected {step.reason}")
 
-    async def _record(self, step: language.Record, call: Call) -> None:
-        began = time.monotonic()
+    async def _record(self, step: script_steps.Record, call: Call) -> None:
+        start = time.monotonic()
         try:
             await call.record(step.path)
         except PeerError as error:
-            self._failures.append(self._failed(step, str(error), began))
+            self._failures.append(self._failed(step, str(error), start))
 
-    def _failed(self, step: language.Step, message: str, began: float) -> ScriptError:
-        self._tell(step, "failed", began, message)
+    def _failed(self, step: script_steps.Step, message: str, start: float) -> ScriptError:
+        self._report(step, "failed", start, message)
         return ScriptError(self._file, step.line, f"{step.text}: {message}")
 
-    def _tell(
-        self, step: language.Step, status: Literal["passed", "failed"], began: float, message: str | None = None
+    def _report(
+        self, step: script_steps.Step, status: Literal["passed", "failed"], start: float, message: str | None = None
     ) -> None:
-        seconds = round(time.monotonic() - began, 3)
+        seconds = round(time.monotonic() - start, 3)
         self._on_step(StepDone(line=step.line, text=step.text, status=status, seconds=seconds, message=message))
 
 

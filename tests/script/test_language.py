@@ -1,4 +1,4 @@
-"""The call-sequence language: what each line becomes, and what a mistake is told."""
+"""The language of call sequences: the step of each line, and the errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from peer.errors import ScriptError
 from peer.script import language
-from peer.script.language import (
+from peer.script.language import parse
+from peer.script.steps import (
     Call,
     Condition,
     ExpectConnected,
@@ -22,7 +23,6 @@ from peer.script.language import (
     Snapshot,
     Step,
     Wait,
-    parse,
 )
 
 
@@ -31,13 +31,13 @@ def one(line: str) -> Step:
     return step
 
 
-def refusal(text: str) -> str:
+def error_of(text: str) -> str:
     with pytest.raises(ScriptError) as caught:
         parse(text, "ring.peer")
     return str(caught.value)
 
 
-def test_the_script_of_the_interface_document_parses() -> None:
+def test_parse_script_of_the_interface_document() -> None:
     text = """
 # ring the door
 wait door 30s
@@ -79,7 +79,7 @@ expect ended door hang-up
     )
 
 
-def test_a_step_keeps_its_line_and_its_text() -> None:
+def test_step_keeps_its_line_and_text() -> None:
     assert one("  hang-up   door # done") == HangUp(line=1, text="hang-up   door # done", peer="door")
 
 
@@ -87,13 +87,13 @@ def test_a_step_keeps_its_line_and_its_text() -> None:
     ("written", "seconds"),
     [("500ms", 0.5), ("10s", 10.0), ("1.5s", 1.5), ("2m", 120.0), ("2min", 120.0), ("1h", 3600.0)],
 )
-def test_times_carry_their_unit(written: str, seconds: float) -> None:
+def test_time_units(written: str, seconds: float) -> None:
     step = one(f"sleep {written}")
     assert isinstance(step, Sleep)
     assert step.seconds == seconds
 
 
-def test_wait_takes_its_time_with_or_without_within() -> None:
+def test_wait_accepts_time_with_or_without_within() -> None:
     for line in ("wait door 30s", "wait door within 30s"):
         step = one(line)
         assert isinstance(step, Wait)
@@ -103,18 +103,18 @@ def test_wait_takes_its_time_with_or_without_within() -> None:
     assert step.timeout is None
 
 
-def test_no_time_is_a_time_where_something_may_be_so_already() -> None:
+def test_zero_time_is_valid_for_wait_and_expect() -> None:
     for line in ("wait door 0s", "expect connected door within 0s", "expect ended door within 0s"):
         step = one(line)
         assert isinstance(step, Wait | ExpectConnected | ExpectEnded)
         assert step.timeout == 0
 
 
-def test_an_editors_byte_order_mark_is_no_part_of_the_first_verb() -> None:
+def test_byte_order_mark_is_ignored() -> None:
     assert isinstance(one("\ufeffwait door"), Wait)
 
 
-def test_conditions_may_have_spaces_and_there_may_be_several() -> None:
+def test_expect_accepts_several_conditions_with_spaces() -> None:
     step = one("expect video door fps >= 20 width==640 height > 100 for 2s within 10s")
     assert isinstance(step, ExpectMedia)
     assert step.conditions == (
@@ -125,7 +125,7 @@ def test_conditions_may_have_spaces_and_there_may_be_several() -> None:
     assert (step.window, step.timeout) == (2.0, 10.0)
 
 
-def test_quotes_hold_a_path_together() -> None:
+def test_quoted_path_may_contain_spaces() -> None:
     step = one('snapshot door "front door #1.png" within 2s')
     assert isinstance(step, Snapshot)
     assert (step.path, step.timeout) == ("front door #1.png", 2.0)
@@ -134,19 +134,19 @@ def test_quotes_hold_a_path_together() -> None:
     assert (step.path, step.seconds) == ("a b.mkv", None)
 
 
-def test_a_hash_inside_a_word_is_no_comment() -> None:
+def test_hash_inside_a_word_is_not_a_comment() -> None:
     step = one("snapshot door shot#1.png # the first")
     assert isinstance(step, Snapshot)
     assert step.path == "shot#1.png"
 
 
-def test_a_call_of_the_other_side_can_be_expected() -> None:
+def test_expect_connected_parses() -> None:
     step = one("expect connected lobby within 30s")
     assert isinstance(step, ExpectConnected)
     assert step.timeout == 30.0
 
 
-def test_expect_ended_takes_any_reason_and_a_time() -> None:
+def test_expect_ended_accepts_reason_and_time() -> None:
     step = one("expect ended door remote-hang-up within 1s")
     assert isinstance(step, ExpectEnded)
     assert (step.reason, step.timeout) == ("remote-hang-up", 1.0)
@@ -156,53 +156,53 @@ def test_expect_ended_takes_any_reason_and_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("cal door", 'unknown verb "cal"; did you mean call?'),
         ("hangup door", 'unknown verb "hangup"; did you mean hang-up?'),
         ("Call door", 'unknown verb "Call"; did you mean call?'),
-        ("teleport door", "there are wait, call, expect, snapshot, record, hang-up, sleep"),
-        ("call", "the line ends too early; write: call PEER [within TIME]"),
-        ("call door 15s", '"15s" is too much here; write: call PEER [within TIME]'),
+        ("teleport door", "use one of wait, call, expect, snapshot, record, hang-up, sleep"),
+        ("call", "the line is incomplete; write: call PEER [within TIME]"),
+        ("call door 15s", 'unexpected "15s"; write: call PEER [within TIME]'),
         ("call door within", "within needs a time: within 5s"),
-        ("call door within 15", '"15" is no time; write it with its unit: 500ms, 10s, 2m'),
-        ("call front/door", '"front/door" is no peer id'),
+        ("call door within 15", '"15" is not a time; write it with a unit: 500ms, 10s, 2m'),
+        ("call front/door", '"front/door" is not a valid id'),
         ("wait 5s", "to pause, write: sleep 5s"),
-        ("sleep soon", '"soon" is no time'),
+        ("sleep soon", '"soon" is not a time'),
         ("expect vidio door", 'cannot expect "vidio"; did you mean video?'),
-        ("expect video door fsp>=20", "video has no fsp; did you mean fps?"),
-        ("expect video door fps", '"fps" is no condition on video; write it like fps>=20'),
-        ("expect video door fps=20", '"fps=20" is no condition on video'),
+        ("expect video door fsp>=20", "unknown quantity fsp of video; did you mean fps?"),
+        ("expect video door fps", '"fps" is not a condition on video; write it like fps>=20'),
+        ("expect video door fps=20", '"fps=20" is not a condition on video'),
         ("expect video door fps>=20dB", "fps is not measured in dB"),
-        ("expect audio door fps>=20", "audio has no fps"),
+        ("expect audio door fps>=20", "unknown quantity fps of audio"),
         ("expect audio door loud", "write it like level>-50dB"),
-        ("expect video door fps>1 for 5s within 2s", "for 5s cannot end within 2s"),
-        ("expect audio door for 5s", "for 5s needs a condition: level>-50dB"),
-        ("expect ended door hangup", '"hangup" is no reason; did you mean hang-up?'),
-        ("snapshot door", "the line ends too early; write: snapshot PEER PATH"),
-        ('snapshot door "door.png', "is never closed"),
-        ("record door door.mkv forever", '"forever" is no time'),
-        ("record door door.mkv 0s", '"0s" is too short for anything to come'),
+        ("expect video door fps>1 for 5s within 2s", "a measurement for 5s does not fit within 2s"),
+        ("expect audio door for 5s", "for 5s needs a condition, such as level>-50dB"),
+        ("expect ended door hangup", 'unknown reason "hangup"; did you mean hang-up?'),
+        ("snapshot door", "the line is incomplete; write: snapshot PEER PATH"),
+        ('snapshot door "door.png', "is not closed"),
+        ("record door door.mkv forever", '"forever" is not a time'),
+        ("record door door.mkv 0s", '"0s" is too short; write a time like'),
         ("expect video door fps>=20 for 0s", '"0s" is too short'),
         ("expect audio door within 0ms", '"0ms" is too short'),
         ("snapshot door door.png within 0s", '"0s" is too short'),
         ("call door within 0.0s", '"0.0s" is too short'),
-        ("sleep 2000h", '"2000h" is too long; 1000h is the most'),
-        (f"wait door {'9' * 400}h", "is too long; 1000h is the most"),
-        (f"expect video door fps>{'9' * 400}", "is no condition on video"),
+        ("sleep 2000h", '"2000h" is too long; the maximum is 1000h'),
+        (f"wait door {'9' * 400}h", "is too long; the maximum is 1000h"),
+        (f"expect video door fps>{'9' * 400}", "is not a condition on video"),
     ],
 )
-def test_a_mistake_is_told_what_to_try(line: str, told: str) -> None:
-    message = refusal(f"# head\n\n{line}\n")
-    assert message.startswith("ring.peer:3: ")
-    assert told in message
+def test_invalid_line_error_suggests_a_fix(line: str, message: str) -> None:
+    error = error_of(f"# head\n\n{line}\n")
+    assert error.startswith("ring.peer:3: ")
+    assert message in error
 
 
-def test_the_first_mistake_is_the_one_that_is_told() -> None:
-    assert refusal("sleep 1s\nfoo\nbar").startswith("ring.peer:2: ")
+def test_first_invalid_line_is_reported() -> None:
+    assert error_of("sleep 1s\nfoo\nbar").startswith("ring.peer:2: ")
 
 
-def test_a_script_of_comments_has_no_steps() -> None:
+def test_comments_only_have_no_steps() -> None:
     assert parse("# nothing\n\n   \n\t# at all\n") == ()
 
 
@@ -216,18 +216,18 @@ def test_a_script_of_comments_has_no_steps() -> None:
         ("==", False, True, False),
     ],
 )
-def test_conditions_compare(operator: str, below: bool, equal: bool, above: bool) -> None:
+def test_condition_operators(operator: str, below: bool, equal: bool, above: bool) -> None:
     condition = Condition("fps", operator, 20.0)
     assert [condition.holds(value) for value in (19.0, 20.0, 21.0)] == [below, equal, above]
 
 
-def test_a_condition_reads_as_it_was_written() -> None:
+def test_condition_str_is_its_source() -> None:
     assert str(Condition("fps", ">=", 20.0)) == "fps>=20"
     assert str(Condition("level", ">", -50.5)) == "level>-50.5dB"
 
 
 @given(st.text(alphabet=string.printable + "äß€\u2028", max_size=60))
-def test_any_text_parses_or_is_refused_with_its_line(text: str) -> None:
+def test_any_text_parses_or_raises_with_a_valid_line(text: str) -> None:
     try:
         parse(text, "f")
     except ScriptError as error:
@@ -237,7 +237,7 @@ def test_any_text_parses_or_is_refused_with_its_line(text: str) -> None:
 @given(
     st.lists(st.sampled_from([*language.VERBS, "video", "door", "5s", "within", "for", "fps>=1", ">", "'", '"', "#"]))
 )
-def test_any_words_parse_or_are_refused(words: list[str]) -> None:
+def test_any_words_parse_or_raise(words: list[str]) -> None:
     try:
         parse(" ".join(words), "f")
     except ScriptError as error:

@@ -1,4 +1,4 @@
-"""Scripts run on the library, against a real relay and a real node in this process."""
+"""Scripts run with the library, a real relay and a real node, in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def lobby(relay: str) -> AsyncIterator[Agent]:
 
 
 async def run(agent: Agent, text: str) -> list[StepDone]:
-    """What came of each step; the last one has failed if the script has."""
+    """Run a script and return the result of each step."""
     steps: list[StepDone] = []
     runner = Runner(agent, file="ring.peer", timeout=5, on_step=steps.append)
 
@@ -63,7 +63,7 @@ async def failure(agent: Agent, text: str) -> str:
     return failed.message
 
 
-async def test_steps_pass_one_after_the_other(lobby: Agent, door: Agent, tmp_path: Path) -> None:
+async def test_steps_run_in_order(lobby: Agent, door: Agent, tmp_path: Path) -> None:
     text = f"""
     wait door
     call door within 5s
@@ -88,11 +88,11 @@ async def test_steps_pass_one_after_the_other(lobby: Agent, door: Agent, tmp_pat
         ("expect connected door within 0s", "not connected within 0 s"),
         ("call door\nexpect ended door within 0s", "did not end within 0 s"),
         ("call nobody within 200ms", "nobody"),
-        ("call lobby", "that is us"),
-        ("hang-up door", "there is no call with door; write a line before: call door"),
+        ("call lobby", "it is this agent's own id"),
+        ("hang-up door", "there is no call with door; add a line before: call door"),
         ("expect connected door within 100ms", "not connected within 0.1 s"),
         ("call door\nexpect ended door within 100ms", "did not end within 0.1 s"),
-        ("call door\nhang-up door\nexpect ended door declined", "ended by hang-up, expected declined"),
+        ("call door\nhang-up door\nexpect ended door declined", "ended with hang-up, expected declined"),
         ("call door\nexpect video door width>=640 for 100ms", "width was 160 over 0.1 s, expected width>=640"),
         ("call door\nhang-up door\nexpect video door", "the call ended (hang-up)"),
         ("call door\nhang-up door\nsnapshot door x.png", "call with door ended: hang-up"),
@@ -100,11 +100,11 @@ async def test_steps_pass_one_after_the_other(lobby: Agent, door: Agent, tmp_pat
         ("call door\nrecord door /dev/null/x.mkv 1s", "/dev/null/x.mkv"),
     ],
 )
-async def test_a_failure_names_its_cause(lobby: Agent, door: Agent, text: str, cause: str) -> None:
+async def test_failed_step_names_the_cause(lobby: Agent, door: Agent, text: str, cause: str) -> None:
     assert cause in await failure(lobby, text)
 
 
-async def test_what_is_so_already_passes_in_no_time(lobby: Agent, door: Agent) -> None:
+async def test_expectation_already_met_passes_at_once(lobby: Agent, door: Agent) -> None:
     text = """
     wait door
     wait door 0s
@@ -116,37 +116,35 @@ async def test_what_is_so_already_passes_in_no_time(lobby: Agent, door: Agent) -
     assert [step.status for step in await run(lobby, text)] == ["passed"] * 6
 
 
-async def test_no_time_is_not_the_default_time(lobby: Agent, door: Agent) -> None:
+async def test_zero_time_does_not_mean_the_default(lobby: Agent, door: Agent) -> None:
     (step,) = await run(lobby, "wait nobody 0s")
     assert step.status == "failed" and step.seconds < 1
 
 
-async def test_nothing_runs_after_a_failure(lobby: Agent, door: Agent) -> None:
+async def test_no_step_runs_after_a_failure(lobby: Agent, door: Agent) -> None:
     steps = await run(lobby, "call door\nwait nobody 50ms\nhang-up door\n")
     assert [step.status for step in steps] == ["passed", "failed"]
 
 
-async def test_a_recording_without_a_length_goes_on_beside_the_script(
-    lobby: Agent, door: Agent, tmp_path: Path
-) -> None:
+async def test_recording_without_length_runs_in_the_background(lobby: Agent, door: Agent, tmp_path: Path) -> None:
     film = tmp_path / "door.mkv"
     steps = await run(lobby, f"call door\nrecord door {film}\nexpect video door fps>5 for 1s\n")
     assert [step.status for step in steps] == ["passed"] * 3
     assert film.stat().st_size > 1_000
 
 
-async def test_a_recording_beside_the_script_that_fails_fails_the_script(lobby: Agent, door: Agent) -> None:
+async def test_failed_background_recording_fails_the_script(lobby: Agent, door: Agent) -> None:
     text = "call door\nrecord door /dev/null/x.mkv\nsleep 200ms\nwait nobody\n"
     assert "/dev/null/x.mkv" in await failure(lobby, text)
 
 
-async def test_a_call_of_the_other_side_can_be_expected_and_its_end_too(lobby: Agent, door: Agent) -> None:
-    async def visit() -> None:
+async def test_incoming_call_and_its_end_can_be_expected(lobby: Agent, door: Agent) -> None:
+    async def call_lobby() -> None:
         await door.wait_for("lobby", 5)
         async with door.call("lobby") as call:
             await call.stats()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(visit())
+        group.create_task(call_lobby())
         steps = await run(lobby, "expect connected door within 5s\nexpect ended door remote-hang-up within 5s\n")
     assert [step.status for step in steps] == ["passed"] * 2

@@ -15,7 +15,7 @@ from ..param_types import duration
 from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ...script.language import Step
+    from ...script.steps import Step
     from ..output import Output
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from peer.errors import JoinRefused, ServerUnreachable, redacted
+from peer.errors import (
+    CallFailed,
+    ConfigError,
+    JoinRefused,
+    MediaError,
+    NotHere,
+    PeerError,
+    ProtocolError,
+    ScriptError,
+    ServerUnreachable,
+    redacted,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +54,34 @@ def test_errors_about_relay_have_no_password() -> None:
         assert error.url == "wss://relay.example/ws"
         assert "wss://relay.example/ws" in str(error)
         assert "word" not in repr(error) + str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConfigError("must be positive"), "must be positive"),
+        (ConfigError("must be positive", where="--fps"), "--fps: must be positive"),
+        (ProtocolError("bad-message", "not JSON"), "bad-message: not JSON"),
+        (ServerUnreachable("ws://r/ws", "no answer", None), "cannot reach the relay at ws://r/ws: no answer"),
+        (ServerUnreachable("ws://r/ws", "no answer", "see its log"), "ws://r/ws: no answer; see its log"),
+        (
+            JoinRefused("ws://r/ws", "bad-join", "no room"),
+            "the relay at ws://r/ws rejected the join: no room (bad-join)",
+        ),
+        (JoinRefused("ws://r/ws", "id-taken", "taken", "wait"), "taken (id-taken); wait"),
+        (CallFailed("door", "declined"), "call with door ended: declined"),
+        (CallFailed("door", "timeout", "after 15 s"), "call with door ended: timeout (after 15 s)"),
+        (NotHere("door"), "door is not in the room; see `peer list`"),
+        (MediaError("camera", "no such device"), "camera: no such device"),
+        (MediaError("camera", "no such device", "see `peer devices`"), "no such device; see `peer devices`"),
+        (ScriptError("demo.peer", 3, "unknown step"), "demo.peer:3: unknown step"),
+    ],
+    ids=repr,
+)
+def test_error_text_says_what_failed_and_why(error: PeerError, text: str) -> None:
+    assert text in str(error)
+
+
+def test_not_here_is_a_failed_call_without_answer() -> None:
+    assert isinstance(NotHere("door"), CallFailed)
+    assert NotHere("door").reason == "no-answer"

@@ -26,7 +26,7 @@ _ENCODERS = {
 
 
 @cache
-def pictures(
+def video_frames(
     codec: str, seconds: int, width: int = 320, height: int = 240, *, gop: int = FPS
 ) -> tuple[EncodedFrame, ...]:
     """Return ``seconds`` of video with a key frame every ``gop`` frames. ``arrival`` starts at zero, timestamps at 90
@@ -47,7 +47,7 @@ def pictures(
 
 
 @cache
-def sound(seconds: int, codec: str = "opus") -> tuple[EncodedFrame, ...]:
+def audio_frames(seconds: int, codec: str = "opus") -> tuple[EncodedFrame, ...]:
     """Return ``seconds`` of audio in packets of 20 ms, with a tone of 1 kHz at the start of each second."""
     name, rate = {"opus": ("libopus", 48_000), "pcm_mulaw": ("pcm_mulaw", 8000)}[codec]
     context = av.AudioCodecContext.create(name, "w")
@@ -69,7 +69,7 @@ def _frame(kind: Literal["video", "audio"], codec: str, packet: av.Packet, rate:
     return EncodedFrame(kind, codec, bytes(packet), origin + pts, rate, key, pts / rate, None)
 
 
-def later(frames: tuple[EncodedFrame, ...], seconds: float) -> list[EncodedFrame]:
+def delayed(frames: tuple[EncodedFrame, ...], seconds: float) -> list[EncodedFrame]:
     """Return the frames as if the network had delayed them: later arrival, same timestamps."""
     return [replace(frame, arrival=frame.arrival + seconds) for frame in frames]
 
@@ -101,29 +101,31 @@ def payloads(path: Path) -> dict[str, list[bytes]]:
 def ffmpeg(*args: str | Path) -> None:
     """Run ``ffmpeg``. Fails if it reports any error in its input."""
     command = ["ffmpeg", "-v", "error", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert process.returncode == 0 and not process.stderr, process.stderr
 
 
-def join(paths: Iterable[Path], joined: Path) -> None:
+def concatenate(paths: Iterable[Path], output: Path) -> None:
     """Concatenate the files without encoding them again."""
-    listed = joined.with_suffix(".txt")
+    listed = output.with_suffix(".txt")
     listed.write_text("".join(f"file '{path}'\n" for path in paths))
-    ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", joined)
+    ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", output)
 
 
 @dataclass(frozen=True)
-class Watched:
+class Analysis:
     """What a completely decoded file shows. Times are in seconds."""
 
-    pictures: list[float]
+    frame_times: list[float]
     sizes: list[tuple[int, int]]
     flashes: list[float]
+    """Times at which flashes start."""
     beeps: list[float]
-    sound: float
+    """Times at which beeps start."""
+    audio_seconds: float
 
 
-def watch(path: Path) -> Watched:
+def analyze(path: Path) -> Analysis:
     """Decode ``path`` and find where flashes and beeps start."""
     times, sizes, levels, samples = [], [], [], []
     with av.open(str(path)) as file:
@@ -146,7 +148,7 @@ def watch(path: Path) -> Watched:
     for at in np.flatnonzero(wave > 0.1) / rate + (begin or 0):
         if not beeps or at - beeps[-1] > 0.5:
             beeps.append(float(at))
-    return Watched(times, sizes, flashes, beeps, len(wave) / rate)
+    return Analysis(times, sizes, flashes, beeps, len(wave) / rate)
 
 
 def _decoded(file: av.container.InputContainer) -> Iterator[av.VideoFrame | av.AudioFrame]:

@@ -1,15 +1,15 @@
-"""Sound and picture on one axis: where in a recording a frame belongs.
+"""Audio/video synchronization of a recording: places the frames of both tracks on one time axis. Pure.
 
-Each track's own pace is its RTP timestamps: they are even where arrivals are not. What is unknown is the shift
-between a track's timestamps and the axis, and it has two sources:
+Within a track, RTP timestamps give the distances between frames, because they are regular where arrivals are not. The
+offset from a track's timestamps to the axis is unknown. It has two sources:
 
-1. Arrivals. The frame with the least delay among those of the first two seconds tells best (a first key frame is
-   large, and late by as much as the sender paces it).
-2. The sender's reports (RFC 3550 6.4.1), once both tracks have them: exact, and the picture then follows the sound.
-   Sound is the one that stays, because an ear hears what an eye does not see.
+1. Arrivals. Of the frames of the first two seconds, the one with the smallest delay gives the best offset. (The first
+   key frame is large, and late by the time that the sender's pacing takes.)
+2. Sender reports (RFC 3550 section 6.4.1), once both tracks have them. They are exact. The video is then aligned with
+   the audio, and not the other way round, because small shifts are audible but not visible.
 
-A shift that turns out to be wrong after the first frame was placed is mended by slewing, so that nothing jumps and
-nothing runs backwards. Pure: no clock, no I/O.
+If an offset turns out to be wrong after frames were placed with it, it is corrected gradually, so that nothing jumps
+or runs backwards.
 """
 
 from __future__ import annotations
@@ -19,82 +19,88 @@ from typing import Final
 
 from ..frames import EncodedFrame
 
-SLEW: Final = {"video": 0.25, "audio": 0.05}
-"""Seconds of correction a second: a picture a few milliseconds early is not seen, stretched sound is heard."""
+SLEW_RATE: Final = {"video": 0.25, "audio": 0.05}
+"""Maximum correction, in seconds per second. Video a few milliseconds early is not visible; stretched audio is
+audible."""
 
-SETTLE: Final = 2.0
-"""Seconds from a track's first frame in which its arrivals still say what its shift is."""
+SETTLING_TIME: Final = 2.0
+"""Time from a track's first frame during which arrivals adjust its offset, in seconds."""
 
-_BELIEVABLE: Final = 5.0
-"""Seconds. Reports that differ from the arrivals by more than this come from a clock that was set meanwhile."""
+_MAX_REPORT_ERROR: Final = 5.0
+"""Maximum difference between the offsets from reports and from arrivals, in seconds. Beyond it the sender's clock was
+set between two reports."""
 
-_LEAP: Final = 5.0
-"""Seconds by which timestamps may run ahead of arrivals before they count as restarted: a burst after a stall."""
+_MAX_ADVANCE: Final = 5.0
+"""Maximum time by which timestamps may advance beyond arrivals, in seconds, as in a burst after a stall. Beyond it
+the sender has restarted its timestamps."""
 
 
 @dataclass(slots=True)
 class _Track:
-    """In seconds. ``shift``: axis minus media; ``floor``: the least such by arrival; ``lead``: sender minus media."""
+    """The state of one track, in seconds. Media time is the RTP timestamp divided by the clock rate."""
 
-    since: float
+    first_arrival: float
     arrival: float
-    media: float
-    floor: float
-    shift: float | None = None
-    placed: float = 0.0
-    lead: float | None = None
+    media_time: float
+    min_delay: float
+    """Smallest difference between arrival and media time."""
+    offset: float | None = None
+    """Difference between axis and media time, as last used."""
+    placed_media_time: float = 0.0
+    ntp_offset: float | None = None
+    """Difference between the sender's clock and media time."""
 
 
-class Timeline:
-    """Every frame is observed as it comes, and placed when it is written. The axis is ``time.monotonic()``."""
+class AvSync:
+    """Observes each frame when it arrives and places it when it is written. The axis is ``time.monotonic()``."""
 
     def __init__(self) -> None:
         self._tracks: dict[str, _Track] = {}
 
     def observe(self, frame: EncodedFrame) -> None:
-        """Learn from ``frame``. In the order of arrival within its kind."""
-        media = frame.timestamp / frame.clock_rate
-        delay = frame.arrival - media
+        """Take ``frame`` into account. Frames of one kind are observed in order of arrival."""
+        media_time = frame.timestamp / frame.clock_rate
+        delay = frame.arrival - media_time
         track = self._tracks.get(frame.kind)
         if track is None:
-            track = self._tracks[frame.kind] = _Track(frame.arrival, frame.arrival, media, delay)
-        passed, told = frame.arrival - track.arrival, media - track.media
-        if told < -1 or told > passed + _LEAP:  # the sender began a new stream of timestamps
-            self._restart(track, passed - told)
-        elif frame.arrival - track.since <= SETTLE:
-            track.floor = min(track.floor, delay)
-        track.arrival, track.media = frame.arrival, media
+            track = self._tracks[frame.kind] = _Track(frame.arrival, frame.arrival, media_time, delay)
+        elapsed, advance = frame.arrival - track.arrival, media_time - track.media_time
+        if advance < -1 or advance > elapsed + _MAX_ADVANCE:
+            self._restart_timestamps(track, elapsed - advance)
+        elif frame.arrival - track.first_arrival <= SETTLING_TIME:
+            track.min_delay = min(track.min_delay, delay)
+        track.arrival, track.media_time = frame.arrival, media_time
         if frame.ntp is not None:
-            track.lead = frame.ntp - media
+            track.ntp_offset = frame.ntp - media_time
 
     def place(self, frame: EncodedFrame) -> float:
-        """Seconds on the axis. It was observed before; frames of one kind are placed in order."""
+        """Return the time of an observed frame on the axis, in seconds. Frames of one kind are placed in order."""
         track = self._tracks[frame.kind]
-        media = frame.timestamp / frame.clock_rate
-        target = self._target(frame.kind, track)
-        if track.shift is None:
-            track.shift = target
+        media_time = frame.timestamp / frame.clock_rate
+        target = self._target_offset(frame.kind, track)
+        if track.offset is None:
+            track.offset = target
         else:
-            most = max(media - track.placed, 0.0) * SLEW[frame.kind]
-            track.shift += min(max(target - track.shift, -most), most)
-        track.placed = media
-        return media + track.shift
+            limit = max(media_time - track.placed_media_time, 0.0) * SLEW_RATE[frame.kind]
+            track.offset += min(max(target - track.offset, -limit), limit)
+        track.placed_media_time = media_time
+        return media_time + track.offset
 
-    def _target(self, kind: str, track: _Track) -> float:
-        sound = self._tracks.get("audio")
-        if kind == "video" and sound is not None and track.lead is not None and sound.lead is not None:
-            told = track.lead - sound.lead
-            came = (track.arrival - track.media) - (
-                sound.arrival - sound.media
-            )  # of late: clocks drift apart by hours
-            if abs(told - came) < _BELIEVABLE:
-                return (sound.floor if sound.shift is None else sound.shift) + told
-        return track.floor
+    def _target_offset(self, kind: str, track: _Track) -> float:
+        audio = self._tracks.get("audio")
+        if kind == "video" and audio is not None and track.ntp_offset is not None and audio.ntp_offset is not None:
+            reported = track.ntp_offset - audio.ntp_offset
+            # from the latest arrivals, because two clocks drift apart over hours
+            arrived = (track.arrival - track.media_time) - (audio.arrival - audio.media_time)
+            if abs(reported - arrived) < _MAX_REPORT_ERROR:
+                return (audio.min_delay if audio.offset is None else audio.offset) + reported
+        return track.min_delay
 
     @staticmethod
-    def _restart(track: _Track, by: float) -> None:
-        track.floor += by
-        track.lead = None
-        track.placed -= by
-        if track.shift is not None:
-            track.shift += by
+    def _restart_timestamps(track: _Track, shift: float) -> None:
+        """Continue at the time of arrival although the sender has restarted its timestamps."""
+        track.min_delay += shift
+        track.ntp_offset = None
+        track.placed_media_time -= shift
+        if track.offset is not None:
+            track.offset += shift

@@ -1,12 +1,14 @@
-"""The frames of both tracks in the order of their places, from the first picture on. PURE: time is an argument.
+"""Orders the frames of both tracks by their time in the recording, starting with the first video frame.
 
-Nothing comes out before the beginning: a key frame, once each kind that the call negotiated has been heard from, or
-``START_WAIT`` after the first of them. For ``REPORT_WAIT`` it waits for the sender's reports too, which put both on
-one clock. Zero is the first picture; sound alone begins by itself.
+A recording starts at a key frame. Before it starts, it waits up to ``START_TIMEOUT`` for a frame of each negotiated
+kind. It also waits up to ``REPORT_TIMEOUT`` for the sender reports that put both tracks on one clock. The first video
+frame is at time zero; a recording without video starts with its first audio frame.
 
-From then on a frame waits until the other track cannot have an earlier one any more. That is what lets a recording
-be cut at a key frame, with all sound that belongs before it before it. A track that is silent holds up the other
-for ``PATIENCE`` only.
+From then on, a frame is held back until the other track can have no earlier one. So when a recording is cut at a key
+frame, all audio that belongs before the cut comes before it. A silent track holds up the other one for at most
+``MAX_HOLD``.
+
+Pure, except that a decoder checks the first key frame. Time is an argument.
 """
 
 from __future__ import annotations
@@ -16,129 +18,135 @@ from collections.abc import Collection, Iterator
 from typing import Final, Literal, NamedTuple
 
 from ..frames import EncodedFrame
-from .av_sync import Timeline
-from .codec_parameters import read_head
+from .av_sync import AvSync
+from .codec_parameters import read_video_parameters
 
 Kind = Literal["video", "audio"]
 
-START_WAIT: Final = 2.0
-"""Seconds from the first usable frame in which the other kind may still come to be waited for."""
+START_TIMEOUT: Final = 2.0
+"""Maximum time from the first usable frame until the recording starts, in seconds, if a kind of media is missing."""
 
-REPORT_WAIT: Final = 1.0
-"""Seconds in which sender reports may still come to be waited for. Without them skew is what arrivals say at first:
-100 ms on a busy machine, mended later."""
+REPORT_TIMEOUT: Final = 1.0
+"""Maximum time to wait for sender reports, in seconds. Without them the first frames are placed by their arrivals,
+which are off by 100 ms on a busy machine until reports correct them."""
 
-PATIENCE: Final = 0.5
-"""Seconds of one track that wait for the other: with the half second of a cluster, what ``kill -9`` costs."""
+MAX_HOLD: Final = 0.5
+"""Maximum duration of the frames held back, in seconds. Together with the half second of a cluster, it is what a
+recording loses by ``kill -9``."""
 
-_WAITING: Final = 1000
-"""Frames kept while a recording waits to begin, and of one track while it waits for the other, whatever their
-timestamps say."""
+_MAX_HELD: Final = 1000
+"""Maximum number of frames held before the recording starts, and of one track afterwards, whatever their timestamps
+say."""
 
 
-class Placed(NamedTuple):
-    """A frame, and where in the recording it belongs, in seconds."""
+class PlacedFrame(NamedTuple):
+    """A frame with its time in the recording, in seconds."""
 
-    at: float
+    time: float
     frame: EncodedFrame
 
 
-class Lineup:
-    """``kinds`` is what the call negotiated."""
+class Interleaver:
+    """The interleaver of one recording. ``kinds`` are the negotiated kinds of media."""
 
     def __init__(self, kinds: Collection[Kind]) -> None:
         self._kinds = frozenset(kinds)
-        self._timeline = Timeline()
-        self._waiting: list[EncodedFrame] = []
-        self._since = 0.0
-        self._reported: set[Kind] = set()
+        self._sync = AvSync()
+        self._pending: list[EncodedFrame] = []
+        """Frames held before the recording starts."""
+        self._pending_since = 0.0
+        self._with_report: set[Kind] = set()
+        """Kinds for which a sender report has arrived."""
         self._origin = 0.0
-        self._lines: dict[Kind, deque[Placed]] = {"video": deque(), "audio": deque()}
-        self._latest: dict[Kind, float] = {"video": 0.0, "audio": 0.0}
+        self._queues: dict[Kind, deque[PlacedFrame]] = {"video": deque(), "audio": deque()}
+        self._newest: dict[Kind, float] = {"video": 0.0, "audio": 0.0}
+        """Time of the newest frame of each kind in the recording."""
         self.codecs: dict[Kind, str] = {}
-        """What each kind that came out last was in; at the beginning, what it will come out in."""
-        self.began = False
-        self.wants_key_frame = "video" in kinds
-        """Whether it cannot begin, or not with a picture, until a key frame comes."""
+        """Codec of the last frame returned of each kind; before the first one, of the first frame held."""
+        self.started = False
+        self.needs_key_frame = "video" in kinds
+        """Whether the recording cannot start, or not with video, before a key frame."""
 
-    def add(self, frame: EncodedFrame, now: float) -> Iterator[Placed]:
-        """What can be recorded now that ``frame`` is there, ``now`` on the clock of its arrival."""
+    def add(self, frame: EncodedFrame, now: float) -> Iterator[PlacedFrame]:
+        """Add a frame. Return those that can be recorded now. ``now`` is in seconds of ``frame.arrival``'s clock."""
         if frame.ntp is not None:
-            self._reported.add(frame.kind)
-        if not self.began and self._is_whole() and self.codecs.get(frame.kind, frame.codec) != frame.codec:
-            self._begin()  # before the timeline learns of timestamps that have nothing to do with those that wait
-        self._timeline.observe(frame)
-        if self.began:
-            self._join(frame)
+            self._with_report.add(frame.kind)
+        if not self.started and self._has_all_kinds() and self.codecs.get(frame.kind, frame.codec) != frame.codec:
+            self._start()  # first, because the timestamps of the new codec are unrelated to those of held frames
+        self._sync.observe(frame)
+        if self.started:
+            self._enqueue(frame)
             return self._ready()
-        self._keep(frame)
-        return self.look(now)
+        self._hold(frame)
+        return self.check(now)
 
-    def look(self, now: float) -> Iterator[Placed]:
-        """What can be recorded because ``now`` it is time to begin."""
-        if not self.began and self._waiting:
-            waited = now - self._since
-            reported = self._reported >= self._kinds or len(self._kinds) == 1
-            if (self._is_whole() and (reported or waited > REPORT_WAIT)) or waited > START_WAIT:
-                self._begin()
+    def check(self, now: float) -> Iterator[PlacedFrame]:
+        """Start the recording if a time-out has passed. Return the frames that can be recorded now."""
+        if not self.started and self._pending:
+            waited = now - self._pending_since
+            has_reports = self._with_report >= self._kinds or len(self._kinds) == 1
+            complete = self._has_all_kinds() and (has_reports or waited > REPORT_TIMEOUT)
+            if complete or waited > START_TIMEOUT:
+                self._start()
         return self._ready()
 
-    def rest(self) -> Iterator[Placed]:
-        """All that waits: nothing more will come."""
-        if not self.began and self._waiting:
-            self._begin()
-        for placed in sorted((*self._lines["video"], *self._lines["audio"]), key=_order):
+    def flush(self) -> Iterator[PlacedFrame]:
+        """Return all remaining frames, at the end of the recording."""
+        if not self.started and self._pending:
+            self._start()
+        for placed in sorted((*self._queues["video"], *self._queues["audio"]), key=_order):
             self.codecs[placed.frame.kind] = placed.frame.codec
             yield placed
-        for line in self._lines.values():
-            line.clear()
+        for held in self._queues.values():
+            held.clear()
 
-    def _keep(self, frame: EncodedFrame) -> None:
-        if frame.kind == "video" and self.wants_key_frame:
-            if read_head(frame) is None:
+    def _hold(self, frame: EncodedFrame) -> None:
+        """Hold a frame until the recording starts, but no video before a key frame."""
+        if frame.kind == "video" and self.needs_key_frame:
+            if read_video_parameters(frame) is None:
                 return
-            self.wants_key_frame = False
-        if not self._waiting:
-            self._since = frame.arrival
+            self.needs_key_frame = False
+        if not self._pending:
+            self._pending_since = frame.arrival
         self.codecs.setdefault(frame.kind, frame.codec)
-        if len(self._waiting) < _WAITING:
-            self._waiting.append(frame)
+        if len(self._pending) < _MAX_HELD:
+            self._pending.append(frame)
 
-    def _is_whole(self) -> bool:
-        """Whether each kind that the call negotiated has been heard from."""
+    def _has_all_kinds(self) -> bool:
+        """Whether a frame of each negotiated kind is held."""
         return bool(self.codecs) and self.codecs.keys() >= self._kinds
 
-    def _begin(self) -> None:
-        self.began = True
-        self.wants_key_frame = False
-        first = next((frame for frame in self._waiting if frame.kind == "video"), self._waiting[0])
-        self._origin = self._timeline.place(first)
-        for frame in self._waiting:
-            self._join(frame)
-        self._waiting.clear()
+    def _start(self) -> None:
+        self.started = True
+        self.needs_key_frame = False
+        first = next((frame for frame in self._pending if frame.kind == "video"), self._pending[0])
+        self._origin = self._sync.place(first)
+        for frame in self._pending:
+            self._enqueue(frame)
+        self._pending.clear()
 
-    def _join(self, frame: EncodedFrame) -> None:
-        at = self._timeline.place(frame) - self._origin
-        if at >= 0:
-            self._lines[frame.kind].append(Placed(at, frame))
-            self._latest[frame.kind] = at
+    def _enqueue(self, frame: EncodedFrame) -> None:
+        time = self._sync.place(frame) - self._origin
+        if time >= 0:
+            self._queues[frame.kind].append(PlacedFrame(time, frame))
+            self._newest[frame.kind] = time
 
-    def _ready(self) -> Iterator[Placed]:
-        while heads := [line[0] for line in self._lines.values() if line]:
+    def _ready(self) -> Iterator[PlacedFrame]:
+        while heads := [held[0] for held in self._queues.values() if held]:
             first = min(heads, key=_order)
             other: Kind = "audio" if first.frame.kind == "video" else "video"
-            passed = bool(self._lines[other]) or self._latest[other] > first.at
-            if not passed and other in self._kinds and not self._is_late(first):
+            is_next = bool(self._queues[other]) or self._newest[other] > first.time
+            if not is_next and other in self._kinds and not self._held_long_enough(first):
                 return
             self.codecs[first.frame.kind] = first.frame.codec
-            yield self._lines[first.frame.kind].popleft()
+            yield self._queues[first.frame.kind].popleft()
 
-    def _is_late(self, first: Placed) -> bool:
-        """Whether ``first`` of its line has waited for the other track for long enough."""
+    def _held_long_enough(self, first: PlacedFrame) -> bool:
+        """Whether ``first`` in its queue waits for the other track no longer."""
         kind = first.frame.kind
-        return self._latest[kind] - first.at >= PATIENCE or len(self._lines[kind]) > _WAITING
+        return self._newest[kind] - first.time >= MAX_HOLD or len(self._queues[kind]) > _MAX_HELD
 
 
-def _order(placed: Placed) -> tuple[float, bool]:
-    """By place, the picture before the sound: where a file begins with a picture, its sound is behind it."""
-    return placed.at, placed.frame.kind == "audio"
+def _order(placed: PlacedFrame) -> tuple[float, bool]:
+    """Sort by time, video before audio: a file that starts with video has its audio after it."""
+    return placed.time, placed.frame.kind == "audio"

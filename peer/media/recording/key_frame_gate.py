@@ -1,35 +1,36 @@
-"""What of a remote's frames is worth recording: after a loss no picture until a key frame. PURE."""
+"""The key frame gate: drops video from a recording after a loss, until the next key frame. Pure."""
 
 from __future__ import annotations
 
 from ..frames import EncodedFrame
 
 
-class Gate:
-    """Pictures are made from the ones before: when some were lost, those behind are rubbish until a key frame."""
+class KeyFrameGate:
+    """Drops video frames that cannot be decoded because a frame that they refer to was lost."""
 
     def __init__(self) -> None:
-        self._whole = True
-        self._began = False  # before its first key frame a recording misses nothing
+        self._decodable = True
+        self._started = False
+        """Whether a key frame has passed. Frames before the first one do not count as dropped."""
         self.dropped = 0
-        """Frames that were left out, on the way to us or here."""
+        """Frames missing from the recording: those reported by ``report_loss`` and those dropped here."""
 
     @property
-    def wants_key_frame(self) -> bool:
-        """Whether no picture can pass but a key frame."""
-        return not self._whole
+    def needs_key_frame(self) -> bool:
+        """Whether video is dropped until a key frame."""
+        return not self._decodable
 
-    def lost(self, frames: int) -> None:
-        """``frames`` were dropped between the last frame and the next one."""
-        if frames:
-            self.dropped += frames
-            self._whole = False
+    def report_loss(self, count: int) -> None:
+        """Record that ``count`` frames were lost in front of the next one."""
+        if count:
+            self.dropped += count
+            self._decodable = False
 
-    def passes(self, frame: EncodedFrame) -> bool:
-        """Whether to record ``frame``, the next one that came."""
+    def accepts(self, frame: EncodedFrame) -> bool:
+        """Whether ``frame``, the next one in order, is recorded."""
         if frame.kind != "video":
             return True
-        self._whole = frame.key or (self._whole and not frame.gap)
-        self._began = self._began or frame.key
-        self.dropped += self._began and not self._whole
-        return self._whole
+        self._decodable = frame.key or (self._decodable and not frame.gap)
+        self._started = self._started or frame.key
+        self.dropped += self._started and not self._decodable
+        return self._decodable

@@ -1,4 +1,4 @@
-"""The file beneath a recording: unbuffered, written whole, made durable on a schedule. Blocking: threads only."""
+"""The file that a muxer writes into: unbuffered, no short writes, synced at intervals. Blocking: threads only."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ import time
 from pathlib import Path
 
 
-class Disk:
-    """A new file at ``path``, for FFmpeg to write into. Folders that are missing are made.
+class OutputFile:
+    """A new file at ``path``, opened for FFmpeg. Missing folders are created.
 
     Raises:
-        FileExistsError: there is something of that name.
-        OSError: the place cannot be written.
+        FileExistsError: ``path`` exists.
+        OSError: ``path`` is not writable.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "xb", buffering=0)
-        self._synced = time.monotonic()
+        self._synced_at = time.monotonic()
         self.error: OSError | None = None
-        """Why it could not be written."""
+        """The error of the last failed write."""
         self.writes = 0
-        """How often something was written: what a muxer holds back is not."""
+        """Number of successful writes. A muxer holds packets back, so it writes less often than it is called."""
         self.seek = self._file.seek
         self.tell = self._file.tell
 
     def write(self, data: bytes) -> int:
+        """Write all of ``data``. A raw file may accept a part of it, which FFmpeg would not notice.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
         view = memoryview(data)
         try:
-            while view:  # a raw file may take less than it was given; FFmpeg would not notice
+            while view:
                 view = view[self._file.write(view) or 0 :]
         except OSError as exc:
             self.error = exc
@@ -38,15 +43,19 @@ class Disk:
         self.writes += 1
         return len(data)
 
-    def sync(self, every: float) -> None:
-        """Onto the disk, unless that was less than ``every`` seconds ago."""
+    def sync(self, interval: float) -> None:
+        """Flush to disk (fdatasync), unless the last time was less than ``interval`` seconds ago.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
         now = time.monotonic()
-        if not self._file.closed and now - self._synced >= every:
+        if not self._file.closed and now - self._synced_at >= interval:
             os.fdatasync(self._file.fileno())
-            self._synced = now
+            self._synced_at = now
 
     def close(self, *, keep: bool) -> None:
-        """Close the file, and remove it unless it is worth to ``keep``. May be called twice."""
+        """Close the file, and delete it unless ``keep`` is true. May be called twice."""
         if self._file.closed:
             return
         self._file.close()

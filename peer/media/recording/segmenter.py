@@ -1,15 +1,15 @@
-"""One recording cut into files: placed frames in, file after file out. Blocking: threads only.
+"""Cuts one recording into files: placed frames in, one file after another out. Blocking: threads only.
 
-A file begins with a key frame, or with sound where there are no pictures. The next one begins at the first such
-frame after any of these:
+A file starts with a key frame, or with audio if there is no video. The next file starts at the first such frame after
+one of these events:
 
-- a segment is full. Boundaries are multiples of its length from the recording's begin, and a key frame is asked for
-  shortly before each, so that lengths do not add up to a drift;
-- something came that the file cannot go on with: another codec, a first picture after sound alone, another H.264
-  parameter set in an MP4.
+- A segment is full. Segments end at multiples of their length, counted from the start of the recording. A key frame
+  is requested shortly before each end, so that the lengths do not drift.
+- A frame arrives that the file cannot hold: in another codec, the first video after audio alone, or, in an MP4, with
+  other H.264 parameter sets.
 
-No frame is lost or doubled by a cut, and a file's time begins with zero. Without segments what fails ends the
-recording. With segments it is told, and tried again at the next boundary: a full disk may have room by then.
+A cut loses no frame and duplicates none. The time of each file starts at zero. Without segments, an error ends the
+recording. With segments, it is reported and the next segment is tried, because a full disk may have space by then.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ from typing import Final
 
 from ...errors import MediaError
 from ..frames import EncodedFrame
-from .codec_parameters import VideoHead, read_head
-from .file_names import Names
+from .codec_parameters import VideoParameters, read_video_parameters
+from .file_names import FileNames
 from .interleaver import Kind
-from .muxer import RecordingFile
+from .muxer import Muxer
 
 MIN_SEGMENT: Final = 1.0
-"""Seconds. Shorter ones would be mostly key frames."""
+"""Minimum length of a segment, in seconds. Shorter ones would consist mostly of key frames."""
 
-_AHEAD: Final = 0.3
-"""Seconds before a boundary at which a key frame is asked for, and from which on one is taken."""
+_LEAD_TIME: Final = 0.3
+"""Time before the end of a segment from which a key frame is requested, and accepted as the cut, in seconds."""
 
-_STALLED: Final = 2.0
-"""Seconds without a picture after which a segment ends without one."""
+_VIDEO_TIMEOUT: Final = 2.0
+"""Time without video after which it counts as stopped, in seconds. A segment then ends without a key frame, and none
+is requested for seeking."""
 
-_SEEKABLE: Final = 10.0
-"""Seconds after which a key frame is asked for: a player can jump to key frames only, and WebRTC sends few."""
+_MAX_KEY_FRAME_INTERVAL: Final = 10.0
+"""Time after which a key frame is requested, in seconds. Players seek to key frames only, and WebRTC sends few."""
 
 
-class Reel:
-    """``kinds`` is what the call negotiated, ``codecs`` what each kind comes in now.
+class Segmenter:
+    """The segmenter of one recording.
 
-    ``on_closed`` gets a file's path and its length in seconds; ``on_failed``, with ``segment`` seconds only, what
-    was wrong with one.
+    ``kinds`` are the negotiated kinds of media, ``codecs`` the current codec of each. ``segment`` is the length of a
+    segment in seconds, or ``None``. ``on_closed`` receives the path and the length in seconds of each file.
+    ``on_failed`` receives the error of each failed segment.
     """
 
     def __init__(
         self,
-        names: Names,
+        names: FileNames,
         kinds: Collection[Kind],
         codecs: Mapping[Kind, str],
         *,
@@ -61,118 +63,124 @@ class Reel:
         self._kinds = kinds
         self._codecs = codecs
         self._segment = segment
-        self._ahead = _AHEAD if segment is None else min(_AHEAD, segment / 4)
+        self._lead_time = _LEAD_TIME if segment is None else min(_LEAD_TIME, segment / 4)
         self._on_closed = on_closed
         self._on_failed = on_failed
-        self._file: RecordingFile | None = None
-        self._fresh = True  # no file was begun yet
-        self._unfit: set[Kind] = set()  # what cannot go on in this file
-        self._begins = 0.0
-        self._boundary = inf
-        self._picture_at = -inf
-        self._key_at = -inf
-        self._wanted_since = inf
+        self._muxer: Muxer | None = None
+        self._started = False
+        """Whether the first file has begun."""
+        self._rejected: set[Kind] = set()
+        """Kinds that the current file cannot hold any more."""
+        self._file_start = 0.0
+        self._segment_end = inf
+        self._last_video = -inf
+        self._last_key_frame = -inf
+        self._key_frame_needed_since = inf
         self.dropped = 0
-        """Frames that no file could take."""
+        """Frames that no file could hold."""
 
     @property
-    def wants_key_frame(self) -> bool:
-        """Whether a cut, or a player, waits for one."""
-        return self._wanted_since < inf
+    def needs_key_frame(self) -> bool:
+        """Whether a key frame is needed, for a cut or for seeking."""
+        return self._key_frame_needed_since < inf
 
     def open(self) -> None:
-        """Make the first file now, so that what is wrong with it shows before there is a frame for it.
+        """Create the first file now, so that an error is reported before the first frame.
 
         Raises:
-            MediaError: it cannot be made.
+            MediaError: it cannot be created.
         """
-        self._file = self._names.create()
+        self._muxer = self._names.create()
 
-    def write(self, at: float, frame: EncodedFrame) -> None:
-        """Record ``frame``, ``at`` seconds from the recording's begin. In order.
+    def write(self, time: float, frame: EncodedFrame) -> None:
+        """Record ``frame`` at ``time``, in seconds from the start of the recording. Frames come in order.
 
         Raises:
-            MediaError: without segments: it cannot be written.
+            MediaError: it cannot be written, and there are no segments.
         """
         try:
-            self._cut_if_due(at, frame)
-            self._put(at, frame)
+            self._cut_if_due(time, frame)
+            self._write(time, frame)
         except MediaError as exc:
-            self._abandon()
-            self._fail(exc)
+            self._abandon_file()
+            self._handle_error(exc)
         if frame.kind == "video":
-            self._picture_at = at
-            self._key_at = at if frame.key else self._key_at
-        unseekable = at - self._key_at >= _SEEKABLE and at - self._picture_at < _STALLED
-        wanted = self._unfit or self._is_full(at) or unseekable
-        self._wanted_since = min(self._wanted_since, at) if wanted else inf
+            self._last_video = time
+            self._last_key_frame = time if frame.key else self._last_key_frame
+        has_video = time - self._last_video < _VIDEO_TIMEOUT
+        is_hard_to_seek = has_video and time - self._last_key_frame >= _MAX_KEY_FRAME_INTERVAL
+        if self._rejected or self._is_full(time) or is_hard_to_seek:
+            self._key_frame_needed_since = min(self._key_frame_needed_since, time)
+        else:
+            self._key_frame_needed_since = inf
 
     def close(self) -> None:
-        """End the last file. May be called twice.
+        """Finish the last file. May be called twice.
 
         Raises:
-            MediaError: without segments: the last of it could not be written.
+            MediaError: its end cannot be written, and there are no segments.
         """
-        file, self._file = self._file, None
-        if file is None:
+        muxer, self._muxer = self._muxer, None
+        if muxer is None:
             return
         try:
-            file.close()
+            muxer.close()
         except MediaError as exc:
-            self._fail(exc)
+            self._handle_error(exc)
             return
-        if not self._fresh:
-            self._on_closed(file.path, file.seconds)
+        if self._started:
+            self._on_closed(muxer.path, muxer.seconds)
 
-    def _is_full(self, at: float) -> bool:
-        return at >= self._boundary - self._ahead
+    def _is_full(self, time: float) -> bool:
+        return time >= self._segment_end - self._lead_time
 
-    def _cut_if_due(self, at: float, frame: EncodedFrame) -> None:
-        if self._file is not None and not self._fresh and not self._file.fits(frame):
-            self._unfit.add(frame.kind)
-        if not (self._fresh or self._unfit or self._is_full(at)):
+    def _cut_if_due(self, time: float, frame: EncodedFrame) -> None:
+        if self._muxer is not None and self._started and not self._muxer.accepts(frame):
+            self._rejected.add(frame.kind)
+        if self._started and not self._rejected and not self._is_full(time):
             return
         if frame.kind == "video":
-            if (head := read_head(frame)) is not None:
-                self._begin(at, head)
-        elif self._may_begin_with_sound(at):
-            self._begin(at, None)
+            if (video := read_video_parameters(frame)) is not None:
+                self._begin_file(time, video)
+        elif self._may_begin_with_audio(time):
+            self._begin_file(time, None)
 
-    def _may_begin_with_sound(self, at: float) -> bool:
-        """Whether there never was a picture, or none came that was waited for."""
-        if self._picture_at == -inf:
-            return self._fresh or bool(self._unfit) or at >= self._boundary
-        return self._wanted_since < inf and at - max(self._picture_at, self._wanted_since) > _STALLED
+    def _may_begin_with_audio(self, time: float) -> bool:
+        """Whether there has been no video so far, or none while a key frame was needed."""
+        if self._last_video == -inf:
+            return not self._started or bool(self._rejected) or time >= self._segment_end
+        waiting_since = max(self._last_video, self._key_frame_needed_since)
+        return self.needs_key_frame and time - waiting_since > _VIDEO_TIMEOUT
 
-    def _begin(self, at: float, head: VideoHead | None) -> None:
-        if not self._fresh:
+    def _begin_file(self, time: float, video: VideoParameters | None) -> None:
+        if self._started:
             self.close()
-        self._begins = at
+        self._file_start = time
         if self._segment is not None:
-            self._boundary = self._segment * (floor((at + self._ahead) / self._segment) + 1)
-        self._fresh = False
-        self._unfit.clear()
-        if self._file is None:
-            self._file = self._names.create()
-        sound = self._codecs.get("audio")
-        if sound is None and "audio" in self._kinds:
-            sound = "opus"  # every WebRTC endpoint has it (RFC 7874)
-        self._file.begin(head, sound)
+            self._segment_end = self._segment * (floor((time + self._lead_time) / self._segment) + 1)
+        self._started = True
+        self._rejected.clear()
+        if self._muxer is None:
+            self._muxer = self._names.create()
+        audio = self._codecs.get("audio")
+        if audio is None and "audio" in self._kinds:
+            audio = "opus"  # every WebRTC endpoint implements it (RFC 7874)
+        self._muxer.begin(video, audio)
 
-    def _put(self, at: float, frame: EncodedFrame) -> None:
-        if self._file is None or frame.kind in self._unfit or at < self._begins:
+    def _write(self, time: float, frame: EncodedFrame) -> None:
+        if self._muxer is None or frame.kind in self._rejected or time < self._file_start:
             self.dropped += 1
         else:
-            self._file.write(frame, at - self._begins)
+            self._muxer.write(frame, time - self._file_start)
 
-    def _abandon(self) -> None:
-        """Leave a file that failed as it is: its end cannot be written either."""
-        file, self._file = self._file, None
-        if file is not None:
+    def _abandon_file(self) -> None:
+        """Close a failed file as it is, because its end cannot be written either."""
+        muxer, self._muxer = self._muxer, None
+        if muxer is not None:
             with contextlib.suppress(MediaError):
-                file.close()
+                muxer.close()
 
-    def _fail(self, exc: MediaError) -> None:
+    def _handle_error(self, exc: MediaError) -> None:
         if self._segment is None:
             raise exc
         self._on_failed(exc)

@@ -1,6 +1,4 @@
-"""What a recorder's thread does: takes frames from a queue, puts them in order (lineup.py), writes them into
-files (reel.py). Blocking.
-"""
+"""The work of a recorder's thread: frames from a queue are interleaved and written into files. Blocking."""
 
 from __future__ import annotations
 
@@ -13,34 +11,36 @@ from typing import Final
 
 from ...errors import MediaError
 from ..frames import EncodedFrame
-from .file_names import Names
-from .interleaver import START_WAIT, Kind, Lineup, Placed
-from .segmenter import Reel
+from .file_names import FileNames
+from .interleaver import START_TIMEOUT, Interleaver, Kind, PlacedFrame
+from .segmenter import Segmenter
 
-_SAME: Final = 0.001
-"""Seconds: Matroska's own precision."""
+_TIME_RESOLUTION: Final = 0.001
+"""Resolution of Matroska timestamps, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A file that was closed. ``seconds`` is its length, ``dropped`` counts frames that are missing in it: lost on
-    the way, of no use without those, more than the disk could take, of a codec that the file has no track for."""
+    """A finished file."""
 
     path: Path
     seconds: float
+    """Length of the file."""
     dropped: int
+    """Frames missing from the file: lost by the network, not decodable because of a loss, too many for the disk, or
+    in a codec that the file has no track for."""
 
 
-class Tape:
-    """One recording, ``seconds`` long at the most, into the files of ``names``, a new one each ``segment`` seconds.
+class Writer:
+    """Writes one recording of at most ``seconds``, into one file or a new file per ``segment`` seconds.
 
-    ``dropped`` counts the frames that did not get here. ``on_recorded`` gets each file, ``on_failed`` each segment
-    that could not be written.
+    ``dropped`` returns the number of frames that were lost before they were queued. ``on_recorded`` receives each
+    finished file, ``on_failed`` the error of each failed segment.
     """
 
     def __init__(
         self,
-        names: Names,
+        names: FileNames,
         kinds: Collection[Kind],
         *,
         seconds: float | None,
@@ -55,68 +55,73 @@ class Tape:
         self._dropped = dropped
         self._on_recorded = on_recorded
         self._on_failed = on_failed
-        self._lineup = Lineup(kinds)
-        self._reel = Reel(
-            names, kinds, self._lineup.codecs, segment=segment, on_closed=self._closed, on_failed=self._failed
+        self._interleaver = Interleaver(kinds)
+        self._segmenter = Segmenter(
+            names,
+            kinds,
+            self._interleaver.codecs,
+            segment=segment,
+            on_closed=self._on_file_closed,
+            on_failed=self._on_segment_failed,
         )
-        self._last: Recorded | None = None
-        self._failure: MediaError | None = None
-        self._files = self._failures = self._told = 0
+        self._last_file: Recorded | None = None
+        self._last_error: MediaError | None = None
+        self._files = self._failures = self._reported_dropped = 0
 
     @property
-    def wants_key_frame(self) -> bool:
-        """Read by the loop."""
-        return self._lineup.wants_key_frame or self._reel.wants_key_frame
+    def needs_key_frame(self) -> bool:
+        """Whether a key frame is needed. May be read from the event loop."""
+        return self._interleaver.needs_key_frame or self._segmenter.needs_key_frame
 
     def open(self) -> None:
-        """Without segments: make the file, so that what is wrong with it shows before there is a frame for it.
+        """Without segments, create the file now, so that an error is reported before the first frame.
 
         Raises:
-            MediaError: it cannot be made.
+            MediaError: it cannot be created.
         """
         if self._segment is None:
-            self._reel.open()
+            self._segmenter.open()
 
     def record(self, frames: queue.SimpleQueue[EncodedFrame | None]) -> Recorded:
-        """Until ``None`` comes, or the length is reached; the last file.
+        """Record ``frames`` until ``None`` or until ``seconds`` are recorded. Return the last file.
 
         Raises:
-            MediaError: it could not be written, there was nothing to record, or some segments were lost.
+            MediaError: a frame or a segment could not be written, or there was nothing to record.
         """
         try:
-            for at, frame in self._placed(frames):
-                if self._seconds is not None and at >= self._seconds - _SAME:
+            for placed in self._placed(frames):
+                if self._seconds is not None and placed.time >= self._seconds - _TIME_RESOLUTION:
                     break
-                self._reel.write(at, frame)
+                self._segmenter.write(placed.time, placed.frame)
         finally:
-            self._reel.close()
-        if self._failure is not None:
-            lost = f"{self._failures} of {self._files + self._failures} segments were lost"
-            raise MediaError(str(self._names), lost, f"the last one: {self._failure.why}")
-        if self._last is None:
-            raise MediaError(str(self._names), "nothing was recorded: no media came")
-        return self._last
+            self._segmenter.close()
+        if self._last_error is not None:
+            why = f"{self._failures} of {self._files + self._failures} segments were lost"
+            raise MediaError(str(self._names), why, f"the last one: {self._last_error.why}")
+        if self._last_file is None:
+            raise MediaError(str(self._names), "nothing was recorded: no media arrived")
+        return self._last_file
 
-    def _placed(self, frames: queue.SimpleQueue[EncodedFrame | None]) -> Iterator[Placed]:
+    def _placed(self, frames: queue.SimpleQueue[EncodedFrame | None]) -> Iterator[PlacedFrame]:
         while True:
             try:
-                frame = frames.get(timeout=None if self._lineup.began else START_WAIT / 10)
+                frame = frames.get(timeout=None if self._interleaver.started else START_TIMEOUT / 10)
             except queue.Empty:
-                yield from self._lineup.look(time.monotonic())
+                yield from self._interleaver.check(time.monotonic())
                 continue
             if frame is None:
-                yield from self._lineup.rest()
+                yield from self._interleaver.flush()
                 return
-            yield from self._lineup.add(frame, time.monotonic())
+            yield from self._interleaver.add(frame, time.monotonic())
 
-    def _closed(self, path: Path, seconds: float) -> None:
-        dropped = self._dropped() + self._reel.dropped
-        self._last = Recorded(path, round(seconds, 3), dropped - self._told)
-        self._told = dropped
+    def _on_file_closed(self, path: Path, seconds: float) -> None:
+        dropped = self._dropped() + self._segmenter.dropped
+        self._last_file = Recorded(path, round(seconds, 3), dropped - self._reported_dropped)
+        self._reported_dropped = dropped
         self._files += 1
-        self._on_recorded(self._last)
+        self._on_recorded(self._last_file)
 
-    def _failed(self, failure: MediaError) -> None:
-        self._failure = failure
+    def _on_segment_failed(self, error: MediaError) -> None:
+        self._last_error = error
         self._failures += 1
-        self._on_failed(failure)
+        self._on_failed(error)

@@ -13,7 +13,7 @@ import pytest
 
 from peer.media.frames import EncodedFrame
 from peer.media.incoming.decoder import MAX_QUEUED, Decoder, open_decoder
-from peer.media.recording.codec_parameters import read_head
+from peer.media.recording.codec_parameters import read_video_parameters
 from tests.media import coded
 from tests.waiting import until
 
@@ -113,7 +113,7 @@ async def test_small_packet_cannot_claim_a_huge_frame(bench: Bench) -> None:
     bench.decoder.decode(replace(frame, data=huge))
     await until(lambda: bench.errors == 1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kB"
-    assert read_head(replace(frame, data=huge)) is None
+    assert read_video_parameters(replace(frame, data=huge)) is None
     bench.decoder.decode(frame)
     await until(lambda: len(bench.frames) == 1)
 

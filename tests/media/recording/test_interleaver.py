@@ -1,19 +1,19 @@
-"""Frames of both tracks in order; what one track waits for the other is bounded."""
+"""The interleaver holds a bounded number of frames."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from peer.media.recording.interleaver import START_WAIT, Lineup
+from peer.media.recording.interleaver import START_TIMEOUT, Interleaver
 
-from ..recordings import pictures
+from ..recordings import video_frames
 
 
-def test_a_sender_whose_timestamps_stand_still_fills_no_memory() -> None:
-    first = pictures("vp8", 1)[0]
-    lineup = Lineup(("video", "audio"))
-    came = 0
+def test_constant_timestamps_hold_a_bounded_number_of_frames() -> None:
+    first = video_frames("vp8", 1)[0]
+    interleaver = Interleaver(("video", "audio"))
+    returned = 0
     for number in range(5000):
-        arrival = START_WAIT + number / 30
-        came += len(list(lineup.add(replace(first, arrival=arrival), arrival)))
-    assert came > 3500
+        arrival = START_TIMEOUT + number / 30
+        returned += len(list(interleaver.add(replace(first, arrival=arrival), arrival)))
+    assert returned > 3500

@@ -1,8 +1,8 @@
 """The speaker: plays the audio of all calls on one ALSA device, in a thread named ``speaker``.
 
-The device is open while at least one call is played. A device that fails (unplugged, sound server gone) ends no call.
-The failure is reported once, the device is retried with growing delays, and its return is reported. Audio is dropped
-in the meantime.
+The device is open while at least one call is played. If it fails (unplugged, sound server gone), calls go on.
+The failure is reported once, the device is opened again after growing delays, and its return is reported. Audio is
+dropped in the meantime.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Speaker:
         reader = self._readers[key] = audio.read(8)
         self._mixer.add(key)
         self._wake.set()
-        self._tasks.create_task(self._pump(key, reader), name=f"speaker {key}")
+        self._tasks.create_task(self._feed(key, reader), name=f"speaker {key}")
 
     def remove(self, key: str) -> None:
         """Stop playing ``key``."""
@@ -123,7 +123,7 @@ class Speaker:
         if self._thread.ident is not None and not self._abandoned:
             await in_thread("speaker close", lambda: self._thread.join(_JOIN_TIMEOUT))
 
-    async def _pump(self, key: str, reader: Reader[av.AudioFrame]) -> None:
+    async def _feed(self, key: str, reader: Reader[av.AudioFrame]) -> None:
         async for frame in reader:
             if reader.closed and self._readers.get(key) is not reader:
                 return

@@ -14,7 +14,7 @@ from peer.media.sources.handoff import Media
 
 _MAX_DAMAGED: Final = 60
 """Maximum undecodable packets in a row, before the input counts as broken. UVC cameras start with torn JPEGs; a
-stream joined midway starts with frames that refer to others never received."""
+stream joined midway starts with frames whose reference frames were never received."""
 
 _MAX_CACHED_BYTES: Final = 4 << 20
 _MAX_CACHED_PACKETS: Final = 150

@@ -33,7 +33,7 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *ar
 
 
 class Handoff:
-    """Bounded queues from one capture thread to the event loop. Decoded frames: the newest win."""
+    """Bounded queues from one capture thread to the event loop. Of the decoded frames, the newest are kept."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[Captured], None]) -> None:
         self._loop = loop

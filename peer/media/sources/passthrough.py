@@ -20,7 +20,7 @@ from peer.codecs.h264_sps import Sps, parse_sps
 from peer.media.frames import EncodedFrame
 
 KEY_INTERVAL: Final = 2.5
-"""Maximum interval between key frames, in seconds: so long may a viewer see a broken picture after a loss."""
+"""Maximum interval between key frames, in seconds. A viewer may see a broken picture for this long after a loss."""
 
 DEFAULT_PROFILE: Final = "42e01f"
 """profile-level-id of Constrained Baseline, which every WebRTC endpoint supports (RFC 7742 section 6.2)."""

@@ -3,9 +3,9 @@
 A ``Source`` reads its input from its first reader on, and for ``LINGER`` seconds after its last one. So a call that
 is made again, or moved to a new connection, does not switch a camera off and on.
 
-``open()`` finds out at program start what cannot work. It checks a file without playing it. From anything else it
-takes the first frame, and lets it run on for the first call. A file plays in real time from its first reader on, each
-time from its beginning; later readers join midway.
+``open()`` detects at program start that an input cannot work. It checks a file without playing it. For any other
+input it waits for the first frame, and keeps the input open for the first call. A file plays in real time from its
+first reader on, each time from its beginning; later readers join midway.
 
 An input that delivers H.264 (file, stream, camera) also offers it unchanged, in ``encoded``; ``passthrough`` checks
 whether a viewer can decode it. It is decoded only while ``video`` or ``audio`` has a reader, or during ``open()``.

@@ -132,7 +132,7 @@ def choose(modes: tuple[Mode, ...], constraints: Constraints) -> CaptureFormat |
     Criteria, most important first: at least ``MIN_FPS``, size, frame rate, format by ``_PREFERENCE``.
 
     H.264 is chosen only if required, or if no other format reaches size and frame rate. It allows passthrough, but
-    the camera alone decides when it sends key frames, and viewers of another codec cost decoding it.
+    the camera alone decides when it sends key frames, and it must be decoded for viewers of another codec.
     """
     width, height = constraints.size or (1280, 720)
     fps = constraints.fps or 30.0
@@ -166,14 +166,14 @@ def _cost(candidate: CaptureFormat, width: int, height: int, fps: float) -> tupl
 
 def _fit(mode: Mode, width: int, height: int, fps: float) -> CaptureFormat:
     (low_x, low_y), (high_x, high_y) = mode.sizes[0], mode.sizes[-1]
-    wide = low_x + (min(max(width, low_x), high_x) - low_x) // mode.step[0] * mode.step[0]
-    high = low_y + (min(max(height, low_y), high_y) - low_y) // mode.step[1] * mode.step[1]
+    fit_width = low_x + (min(max(width, low_x), high_x) - low_x) // mode.step[0] * mode.step[0]
+    fit_height = low_y + (min(max(height, low_y), high_y) - low_y) // mode.step[1] * mode.step[1]
     if not mode.rates:
-        return CaptureFormat(mode.format, wide, high, None)
+        return CaptureFormat(mode.format, fit_width, fit_height, None)
     if mode.any_rate:
-        return CaptureFormat(mode.format, wide, high, min(max(fps, min(mode.rates)), max(mode.rates)))
+        return CaptureFormat(mode.format, fit_width, fit_height, min(max(fps, min(mode.rates)), max(mode.rates)))
     enough = [rate for rate in mode.rates if rate >= fps * 0.95]
-    return CaptureFormat(mode.format, wide, high, min(enough) if enough else max(mode.rates))
+    return CaptureFormat(mode.format, fit_width, fit_height, min(enough) if enough else max(mode.rates))
 
 
 def _unique_modes(device: int) -> tuple[Mode, ...]:

@@ -16,9 +16,8 @@ _POINTER_ROOT: Final = 1
 """XGetInputFocus without a window manager: no window has the focus, and keys go to the one under the pointer."""
 
 _on_error_type = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)
-_ignore_error = _on_error_type(
-    lambda display, event: 0
-)  # Xlib's default ends the process; module level, because Xlib keeps a pointer
+# Xlib's default handler ends the process. A global, because Xlib keeps a pointer to it.
+_ignore_error = _on_error_type(lambda display, event: 0)
 
 
 def leave_events_to_qt() -> None:
@@ -35,7 +34,7 @@ def leave_events_to_qt() -> None:
     try:
         ctypes.CDLL("libX11-xcb.so.1", ctypes.RTLD_GLOBAL)  # global, so that it is found before the wheel's own
     except OSError:
-        pass  # it comes with libGL; without it, OpenCV's windows work as far as they do
+        pass  # it comes with libGL; without it, a window may stay black
 
 
 def load_qt_plugin(opencv: Path) -> None:

@@ -1,5 +1,5 @@
-"""Video frames in shared memory, from the peer's process to the windows' process: one writer, one reader, newest
-wins.
+"""Video frames in shared memory between the peer's process and the windows' process. The newest frame wins.
+
 
 The memory is an unnamed file (``memfd``, else a deleted temporary file), so nothing is left behind however a process
 ends.
@@ -11,9 +11,9 @@ ends.
         source_width, source_height: u32, fps: f32, 4 bytes of padding
         pixels                      height x width x 3, BGR, rows without padding
 
-Neither side waits. A reader copies the slot of ``latest`` and compares its ``sequence`` before and after. To
-overwrite a slot during a copy, a writer must complete two more frames and begin a third; the reader then detects that
-and reads the newer frame instead.
+There is one writer and one reader, and neither waits. The reader copies the slot of ``latest`` and compares its
+``sequence`` before and after. To overwrite a slot during a copy, the writer must complete two more frames and begin a
+third; the reader then detects that and reads the newer frame instead.
 
 Imports only the standard library and numpy, because both processes import it.
 """

@@ -4,8 +4,8 @@ Only the child (``child``) imports OpenCV. For each window, a task here takes fr
 the one conversion thread and writes them to shared memory. Frames are scaled to the window's size on the screen, so
 one swscale pass both scales and converts, and no pixel is copied that is not shown.
 
-Windows are optional: no failure of theirs (no display, no libGL, X server gone, child killed) affects a call. Each
-costs one notice and the windows.
+Windows are optional. If they fail (no display, no libGL, X server gone, child killed), calls go on without them, and
+one notice gives the reason.
 """
 
 from __future__ import annotations

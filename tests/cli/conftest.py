@@ -1,4 +1,4 @@
-"""A relay and a camera node, each a process of its own, for all tests of this folder."""
+"""A relay and a camera node, each in its own process, for all tests in this folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def relay() -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def door(relay: str) -> Iterator[str]:
-    """The id of a node that answers, with the test picture and tone."""
+    """The id of a node that answers with the test pattern and tone."""
     with Program("run", "--id", "door", "--server", relay, "--json", *TEST) as program:
         program.expect("joined")
         yield "door"

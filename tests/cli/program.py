@@ -1,4 +1,4 @@
-"""``peer`` as a process of its own: started, read line by line with a deadline, signalled, and never left behind."""
+"""``peer`` as a process: reads its output line by line, with a deadline, and never leaves it running."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from types import TracebackType
 from typing import Any
 
 DEADLINE = 20.0
-"""Seconds for anything that is waited for; a loaded machine needs a second or two."""
+"""Time limit of every wait, in seconds. A loaded machine needs a second or two."""
 
 QUIET = ("--video", "none", "--audio", "none", "--speaker", "none", "--no-show")
-"""Options of a peer that only looks and listens, without a device."""
+"""Options of a peer that only receives, without any device."""
 
 TEST = ("--video", "test", "--audio", "test", "--speaker", "none", "--no-show", "--size", "320x240", "--fps", "15")
 
 
 class Program:
-    """``peer ARGS`` running. ``events`` gathers what it wrote as JSON, ``text`` what was none."""
+    """A running ``peer ARGS``. ``events`` collects the JSON objects that it printed, ``text`` all other lines."""
 
     def __init__(self, *args: str, script: str = "") -> None:
         self.events: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid
 
     @property
@@ -75,7 +75,7 @@ class Program:
         return self._stderr.read()
 
     def expect(self, event: str, deadline: float = DEADLINE, **keys: Any) -> dict[str, Any]:
-        """The next event of this name whose keys have these values."""
+        """Wait for the next event with this name and these values, and return it."""
         until = time.monotonic() + deadline
         while True:
             body = self._next(until, f"{event} {keys}")
@@ -102,11 +102,11 @@ class Program:
         return body
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def wait(self, deadline: float = DEADLINE) -> int:
-        """The exit code, once it has ended; all output is read then."""
+        """Wait until the process ends, read all its output, and return the exit code."""
         try:
             code = self._process.wait(deadline)
         except subprocess.TimeoutExpired:
@@ -116,5 +116,5 @@ class Program:
         return code
 
     def names(self) -> list[str]:
-        """The events so far, by name, without the statistics."""
+        """Names of the events so far, without the statistics."""
         return [body["event"] for body in self.events if body["event"] != "stats"]

@@ -10,8 +10,8 @@ import jwt
 import pytest
 
 from peer.cli.settings import Settings
+from tests.cli.parameters import params, write_config
 from tests.cli.program import Program
-from tests.cli.test_options import config, params
 from tests.server.keys import MAKERS, SECRET, pair, secret
 
 
@@ -95,7 +95,7 @@ def test_token_without_usable_key_exits_with_2(args: tuple[str, ...]) -> None:
 def test_token_and_token_file_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("from-file\n")
     file = str(tmp_path / "token")
-    path = config(tmp_path, f'token-file = "{file}"\n')
+    path = write_config(tmp_path, f'token-file = "{file}"\n')
     for args, environment, expected in (
         (("--token-file", file), "from-environment", "from-file"),
         (("--token", "flag", "--config", path), None, "flag"),

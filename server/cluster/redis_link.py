@@ -395,14 +395,23 @@ def _translated(found: BaseException, address: Address) -> Exception:
             return found
         case AuthenticationError():
             return RedisUnavailable(str(address), "it rejects this user and password")
-        case ssl.SSLError() | FileNotFoundError() if address.cacert:
-            return ConfigError(f"{address.cacert}: {found}", where=OPTION)
+    cause = _cause(found)
+    if address.cacert and (
+        isinstance(cause, FileNotFoundError | PermissionError | IsADirectoryError)
+        or (isinstance(cause, ssl.SSLError) and cause.library != "SSL")  # "SSL": in the handshake, not in the file
+    ):
+        return ConfigError(f"{address.cacert}: {_reason(found)}", where=OPTION)
     return RedisUnavailable(str(address), _reason(found))
+
+
+def _cause(found: BaseException) -> BaseException | None:
+    """Return the operating system's error behind one of the library."""
+    return found if isinstance(found, OSError) else found.__cause__ or found.__context__
 
 
 def _reason(found: BaseException) -> str:
     """Return the operating system's text where there is one: the library's text repeats the address."""
-    cause = found if isinstance(found, OSError) else found.__cause__ or found.__context__
+    cause = _cause(found)
     if isinstance(cause, ssl.SSLError):
         return str(cause)
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:

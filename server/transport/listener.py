@@ -166,8 +166,13 @@ class Listener(Generic[V]):
             task.add_done_callback(partial(self._opened, admitted))
 
     async def _open(self, accepted: socket.socket, admitted: V) -> None:
+        try:
+            protocol = self._make(admitted)
+        except BaseException:
+            accepted.close()
+            raise
         await self._loop.connect_accepted_socket(
-            lambda: self._make(admitted),
+            lambda: protocol,
             accepted,
             ssl=self._tls,
             ssl_handshake_timeout=self._handshake_timeout,

@@ -17,7 +17,6 @@ from server.admission.rate_limits import (
     Rates,
     TrafficMeter,
 )
-from server.memory_budget import MemoryBudget
 
 FREE = Rates(messages=0, octets=0, copies=0)
 
@@ -187,27 +186,3 @@ def test_however_many_addresses_come_the_table_is_bounded(monkeypatch: pytest.Mo
     assert len(table) == 101
     table.remove_connection(stays, 0.0)
     assert len(table) == 100
-
-
-def test_buffers_call_for_help_once_and_until_there_is_room() -> None:
-    calls: list[list[str]] = []
-
-    def over() -> None:
-        calls.append(buffers.largest())
-        for who in calls[-1]:
-            if not buffers.excess:
-                return
-            buffers.set_usage(who, 1)  # what is given back is less than all
-            buffers.set_usage("goodbye", buffers.used)  # and something is said meanwhile
-            buffers.set_usage("goodbye", 0)
-
-    buffers: MemoryBudget[str] = MemoryBudget(100, over)
-    for who, octets in (("a", 20), ("b", 50), ("c", 30)):
-        buffers.set_usage(who, octets)
-    assert calls == []
-    buffers.set_usage("a", 21)
-    assert calls == [["b", "c", "a"]]
-    assert buffers.used == 1 + 30 + 21
-    for who in "abc":
-        buffers.set_usage(who, 0)
-    assert buffers.used == 0 and buffers.largest() == []

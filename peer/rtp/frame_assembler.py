@@ -5,7 +5,7 @@ Rules:
 - A frame is complete when all its packets have arrived. Its last packet has the marker bit (RFC 6184 5.1, RFC 7741
   4.1); where the sender sets none, the next packet's timestamp shows the end.
 - Frames are delivered in order and once. A missing packet delays all later frames until it arrives, is given up by
-  ``skip_missing``, or a complete key frame has arrived behind it, which needs nothing of what precedes it.
+  ``skip_missing``, or a complete key frame has arrived behind it, which decodes without earlier frames.
 - A frame with a lost packet is not delivered. The next frame begins at a packet that certainly starts one, or where
   the timestamp changes.
 
@@ -20,11 +20,12 @@ from typing import Final
 from .depacketizer import ParsedPayload
 
 CAPACITY: Final = 1024
-"""Maximum span of buffered packets, in sequence numbers.
-At 6 Mbit/s it is 1.5 s, much more than a retransmission takes."""
+"""Maximum span of buffered packets, in sequence numbers. At 6 Mbit/s it is 1.5 s, and a retransmission takes much
+less."""
 
 MAX_FRAME_BYTES: Final = 8 << 20
-"""Maximum size of a frame. A 4K key frame has one to two million bytes; a sender that ends none would fill memory."""
+"""Maximum size of a frame. A 4K key frame has one to two million bytes. A sender that never ends a
+frame would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Reordering of audio packets. A packet in order is delivered at once; only one that overtook others waits. Pure.
 
-This is not a jitter buffer. That one belongs to playout (``peer.media.audio``); in front of a recorder, a level meter
-or lip sync it would only add latency.
+This is not a jitter buffer, which belongs to playout (``peer.media.audio``). In front of a recorder, a level meter or
+lip sync, a jitter buffer would only add latency.
 """
 
 from __future__ import annotations

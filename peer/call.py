@@ -70,6 +70,7 @@ class Call:
 
     @property
     def state(self) -> State:
+        """``AVAILABLE`` once the call has ended."""
         if self.reason is not None:
             return State.AVAILABLE
         return State.CALLING if self.connected_at is None else State.CONNECTED

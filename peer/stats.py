@@ -66,8 +66,10 @@ class StatsSampler:
         self._previous: dict[tuple[str, str], float] = {}
 
     def sample(self, transport: TransportStats) -> events.Stats:
-        """Return the statistics since the previous sample. ``loss`` is the fraction of expected packets that were
-        lost, of video and audio together."""
+        """Return the statistics since the previous sample.
+
+        ``loss`` is the fraction of the expected packets, of video and audio together, that were lost.
+        """
         now = self._clock()
         elapsed, self._sampled_at = max(now - self._sampled_at, 1e-3), now
         video, audio = self._media.video, self._media.audio

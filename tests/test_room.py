@@ -291,7 +291,7 @@ async def test_wait_joined_with_permanent_failure_raises_at_once() -> None:
             await b.room.wait_joined()
 
 
-async def test_wait_joined_without_time_out_outlasts_a_permanent_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wait_joined_without_limit_outlasts_permanent_failure(caplog: pytest.LogCaptureFixture) -> None:
     b = Bench()
     waiting = asyncio.ensure_future(b.room.wait_joined())
     for _ in range(3):

@@ -1,12 +1,13 @@
 """State machine of the negotiation with one remote: offers, answers, glare, candidates, hang-ups and deadlines.
 
 Pure. ``handle(event, now)`` takes one event and returns the commands to execute, in order. ``deadline`` is the time
-at which the caller must pass in a ``Tick``. ``call_control.py`` executes the commands. Asynchronous work, such as
-creating an answer, ends with an event that carries the ``generation`` of its connection. Events of a closed
-generation are ignored.
+at which the caller must pass in a ``Tick``. ``call_control.py`` executes the commands. Creating an offer or an answer
+takes time; it ends with an event that carries the ``generation`` of its connection. Events of a closed generation are
+ignored.
 
-``server/web/negotiation.js`` is the same state machine for the browser page. ``tests/negotiation/cases.json`` tests
-both, and ``tests/negotiation/test_model.py`` explores all interleavings of two peers.
+``server/web/negotiation.js`` is the same state machine for the browser page. The cases in
+``tests/negotiation/cases.json`` test both, and ``tests/negotiation/test_model.py`` explores all interleavings of two
+peers.
 
 The rules (docs/protocol.md, "Rules for a peer"):
 

@@ -120,7 +120,9 @@ def check_url(url: str) -> str:
 
 
 def tls_context(cacert: str | None) -> ssl.SSLContext | None:
-    """TLS context that trusts only the CA certificates in the PEM file ``cacert``; ``None`` for the system's trust.
+    """Return a TLS context that trusts only the certificates in the PEM file ``cacert``.
+
+    Returns ``None``, for the system's trust, if ``cacert`` is ``None``.
 
     Raises:
         ConfigError: the file cannot be read or contains no certificate.
@@ -136,7 +138,7 @@ def tls_context(cacert: str | None) -> ssl.SSLContext | None:
 
 
 class SignalingClient:
-    """See the module.
+    """Client of one relay; see the module.
 
     Args:
         url: URL of the relay.
@@ -238,7 +240,7 @@ class SignalingClient:
             await asyncio.sleep(delay)
 
     def _rejection_of(self, close: int, reason: str) -> tuple[str, str] | None:
-        """Code and message if this close code is a rejection, otherwise ``None``."""
+        """Return code and message if this close code is a rejection, otherwise ``None``."""
         if close != messages.CLOSE_RATE_LIMITED and close not in _FINAL_CLOSE_CODES:
             return None
         code, text = _FINAL_CLOSE_CODES.get(close, ("rate-limited", "we exceeded its rate limits"))

@@ -108,7 +108,7 @@ def is_connection_refused(exc: Exception) -> bool:
 
 
 def rate_limit_rejection(exc: Exception) -> tuple[str, str] | None:
-    """Code and message if the relay rejected the connection because of a limit (HTTP 429), otherwise ``None``."""
+    """Return code and message if the relay rejected the connection because of a limit (HTTP 429), else ``None``."""
     match exc:
         case InvalidStatus(response=response) if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             return "rate-limited", "too many connections from this address"

@@ -48,8 +48,7 @@ class IceServer:
 
     @property
     def unsupported(self) -> str | None:
-        """Why this program cannot use the server, as text for people; ``None`` if it can. A browser may support
-        it."""
+        """Why this program cannot use the server; ``None`` if it can. A browser may support it."""
         if self.scheme == "stuns":
             return "STUN over TLS is not supported; use stun:"
         if self.scheme == "turns" and self.transport == "udp":

@@ -26,19 +26,19 @@ def write_clip(
     """Write the pattern from frame ``first`` on (a full second), as H.264 and AAC unless ``path`` requires others."""
     pattern = Pattern(*size, fps)
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"}) if video else None
-        if pictures is not None:
-            pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
-            pictures.time_base = Fraction(1, fps)
-        tone = container.add_stream("aac", rate=48_000) if audio else None
-        for n in range(round(seconds * fps)) if pictures is not None else ():
+        video_stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"}) if video else None
+        if video_stream is not None:
+            video_stream.width, video_stream.height, video_stream.pix_fmt = *size, "yuv420p"
+            video_stream.time_base = Fraction(1, fps)
+        audio_stream = container.add_stream("aac", rate=48_000) if audio else None
+        for n in range(round(seconds * fps)) if video_stream is not None else ():
             frame = pattern.draw(first + n, n)
             frame.pts, frame.time_base = n, Fraction(1, fps)
-            container.mux(pictures.encode(frame))
-        for n in range(round(seconds * 50)) if tone is not None else ():
+            container.mux(video_stream.encode(frame))
+        for n in range(round(seconds * 50)) if audio_stream is not None else ():
             frame = tone_frame(n * 960)
-            container.mux(tone.encode(frame))
-        for stream in (pictures, tone):
+            container.mux(audio_stream.encode(frame))
+        for stream in (video_stream, audio_stream):
             if stream is not None:
                 container.mux(stream.encode(None))
     return path

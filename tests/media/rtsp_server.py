@@ -33,13 +33,13 @@ class Camera:
         encoder.time_base, encoder.framerate = Fraction(1, FPS), Fraction(FPS)
         encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "25"}
         pattern = Pattern(*SIZE, FPS)
-        self.pictures: list[list[bytes]] = []
+        self.video: list[list[bytes]] = []
         for n in range(FPS * 4):
             frame = pattern.draw(n, n)
             frame.pts, frame.time_base = n, Fraction(1, FPS)
             units = [unit for packet in encoder.encode(frame) for unit in _units(bytes(packet))]
-            self.pictures.append(units)
-        self.parameters = [unit for unit in self.pictures[0] if unit[0] & 31 in (7, 8)]
+            self.video.append(units)
+        self.parameters = [unit for unit in self.video[0] if unit[0] & 31 in (7, 8)]
 
     def cut(self) -> None:
         for writer in self.writers:
@@ -47,12 +47,12 @@ class Camera:
 
     def sdp(self) -> str:
         sprop = ",".join(base64.b64encode(unit).decode() for unit in self.parameters)
-        sound = "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track1\r\n" if self.microphone else ""
+        audio = "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track1\r\n" if self.microphone else ""
         return (
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\n"
             "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
             f"a=fmtp:96 packetization-mode=1;sprop-parameter-sets={sprop}\r\na=control:track0\r\n"
-            f"{sound}"
+            f"{audio}"
         )
 
 
@@ -120,7 +120,7 @@ async def _play(camera: Camera, writer: asyncio.StreamWriter, channels: dict[str
             sequence[track] += 1
             writer.write(struct.pack("!cBH", b"$", channels[track], 12 + len(payload)) + header + payload)
 
-    for n, units in enumerate(camera.pictures):
+    for n, units in enumerate(camera.video):
         await asyncio.sleep(max(0.0, start + n / FPS - media_time()))
         payloads = [payload for unit in units for payload in _fragments(unit)]
         for payload in payloads:

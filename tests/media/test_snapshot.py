@@ -17,7 +17,7 @@ from peer.media.fanout import Fanout
 from peer.media.snapshot import snapshot
 
 
-def _picture() -> av.VideoFrame:
+def _frame() -> av.VideoFrame:
     """Return a frame with a red left and a blue right half, 4:2:0 as from a decoder."""
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[:, :80, 0] = 200
@@ -31,7 +31,7 @@ async def _take(path: Path) -> None:
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(snapshot(path, video, 5))
         await wanted.wait()
-        video.put(_picture())
+        video.put(_frame())
     assert video.readers == 0
 
 

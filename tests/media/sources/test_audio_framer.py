@@ -11,7 +11,7 @@ from peer.media.sources.audio_framer import AudioFramer
 from peer.media.test_pattern import dominant_frequency
 
 
-def _sound(samples: int, rate: int, layout: str, sample_format: str = "s16", start: int = 0) -> av.AudioFrame:
+def _audio(samples: int, rate: int, layout: str, sample_format: str = "s16", start: int = 0) -> av.AudioFrame:
     channels = len(av.AudioLayout(layout).channels)
     wave = np.sin((np.arange(samples) + start) * 2 * np.pi * 600 / rate)
     if sample_format == "fltp":
@@ -33,7 +33,7 @@ def test_framer_any_format_becomes_960_samples_s16_stereo(rate: int, layout: str
     frames = [
         frame
         for n in range(60)
-        for frame in framer.push(_sound(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
+        for frame in framer.push(_audio(size, rate, layout, sample_format, n * size), 5 + n * size / rate)
     ]
     assert {(p.samples, p.format.name, p.layout.name, p.sample_rate, p.time_base) for p in frames} == {
         (960, "s16", "stereo", 48_000, AUDIO_TIME_BASE)
@@ -49,26 +49,26 @@ def test_framer_timestamps_have_no_jitter() -> None:
     pts = [
         frame.pts
         for n in range(100)
-        for frame in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
+        for frame in framer.push(_audio(960, 48_000, "stereo"), 1 + n * 0.02 + (n % 3) * 0.015)
     ]
     assert pts == [48_000 + 960 * n for n in range(100)]
 
 
 def test_framer_timestamps_jump_over_a_gap() -> None:
     framer = AudioFramer()
-    first = [frame.pts for frame in framer.push(_sound(1920, 48_000, "stereo"), 1.0)]
-    later = [frame.pts for frame in framer.push(_sound(1920, 48_000, "stereo"), 3.0)]
+    first = [frame.pts for frame in framer.push(_audio(1920, 48_000, "stereo"), 1.0)]
+    later = [frame.pts for frame in framer.push(_audio(1920, 48_000, "stereo"), 3.0)]
     assert (first, later) == ([48_000, 48_960], [144_000, 144_960])
 
 
 def test_framer_fast_clock_drops_audio_and_never_goes_back() -> None:
     framer = AudioFramer()
-    pts = [p.pts for n in range(500) for p in framer.push(_sound(960, 48_000, "stereo"), 1 + n * 0.0198)]
+    pts = [p.pts for n in range(500) for p in framer.push(_audio(960, 48_000, "stereo"), 1 + n * 0.0198)]
     assert pts == sorted(set(pts))
     assert abs(pts[-1] / 48_000 - (1 + 499 * 0.0198)) < 0.06
 
 
 def test_framer_accepts_a_change_of_format() -> None:
     framer = AudioFramer()
-    list(framer.push(_sound(960, 48_000, "stereo"), 1.0))
-    assert list(framer.push(_sound(8_000, 8_000, "mono"), 1.02))
+    list(framer.push(_audio(960, 48_000, "stereo"), 1.0))
+    assert list(framer.push(_audio(8_000, 8_000, "mono"), 1.02))

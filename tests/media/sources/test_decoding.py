@@ -22,8 +22,8 @@ def _clip(path: Path) -> Iterator[Iterator[Any]]:
         yield container.demux(video=0)
 
 
-def _numbers(pictures: list[Any] | None) -> list[int]:
-    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures or []]
+def _numbers(frames: list[Any] | None) -> list[int]:
+    readings = [read_pattern(frame.to_ndarray(format="gray")) for frame in frames or []]
     return [reading.frame for reading in readings if reading is not None]
 
 

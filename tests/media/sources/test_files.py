@@ -31,7 +31,7 @@ def _arrivals(frames: Iterator[Media]) -> list[tuple[float, Media]]:
     return [(media_time(), frame) for frame in frames]
 
 
-def _pictures(frames: list[tuple[float, Media]]) -> list[tuple[float, av.VideoFrame]]:
+def _video_only(frames: list[tuple[float, Media]]) -> list[tuple[float, av.VideoFrame]]:
     return [(time, frame) for time, frame in frames if isinstance(frame, av.VideoFrame)]
 
 
@@ -56,16 +56,16 @@ def test_file_plays_all_frames_in_real_time_and_in_sync(tmp_path: Path) -> None:
     started = media_time()
     frames = _arrivals(files.play(str(clip), BOTH, threading.Event()))
     assert media_time() - started == pytest.approx(2.0, abs=0.7)
-    pictures = _pictures(frames)
-    readings = [read_pattern(picture.to_ndarray(format="gray")) for _, picture in pictures]
+    video = _video_only(frames)
+    readings = [read_pattern(image.to_ndarray(format="gray")) for _, image in video]
     assert [reading.frame for reading in readings if reading is not None] == list(range(45))
-    assert all(frame.pict_type == 0 for _, frame in pictures)
+    assert all(frame.pict_type == 0 for _, frame in video)
     # Each frame is delivered at its capture time: never early, hardly late.
     lateness = [time - frame.time for time, frame in frames]
     assert min(lateness) > -0.03
     assert float(np.median(lateness)) < 0.1
     # The second flash and the second beep start at the same time.
-    flash = next(picture.time for (_, picture), r in list(zip(pictures, readings, strict=True))[10:] if r and r.flash)
+    flash = next(image.time for (_, image), r in list(zip(video, readings, strict=True))[10:] if r and r.flash)
     first_sound = next(frame.time for _, frame in frames if isinstance(frame, av.AudioFrame))
     assert first_sound + beep_onsets(_samples(frames))[-1] == pytest.approx(flash, abs=0.04)
 
@@ -84,14 +84,14 @@ def test_file_loop_has_no_gap(tmp_path: Path) -> None:
     frames: list[tuple[float, Media]] = []
     for frame in files.play(str(clip), BOTH, stop, loop=True):
         frames.append((media_time(), frame))
-        if len(_pictures(frames)) == 30:
+        if len(_video_only(frames)) == 30:
             stop.set()
-    times = [picture.time for _, picture in _pictures(frames)]
+    times = [image.time for _, image in _video_only(frames)]
     assert len(times) == 30
     assert times == sorted(set(times))
     assert max(np.diff(times)) < 0.12
-    sounds = [frame.pts for _, frame in frames if isinstance(frame, av.AudioFrame)]
-    assert min(np.diff(sounds)) >= 960
+    audio_pts = [frame.pts for _, frame in frames if isinstance(frame, av.AudioFrame)]
+    assert min(np.diff(audio_pts)) >= 960
 
 
 def test_file_ends_on_stop(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_file_late_video_is_skipped_and_audio_is_not(tmp_path: Path, monkeypatch
         frames.append(frame)
         if len(frames) == 10:
             threading.Event().wait(0.5)  # simulates a machine that is too slow
-    pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
-    sounds = [frame.pts for frame in frames if isinstance(frame, av.AudioFrame)]
-    assert 3 < len(pictures) < 24
-    assert set(np.diff(sounds).tolist()) == {960}
+    video = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    audio_pts = [frame.pts for frame in frames if isinstance(frame, av.AudioFrame)]
+    assert 3 < len(video) < 24
+    assert set(np.diff(audio_pts).tolist()) == {960}
 
 
 def test_file_respects_maximum_size_and_rate(tmp_path: Path) -> None:
@@ -141,17 +141,17 @@ def test_real_clip_plays_both_kinds_in_order() -> None:
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_file_rotated_clip_is_played_upright(tmp_path: Path, degrees: int) -> None:
     """Compares with FFmpeg's own rotation."""
-    clip, turned, shown = (str(tmp_path / name) for name in ("clip.mp4", "turned.mp4", "shown.png"))
+    clip, rotated, shown = (str(tmp_path / name) for name in ("clip.mp4", "rotated.mp4", "expected.png"))
     write_clip(Path(clip), seconds=0.1, audio=False)
     for command in (
-        ("-i", clip, "-c", "copy", "-metadata:s:v", f"rotate={degrees}", turned),
-        ("-i", turned, "-frames:v", "1", shown),
+        ("-i", clip, "-c", "copy", "-metadata:s:v", f"rotate={degrees}", rotated),
+        ("-i", rotated, "-frames:v", "1", shown),
     ):
         subprocess.run(["ffmpeg", "-v", "error", *command], check=True, timeout=60)
-    picture = next(files.play(turned, VIDEO, threading.Event()))
+    frame = next(files.play(rotated, VIDEO, threading.Event()))
     with av.open(shown) as image:
-        wanted = next(image.decode(video=0)).to_ndarray(format="gray").astype(int)
-    assert np.abs(picture.to_ndarray(format="gray").astype(int) - wanted).mean() < 3
+        expected = next(image.decode(video=0)).to_ndarray(format="gray").astype(int)
+    assert np.abs(frame.to_ndarray(format="gray").astype(int) - expected).mean() < 3
 
 
 def test_file_check_missing_kind_raises(tmp_path: Path) -> None:
@@ -188,10 +188,10 @@ def test_file_h264_comes_encoded_and_decoded_at_the_same_time(tmp_path: Path, su
     for frame in files.play(str(clip), VIDEO, threading.Event(), flags=DecodeFlags()):
         arrivals.append((media_time(), frame))
     encoded = _encoded([frame for _, frame in arrivals])
-    pictures = [frame for _, frame in arrivals if isinstance(frame, av.VideoFrame)]
+    video = [frame for _, frame in arrivals if isinstance(frame, av.VideoFrame)]
     assert isinstance(arrivals[0][1], StreamInfo)
     assert len(encoded) == 25
-    assert [frame.timestamp for frame in encoded] == pytest.approx([picture.pts for picture in pictures], abs=1)
+    assert [frame.timestamp for frame in encoded] == pytest.approx([image.pts for image in video], abs=1)
     assert [n for n, frame in enumerate(encoded) if frame.key] == [0, 10, 20]
     lateness = [at - frame.timestamp / 90_000 for at, frame in arrivals if isinstance(frame, EncodedFrame)]
     assert min(lateness) > -0.03
@@ -252,8 +252,8 @@ def test_file_b_frames_come_in_decoding_order(tmp_path: Path) -> None:
     stamps = [frame.timestamp for frame in _encoded(frames)]
     assert stamps != sorted(stamps)
     assert np.diff(sorted(stamps)) == pytest.approx([3600] * 24, abs=2)
-    pictures = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
-    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
+    video = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    readings = [read_pattern(image.to_ndarray(format="gray")) for image in video]
     assert [reading.frame for reading in readings if reading is not None] == list(range(25))
 
 

@@ -18,12 +18,12 @@ async def _delivered(frames: list[Captured]) -> tuple[list[Captured], int]:
     """Return what is delivered when ``frames`` are posted while the loop is busy."""
     out: list[Captured] = []
     done = asyncio.Event()
-    mailbox = Handoff(asyncio.get_running_loop(), out.append)
+    handoff = Handoff(asyncio.get_running_loop(), out.append)
     for frame in frames:
-        mailbox.post(frame)
+        handoff.post(frame)
     asyncio.get_running_loop().call_soon(done.set)
     await done.wait()
-    return out, mailbox.dropped
+    return out, handoff.dropped
 
 
 async def test_handoff_encoded_frames_follow_stream_info_in_order() -> None:
@@ -34,15 +34,15 @@ async def test_handoff_encoded_frames_follow_stream_info_in_order() -> None:
 
 async def test_handoff_overflow_drops_encoded_until_key_frame() -> None:
     out: list[Captured] = []
-    mailbox = Handoff(asyncio.get_running_loop(), out.append)
+    handoff = Handoff(asyncio.get_running_loop(), out.append)
     for number in range(70):
-        mailbox.post(_coded(number, number % 25 == 0))
+        handoff.post(_coded(number, number % 25 == 0))
     await asyncio.sleep(0)
     for number in range(70, 110):
-        mailbox.post(_coded(number, number % 25 == 0))
+        handoff.post(_coded(number, number % 25 == 0))
     await asyncio.sleep(0)
     assert [frame.timestamp for frame in out] == [*range(60), *range(75, 110)]
-    assert mailbox.dropped == 15
+    assert handoff.dropped == 15
 
 
 async def test_handoff_video_does_not_displace_encoded() -> None:
@@ -56,8 +56,8 @@ def test_handoff_post_to_closed_loop_returns_false() -> None:
     """Otherwise a capture thread would read forever."""
     picture = Pattern(64, 64, 30).draw(0)
     loop = asyncio.new_event_loop()
-    mailbox = Handoff(loop, lambda frame: None)
-    assert mailbox.post(picture)
+    handoff = Handoff(loop, lambda frame: None)
+    assert handoff.post(picture)
     loop.close()
-    assert not mailbox.post(picture)
+    assert not handoff.post(picture)
     assert not Handoff(loop, lambda frame: None).post(picture)

@@ -40,12 +40,12 @@ async def test_test_source_delivers_both_kinds_from_one_thread() -> None:
     media = await _open("test", "test")
     assert media.video is not None
     assert media.audio is not None
-    with media.video.read() as pictures, media.audio.read(8) as sound:
+    with media.video.read() as video, media.audio.read(8) as audio:
         async with asyncio.timeout(DEADLINE):
-            picture, audio_frame = await pictures.get(), await sound.get()
-        assert read_pattern(picture.to_ndarray(format="gray")) is not None
-        assert (picture.width, picture.height) == (320, 180)
-        assert abs(picture.time - audio_frame.time) < 0.1
+            frame, audio_frame = await video.get(), await audio.get()
+        assert read_pattern(frame.to_ndarray(format="gray")) is not None
+        assert (frame.width, frame.height) == (320, 180)
+        assert abs(frame.time - audio_frame.time) < 0.1
         assert len(_threads("test")) == 1
     await media.close()
     assert _threads("test") == []
@@ -100,9 +100,9 @@ async def test_open_file_for_both_kinds_opens_it_once(tmp_path: Path) -> None:
     assert len(media.sources) == 1
     assert media.video is not None
     assert media.audio is not None
-    with media.audio.read(8) as sound, media.video.read(8) as pictures:
+    with media.audio.read(8) as audio, media.video.read(8) as video:
         async with asyncio.timeout(DEADLINE):
-            assert abs((await sound.get()).time - (await pictures.get()).time) < 0.5
+            assert abs((await audio.get()).time - (await video.get()).time) < 0.5
     await media.close()
     await asyncio.gather(_gone(clip))
 
@@ -113,15 +113,15 @@ async def test_file_plays_from_first_reader_and_can_play_again(tmp_path: Path) -
     assert media.video is not None
     assert _threads(clip) == []
     began = media_time()
-    with media.video.read(30) as pictures:
-        picture = await asyncio.wait_for(
-            pictures.get(), DEADLINE
+    with media.video.read(30) as video:
+        frame = await asyncio.wait_for(
+            video.get(), DEADLINE
         )  # a busy machine may skip frames, the first one included
-        reading = read_pattern(picture.to_ndarray(format="gray"))
+        reading = read_pattern(frame.to_ndarray(format="gray"))
         assert reading is not None
-        assert picture.time - reading.frame / 30 >= began - 0.001
+        assert frame.time - reading.frame / 30 >= began - 0.001
         await _gone(clip)
-        assert not pictures.closed
+        assert not video.closed
     await media.close()
 
 
@@ -186,8 +186,8 @@ async def test_video_reader_beside_passthrough_switches_decoding(tmp_path: Path)
             for _ in range(20):
                 await encoded.get()
             assert source.decoded == 0
-            with media.video.read() as pictures:
-                reading = read_pattern((await pictures.get()).to_ndarray(format="gray"))
+            with media.video.read() as video:
+                reading = read_pattern((await video.get()).to_ndarray(format="gray"))
             assert reading is not None
             assert reading.frame >= 19
             decoded = source.decoded
@@ -204,8 +204,8 @@ async def test_vp8_file_passthrough_is_refused(tmp_path: Path) -> None:
     assert media.passthrough.refusal() == "not H.264 but vp8"
     assert media.encoded is not None
     assert media.video is not None
-    with media.video.read() as pictures, media.encoded.read(10) as encoded:  # the file's only key frame is its first
-        await asyncio.wait_for(pictures.get(), DEADLINE)
+    with media.video.read() as video, media.encoded.read(10) as encoded:  # the file's only key frame is its first
+        await asyncio.wait_for(video.get(), DEADLINE)
         assert encoded.get_nowait() is None
     await media.close()
 

@@ -29,8 +29,8 @@ from peer.media.sources.spec import parse_audio, parse_video
 async def main():
     media = await open_sources(parse_video("none"), parse_audio(sys.argv[1]))
     started = media_time()
-    with media.audio.read(100) as sound:
-        frames = [await asyncio.wait_for(sound.get(), 5) for _ in range(50)]
+    with media.audio.read(100) as audio:
+        frames = [await asyncio.wait_for(audio.get(), 5) for _ in range(50)]
     took, age = media_time() - started, media_time() - frames[-1].time
     await media.close()
     samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
@@ -119,8 +119,8 @@ def test_microphone_with_fast_clock_adds_no_latency(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(microphone, "CaptureDevice", FastDevice)
     for module in (microphone, capture_time):
         monkeypatch.setattr(module, "media_time", lambda: FastDevice.now)
-    with contextlib.closing(microphone.read("fast", FastDevicesTime())) as sound:
-        for frame in itertools.islice(sound, 3000):
+    with contextlib.closing(microphone.read("fast", FastDevicesTime())) as audio:
+        for frame in itertools.islice(audio, 3000):
             assert frame.time == pytest.approx(FastDevice.now, abs=0.1)
 
 

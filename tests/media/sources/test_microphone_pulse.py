@@ -34,9 +34,9 @@ async def test_pulse_is_first_microphone_and_survives_restart(server: SoundServe
     assert media.notices == ()
     assert media.audio is not None
     (source,) = media.sources
-    with media.audio.read(100) as sound, source.failures.read(4) as failures:
+    with media.audio.read(100) as audio, source.failures.read(4) as failures:
         async with asyncio.timeout(20):
-            frames = [await sound.get() for _ in range(60)][10:]
+            frames = [await audio.get() for _ in range(60)][10:]
             assert media_time() - frames[-1].time < 0.3
             samples = np.concatenate([frame.to_ndarray().reshape(-1, 2)[:, 0] for frame in frames])
             assert dominant_frequency(samples) == pytest.approx(660, abs=2)
@@ -46,5 +46,5 @@ async def test_pulse_is_first_microphone_and_survives_restart(server: SoundServe
             assert "the device is gone" in str(lost.error)
             server.start()
             assert isinstance(await failures.get(), SourceBack)
-            await sound.get()
+            await audio.get()
     await media.close()

@@ -22,24 +22,24 @@ async def test_rtsp_audio_and_video_in_sync_from_one_connection() -> None:
         media = await open_sources(parse_video(camera.url), parse_audio(camera.url))
         assert media.video is not None
         assert media.audio is not None
-        pictures: list[av.VideoFrame] = []
+        video_frames: list[av.VideoFrame] = []
         audio_frames: list[av.AudioFrame] = []
         with media.video.read(100) as video, media.audio.read(200) as audio:
             async with asyncio.timeout(10):
-                while len(pictures) < 55:
-                    pictures.append(await video.get())
+                while len(video_frames) < 55:
+                    video_frames.append(await video.get())
             while (audio_frame := audio.get_nowait()) is not None:
                 audio_frames.append(audio_frame)
         await media.close()
         assert camera.connections == 1
-    readings = [read_pattern(picture.to_ndarray(format="gray")) for picture in pictures]
+    readings = [read_pattern(image.to_ndarray(format="gray")) for image in video_frames]
     numbers = [reading.frame for reading in readings if reading is not None][-50:]
     steps = np.diff(numbers)
     assert (steps > 0).all() and (steps > 1).sum() < 5, "a busy machine may skip some"
-    assert np.diff([picture.time for picture in pictures[-50:]]) == pytest.approx(steps * 0.04, abs=0.03)
+    assert np.diff([image.time for image in video_frames[-50:]]) == pytest.approx(steps * 0.04, abs=0.03)
     samples = np.concatenate([audio_frame.to_ndarray().reshape(-1, 2)[:, 0] for audio_frame in audio_frames])
     assert dominant_frequency(samples) == pytest.approx(440, abs=3)
-    flash = [p.time for p, r in zip(pictures, readings, strict=True) if r is not None and r.frame % 25 == 0][-1]
+    flash = [p.time for p, r in zip(video_frames, readings, strict=True) if r is not None and r.frame % 25 == 0][-1]
     end = audio_frames[-1].time + 0.02
     beeps = [end - (len(samples) / 48_000 - onset) for onset in beep_onsets(samples)]
     assert min(abs(flash - beep) for beep in beeps) < 0.05
@@ -62,8 +62,8 @@ async def test_rtsp_without_audio_sends_video_with_notice() -> None:
         assert media.audio is None
         assert media.notices == (f"{camera.url}: it sends no audio: sending video only",)
         assert media.video is not None
-        with media.video.read() as pictures:
-            await asyncio.wait_for(pictures.get(), 10)
+        with media.video.read() as video_frames:
+            await asyncio.wait_for(video_frames.get(), 10)
         await media.close()
 
 
@@ -139,13 +139,13 @@ async def test_rtsp_h264_is_undecoded_until_a_video_reader() -> None:
             assert media.passthrough.size == rtsp_server.SIZE
             assert source.decoded - before <= 1  # packets in flight when open() returned
             decoder = av.CodecContext.create("h264", "r")
-            shown = [picture for frame in frames for picture in decoder.decode(av.Packet(frame.data))]
+            shown = [image for frame in frames for image in decoder.decode(av.Packet(frame.data))]
             assert len(shown) == 11
             assert np.diff([frame.timestamp for frame in frames]) == pytest.approx([3600] * 10, abs=2700)
             with media.video.read() as video:
-                picture = await asyncio.wait_for(video.get(), 10)
+                image = await asyncio.wait_for(video.get(), 10)
             assert source.decoded > before
-            assert read_pattern(picture.to_ndarray(format="gray")) is not None
+            assert read_pattern(image.to_ndarray(format="gray")) is not None
         await media.close()
 
 

@@ -26,12 +26,12 @@ def display() -> Iterator[str]:
 async def test_screen_delivers_its_content_at_even_size(display: str) -> None:
     media = await open_sources(VideoSpec("screen", display), AudioSpec("none"), fps=20)
     assert media.video is not None
-    with media.video.read(2) as pictures:
+    with media.video.read(2) as video:
         async with asyncio.timeout(10):
-            taken = [await pictures.get() for _ in range(10)]
+            taken = [await video.get() for _ in range(10)]
     await media.close()
-    assert {(picture.width, picture.height, picture.pict_type) for picture in taken} == {(640, 360, 0)}
-    assert np.median(np.diff([picture.time for picture in taken])) == pytest.approx(0.05, abs=0.02)
+    assert {(frame.width, frame.height, frame.pict_type) for frame in taken} == {(640, 360, 0)}
+    assert np.median(np.diff([frame.time for frame in taken])) == pytest.approx(0.05, abs=0.02)
     assert taken[-1].to_ndarray(format="gray").mean() > 250
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
+    CLOSE_INVALID_DATA,
     CLOSE_RATE_LIMITED,
     CLOSE_TOO_SLOW,
     CLOSE_UNAUTHORIZED,
@@ -165,7 +166,7 @@ class Sessions:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self.reject(client, "bad-message", "not UTF-8")
+            client.close(CLOSE_INVALID_DATA, "a text message that is not UTF-8")  # RFC 6455 8.1
             return
         try:
             if client.phase is Phase.JOINED:

@@ -24,7 +24,8 @@ LIMIT_NAMES: Final = frozenset(
 
 CLOSE_CODES: Final = frozenset(
     {
-        *(1001, messages.CLOSE_TRY_AGAIN, messages.CLOSE_REPLACED, messages.CLOSE_BAD_JOIN),
+        *(1001, messages.CLOSE_PROTOCOL_ERROR, messages.CLOSE_INVALID_DATA, messages.CLOSE_TRY_AGAIN),
+        *(messages.CLOSE_REPLACED, messages.CLOSE_BAD_JOIN),
         *(messages.CLOSE_UNAUTHORIZED, messages.CLOSE_TOO_SLOW, messages.CLOSE_ID_TAKEN, messages.CLOSE_RATE_LIMITED),
     }
 )

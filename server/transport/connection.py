@@ -21,7 +21,7 @@ from websockets.http11 import Request as Opening
 from websockets.protocol import OPEN
 from websockets.protocol import Protocol as WebSocket
 
-from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_TOO_SLOW, Error, dump
+from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_SLOW, Error, dump
 
 from ..admission.admission import ConnectionRecord
 from ..admission.proxies import Hop
@@ -329,6 +329,9 @@ class Client(asyncio.BufferedProtocol):
                     continue
             if kind is Kind.PONG:
                 self._relay.pong_received(self)
+            elif kind is Kind.ILLEGAL:
+                self.close(CLOSE_PROTOCOL_ERROR, "the length of a frame has its first bit set")
+                self._end()
             elif kind is not Kind.TEXT:
                 self._read_other_frame(data, too_large=kind is Kind.TOO_LARGE)
             elif self.phase is not Phase.CLOSING:

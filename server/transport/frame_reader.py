@@ -35,6 +35,7 @@ class Kind(Enum):
     PONG = "a pong; its payload is not used"
     RAW = "any other frame, unchanged, for websockets"
     TOO_LARGE = "a frame over the limit, without its payload, for websockets"
+    ILLEGAL = "a length that RFC 6455 5.2 forbids; nothing after it is read"
 
 
 class FrameReader:
@@ -88,6 +89,9 @@ class FrameReader:
                 return None
             (length,) = _LENGTH16(data, pos + 2) if length == 126 else _LENGTH64(data, pos + 2)
 
+        if length >> 63:  # the most significant bit must be 0; websockets does not check it
+            self._take(len(data))
+            return Kind.ILLEGAL, b""
         start += 4
         if head & 0x08 and length > 125:  # a control frame that is too long: as above
             self._take(len(data))

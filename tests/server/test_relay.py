@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import statistics
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -235,13 +237,48 @@ async def test_a_bad_join_is_answered_and_closed(sent: Any, code: str) -> None:
         await b.barrier()
 
 
-async def test_invalid_utf8_is_a_bad_message() -> None:
+@pytest.mark.parametrize("invalid", [b'{"type":"\xff"}', b"\xed\xa0\x80", b"\xc3"])
+@pytest.mark.parametrize("joined_first", [True, False])
+async def test_invalid_utf8_fails_the_connection(invalid: bytes, joined_first: bool) -> None:
+    async with relay() as server, joined(server, "B") as other:
+        raw = await (Raw.join if joined_first else Raw.open)(server.port, *(["A"] if joined_first else []))
+        raw.writer.write(text(invalid))
+        opcode, payload = await raw.frame()
+        assert opcode == 8 and payload.startswith((1007).to_bytes(2))
+        if joined_first:
+            assert [(await other.get())["type"] for _ in range(2)] == ["peer-joined", "peer-left"]
+        await raw.end()
+
+
+@pytest.mark.parametrize("opcode", [1, 2, 0])
+async def test_length_with_its_first_bit_set_fails_the_connection(opcode: int) -> None:
     async with relay() as server:
         raw = await Raw.join(server.port, "A")
-        for octets in (b'{"type":"\xff"}', b"\xed\xa0\x80", b"\xc3"):
-            raw.writer.write(text(octets))
-            assert (await raw.get())["code"] == "bad-message"
+        raw.writer.write(bytes((0x80 | opcode, 0xFF)) + (1 << 63).to_bytes(8) + bytes(4) + b"more")
+        received, payload = await raw.frame()
+        assert received == 8 and payload.startswith((1002).to_bytes(2))
         await raw.end()
+
+
+async def test_second_of_two_messages_does_not_wait_for_an_ack() -> None:
+    """With Nagle's algorithm it waits for the delayed ACK of the first: 39 ms of each 40."""
+    async with relay() as server, joined(server, "A") as a:
+        b = await Raw.join(server.port, "B")
+        assert (await a.get())["type"] == "peer-joined"
+        loop, gaps = asyncio.get_running_loop(), []
+        for number in range(15):
+            await a.say("wave", to="B", n=number)
+            await b.get()
+            first = loop.time()
+            await a.say("wave", to="B", n=number)
+            await b.get()
+            gaps.append(loop.time() - first)
+        assert statistics.median(gaps) < 0.025
+        assert all(
+            client._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for client in server.sessions.clients
+        )
+        await b.end()
 
 
 # --- rule 6 -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ COMMANDS: Final = {
 _EXIT_CODES = """\b
 Exit codes:
   0    success
-  1    a call failed, or a script step did
+  1    a call or a script step failed
   2    invalid option, configuration or script
   3    the relay is unreachable or refused the join
   4    the peer is absent, declined or did not answer

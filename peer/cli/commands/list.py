@@ -49,43 +49,43 @@ def command(watch: bool, **params: Any) -> int:
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
     from ...signaling.client import Disconnected, Joined, MessageReceived, Rejected, SignalingClient, tls_context
 
+    server = settings.relay.server
     own_id = settings.relay.id or f"list-{secrets.token_hex(4)}"
-    inbox: asyncio.Queue[SignalingEvent] = asyncio.Queue()
+    queue: asyncio.Queue[SignalingEvent] = asyncio.Queue()
     join = messages.Join(own_id, settings.relay.room, settings.relay.token)
-    signaling = SignalingClient(settings.relay.server, join, inbox.put_nowait, tls=tls_context(settings.relay.cacert))
+    signaling = SignalingClient(server, join, queue.put_nowait, tls=tls_context(settings.relay.cacert))
     diagnosis: Diagnosis | None = None
-    joined = up = False
     last_rejection: tuple[str, str] | None = None
+    ever_joined = joined = False
     async with asyncio.TaskGroup() as group:
         runner = group.create_task(signaling.run(), name="signaling")
         try:
             async with asyncio.timeout(settings.timeout) as limit:
-                while watch or not joined:
-                    match await inbox.get():
+                while watch or not ever_joined:
+                    match await queue.get():
                         case Joined(peers=room):
                             limit.reschedule(None)
-                            if joined:
+                            if ever_joined:
                                 out.object(events.ServerBack().to_json())
-                            joined = up = True
+                            ever_joined = joined = True
                             _show(out, events.Joined(id=own_id, peers=room.peers), watch)
                             if not room.peers and not settings.as_json and not settings.quiet:
                                 click.echo("no other peers in the room", err=True)
-                        case Disconnected(diagnosis=why, rejection=last_rejection):
-                            diagnosis = why
-                            if up:  # reported once, not for each failed retry
+                        case Disconnected(diagnosis=diagnosis, rejection=last_rejection):
+                            if joined:  # reported once, not for each failed retry
                                 out.event(events.ServerLost())
-                                up = False
-                            elif not joined and why.permanent:
-                                raise ServerUnreachable(settings.relay.server, why.why, why.hint)
+                                joined = False
+                            elif not ever_joined and diagnosis.permanent:
+                                raise ServerUnreachable(server, diagnosis.why, diagnosis.hint)
                         case Rejected(code=code, message=message):
-                            raise JoinRefused(settings.relay.server, code, message, _hint(code, settings))
+                            raise JoinRefused(server, code, message, _hint(code, settings))
                         case MessageReceived(message=received):
                             _handle(received, own_id, signaling, out)
         except TimeoutError:
             if last_rejection is not None:
-                raise JoinRefused(settings.relay.server, *last_rejection) from None
+                raise JoinRefused(server, *last_rejection) from None
             diagnosis = diagnosis or signaling.timeout_diagnosis
-            raise ServerUnreachable(settings.relay.server, diagnosis.why, diagnosis.hint) from None
+            raise ServerUnreachable(server, diagnosis.why, diagnosis.hint) from None
         runner.cancel()
     return exits.DONE
 

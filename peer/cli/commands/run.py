@@ -51,7 +51,7 @@ def command(ids: tuple[str, ...], called: tuple[str, ...], **params: Any) -> int
     """Stay joined and answer calls: a camera node.
 
     If the relay is unreachable, the node retries forever, and connected calls continue. With --call, it calls a peer
-    again after a lost call. After a hang-up by either side, it waits until that peer has left the room and come back.
+    again after a lost call, but not after a hang-up by either side, until the peer has left the room and come back.
 
     \b
     peer run --id door                              a camera that answers calls

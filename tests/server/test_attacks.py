@@ -53,7 +53,7 @@ async def warm(server: Process) -> int:
     return server.peak()
 
 
-async def test_huge_frames_after_the_join_cost_no_memory_and_not_the_connection() -> None:
+async def test_huge_frames_after_the_join_cost_no_memory() -> None:
     with process(octet_rate=0) as server:
         before = await warm(server)
         raw = await Raw.join(server.port, "attacker")
@@ -92,7 +92,7 @@ async def test_huge_frames_before_the_join_cost_no_memory() -> None:
         assert server.peak() - before < 4 * MEGABYTE
 
 
-async def test_a_huge_request_costs_no_memory() -> None:
+async def test_huge_request_costs_no_memory() -> None:
     with process() as server:
         before = await warm(server)
         raw = await Raw.connect(server.port)
@@ -105,7 +105,7 @@ async def test_a_huge_request_costs_no_memory() -> None:
         await raw.end()
 
 
-async def test_a_stalled_reader_is_closed_and_nobody_else_feels_it() -> None:
+async def test_stalled_reader_is_closed_without_effect_on_others() -> None:
     async with relay(max_send_queue=256 * 1024, close_timeout=5) as server, joined(server, "A") as a:
         stalled = await Raw.join(server.port, "stalled", receive_buffer=4096)
         stalled.stall()
@@ -124,7 +124,7 @@ async def test_a_stalled_reader_is_closed_and_nobody_else_feels_it() -> None:
         await stalled.end()
 
 
-async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
+async def test_client_that_pings_and_never_reads_is_closed() -> None:
     async with relay(max_send_queue=64 * 1024) as server:
         raw = await Raw.join(server.port, "attacker", receive_buffer=4096)
         raw.stall()
@@ -140,7 +140,7 @@ async def test_a_client_that_pings_and_never_reads_is_closed() -> None:
         await raw.end()
 
 
-async def test_who_has_no_room_for_the_list_is_closed_and_forgotten() -> None:
+async def test_client_without_room_for_its_list_is_closed() -> None:
     async with relay(max_send_queue=1024) as server:
         raws: list[Raw] = []
         while True:
@@ -154,7 +154,7 @@ async def test_who_has_no_room_for_the_list_is_closed_and_forgotten() -> None:
             raw.reset()
 
 
-async def test_a_flood_delays_the_others_only_a_little() -> None:
+async def test_flood_delays_others_only_a_little() -> None:
     with process(message_rate=0, octet_rate=0) as server:  # the worst case: nothing stops it
         flooder, sink = await Raw.join(server.port, "flooder"), await Raw.join(server.port, "sink")
         frames = text({"type": "offer", "from": "flooder", "to": "nobody", "sdp": "x" * 150}) * 200
@@ -198,7 +198,7 @@ BREAKING = {
 
 
 @pytest.mark.parametrize("octets", BREAKING.values(), ids=BREAKING)
-async def test_what_breaks_rfc_6455_ends_that_connection_only(octets: bytes) -> None:
+async def test_violation_of_rfc_6455_closes_only_that_connection(octets: bytes) -> None:
     async with relay() as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "attacker")
         assert (await a.get())["type"] == "peer-joined"
@@ -209,7 +209,7 @@ async def test_what_breaks_rfc_6455_ends_that_connection_only(octets: bytes) -> 
         await raw.end()
 
 
-async def test_a_goodbye_that_is_no_text_is_told() -> None:
+async def test_close_reason_that_is_not_utf8_is_rejected() -> None:
     async with relay() as server:
         raw = await Raw.join(server.port, "attacker")
         raw.writer.write(frame(8, b"\x03\xe8\xff"))
@@ -217,7 +217,7 @@ async def test_a_goodbye_that_is_no_text_is_told() -> None:
         await raw.end()
 
 
-async def test_connections_that_are_aborted_anywhere_leave_nothing_behind() -> None:
+async def test_aborted_connections_leave_nothing_behind() -> None:
     join = text({"type": "join", "peerId": "ghost"})
     whole = OPENING + join + text({"type": "wave", "from": "ghost"})
     async with relay(grace=0) as server, joined(server, "A"):
@@ -230,7 +230,7 @@ async def test_connections_that_are_aborted_anywhere_leave_nothing_behind() -> N
         assert len(server.sessions.keepalive) == 1
 
 
-async def test_connections_are_gone_without_the_garbage_collector() -> None:
+async def test_connections_are_freed_without_garbage_collection() -> None:
     """It stops the relay for as long as it looks at all there is: it had better have nothing to do."""
     gone = [
         OPENING + text({"type": "join", "peerId": "ghost"}) + frame(8, b"\x03\xe8"),
@@ -261,7 +261,7 @@ async def test_connections_are_gone_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-async def test_hundreds_that_connect_and_say_nothing_are_in_nobodys_way() -> None:
+async def test_hundreds_of_silent_connections_do_no_harm() -> None:
     async with relay(join_timeout=1.0) as server:
         idle = [await Raw.connect(server.port) for _ in range(300)]
         assert await exchange(server.port) < 2.0  # seconds; a test machine is busy

@@ -24,13 +24,13 @@ def get(path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
-def test_the_page_and_its_files_are_served_with_their_types() -> None:
+def test_page_and_files_have_their_content_types() -> None:
     assert get("/")[2] == get("/index.html")[2] == b"<!doctype html>"
     assert get("/")[1]["Content-Type"] == "text/html; charset=utf-8"
     assert get("/calls.js")[1]["Content-Type"] == "text/javascript; charset=utf-8"
 
 
-def test_the_page_is_protected_and_never_stale() -> None:
+def test_page_has_security_and_cache_headers() -> None:
     headers = get("/")[1]
     assert (
         "script-src" not in headers["Content-Security-Policy"]
@@ -39,13 +39,13 @@ def test_the_page_is_protected_and_never_stale() -> None:
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-cache"
 
 
-def test_head_has_the_length_and_no_body() -> None:
+def test_head_response_has_the_length_and_no_body() -> None:
     status, headers, body = get("/", "HEAD")
     assert (status, headers["Content-Length"], body) == (200, "15", b"")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_another_method_is_refused(method: str) -> None:
+def test_other_methods_get_405(method: str) -> None:
     status, headers, _ = get("/", method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
@@ -64,16 +64,16 @@ def test_another_method_is_refused(method: str) -> None:
         "/calls.js%00",
     ],
 )
-def test_what_is_not_in_the_list_does_not_exist(path: str) -> None:
+def test_unlisted_path_gets_404(path: str) -> None:
     assert get(path)[0] == 404
 
 
-def test_health_is_small_json() -> None:
+def test_health_is_json() -> None:
     status, headers, body = get("/healthz")
     assert (status, headers["Content-Type"], json.loads(body)) == (200, "application/json", {"status": "ok"})
 
 
-def test_the_query_is_no_part_of_the_path() -> None:
+def test_query_is_not_part_of_the_path() -> None:
     assert read_request(b"GET /?room=attic HTTP/1.1\r\n\r\n") == Request("GET", "/")
 
 
@@ -88,19 +88,19 @@ def test_the_query_is_no_part_of_the_path() -> None:
         (b"?", "/"),
     ],
 )
-def test_absolute_form_is_taken(target: bytes, path: str) -> None:
+def test_absolute_form_is_accepted(target: bytes, path: str) -> None:
     """RFC 9112, 3.2.2: a server must, even though only proxies are sent it."""
     assert read_request(b"GET " + target + b" HTTP/1.1\r\n\r\n") == Request("GET", path)
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_a_request_or_none(head: bytes) -> None:
+def test_any_bytes_are_a_request_or_none(head: bytes) -> None:
     request = read_request(head + b"\r\n\r\n")
     if request is not None:
         assert PAGES.answer(request, {}).startswith(b"HTTP/1.1 ")
 
 
-def test_a_response_says_how_long_it_is() -> None:
+def test_response_has_its_content_length() -> None:
     assert b"Content-Length: 14\r\n" in response(HTTPStatus.NOT_FOUND)
 
 
@@ -123,7 +123,7 @@ def test_a_response_says_how_long_it_is() -> None:
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
     ],
 )
-async def test_over_a_socket(request_: bytes, status: int) -> None:
+async def test_page_is_served_over_a_socket(request_: bytes, status: int) -> None:
     async with relay() as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(request_)
@@ -131,7 +131,7 @@ async def test_over_a_socket(request_: bytes, status: int) -> None:
         await raw.end()
 
 
-async def test_websocket_by_absolute_form() -> None:
+async def test_websocket_opens_by_absolute_form() -> None:
     async with relay() as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(OPENING.replace(b"GET /ws", b"GET http://localhost/ws"))
@@ -148,7 +148,7 @@ async def test_tls_on_the_plain_port_is_answered_at_once() -> None:
         await raw.end()
 
 
-async def test_health_counts() -> None:
+async def test_health_counts_peers_and_rooms() -> None:
     async with relay() as server, joined(server, "A"), joined(server, "A", room="attic"):
         raw = await Raw.connect(server.port)
         raw.writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -156,7 +156,7 @@ async def test_health_counts() -> None:
         await raw.end()
 
 
-async def test_a_request_may_come_octet_by_octet() -> None:
+async def test_request_may_arrive_byte_by_byte() -> None:
     async with relay() as server:
         raw = await Raw.connect(server.port)
         for octet in OPENING:

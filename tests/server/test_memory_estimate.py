@@ -51,7 +51,7 @@ async def check(server: Process, before: int, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(("size", "readers", "buffers"), [(0, 8, 8), (100_000, 60, 32)])
-async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -> None:
+async def test_memory_with_stalled_readers_is_bounded(size: int, readers: int, buffers: int) -> None:
     options = {"max_buffers": buffers * MEGABYTE}
     with process(**LIMIT_NAMES | options) as server:
         before = server.peak()
@@ -74,7 +74,7 @@ async def test_readers_that_do_not_read(size: int, readers: int, buffers: int) -
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_frames_and_heads_that_never_end(secure: bool, tmp_path: Path) -> None:
+async def test_memory_with_endless_messages_and_requests_is_bounded(secure: bool, tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem") if secure else None
     trust = ssl.create_default_context(cafile=pem) if secure else None
     with process(**LIMIT_NAMES, tls_cert=pem) as server:
@@ -104,7 +104,7 @@ def huge() -> bytes:
     return frame(1, b"x" * 250_000)[:-1]
 
 
-async def test_everything_at_once() -> None:
+async def test_memory_with_everything_at_once_is_bounded() -> None:
     with process(**LIMIT_NAMES, grace=60) as server:
         before = server.peak()
         sender = await Raw.join(server.port, "sender")
@@ -127,7 +127,7 @@ async def test_everything_at_once() -> None:
 LEASE = 60.0  # nobody is left out while he stands still
 
 
-async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
+async def test_memory_with_a_hung_redis_is_bounded(ledger_redis: RedisServer) -> None:
     options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMIT_NAMES
     options |= {"max_buffers": MEGABYTE, "max_connections": 10}
     with process(**options) as one, process(**options) as two:
@@ -149,7 +149,7 @@ async def test_frames_that_wait_for_redis(ledger_redis: RedisServer) -> None:
             raw.reset()
 
 
-async def test_an_inbox_that_is_read_late(ledger_redis: RedisServer) -> None:
+async def test_memory_with_a_late_inbox_is_bounded(ledger_redis: RedisServer) -> None:
     readers, each, size = 24, 9, 250_000
     options: dict[str, Any] = {"cluster": ledger_redis.url, "cluster_lease": LEASE} | LIMIT_NAMES
     options |= {"max_buffers": 16 * MEGABYTE, "max_connections": 30}

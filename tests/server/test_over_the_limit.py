@@ -55,7 +55,7 @@ async def refused(server: Relay, address: str, peer_id: str = "late") -> tuple[s
 # --- messages and octets --------------------------------------------------------------------------------------
 
 
-async def test_too_many_messages_are_told_once_dropped_and_end_in_4429() -> None:
+async def test_excess_messages_are_dropped_and_closed_with_4429() -> None:
     async with relay(message_rate=2) as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "flooder")
         assert (await a.get())["type"] == "peer-joined"
@@ -71,7 +71,7 @@ async def test_too_many_messages_are_told_once_dropped_and_end_in_4429() -> None
         await raw.end()
 
 
-async def test_who_was_too_fast_and_waits_is_heard_again() -> None:
+async def test_client_that_slows_down_is_served_again() -> None:
     async with relay(message_rate=50) as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         for n in range(505):
@@ -85,7 +85,7 @@ async def test_who_was_too_fast_and_waits_is_heard_again() -> None:
         assert server.counters.closed[4429] == 0
 
 
-async def test_too_many_octets_end_in_4429_whatever_they_are() -> None:
+async def test_excess_bytes_of_any_kind_are_closed_with_4429() -> None:
     async with relay(octet_rate=1000, max_frame=1024) as server, joined(server, "A") as a:
         for octets in (
             frame(9, b"x" * 125) * 300,
@@ -101,7 +101,7 @@ async def test_too_many_octets_end_in_4429_whatever_they_are() -> None:
         await a.barrier()
 
 
-async def test_a_message_in_fragments_is_dropped_too() -> None:
+async def test_excess_fragmented_message_is_dropped() -> None:
     async with relay(message_rate=1) as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "B")
         assert (await a.get())["type"] == "peer-joined"
@@ -115,7 +115,7 @@ async def test_a_message_in_fragments_is_dropped_too() -> None:
         await raw.end()
 
 
-async def test_too_many_frames_before_the_join_end_in_4429() -> None:
+async def test_excess_frames_before_the_join_close_with_4429() -> None:
     async with relay(message_rate=1) as server:
         raw = await Raw.open(server.port)
         raw.writer.write(frame(9) * 11)
@@ -123,7 +123,7 @@ async def test_too_many_frames_before_the_join_end_in_4429() -> None:
         await raw.end()
 
 
-async def test_who_floods_on_after_the_close_is_dropped() -> None:
+async def test_client_flooding_after_the_close_is_dropped() -> None:
     async with relay(message_rate=1) as server:
         raw = await Raw.join(server.port, "flooder")
         raw.writer.write(text({"type": "x", "from": "flooder"}) * 30)
@@ -132,7 +132,7 @@ async def test_who_floods_on_after_the_close_is_dropped() -> None:
         await raw.end()
 
 
-async def test_addresses_have_their_own_rates_and_one_flood_is_not_anothers() -> None:
+async def test_address_rates_are_separate() -> None:
     async with relay(message_rate=4, address_message_rate=6, **PROXIED) as server:
         peers = [await join(server, "192.0.2.1", name) for name in "ab"]
         elsewhere = await join(server, "192.0.2.2", "c")
@@ -149,7 +149,7 @@ async def test_addresses_have_their_own_rates_and_one_flood_is_not_anothers() ->
             await raw.end()
 
 
-async def test_frames_to_all_are_stopped_and_those_to_one_are_not() -> None:
+async def test_excess_broadcasts_are_dropped_but_not_messages_to_one() -> None:
     async with relay(copy_rate=0.2) as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         for _ in range(3):
@@ -159,7 +159,7 @@ async def test_frames_to_all_are_stopped_and_those_to_one_are_not() -> None:
         assert [(await a.get())["type"] for _ in range(3)] == ["wave", "wave", "offer"]
 
 
-async def test_thirty_browsers_of_one_address_that_all_call_one_another_hit_no_limit() -> None:
+async def test_thirty_browsers_of_one_address_exceed_no_limit() -> None:
     candidates = 12  # of each side of each call; a laptop with VPN and Docker has about that many
     async with relay(**PROXIED) as server:
         names = [f"peer-{n:02}" for n in range(30)]
@@ -189,7 +189,7 @@ async def test_thirty_browsers_of_one_address_that_all_call_one_another_hit_no_l
 # --- connections ----------------------------------------------------------------------------------------------
 
 
-async def test_an_address_has_so_many_connections_and_others_are_not_concerned() -> None:
+async def test_connections_per_address_are_limited() -> None:
     async with relay(address_sockets=2, **PROXIED) as server:
         one, two = [await join(server, "2001:db8::1", name) for name in "ab"]
         late, head = await come(server, "2001:db8::ffff:2")
@@ -207,21 +207,21 @@ async def test_an_address_has_so_many_connections_and_others_are_not_concerned()
             await raw.end()
 
 
-async def test_without_a_proxy_the_address_is_known_before_anything_is_read() -> None:
+async def test_address_limit_without_a_proxy_applies_at_accept() -> None:
     async with relay(address_sockets=1, exempt=()) as server, joined(server, "A"):
         late = await Raw.connect(server.port)
         assert (await late.head()).startswith(b"HTTP/1.1 429 ")
         await late.end()
 
 
-async def test_this_machines_own_address_has_no_limits_unless_told() -> None:
+async def test_own_machine_has_no_limits_unless_configured() -> None:
     async with relay(address_sockets=1, address_join_rate=1, address_message_rate=0.1) as server:
         async with joined(server, "A"), joined(server, "B"), joined(server, "C") as c:
             for _ in range(5):
                 await c.barrier()
 
 
-async def test_a_proxy_that_nobody_trusts_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_untrusted_proxy_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     async with relay() as server:
         for _ in range(2):
             raw, head = await come(server, "192.0.2.1")
@@ -230,7 +230,7 @@ async def test_a_proxy_that_nobody_trusts_is_told_of_once(caplog: pytest.LogCapt
     assert caplog.text.count("see --trust-proxy") == 1
 
 
-async def test_new_connections_of_an_address_have_a_pace() -> None:
+async def test_connect_rate_per_address_is_limited() -> None:
     async with relay(address_connect_rate=3, **PROXIED) as server:
         for _ in range(3):
             raw, head = await come(server, "192.0.2.1")
@@ -241,7 +241,7 @@ async def test_new_connections_of_an_address_have_a_pace() -> None:
         await raw.end()
 
 
-async def test_joins_of_an_address_have_a_pace() -> None:
+async def test_join_rate_per_address_is_limited() -> None:
     async with relay(address_join_rate=2, **PROXIED) as server:
         peers = [await join(server, "192.0.2.1", name) for name in "ab"]
         assert await refused(server, "192.0.2.1") == ("rate-limited", 4429)
@@ -250,13 +250,13 @@ async def test_joins_of_an_address_have_a_pace() -> None:
             await raw.end()
 
 
-async def test_a_wrong_token_counts_as_ten_joins() -> None:
+async def test_wrong_token_counts_as_ten_joins() -> None:
     async with relay(address_join_rate=20, token="right", **PROXIED) as server:
         found = [await refused(server, "192.0.2.1") for _ in range(4)]
         assert found == [("unauthorized", 4401)] * 2 + [("rate-limited", 4429)] * 2
 
 
-async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_over_the_maximum_get_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "MAX_REFUSALS", 3)
     async with relay(max_connections=2, close_timeout=DEADLINE) as server:
         async with joined(server, "A") as a, joined(server, "B"):
@@ -275,7 +275,7 @@ async def test_the_relay_has_so_many_connections_and_says_so(monkeypatch: pytest
             pass
 
 
-async def test_a_relay_out_of_descriptors_turns_away_and_does_not_spin() -> None:
+async def test_relay_out_of_descriptors_rejects_without_spinning() -> None:
     with process() as server:
         a = await Raw.join(server.port, "a")
         held = len(os.listdir(f"/proc/{server.process.pid}/fd"))
@@ -324,7 +324,7 @@ async def turned_out(peer: Peer, **join: str) -> tuple[str, str, int]:
     return error["code"], error["message"], await peer.closed()
 
 
-async def test_a_room_takes_so_many_peers() -> None:
+async def test_peers_per_room_are_limited() -> None:
     async with relay(max_room_peers=2) as server, joined(server, "A"), joined(server, "B", key="k"):
         async with opened(server) as late:
             code, message, close = await turned_out(late, peerId="C")
@@ -334,7 +334,7 @@ async def test_a_room_takes_so_many_peers() -> None:
         assert server.counters.rejected["room-full"] == 1
 
 
-async def test_a_relay_takes_so_many_rooms() -> None:
+async def test_rooms_are_limited() -> None:
     async with relay(max_rooms=2) as server, joined(server, "A"), joined(server, "B", room="attic"):
         async with opened(server) as late:
             code, message, close = await turned_out(late, peerId="C", room="cellar")
@@ -343,7 +343,7 @@ async def test_a_relay_takes_so_many_rooms() -> None:
             pass
 
 
-async def test_seats_in_grace_count_so_that_nobody_can_leave_any_number_behind() -> None:
+async def test_seats_in_grace_count_towards_the_limit() -> None:
     async with relay(max_connections=3, grace=DEADLINE) as server:
         for name in "abc":
             raw = await Raw.join(server.port, name, key="k")
@@ -359,7 +359,7 @@ async def test_seats_in_grace_count_so_that_nobody_can_leave_any_number_behind()
 # --- memory ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_fullest_are_closed_when_memory_runs_out_and_nobody_else_feels_it() -> None:
+async def test_largest_holders_are_closed_when_memory_runs_out() -> None:
     async with relay(max_buffers=2 << 20, octet_rate=0, close_timeout=2) as server, joined(server, "A") as a:
         stalled = [await Raw.join(server.port, f"stalled-{n}", receive_buffer=4096) for n in range(8)]
         for raw in stalled:
@@ -396,7 +396,7 @@ async def a_message(peer: Peer) -> dict[str, Any] | None:
     return None if body.get("to") == "nobody" else body
 
 
-async def test_frames_that_never_end_count_and_are_given_up() -> None:
+async def test_endless_frames_count_and_are_closed() -> None:
     async with relay(max_buffers=1 << 20) as server, joined(server, "A") as a:
         drips = [await Raw.join(server.port, f"drip-{n}") for n in range(8)]
         for raw in drips:
@@ -412,7 +412,7 @@ async def test_frames_that_never_end_count_and_are_given_up() -> None:
         assert server.sessions.memory_budget.used == 0
 
 
-async def test_heads_and_fragments_count_and_are_forgotten() -> None:
+async def test_partial_requests_and_messages_count_until_they_end() -> None:
     async with relay() as server:
         head = await Raw.connect(server.port)
         head.writer.write(b"GET /" + b"x" * 5000)
@@ -428,7 +428,7 @@ async def test_heads_and_fragments_count_and_are_forgotten() -> None:
         await half.end()
 
 
-async def test_what_waits_for_seats_in_grace_is_bounded_for_all_of_them() -> None:
+async def test_queues_of_all_seats_in_grace_are_bounded() -> None:
     async with relay(max_buffers=1 << 20, grace=DEADLINE, max_seat_queue=200_000) as server, joined(server, "A") as a:
         for name in ("x", "y"):
             raw = await Raw.join(server.port, name, key="k")
@@ -447,7 +447,7 @@ async def test_what_waits_for_seats_in_grace_is_bounded_for_all_of_them() -> Non
 # --- time -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_drips_its_head_is_given_up_in_time() -> None:
+async def test_slow_request_head_times_out() -> None:
     async with relay(join_timeout=0.5) as server, joined(server, "A") as a:
         started = time.perf_counter()
         raw = await Raw.connect(server.port)
@@ -461,7 +461,7 @@ async def test_a_client_that_drips_its_head_is_given_up_in_time() -> None:
         await raw.end()
 
 
-async def test_the_opening_and_the_join_share_one_deadline() -> None:
+async def test_opening_and_join_share_one_deadline() -> None:
     async with relay(join_timeout=1.0) as server:
         raw = await Raw.connect(server.port)
         half = len(OPENING) // 2
@@ -476,7 +476,7 @@ async def test_the_opening_and_the_join_share_one_deadline() -> None:
         await raw.end()
 
 
-async def test_a_log_line_of_a_kind_comes_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_of_one_kind_come_once_per_second(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="server")
     async with relay(token="right") as server:
         for n in range(20):
@@ -486,7 +486,7 @@ async def test_a_log_line_of_a_kind_comes_once_a_second(caplog: pytest.LogCaptur
     assert 1 <= caplog.text.count("the token is wrong") <= 3
 
 
-async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() -> None:
+async def test_connection_ending_at_once_leaves_nothing_behind() -> None:
     async with relay(max_connections=5) as server:
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.port)):
@@ -494,7 +494,7 @@ async def test_a_socket_that_ends_before_it_is_anything_leaves_nothing_behind() 
         await until(lambda: not server.sessions.clients and not server.admission._connections)
 
 
-async def test_who_is_aborted_in_the_turn_that_admits_him_is_not_counted_for_ever() -> None:
+async def test_client_aborted_while_admitted_is_not_counted_forever() -> None:
     async with relay() as server:
         holder = await Raw.join(server.port, "a")
         (held,) = server.sessions.clients
@@ -513,13 +513,13 @@ async def test_who_is_aborted_in_the_turn_that_admits_him_is_not_counted_for_eve
         claimant.reset()
 
 
-def test_every_limit_has_its_name_in_the_docs() -> None:
+def test_limit_names_are_in_the_docs() -> None:
     page = (ROOT / "docs" / "limits.md").read_text()
     for name in (*admission._REJECTIONS, *admission._RATE_EXCEEDED, "descriptors", "buffers"):
         assert f"`{name}`" in page
 
 
-async def test_a_name_with_several_addresses_is_one_port_at_all_of_them() -> None:
+async def test_host_with_several_addresses_has_one_port() -> None:
     async with relay(host="localhost") as server:
         for host in {str(where[4][0]) for where in socket.getaddrinfo("localhost", 0)}:
             _, writer = await asyncio.open_connection(host, server.port)
@@ -527,7 +527,7 @@ async def test_a_name_with_several_addresses_is_one_port_at_all_of_them() -> Non
             await writer.wait_closed()
 
 
-async def test_an_error_of_the_relays_own_leaves_no_connection_counted(
+async def test_exception_in_the_relay_leaves_no_connection_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with relay() as server:

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from .wire import DEADLINE, Raw, frame, joined, opened, relay, text, until
 
 
-async def test_the_seeds_first_phase() -> None:
+async def test_first_phase_of_the_original_protocol() -> None:
     async with relay() as server, joined(server, "A", peers=[]) as a, joined(server, "B", peers=["A"]) as b:
         assert await a.get() == {"type": "peer-joined", "peerId": "B"}
         async with joined(server, "C", peers=["A", "B"]):
@@ -25,13 +25,13 @@ async def test_the_seeds_first_phase() -> None:
         assert await a.get() == await b.get() == {"type": "peer-left", "peerId": "C"}
 
 
-async def test_an_empty_list_is_a_list() -> None:
+async def test_peer_list_of_an_empty_room_is_empty() -> None:
     async with relay() as server, opened(server) as peer:
         await peer.send({"type": "join", "peerId": "A"})
         assert await peer.text() == '{"type":"peer-list","peers":[]}'
 
 
-async def test_a_client_that_offers_compression_is_served_without() -> None:
+async def test_offered_compression_is_declined() -> None:
     async with relay() as server, connect(server.url) as ws:
         assert ws.response is not None and "Sec-WebSocket-Extensions" not in ws.response.headers
         await ws.send('{"type":"join","peerId":"A"}')
@@ -51,13 +51,13 @@ async def test_a_client_that_offers_compression_is_served_without() -> None:
         '{"type":"wave","from":"A","to":""}',
     ],
 )
-async def test_a_frame_is_forwarded_byte_for_byte(sent: str) -> None:
+async def test_message_is_forwarded_unchanged(sent: str) -> None:
     async with relay() as server, joined(server, "A") as a, joined(server, "B") as b:
         await a.send(sent)
         assert await b.text() == sent
 
 
-async def test_a_message_in_fragments_arrives_whole() -> None:
+async def test_fragmented_message_arrives_whole() -> None:
     async with relay() as server, joined(server, "B") as b:
         octets = '{"type":"offer","from":"C","to":"B","sdp":"éééééé"}'.encode()
         raw = await Raw.join(server.port, "C")
@@ -70,7 +70,7 @@ async def test_a_message_in_fragments_arrives_whole() -> None:
         await raw.end()
 
 
-async def test_hundreds_join_at_once_and_every_view_is_complete() -> None:
+async def test_hundreds_of_joins_give_complete_views() -> None:
     names = [f"id-{n:03}" for n in range(300)]
     async with relay() as server:
         peers = [await Raw.open(server.port) for _ in names]
@@ -93,7 +93,7 @@ async def test_hundreds_join_at_once_and_every_view_is_complete() -> None:
         await until(lambda: not server.sessions.clients)
 
 
-async def test_the_order_between_two_peers_is_kept() -> None:
+async def test_messages_between_two_peers_stay_in_order() -> None:
     async with relay() as server, joined(server, "A") as a, joined(server, "B") as b, joined(server, "C") as c:
         for n in range(500):
             await a.say("offer" if n % 3 else "wave", to="B" if n % 3 else None, n=n)
@@ -103,7 +103,7 @@ async def test_the_order_between_two_peers_is_kept() -> None:
         assert got == list(range(500))
 
 
-async def test_rooms_are_apart() -> None:
+async def test_rooms_are_separate() -> None:
     async with (
         relay() as server,
         joined(server, "A", room="attic", peers=[]) as a,
@@ -121,7 +121,7 @@ async def test_rooms_are_apart() -> None:
 # --- rule 3 -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_key_takes_the_seat_over() -> None:
+async def test_same_key_takes_the_seat() -> None:
     async with relay() as server, joined(server, "B") as b, joined(server, "A", key="k") as old:
         assert (await b.get())["peerId"] == "A"
         async with joined(server, "A", peers=["B"], key="k") as new:
@@ -132,7 +132,7 @@ async def test_the_same_key_takes_the_seat_over() -> None:
 
 
 @pytest.mark.parametrize("keys", [(None, None), ("k", None), (None, "k"), ("k", "other")])
-async def test_a_live_peer_keeps_its_id(keys: tuple[str | None, str | None]) -> None:
+async def test_live_peer_keeps_its_id(keys: tuple[str | None, str | None]) -> None:
     async with relay() as server, joined(server, "A", key=keys[0]) as a, opened(server) as late:
         await late.send({"type": "join", "peerId": "A", "key": keys[1]})
         assert (await late.get())["code"] == "id-taken"
@@ -140,7 +140,7 @@ async def test_a_live_peer_keeps_its_id(keys: tuple[str | None, str | None]) -> 
         await a.barrier()
 
 
-async def test_a_dead_peer_loses_its_id_when_somebody_asks() -> None:
+async def test_dead_peer_loses_its_id_to_a_claim() -> None:
     async with relay(takeover_ping=0.2) as server, joined(server, "B") as b:
         dead = await Raw.join(server.port, "A")  # answers no ping
         assert (await b.get())["type"] == "peer-joined"
@@ -154,7 +154,7 @@ async def test_a_dead_peer_loses_its_id_when_somebody_asks() -> None:
         await dead.end()
 
 
-async def test_what_a_claimant_sends_meanwhile_is_not_lost() -> None:
+async def test_messages_sent_while_claiming_are_not_lost() -> None:
     async with relay(takeover_ping=0.2) as server, joined(server, "B") as b:
         dead = await Raw.join(server.port, "A")
         raw = await Raw.open(server.port)
@@ -164,7 +164,7 @@ async def test_what_a_claimant_sends_meanwhile_is_not_lost() -> None:
         await dead.end()
 
 
-async def test_of_a_hundred_who_want_one_id_exactly_one_gets_it() -> None:
+async def test_one_of_a_hundred_claims_gets_the_id() -> None:
     async with relay() as server, AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(opened(server)) for _ in range(100)]
         for peer in peers:
@@ -204,7 +204,7 @@ async def test_of_a_hundred_who_want_one_id_exactly_one_gets_it() -> None:
         ("x" * 300_000, "too-large"),
     ],
 )
-async def test_a_bad_frame_is_answered_and_dropped_and_the_connection_stays(sent: Any, code: str) -> None:
+async def test_invalid_message_is_answered_and_dropped(sent: Any, code: str) -> None:
     async with relay() as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         await a.send(sent)
@@ -229,7 +229,7 @@ async def test_a_bad_frame_is_answered_and_dropped_and_the_connection_stays(sent
         ({"type": "join", "peerId": "A", "filler": "x" * 9000}, "too-large"),
     ],
 )
-async def test_a_bad_join_is_answered_and_closed(sent: Any, code: str) -> None:
+async def test_invalid_join_is_answered_and_closed(sent: Any, code: str) -> None:
     async with relay() as server, joined(server, "B") as b, opened(server) as peer:
         await peer.send(sent)
         assert (await peer.get())["code"] == code
@@ -284,7 +284,7 @@ async def test_second_of_two_messages_does_not_wait_for_an_ack() -> None:
 # --- rule 6 -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_keyed_peer_whose_socket_drops_keeps_its_seat_and_its_mail() -> None:
+async def test_dropped_peer_with_a_key_keeps_its_seat_and_queue() -> None:
     async with relay() as server, joined(server, "B") as b:
         first = await Raw.join(server.port, "A", key="k")
         assert (await b.get())["type"] == "peer-joined"
@@ -299,14 +299,14 @@ async def test_a_keyed_peer_whose_socket_drops_keeps_its_seat_and_its_mail() -> 
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-async def test_a_clean_close_leaves_at_once(key: str | None) -> None:
+async def test_clean_close_frees_the_seat_at_once(key: str | None) -> None:
     async with relay() as server, joined(server, "B") as b:
         async with joined(server, "A", key=key):
             assert (await b.get())["type"] == "peer-joined"
         assert await b.get() == {"type": "peer-left", "peerId": "A"}
 
 
-async def test_a_reset_without_a_key_leaves_at_once() -> None:
+async def test_reset_without_a_key_frees_the_seat_at_once() -> None:
     async with relay() as server, joined(server, "B") as b:
         raw = await Raw.join(server.port, "A")
         assert (await b.get())["type"] == "peer-joined"
@@ -314,7 +314,7 @@ async def test_a_reset_without_a_key_leaves_at_once() -> None:
         assert await b.get() == {"type": "peer-left", "peerId": "A"}
 
 
-async def test_the_grace_ends() -> None:
+async def test_seat_is_freed_at_the_end_of_grace() -> None:
     async with relay(grace=0.2) as server, joined(server, "B") as b:
         raw = await Raw.join(server.port, "A", key="k")
         assert (await b.get())["type"] == "peer-joined"
@@ -327,7 +327,7 @@ async def test_the_grace_ends() -> None:
 # --- rule 7, keep-alive, time limits ------------------------------------------------------------------------------
 
 
-async def test_a_half_open_socket_is_found_by_pings() -> None:
+async def test_half_open_connection_is_detected_by_pings() -> None:
     async with relay(ping_interval=0.2) as server, joined(server, "B") as b:
         before = time.monotonic()
         silent = await Raw.join(server.port, "A")
@@ -339,7 +339,7 @@ async def test_a_half_open_socket_is_found_by_pings() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTT"])
-async def test_a_slow_handshake_is_ended(sent: bytes) -> None:
+async def test_slow_handshake_times_out(sent: bytes) -> None:
     async with relay(join_timeout=0.2) as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(sent)
@@ -348,7 +348,7 @@ async def test_a_slow_handshake_is_ended(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("drip", [b"", b"\x81\xfe"])
-async def test_a_client_that_does_not_join_in_time_is_closed(drip: bytes) -> None:
+async def test_client_that_does_not_join_in_time_is_closed(drip: bytes) -> None:
     async with relay(join_timeout=0.2) as server:
         raw = await Raw.open(server.port)
         raw.writer.write(drip)
@@ -357,7 +357,7 @@ async def test_a_client_that_does_not_join_in_time_is_closed(drip: bytes) -> Non
         await raw.end()
 
 
-async def test_stop_says_goodbye_and_nobody_sees_the_others_leave() -> None:
+async def test_stop_closes_clients_without_notices() -> None:
     async with relay() as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         await server.stop()

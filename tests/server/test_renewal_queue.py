@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from server.renewal_queue import RenewalQueue
 
 
-def test_who_waits_longest_comes_first_and_waits_again() -> None:
+def test_earliest_item_is_due_first_and_scheduled_again() -> None:
     queue: RenewalQueue[int] = RenewalQueue(10)
     assert queue.deadline is None and queue.take_due(99, 5) == []
     for who in (1, 2, 3):
@@ -20,7 +20,7 @@ def test_who_waits_longest_comes_first_and_waits_again() -> None:
     assert queue.take_due(22, 5) == [1, 2]
 
 
-def test_who_is_gone_is_forgotten() -> None:
+def test_removed_item_is_not_due() -> None:
     queue: RenewalQueue[int] = RenewalQueue(10)
     queue.schedule(1, 0)
     queue.remove(1)
@@ -29,7 +29,7 @@ def test_who_is_gone_is_forgotten() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("hfd"), st.integers(0, 5), st.integers(0, 7))))
-def test_nobody_is_forgotten_and_nobody_waits_longer(steps: list[tuple[str, int, int]]) -> None:
+def test_every_item_is_due_once_per_interval(steps: list[tuple[str, int, int]]) -> None:
     """Against a plain table of who had a turn when, in any order of coming, going and time."""
     queue: RenewalQueue[int] = RenewalQueue(10)
     last: dict[int, int] = {}

@@ -43,7 +43,7 @@ class Member:
                 pass
 
 
-async def test_two_hundred_peers_and_a_call_come_through_a_restart() -> None:
+async def test_restart_keeps_two_hundred_peers_and_a_call() -> None:
     async with AsyncExitStack() as stack:
         old = stack.enter_context(process())
         url = f"ws://127.0.0.1:{old.port}/ws"

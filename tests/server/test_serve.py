@@ -19,7 +19,7 @@ from .wire import DEADLINE, ROOT, Raw, frame, process
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_closes_everybody_with_1001_and_ends_the_process(number: signal.Signals) -> None:
+async def test_signal_closes_clients_with_1001_and_exits(number: signal.Signals) -> None:
     with process() as server:
         a, b = await Raw.join(server.port, "A"), await Raw.join(server.port, "B", key="k")
         assert (await a.get())["type"] == "peer-joined"
@@ -34,7 +34,7 @@ async def test_a_signal_closes_everybody_with_1001_and_ends_the_process(number: 
         assert server.process.stderr is not None and server.process.stderr.read() == ""
 
 
-async def test_a_second_signal_does_not_wait_for_a_client_that_does_not_answer() -> None:
+async def test_second_signal_exits_without_waiting() -> None:
     with process() as server:
         silent = await Raw.join(server.port, "A")
         server.process.send_signal(signal.SIGTERM)
@@ -44,7 +44,7 @@ async def test_a_second_signal_does_not_wait_for_a_client_that_does_not_answer()
         await silent.end()
 
 
-async def test_a_port_in_use_is_one_clear_sentence() -> None:
+async def test_port_in_use_gives_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
@@ -52,7 +52,7 @@ async def test_a_port_in_use_is_one_clear_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no..host"])
-async def test_an_address_that_is_not_ours_is_one_clear_sentence(host: str) -> None:
+async def test_foreign_address_gives_one_clear_line(host: str) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {host}:0: .*--host"):
         await Relay(RelayConfig(host=host, port=0, open=True)).start()
 
@@ -61,12 +61,12 @@ async def test_an_address_that_is_not_ours_is_one_clear_sentence(host: str) -> N
     "options",
     [{"port": 70_000}, {"grace": -1}, {"ping_interval": 0}, {"max_send_queue": 5}, {"join_timeout": float("nan")}],
 )
-def test_a_number_that_cannot_work_is_refused(options: dict[str, float]) -> None:
+def test_configuration_out_of_range_raises(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         RelayConfig(**options)  # type: ignore[arg-type]
 
 
-async def test_stop_without_start_and_twice_does_nothing() -> None:
+async def test_stop_without_start_or_twice_does_nothing() -> None:
     relay = Relay(RelayConfig(port=0))
     await relay.stop()
     await relay.start()
@@ -74,7 +74,7 @@ async def test_stop_without_start_and_twice_does_nothing() -> None:
     await relay.stop()
 
 
-def test_the_module_runs_and_says_why_it_cannot() -> None:
+def test_module_runs_and_reports_why_it_cannot() -> None:
     with ExitStack() as stack:
         with suppress(OSError):  # somebody has it already: as good
             stack.enter_context(socket.create_server(("127.0.0.1", 8080)))
@@ -85,7 +85,7 @@ def test_the_module_runs_and_says_why_it_cannot() -> None:
     assert done.stderr.count("\n") == 1 and "8080: the port is in use" in done.stderr
 
 
-def test_importing_the_relay_loads_no_engine_and_of_peer_only_what_is_pure() -> None:
+def test_importing_the_relay_loads_no_media_engine() -> None:
     code = "import sys, server.relay; print(sorted(m for m in sys.modules if m.split('.')[0] in " + (
         "('peer', 'aiortc', 'aioice', 'av', 'cv2', 'numpy')))"
     )
@@ -96,7 +96,7 @@ def test_importing_the_relay_loads_no_engine_and_of_peer_only_what_is_pure() -> 
     )
 
 
-def test_a_relay_may_open_as_many_sockets_as_the_administrator_allows() -> None:
+def test_relay_raises_the_limit_of_open_files() -> None:
     with process() as server:
         limits = Path(f"/proc/{server.process.pid}/limits").read_text()
         soft, hard = limits.split("Max open files")[1].split()[:2]

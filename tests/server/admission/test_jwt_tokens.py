@@ -50,7 +50,7 @@ def without_signature(header: dict[str, Any], claims: dict[str, Any], signature:
 
 
 @pytest.mark.parametrize("algorithm", MAKERS)
-def test_each_kind_of_key_has_its_algorithm(tmp_path: Path, algorithm: str) -> None:
+def test_key_type_determines_its_algorithm(tmp_path: Path, algorithm: str) -> None:
     private, public = pair(tmp_path, MAKERS[algorithm]())
     token = sign(Key.private(private), room="attic", id="cam-*", lifetime=60)
     assert jwt.get_unverified_header(token)["alg"] == algorithm
@@ -61,7 +61,7 @@ def test_each_kind_of_key_has_its_algorithm(tmp_path: Path, algorithm: str) -> N
     assert "not issued for this relay" in refused(sign(stranger, room="*", id="*", lifetime=60), gate=gate)
 
 
-def test_a_token_is_for_its_room_and_its_ids() -> None:
+def test_token_admits_only_its_room_and_ids() -> None:
     token = sign(KEY, room="attic", id="cam-*", lifetime=60)
     GATE.check(Join("cam-1", "attic", token))
     assert "another room" in refused(token, Join("cam-1", "hall"))
@@ -71,7 +71,7 @@ def test_a_token_is_for_its_room_and_its_ids() -> None:
     GATE.check(Join("x", "hall", sign(KEY, room="*", id="x", lifetime=60)))
 
 
-def test_a_token_has_its_time() -> None:
+def test_token_is_valid_from_nbf_to_exp() -> None:
     now = time.time()
     assert "expired" in refused(sign(KEY, room="*", id="*", lifetime=60, now=now - 61 - LEEWAY))
     assert "not valid yet" in refused(jwt.encode(GOOD | {"nbf": now + 3600}, SECRET))
@@ -79,7 +79,7 @@ def test_a_token_has_its_time() -> None:
 
 
 @pytest.mark.parametrize("claim", ["exp", "room", "id"])
-def test_a_claim_that_is_missing_is_no_licence(claim: str) -> None:
+def test_token_without_a_required_claim_is_rejected(claim: str) -> None:
     claims = {name: value for name, value in GOOD.items() if name != claim}
     assert f"has no claim {claim}" in refused(jwt.encode(claims, SECRET))
     refused(jwt.encode(GOOD | {claim: None}, SECRET))
@@ -100,24 +100,24 @@ def test_a_claim_that_is_missing_is_no_licence(claim: str) -> None:
         {"nbf": "x"},
     ],
 )
-def test_claims_that_are_nonsense_let_nobody_in(claims: dict[str, Any]) -> None:
+def test_token_with_invalid_claims_is_rejected(claims: dict[str, Any]) -> None:
     refused(jwt.encode(GOOD | claims, SECRET))
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "HS384", "HS512", "RS256", "", "../HS256", None, 5])
-def test_the_token_does_not_choose_its_algorithm(algorithm: object) -> None:
+def test_token_cannot_choose_its_algorithm(algorithm: object) -> None:
     refused(without_signature({"alg": algorithm, "typ": "JWT"}, GOOD))
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_not_even_another_one_that_fits_the_secret(algorithm: str) -> None:
+def test_token_cannot_choose_another_hmac_algorithm(algorithm: str) -> None:
     refused(jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", b"x" * 96)))
     refused(
         jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", SECRET.encode() * 4))
     )
 
 
-def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
+def test_public_key_is_not_accepted_as_a_secret(tmp_path: Path) -> None:
     """The classic: sign by HS256 with the public key, which everybody has."""
     _, public = pair(tmp_path, MAKERS["RS256"]())
     text = Path(public).read_bytes()
@@ -127,19 +127,19 @@ def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
         refused(forged, gate=SignedTokenCheck(Key.public(public)))
 
 
-def test_a_token_cannot_bring_its_own_key() -> None:
+def test_token_cannot_bring_its_own_key() -> None:
     forged = jwt.encode(
         GOOD, "y" * 32, headers={"jwk": {"kty": "oct", "k": encoded(b"y" * 32)}, "kid": "../../dev/null"}
     )
     refused(forged)
 
 
-def test_a_critical_header_that_nobody_knows_is_refused() -> None:
+def test_token_with_an_unknown_critical_header_is_rejected() -> None:
     """RFC 7515, 4.1.11."""
     refused(jwt.encode(GOOD, SECRET, headers={"crit": ["only-on-sundays"], "only-on-sundays": True}))
 
 
-def test_what_was_changed_after_signing_is_refused() -> None:
+def test_token_changed_after_signing_is_rejected() -> None:
     header, claims, signature = jwt.encode(GOOD | {"id": "door"}, SECRET).split(".")
     refused(f"{header}.{encoded(GOOD)}.{signature}")
     refused(f"{header}.{claims}.{signature[:-4]}")
@@ -162,12 +162,12 @@ def test_what_was_changed_after_signing_is_refused() -> None:
         encoded(5) + "..",
     ],
 )
-def test_what_is_no_token_is_refused_and_breaks_nothing(token: str) -> None:
+def test_malformed_token_is_rejected_without_an_exception(token: str) -> None:
     refused(token)
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_refused(token: str) -> None:
+def test_any_text_as_a_token_is_rejected(token: str) -> None:
     refused(token)
 
 
@@ -176,29 +176,29 @@ def test_any_text_is_refused(token: str) -> None:
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
     )
 )
-def test_any_header_is_refused(header: object) -> None:
+def test_any_header_in_a_token_is_rejected(header: object) -> None:
     refused(f"{encoded(header)}.{encoded(GOOD)}.{encoded(b'x')}")
 
 
 @given(st.text(alphabet="ab*", max_size=8), st.text(alphabet="ab", max_size=8))
-def test_a_pattern_means_what_the_same_regular_expression_means(pattern: str, name: str) -> None:
+def test_pattern_matches_like_a_regular_expression(pattern: str, name: str) -> None:
     expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
     assert matches(pattern, name) is expected
 
 
 @pytest.mark.parametrize("pattern", ["cam?", "cam[1]", "käm", "a b", "a/b", "x" * 65])
-def test_a_pattern_is_made_of_what_names_are_made_of(pattern: str) -> None:
+def test_pattern_has_only_characters_of_names(pattern: str) -> None:
     assert not matches(pattern, pattern)
     with pytest.raises(ConfigError, match="--id"):
         sign(KEY, room="", id=pattern, lifetime=60)
 
 
-def test_a_token_without_an_id_cannot_be_made() -> None:
+def test_token_without_an_id_cannot_be_signed() -> None:
     with pytest.raises(ConfigError, match="--id"):
         sign(KEY, room="", id="", lifetime=60)
 
 
-def test_keys_that_are_too_weak_or_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+def test_weak_or_wrong_keys_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 32 bytes"):
         Key.secret(secret(tmp_path, "short"))
     private, public = pair(tmp_path, MAKERS["ES256"]())
@@ -215,7 +215,7 @@ def test_keys_that_are_too_weak_or_of_the_wrong_kind_are_refused(tmp_path: Path)
             Key.public(pair(tmp_path, weak, "weak")[1])
 
 
-async def test_who_has_joined_stays_when_the_token_expires_and_does_not_come_back(tmp_path: Path) -> None:
+async def test_peer_stays_when_its_token_expires_but_cannot_rejoin(tmp_path: Path) -> None:
     token = sign(KEY, room="", id="A", lifetime=1, now=time.time() - LEEWAY)
     async with relay(jwt_secret_file=secret(tmp_path)) as server, joined(server, "A", token=token) as a:
         while True:
@@ -228,7 +228,7 @@ async def test_who_has_joined_stays_when_the_token_expires_and_does_not_come_bac
         await a.barrier()
 
 
-async def test_over_the_wire(tmp_path: Path) -> None:
+async def test_signed_token_admits_a_peer_over_a_socket(tmp_path: Path) -> None:
     async with relay(jwt_secret_file=secret(tmp_path)) as server:
         token = sign(KEY, room="attic", id="cam-*", lifetime=60)
         async with joined(server, "cam-1", room="attic", token=token), opened(server) as peer:

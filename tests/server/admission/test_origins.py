@@ -18,7 +18,7 @@ def allowed(
     return Origins(named).allow(origin, scheme=scheme, host=host, trust_host=trust_host)
 
 
-def test_who_says_no_origin_is_no_browser() -> None:
+def test_request_without_origin_is_allowed() -> None:
     assert allowed(None)
 
 
@@ -32,7 +32,7 @@ def test_who_says_no_origin_is_no_browser() -> None:
         ("http://[fd00::1]:8080", "[fd00::1]:8080", "http"),
     ],
 )
-def test_our_own_page_may(origin: str, host: str, scheme: str) -> None:
+def test_own_page_is_allowed(origin: str, host: str, scheme: str) -> None:
     assert allowed(origin, host=host, scheme=scheme)
 
 
@@ -47,7 +47,7 @@ def test_our_own_page_may(origin: str, host: str, scheme: str) -> None:
         "http://[::1]:80",
     ],
 )
-def test_pages_of_this_machine_may(origin: str) -> None:
+def test_pages_from_this_machine_are_allowed(origin: str) -> None:
     assert allowed(origin)
 
 
@@ -81,11 +81,11 @@ def test_pages_of_this_machine_may(origin: str) -> None:
         "http://[localhost]",
     ],
 )
-def test_others_may_not(origin: str) -> None:
+def test_other_origins_are_rejected(origin: str) -> None:
     assert not allowed(origin)
 
 
-def test_named_ones_may_and_only_exactly() -> None:
+def test_named_origin_is_allowed_only_if_it_is_equal() -> None:
     assert allowed("https://site.example", "https://site.example/")
     assert allowed("https://SITE.example:443", "HTTPS://site.example")
     assert allowed("null", "null") and not allowed("null", "https://site.example")
@@ -94,7 +94,7 @@ def test_named_ones_may_and_only_exactly() -> None:
     assert allowed("https://anything.example", "*") and allowed("null", "*")
 
 
-def test_a_name_that_points_here_is_not_ours_where_it_may_be_anybodys() -> None:
+def test_rebound_host_name_is_not_the_own_origin() -> None:
     """DNS rebinding: evil.example is 127.0.0.1 now, so the page asks its "own" server."""
     evil = "http://evil.example:8080"
     assert allowed(evil, host="evil.example:8080", scheme="http")
@@ -105,13 +105,13 @@ def test_a_name_that_points_here_is_not_ours_where_it_may_be_anybodys() -> None:
 @pytest.mark.parametrize(
     "text", ["site.example", "https://", "https://a/b", "https://*.site.example/x", "", "https://a b/"]
 )
-def test_what_no_browser_would_say_is_refused(text: str) -> None:
+def test_invalid_allowed_origin_raises(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--allow-origin: .*https://site\.example"):
         Origins([text])
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_any_text_has_an_answer(origin: str, host: str) -> None:
+def test_any_origin_and_host_give_a_decision(origin: str, host: str) -> None:
     assert allowed(origin, host=host) in (True, False)
 
 
@@ -134,7 +134,7 @@ def opening(*lines: bytes) -> bytes:
         ),
     ],
 )
-async def test_over_a_socket(request_: bytes, status: int) -> None:
+async def test_foreign_website_gets_403_over_a_socket(request_: bytes, status: int) -> None:
     async with relay() as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(request_)
@@ -145,7 +145,7 @@ async def test_over_a_socket(request_: bytes, status: int) -> None:
         await raw.end()
 
 
-async def test_a_website_that_was_named_gets_in() -> None:
+async def test_named_website_connects_over_a_socket() -> None:
     async with relay(allow_origins=("https://site.example",)) as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(opening(b"Origin: https://site.example"))
@@ -153,7 +153,7 @@ async def test_a_website_that_was_named_gets_in() -> None:
         await raw.end()
 
 
-async def test_with_a_token_any_name_of_ours_is_taken() -> None:
+async def test_relay_with_a_token_accepts_any_own_name() -> None:
     async with relay(token="secret") as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(opening(b"Origin: http://relay.example").replace(b"Host: localhost", b"Host: relay.example"))

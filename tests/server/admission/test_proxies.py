@@ -20,7 +20,7 @@ def client(*values: str, proxies: Proxies = OURS, by: str = "10.0.0.1") -> str:
     return proxies.hop(by, lambda name: values if name == "X-Forwarded-For" else ()).address
 
 
-def test_nobody_is_trusted_unless_named() -> None:
+def test_no_proxy_is_trusted_unless_named() -> None:
     assert not Proxies().trust("127.0.0.1")
     assert OURS.trust("10.1.2.3") and OURS.trust("::ffff:10.1.2.3") and OURS.trust("fd00::1%eth0")
     assert not OURS.trust("11.0.0.1") and not OURS.trust("?")
@@ -48,16 +48,16 @@ def test_nobody_is_trusted_unless_named() -> None:
         (("203.0.113.7\t",), "203.0.113.7"),
     ],
 )  # fmt: skip
-def test_the_right_most_address_that_is_no_proxy_counts(values: tuple[str, ...], expected: str) -> None:
+def test_last_address_that_is_not_a_proxy_counts(values: tuple[str, ...], expected: str) -> None:
     assert client(*values) == expected
 
 
 @given(st.text(max_size=100))
-def test_any_text_has_an_answer(value: str) -> None:
+def test_any_header_gives_an_address(value: str) -> None:
     assert read_address(client(value)) is not None
 
 
-def test_scheme_and_host_are_the_last_ones() -> None:
+def test_last_scheme_and_host_count() -> None:
     headers = {"X-Forwarded-Proto": ["http, https"], "X-Forwarded-Host": ["evil.example", "Relay.example"]}
     hop = OURS.hop("10.0.0.1", lambda name: headers.get(name, []))
     assert (hop.scheme, hop.host) == ("https", "relay.example")
@@ -66,7 +66,7 @@ def test_scheme_and_host_are_the_last_ones() -> None:
 
 
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "nginx", "", "10.0.0.0/33"])
-def test_what_is_no_network_is_refused(network: str) -> None:
+def test_invalid_network_raises(network: str) -> None:
     with pytest.raises(ConfigError, match=r"--trust-proxy: .*10\.0\.0\.0/8"):
         Proxies([network])
 
@@ -87,7 +87,7 @@ FORWARDED = OPENING.replace(
         ((), b"https://relay.example", 403),
     ],
 )
-async def test_the_origin_of_a_page_behind_a_proxy(trusted: tuple[str, ...], origin: bytes, status: int) -> None:
+async def test_page_behind_a_proxy_is_the_own_origin(trusted: tuple[str, ...], origin: bytes, status: int) -> None:
     async with relay(trust_proxies=trusted, open=True) as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(FORWARDED.replace(b"Upgrade: websocket", b"Upgrade: websocket\r\nOrigin: " + origin))
@@ -96,7 +96,7 @@ async def test_the_origin_of_a_page_behind_a_proxy(trusted: tuple[str, ...], ori
 
 
 @pytest.mark.parametrize(("trusted", "seen"), [(("127.0.0.1",), True), ((), False)])
-async def test_the_log_names_who_is_behind_a_trusted_proxy_only(
+async def test_log_has_the_address_behind_a_trusted_proxy_only(
     trusted: tuple[str, ...], seen: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

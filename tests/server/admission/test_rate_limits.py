@@ -37,7 +37,7 @@ def arrive(table: AddressTable, host: str, now: float = 0.0) -> Address:
     return found
 
 
-def test_ten_seconds_worth_may_come_at_once_and_twice_that_ends_it() -> None:
+def test_burst_of_ten_seconds_passes_and_of_twenty_closes() -> None:
     sender = meter(messages=4)  # powers of two, so that floats are exact
     ahead = [sender.count_message(0, 100.0) for _ in range(81)]
     assert all(seconds <= BURST for seconds in ahead[:40])
@@ -45,7 +45,7 @@ def test_ten_seconds_worth_may_come_at_once_and_twice_that_ends_it() -> None:
     assert ahead[80] > 2 * BURST
 
 
-def test_who_waits_may_go_on() -> None:
+def test_sender_that_waits_may_continue() -> None:
     sender = meter(messages=4)
     for _ in range(41):
         sender.count_message(0, 100.0)
@@ -54,7 +54,7 @@ def test_who_waits_may_go_on() -> None:
     assert sender.ahead(200.0) < 0
 
 
-def test_octets_are_counted_as_they_come_and_stop_messages() -> None:
+def test_bytes_are_counted_as_read_and_stop_messages() -> None:
     sender = meter(messages=1000, octets=100)
     assert sender.count_bytes(500, 0.0) <= BURST
     assert sender.count_message(501, 0.0) > BURST
@@ -62,7 +62,7 @@ def test_octets_are_counted_as_they_come_and_stop_messages() -> None:
     assert sender.count_message(0, 0.1) <= BURST
 
 
-def test_zero_is_no_limit() -> None:
+def test_rate_of_zero_is_no_limit() -> None:
     sender = meter()
     for _ in range(1000):
         sender.count_bytes(1 << 30, 1.0)
@@ -75,7 +75,7 @@ def test_zero_is_no_limit() -> None:
     st.floats(1, 1000),
     st.lists(st.tuples(st.floats(0, 3), st.integers(1, 400)), max_size=60),
 )
-def test_never_more_passes_than_the_rate_and_one_burst(rate: float, steps: list[tuple[float, int]]) -> None:
+def test_at_most_the_rate_and_one_burst_pass(rate: float, steps: list[tuple[float, int]]) -> None:
     sender, now, passed = meter(messages=rate), 0.0, 0
     for wait, count in steps:
         now += wait
@@ -84,14 +84,14 @@ def test_never_more_passes_than_the_rate_and_one_burst(rate: float, steps: list[
 
 
 @given(st.lists(st.floats(0, 5), max_size=200))
-def test_who_keeps_the_rate_is_never_stopped(waits: list[float]) -> None:
+def test_sender_within_its_rate_is_never_stopped(waits: list[float]) -> None:
     sender, now = meter(messages=2), 50.0
     for wait in waits:
         now += max(wait, 0.5)
         assert sender.count_message(0, now) <= BURST
 
 
-def test_all_of_an_address_share_its_rate() -> None:
+def test_connections_of_an_address_share_its_rate() -> None:
     address = meter(messages=5)
     one, two = meter(messages=100, address=address), meter(messages=100, address=address)
     for _ in range(25):
@@ -101,7 +101,7 @@ def test_all_of_an_address_share_its_rate() -> None:
     assert one.ahead(0.0) > BURST
 
 
-def test_a_flood_of_one_leaves_those_beside_it_their_share() -> None:
+def test_flooding_connection_leaves_its_neighbors_their_share() -> None:
     address = meter(messages=50, octets=50_000)
     flooder, other = meter(5, 5000, address=address), meter(5, 5000, address=address)
     for _ in range(10_000):
@@ -110,7 +110,7 @@ def test_a_flood_of_one_leaves_those_beside_it_their_share() -> None:
     assert other.count_message(1000, 0.0) <= BURST
 
 
-def test_a_frame_to_all_counts_once_for_each_who_gets_it() -> None:
+def test_broadcast_counts_once_per_recipient() -> None:
     sender = meter(copies=10)
     assert sender.exceeded_copy_limit(0.0) is None
     sender.count_copies(100, 300, 0.0)  # a large room: it may, once
@@ -120,7 +120,7 @@ def test_a_frame_to_all_counts_once_for_each_who_gets_it() -> None:
     assert sender.count_message(0, 0.0) <= BURST, "what is for one goes on"
 
 
-def test_a_large_frame_to_all_is_several_copies() -> None:
+def test_large_broadcast_counts_as_several_copies() -> None:
     sender = meter(copies=10)
     sender.count_copies(COPY_SIZE * 3 + 1, 25, 0.0)
     assert sender.exceeded_copy_limit(0.0) == "copies"
@@ -129,14 +129,14 @@ def test_a_large_frame_to_all_is_several_copies() -> None:
     assert shared.exceeded_copy_limit(0.0) == "address-copies"
 
 
-def test_a_pace_takes_its_burst_and_then_its_rate() -> None:
+def test_rate_limit_allows_its_burst_and_then_its_rate() -> None:
     pace = RateLimit(2, burst=5)
     assert [pace.try_add(10.0) for _ in range(12)] == [True] * 10 + [False] * 2
     assert pace.try_add(10.5) and not pace.try_add(10.5)
     assert not pace.is_idle(15.0) and pace.is_idle(15.5)
 
 
-def test_sockets_and_connections_of_an_address_are_counted() -> None:
+def test_address_connections_and_connect_rate_are_limited() -> None:
     table = addresses(sockets=2, connects=3)
     first = arrive(table, "192.0.2.1")
     arrive(table, "192.0.2.1")
@@ -160,16 +160,16 @@ def test_sockets_and_connections_of_an_address_are_counted() -> None:
         ("0.0.0.5", "0:0:0:5::", False),
     ],
 )
-def test_ipv6_counts_by_its_network(one: str, other: str, same: bool) -> None:
+def test_ipv6_addresses_count_by_their_network(one: str, other: str, same: bool) -> None:
     table = addresses()
     assert (arrive(table, one) is arrive(table, other)) is same
 
 
-def test_what_is_no_address_has_no_limits() -> None:
+def test_host_that_is_not_an_address_has_no_limits() -> None:
     assert addresses(sockets=1).add_connection("?", 0.0) is None
 
 
-def test_an_address_is_remembered_while_it_is_ahead_of_a_rate_and_no_longer() -> None:
+def test_address_is_kept_while_it_is_ahead_of_a_rate() -> None:
     table = addresses(connects=1)
     table.remove_connection(arrive(table, "192.0.2.1"), 0.0)
     assert table.add_connection("192.0.2.1", 1.0) == "address-connects"
@@ -177,7 +177,7 @@ def test_an_address_is_remembered_while_it_is_ahead_of_a_rate_and_no_longer() ->
     assert len(table) == 1
 
 
-def test_however_many_addresses_come_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "MAX_IDLE", 100)
     table = addresses(connects=1)
     stays = arrive(table, "2001:db8:ffff::1")

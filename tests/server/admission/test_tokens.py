@@ -18,7 +18,7 @@ from ..wire import joined, opened, relay
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "secret ", "secre", "Secret", "sécret", "\ud800", "s" * 8000])
-async def test_without_the_token_nobody_joins(token: str | None) -> None:
+async def test_join_without_the_token_is_rejected(token: str | None) -> None:
     async with relay(token="secret") as server, opened(server) as peer:
         await peer.send({"type": "join", "peerId": "A", "token": token})
         refusal = await peer.get()
@@ -27,14 +27,14 @@ async def test_without_the_token_nobody_joins(token: str | None) -> None:
         assert server.sessions.rooms.peers() == []
 
 
-async def test_with_the_token_one_joins_and_the_others_never_saw_who_had_none() -> None:
+async def test_rejected_client_is_invisible_to_peers_with_the_token() -> None:
     async with relay(token="sécret") as server, joined(server, "A", token="sécret") as a, opened(server) as peer:
         await peer.send({"type": "join", "peerId": "B", "token": "guess"})
         assert await peer.closed() == 4401
         await a.barrier()
 
 
-async def test_who_has_the_key_of_a_seat_but_no_token_does_not_get_the_seat() -> None:
+async def test_key_of_a_seat_without_the_token_is_rejected() -> None:
     async with relay(token="secret") as server, joined(server, "A", token="secret", key="k") as a:
         async with opened(server) as thief:
             await thief.send({"type": "join", "peerId": "A", "key": "k"})
@@ -42,7 +42,7 @@ async def test_who_has_the_key_of_a_seat_but_no_token_does_not_get_the_seat() ->
         await a.barrier()
 
 
-async def test_frames_that_follow_a_refused_join_are_not_read() -> None:
+async def test_messages_after_a_rejected_join_are_not_read() -> None:
     async with relay(token="secret") as server, joined(server, "A", token="secret") as a, opened(server) as peer:
         await peer.send({"type": "join", "peerId": "B"})
         await peer.send({"type": "join", "peerId": "B", "token": "secret"})
@@ -50,7 +50,7 @@ async def test_frames_that_follow_a_refused_join_are_not_read() -> None:
         await a.barrier()
 
 
-async def test_the_token_is_on_no_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_token_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with relay(token="hush-hush") as server, joined(server, "A", token="hush-hush"), opened(server) as peer:
         await peer.send({"type": "join", "peerId": "B", "token": "hush-guess"})
@@ -62,13 +62,13 @@ async def test_the_token_is_on_no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1"])
-async def test_beyond_this_machine_a_token_is_asked_for(host: str) -> None:
+async def test_relay_beyond_loopback_requires_a_token(host: str) -> None:
     with pytest.raises(UnprotectedRelay, match=r"--host: other machines can reach .*--token-file.*--open"):
         await Relay(RelayConfig(host=host, port=0)).start()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-async def test_behind_a_proxy_a_token_is_asked_for_too(host: str) -> None:
+async def test_relay_behind_a_proxy_requires_a_token(host: str) -> None:
     with pytest.raises(
         UnprotectedRelay, match=r"--trust-proxy: other machines can reach the proxy in front.*--token-file.*--open"
     ):
@@ -78,27 +78,27 @@ async def test_behind_a_proxy_a_token_is_asked_for_too(host: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"token": "secret"}, {"open": True}])
-async def test_with_a_token_or_when_told_it_listens_to_all(options: dict[str, object]) -> None:
+async def test_relay_with_a_token_or_open_listens_beyond_loopback(options: dict[str, object]) -> None:
     server = Relay(RelayConfig(host="0.0.0.0", port=0, **options))  # type: ignore[arg-type]
     await server.start()
     await server.stop()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
-async def test_this_machine_alone_needs_no_token(host: str) -> None:
+async def test_relay_on_loopback_needs_no_token(host: str) -> None:
     server = Relay(RelayConfig(host=host, port=0))
     await server.start()
     await server.stop()
 
 
-def test_there_is_one_way_in(tmp_path: Path) -> None:
+def test_only_one_token_option_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--token and --jwt-key: use one of them"):
         token_check(RelayConfig(token="a", jwt_key="b"))
     with pytest.raises(ConfigError, match="the token is empty"):
         token_check(RelayConfig(token=""))
 
 
-def test_a_shared_token_is_what_was_said_and_nothing_else() -> None:
+def test_shared_token_must_be_equal() -> None:
     gate = SharedTokenCheck("a" * 40)
     gate.check(Join("A", token="a" * 40))
     with pytest.raises(ProtocolError, match="wrong"):
@@ -109,7 +109,7 @@ def test_a_shared_token_is_what_was_said_and_nothing_else() -> None:
     ("content", "complaint"),
     [(b"", "empty"), (b" \n", "empty"), (b"x" * (MAX_SECRET + 1), "right file"), (None, "No such file")],
 )
-def test_a_file_that_holds_no_secret_is_named(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+def test_unusable_token_file_is_named(tmp_path: Path, content: bytes | None, complaint: str) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
@@ -117,6 +117,6 @@ def test_a_file_that_holds_no_secret_is_named(tmp_path: Path, content: bytes | N
         read_secret(str(path), "--token-file")
 
 
-def test_the_line_end_of_a_file_is_no_part_of_the_secret(tmp_path: Path) -> None:
+def test_line_end_in_a_token_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"hush\r\n")
     assert read_secret(str(tmp_path / "secret"), "--token-file") == b"hush"

@@ -28,7 +28,7 @@ def tickets(batch: Batch | None) -> list[object]:
     return batch.words[3::4]
 
 
-def test_batch_has_the_operations_in_order_and_is_repeated_until_acknowledged() -> None:
+def test_batch_is_in_order_and_repeated_until_acknowledged() -> None:
     found = queue()
     assert found.next_batch() is None
     for n in range(3):

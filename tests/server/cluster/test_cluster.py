@@ -64,7 +64,7 @@ async def back(relay: Relay, peer_id: str, key: str) -> Peer:
     return peer
 
 
-async def test_peers_of_three_relays_are_in_one_room(trio: Trio) -> None:
+async def test_peers_of_three_relays_share_a_room(trio: Trio) -> None:
     one, two, three = trio
     async with joined(one, "A", peers=[]) as a, joined(two, "B", peers=["A"]) as b:
         assert await a.get() == {"type": "peer-joined", "peerId": "B"}
@@ -78,14 +78,14 @@ async def test_peers_of_three_relays_are_in_one_room(trio: Trio) -> None:
         await silence(a, b)
 
 
-async def test_a_frame_to_another_relay_arrives_byte_for_byte(trio: Trio) -> None:
+async def test_message_to_another_relay_arrives_unchanged(trio: Trio) -> None:
     sent = ' {\t"to" : "B",\r\n "sdp":"\\u0041 é 🛋", "from":"A","type":"answer", "n":1.0e+2}\n'
     async with joined(trio[0], "A") as a, joined(trio[1], "B") as b:
         await a.send(sent)
         assert await b.text() == sent
 
 
-async def test_rooms_are_apart_whatever_their_names(trio: Trio) -> None:
+async def test_rooms_with_any_names_are_separate(trio: Trio) -> None:
     one, two, _ = trio
     async with (
         joined(one, "A", peers=[]) as a,
@@ -98,13 +98,13 @@ async def test_rooms_are_apart_whatever_their_names(trio: Trio) -> None:
         await silence(a)
 
 
-async def test_clusters_with_another_prefix_in_the_same_redis_are_apart(ledger_redis: RedisServer) -> None:
+async def test_clusters_with_different_prefixes_are_separate(ledger_redis: RedisServer) -> None:
     async with relay(cluster=ledger_redis.url) as ours, relay(cluster=f"{ledger_redis.url}?prefix=b") as theirs:
         async with joined(ours, "A", peers=[]) as a, joined(theirs, "A", peers=[]):
             await silence(a)
 
 
-async def test_hundreds_join_three_relays_at_once_and_every_view_is_complete(trio: Trio) -> None:
+async def test_hundreds_of_joins_at_three_relays_give_complete_views(trio: Trio) -> None:
     names = [f"id-{n:03}" for n in range(300)]
     peers = [await Raw.open(trio[n % 3].port) for n in range(len(names))]
 
@@ -127,7 +127,7 @@ async def test_hundreds_join_three_relays_at_once_and_every_view_is_complete(tri
 # --- rule 3 -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_key_takes_the_seat_from_another_relay(trio: Trio) -> None:
+async def test_same_key_takes_the_seat_from_another_relay(trio: Trio) -> None:
     one, two, three = trio
     async with joined(three, "B") as b, joined(one, "A", key="k") as old:
         assert (await b.get())["peerId"] == "A"
@@ -138,7 +138,7 @@ async def test_the_same_key_takes_the_seat_from_another_relay(trio: Trio) -> Non
             await silence(b, new)
 
 
-async def test_a_live_peer_at_another_relay_keeps_its_id(trio: Trio) -> None:
+async def test_live_peer_at_another_relay_keeps_its_id(trio: Trio) -> None:
     async with joined(trio[0], "A", key="k") as a, opened(trio[1]) as late:
         await late.send({"type": "join", "peerId": "A", "key": "other"})
         assert (await late.get())["code"] == "id-taken"
@@ -146,7 +146,7 @@ async def test_a_live_peer_at_another_relay_keeps_its_id(trio: Trio) -> None:
         await silence(a)
 
 
-async def test_a_dead_peer_at_another_relay_loses_its_id(ledger_redis: RedisServer) -> None:
+async def test_dead_peer_at_another_relay_loses_its_id(ledger_redis: RedisServer) -> None:
     async with three_relays(ledger_redis.url, takeover_ping=0.2) as (one, two, three), joined(three, "B") as b:
         dead = await Raw.join(one.port, "A")  # answers no ping
         assert (await b.get())["type"] == "peer-joined"
@@ -156,7 +156,7 @@ async def test_a_dead_peer_at_another_relay_loses_its_id(ledger_redis: RedisServ
         await dead.end()
 
 
-async def test_of_ninety_who_want_one_id_at_three_relays_exactly_one_gets_it(trio: Trio) -> None:
+async def test_one_of_ninety_claims_at_three_relays_gets_the_id(trio: Trio) -> None:
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(opened(trio[n % 3])) for n in range(90)]
         for peer in peers:
@@ -168,7 +168,7 @@ async def test_of_ninety_who_want_one_id_at_three_relays_exactly_one_gets_it(tri
 # --- rules 5 and 6, and order ---------------------------------------------------------------------------------------
 
 
-async def test_a_peer_that_drops_and_comes_back_elsewhere_has_its_mail_and_nobody_saw_it(trio: Trio) -> None:
+async def test_peer_returning_at_another_relay_gets_its_queue(trio: Trio) -> None:
     one, two, three = trio
     async with joined(three, "B") as b, joined(one, "C") as c:
         first = await Raw.join(one.port, "A", key="k")
@@ -198,7 +198,7 @@ async def test_grace_ends_for_all_relays(ledger_redis: RedisServer) -> None:
         assert (await b.get())["code"] == "peer-not-found"
 
 
-async def test_frames_keep_their_order_while_both_sides_change_relays(trio: Trio) -> None:
+async def test_messages_stay_in_order_while_both_peers_change_relays(trio: Trio) -> None:
     """A and B send each other numbered frames, and C, who stays, to both. A moves seven times, B ten times."""
     total, moves = 3000, {"A": 7, "B": 10}
     seats: dict[str, Peer] = {}
@@ -263,7 +263,7 @@ async def test_frames_keep_their_order_while_both_sides_change_relays(trio: Trio
 # --- what breaks ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_relay_that_stops_takes_nobody_with_it(ledger_redis: RedisServer) -> None:
+async def test_stopped_relay_entrusts_its_seats(ledger_redis: RedisServer) -> None:
     options = {"cluster": ledger_redis.url, "cluster_lease": LEASE}
     async with relay(**options) as one, relay(**options) as two, joined(two, "B") as b:
         async with relay(**options) as stopping, joined(stopping, "A", key="k") as a:
@@ -281,7 +281,7 @@ async def test_a_relay_that_stops_takes_nobody_with_it(ledger_redis: RedisServer
         await a.ws.close()
 
 
-async def test_connections_to_redis_that_break_lose_nothing(trio: Trio, ledger_redis: RedisServer) -> None:
+async def test_broken_redis_connections_lose_nothing(trio: Trio, ledger_redis: RedisServer) -> None:
     one, two, _ = trio
     async with joined(one, "A") as a, joined(two, "B") as b:
         assert (await a.get())["peerId"] == "B"
@@ -294,7 +294,7 @@ async def test_connections_to_redis_that_break_lose_nothing(trio: Trio, ledger_r
         await silence(a, b)
 
 
-async def test_redis_that_stands_still_longer_than_the_lease_costs_nobody_his_seat(own_redis: RedisServer) -> None:
+async def test_redis_hanging_longer_than_the_lease_keeps_all_seats(own_redis: RedisServer) -> None:
     async with three_relays(own_redis.url) as (one, two, _):
         async with joined(one, "A") as a, joined(one, "L") as local, joined(two, "B") as b:
             for _ in range(2):
@@ -316,7 +316,7 @@ async def test_redis_that_stands_still_longer_than_the_lease_costs_nobody_his_se
             await silence(a, b, local)
 
 
-async def test_frames_that_redis_takes_too_long_for_are_answered(own_redis: RedisServer) -> None:
+async def test_message_that_redis_delays_too_long_is_answered(own_redis: RedisServer) -> None:
     async with three_relays(own_redis.url) as (one, two, _), joined(one, "A") as a, joined(two, "B"):
         assert (await a.get())["peerId"] == "B"
         own_redis.kill()
@@ -327,7 +327,7 @@ async def test_frames_that_redis_takes_too_long_for_are_answered(own_redis: Redi
         own_redis.start()
 
 
-async def test_redis_that_was_restarted_empty_is_filled_again_and_nobody_sees_a_flap(own_redis: RedisServer) -> None:
+async def test_restarted_redis_is_filled_without_notices(own_redis: RedisServer) -> None:
     async with three_relays(own_redis.url) as (one, two, three), AsyncExitStack() as stack:
         peers = []
         for n, where in enumerate((one, two, three)):
@@ -352,7 +352,7 @@ async def test_redis_that_was_restarted_empty_is_filled_again_and_nobody_sees_a_
         await silence(a, b, c, late)
 
 
-async def test_the_owner_is_let_in_without_redis_where_it_sat_and_others_are_told_to_try_again(
+async def test_owner_rejoins_without_redis_and_others_get_1013(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with three_relays(own_redis.url, join_timeout=0.5) as (one, two, _), joined(two, "B") as b:
@@ -373,14 +373,14 @@ async def test_the_owner_is_let_in_without_redis_where_it_sat_and_others_are_tol
     assert any("out of reach" in record.getMessage() for record in caplog.records)
 
 
-async def test_a_script_that_redis_forgot_is_loaded_again(trio: Trio, ledger_redis: RedisServer) -> None:
+async def test_flushed_script_is_loaded_again(trio: Trio, ledger_redis: RedisServer) -> None:
     with ledger_redis.client() as client:
         client.script_flush()
     async with joined(trio[0], "A", peers=[]), joined(trio[1], "B", peers=["A"]):
         pass
 
 
-async def test_nothing_stays_in_redis_when_all_relays_have_stopped(own_redis: RedisServer) -> None:
+async def test_stopped_relays_leave_only_the_clock_in_redis(own_redis: RedisServer) -> None:
     async with three_relays(own_redis.url) as (one, two, three):
         async with joined(one, "A", key="k"), joined(two, "B", room="attic"), joined(three, "C", key="l"):
             pass
@@ -388,7 +388,7 @@ async def test_nothing_stays_in_redis_when_all_relays_have_stopped(own_redis: Re
         assert client.keys("*") == [b"peer:v1:clock"]
 
 
-def test_passwords_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_passwords_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     async def run(url: str) -> None:
@@ -402,7 +402,7 @@ def test_passwords_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert not any("hunter2" in line for line in said)
 
 
-async def test_the_user_that_the_documentation_shows_is_enough_and_tls_works(tmp_path: Path) -> None:
+async def test_documented_redis_user_and_tls_suffice(tmp_path: Path) -> None:
     (user,) = re.findall(r"^user relay .*$", (ROOT / "docs" / "cluster.md").read_text(), re.MULTILINE)
     (tmp_path / "users.acl").write_text(f"{user}\nuser default on nopass ~* +@all\n")
     pem = certificate(tmp_path / "a.pem")

@@ -42,7 +42,7 @@ async def client(relay: Process, peer_id: str, *, peers: list[str], key: str | N
         ws.transport.abort()
 
 
-async def test_of_a_killed_relays_peers_those_that_come_back_never_left_and_the_others_leave(
+async def test_killed_relay_reconnecting_peers_keep_their_seats(
     ledger_redis: RedisServer,
 ) -> None:
     with processes(ledger_redis, 3) as (one, two, three):
@@ -62,7 +62,7 @@ async def test_of_a_killed_relays_peers_those_that_come_back_never_left_and_the_
                     await b.barrier()
 
 
-async def test_a_relay_that_stood_still_seats_its_peers_again_unless_somebody_has_the_seat(
+async def test_hung_relay_reclaims_seats_that_are_still_free(
     ledger_redis: RedisServer,
 ) -> None:
     with processes(ledger_redis, 2) as (one, two):
@@ -83,7 +83,7 @@ async def test_a_relay_that_stood_still_seats_its_peers_again_unless_somebody_ha
                         await peer.barrier()
 
 
-async def test_a_relay_that_is_told_to_stop_does_not_wait_for_redis(ledger_redis: RedisServer) -> None:
+async def test_stopping_relay_does_not_wait_for_redis(ledger_redis: RedisServer) -> None:
     with processes(ledger_redis, 1) as (one,):
         ledger_redis.freeze()
         try:
@@ -139,7 +139,7 @@ async def wire(redis: RedisServer) -> AsyncIterator[Wire]:
         found.cut()
 
 
-async def test_a_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redis: RedisServer) -> None:
+async def test_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redis: RedisServer) -> None:
     options = {"cluster_lease": 30.0}
     async with wire(ledger_redis) as line:
         url = f"redis://127.0.0.1:{line.port}/0"
@@ -156,7 +156,7 @@ async def test_a_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redi
                 assert [(await a.get())["n"] for _ in range(100)] == list(range(100))
 
 
-async def test_messages_to_all_wait_no_longer_than_others(ledger_redis: RedisServer) -> None:
+async def test_broadcasts_time_out_like_other_messages(ledger_redis: RedisServer) -> None:
     options = {"cluster_lease": 4.5, "takeover_ping": 0.1}
     async with wire(ledger_redis) as line:
         url = f"redis://127.0.0.1:{line.port}/0"
@@ -176,7 +176,7 @@ async def test_messages_to_all_wait_no_longer_than_others(ledger_redis: RedisSer
                 assert (await b.get())["n"] == 10
 
 
-async def test_a_relay_cut_off_for_longer_is_left_out_and_comes_back(ledger_redis: RedisServer) -> None:
+async def test_relay_cut_off_longer_is_removed_and_registers_again(ledger_redis: RedisServer) -> None:
     options = {"cluster_lease": LEASE, "metrics_port": 0}
     async with wire(ledger_redis) as line:
         url = f"redis://127.0.0.1:{line.port}/0"

@@ -22,7 +22,7 @@ def world(ledger_redis: RedisServer) -> World:
     return World(ledger_redis.client())
 
 
-def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_on_every_node(world: World) -> None:
+def test_join_gives_a_list_and_notices_at_every_node(world: World) -> None:
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
     assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
@@ -32,7 +32,7 @@ def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_on_every_node(wo
     world.check()
 
 
-def test_frames_between_clients_of_one_node_need_no_ledger(world: World) -> None:
+def test_messages_within_one_node_need_no_ledger(world: World) -> None:
     first = world.members[0]
     a, b = world.join(first, "a"), world.join(first, "b")
     world.calm()
@@ -41,7 +41,7 @@ def test_frames_between_clients_of_one_node_need_no_ledger(world: World) -> None
     assert len(world.got[b]) == 2 and not first.node.outgoing
 
 
-def test_a_frame_to_another_node_arrives(world: World) -> None:
+def test_message_to_another_node_arrives(world: World) -> None:
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
     world.say(a, "b")
@@ -50,7 +50,7 @@ def test_a_frame_to_another_node_arrives(world: World) -> None:
     assert [len(world.got[conn]) for conn in (a, b, c)] == [0, 2, 1]
 
 
-def test_the_owner_takes_its_seat_to_another_node_and_nobody_sees_it(world: World) -> None:
+def test_owner_moves_its_seat_to_another_node_unnoticed(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a", key="k"), world.join(three, "b")
     world.calm()
@@ -63,7 +63,7 @@ def test_the_owner_takes_its_seat_to_another_node_and_nobody_sees_it(world: Worl
     world.check()
 
 
-def test_what_waited_for_a_peer_is_handed_over_before_what_comes_later(world: World) -> None:
+def test_queued_messages_are_handed_over_before_later_ones(world: World) -> None:
     one, two, three = world.members
     a, b, local = world.join(one, "a", key="k"), world.join(three, "b"), world.join(one, "l")
     world.calm()
@@ -82,7 +82,7 @@ def test_what_waited_for_a_peer_is_handed_over_before_what_comes_later(world: Wo
     world.check()
 
 
-def test_a_peer_that_comes_to_its_callers_node_is_not_reached_by_a_shorter_way(world: World) -> None:
+def test_messages_to_a_peer_that_moves_here_are_not_overtaken(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a", key="k"), world.join(two, "b", key="k")
     world.calm()
@@ -96,7 +96,7 @@ def test_a_peer_that_comes_to_its_callers_node_is_not_reached_by_a_shorter_way(w
     world.check()
 
 
-def test_what_a_node_says_too_late_for_a_peer_that_moved_on_overtakes_nothing(world: World) -> None:
+def test_late_messages_of_the_old_node_overtake_nothing(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a", key="k")
     b = world.join(three, "b")
@@ -115,7 +115,7 @@ def test_what_a_node_says_too_late_for_a_peer_that_moved_on_overtakes_nothing(wo
     world.check()
 
 
-def test_a_live_holder_at_another_node_keeps_its_id(world: World) -> None:
+def test_live_holder_at_another_node_keeps_its_id(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a", key="k")
     world.calm()
@@ -124,7 +124,7 @@ def test_a_live_holder_at_another_node_keeps_its_id(world: World) -> None:
     assert world.gone == {late: 4409} and (late, "id-taken") in world.answered and a in world.views
 
 
-def test_a_silent_holder_at_another_node_loses_it(world: World) -> None:
+def test_silent_holder_at_another_node_loses_its_id(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a"), world.join(three, "b")
     world.calm()
@@ -138,7 +138,7 @@ def test_a_silent_holder_at_another_node_loses_it(world: World) -> None:
     assert world.gone == {a: 4001} and world.views == {new: {"b"}, b: {"a"}}
 
 
-def test_somebody_without_a_key_gets_the_id_from_a_node_that_died(world: World) -> None:
+def test_claim_without_a_key_gets_the_id_of_a_dead_node(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a")
     b = world.join(three, "b")
@@ -152,7 +152,7 @@ def test_somebody_without_a_key_gets_the_id_from_a_node_that_died(world: World) 
     assert world.views == {new: {"b"}, b: {"a"}}
 
 
-def test_a_killed_nodes_peers_leave_after_the_lease(world: World) -> None:
+def test_killed_node_peers_leave_after_the_lease(world: World) -> None:
     one, two, _ = world.members
     world.join(one, "a", key="k")
     b = world.join(two, "b")
@@ -167,7 +167,7 @@ def test_a_killed_nodes_peers_leave_after_the_lease(world: World) -> None:
     world.check()
 
 
-def test_a_killed_nodes_peer_that_is_back_elsewhere_never_left(world: World) -> None:
+def test_killed_node_returning_peer_never_left(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a", key="k")
     b = world.join(two, "b")
@@ -179,7 +179,7 @@ def test_a_killed_nodes_peer_that_is_back_elsewhere_never_left(world: World) -> 
     world.check()
 
 
-def test_nobodys_lease_is_over_when_the_ledger_was_away_for_all(world: World) -> None:
+def test_ledger_outage_ends_no_lease(world: World) -> None:
     for member, id in zip(world.members, "abc", strict=True):
         world.join(member, id)
     world.calm()
@@ -191,7 +191,7 @@ def test_nobodys_lease_is_over_when_the_ledger_was_away_for_all(world: World) ->
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_restarted_redis_is_filled_again_and_nobody_sees_a_flap(world: World, empty: bool) -> None:
+def test_restarted_redis_is_filled_without_notices(world: World, empty: bool) -> None:
     one, two, _three = world.members
     a, b, c = (world.join(member, id, key=id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
@@ -210,7 +210,7 @@ def test_a_restarted_redis_is_filled_again_and_nobody_sees_a_flap(world: World, 
     world.check()
 
 
-def test_who_does_not_come_back_to_a_restarted_redis_is_gone_when_it_has_settled(world: World) -> None:
+def test_peer_missing_after_settling_is_reported_as_gone(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.join(three, "c")
@@ -227,7 +227,7 @@ def test_who_does_not_come_back_to_a_restarted_redis_is_gone_when_it_has_settled
     world.check()
 
 
-def test_a_node_that_stood_still_finds_its_clients_seats_again_unless_they_are_taken(world: World) -> None:
+def test_hung_node_resumes_seats_that_are_still_free(world: World) -> None:
     one, two, _three = world.members
     a, taken = world.join(one, "a", key="k"), world.join(one, "t")
     b = world.join(two, "b")
@@ -244,7 +244,7 @@ def test_a_node_that_stood_still_finds_its_clients_seats_again_unless_they_are_t
     world.check()
 
 
-def test_a_node_that_reads_too_slowly_begins_anew(world: World) -> None:
+def test_node_that_reads_too_slowly_registers_again(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.calm()
@@ -260,7 +260,7 @@ def test_a_node_that_reads_too_slowly_begins_anew(world: World) -> None:
     world.check()
 
 
-def test_of_a_life_that_began_twice_nothing_is_left(world: World) -> None:
+def test_registration_repeated_twice_leaves_nothing_behind(world: World) -> None:
     one, two, _ = world.members
     world.join(one, "a", key="k")
     world.join(two, "b")
@@ -274,7 +274,7 @@ def test_of_a_life_that_began_twice_nothing_is_left(world: World) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"\xff", b"joined", b"joined /", b"entered x", b"hello / a", b"came / a b"])
-def test_what_the_ledger_did_not_write_begins_another_life(world: World, line: bytes) -> None:
+def test_foreign_inbox_entry_makes_the_node_register_again(world: World, line: bytes) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.calm()
@@ -284,7 +284,7 @@ def test_what_the_ledger_did_not_write_begins_another_life(world: World, line: b
     world.check()
 
 
-def test_an_answer_that_is_lost_does_nothing_twice(world: World) -> None:
+def test_batch_repeated_after_a_lost_answer_runs_once(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.calm()
@@ -294,7 +294,7 @@ def test_an_answer_that_is_lost_does_nothing_twice(world: World) -> None:
     assert len(world.got[b]) == 1  # and heard once: the world checks
 
 
-def test_frames_wait_a_while_for_the_ledger_then_their_sender_is_told(world: World) -> None:
+def test_messages_expire_without_a_ledger_and_are_answered(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a")
     world.join(two, "b")
@@ -308,7 +308,7 @@ def test_frames_wait_a_while_for_the_ledger_then_their_sender_is_told(world: Wor
     assert world.answered == [(a, "peer-not-found")]
 
 
-def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
+def test_messages_waiting_for_the_ledger_are_bounded(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a")
     world.join(two, "b")
@@ -318,7 +318,7 @@ def test_what_waits_for_the_ledger_is_bounded(world: World) -> None:
     assert (a, "peer-not-found") in world.answered
 
 
-def test_a_small_frame_that_waits_counts_as_what_it_takes() -> None:
+def test_small_waiting_message_counts_with_its_overhead() -> None:
     outgoing = BatchQueue(5, MAX_MESSAGES)
     tracemalloc.start()
     try:
@@ -331,7 +331,7 @@ def test_a_small_frame_that_waits_counts_as_what_it_takes() -> None:
     assert MAX_MESSAGES // 2 < held <= MAX_MESSAGES * 1.2 and len(outgoing) == count
 
 
-def test_nothing_piles_up_while_the_ledger_is_away(world: World) -> None:
+def test_queue_stays_small_while_the_ledger_is_away(world: World) -> None:
     one, two, _ = world.members
     b, c = world.join(two, "b"), world.join(one, "c")
     a = world.join(one, "a", key="k")
@@ -353,7 +353,7 @@ def test_nothing_piles_up_while_the_ledger_is_away(world: World) -> None:
     world.check()
 
 
-def test_who_came_back_often_while_the_ledger_was_away_is_who_it_was(world: World) -> None:
+def test_owner_returning_often_without_a_ledger_keeps_its_seat(world: World) -> None:
     one, two, _ = world.members
     b, a = world.join(two, "b"), world.join(one, "a", key="k")
     world.calm()
@@ -371,7 +371,7 @@ def test_who_came_back_often_while_the_ledger_was_away_is_who_it_was(world: Worl
     world.check()
 
 
-def test_a_join_without_a_ledger_is_given_up_after_a_while(world: World) -> None:
+def test_join_without_a_ledger_times_out(world: World) -> None:
     one = world.members[0]
     a = world.join(one, "a")
     for _ in range(40):
@@ -383,7 +383,7 @@ def test_a_join_without_a_ledger_is_given_up_after_a_while(world: World) -> None
     assert world.ledger() == {}
 
 
-def test_the_owner_is_let_in_at_once_where_it_sat_though_the_ledger_is_away(world: World) -> None:
+def test_owner_is_admitted_at_its_node_without_a_ledger(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a", key="k"), world.join(two, "b")
     world.calm()
@@ -394,7 +394,7 @@ def test_the_owner_is_let_in_at_once_where_it_sat_though_the_ledger_is_away(worl
     world.check()
 
 
-def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world: World) -> None:
+def test_stopping_node_entrusts_its_seats_unnoticed(world: World) -> None:
     one, two, three = world.members
     a, old, b = world.join(one, "a", key="k"), world.join(one, "old"), world.join(two, "b")
     world.calm()
@@ -414,7 +414,7 @@ def test_a_node_that_stops_leaves_its_seats_to_another_and_nobody_sees_it(world:
     assert [body["n"] for body in world.got[back]] == sent
 
 
-def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept_here(
+def test_newer_connection_of_an_owner_gets_the_entrusted_seat(
     ledger_redis: RedisServer,
 ) -> None:
     world = World(ledger_redis.client(), nodes=2)
@@ -433,7 +433,7 @@ def test_of_two_connections_of_an_owner_the_newer_one_has_the_seat_that_was_kept
     world.check()
 
 
-def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis: RedisServer) -> None:
+def test_owner_returning_to_a_full_room_is_rejected(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=1), nodes=2)
     one, two = world.members
     a = world.join(one, "a", key="k")
@@ -452,7 +452,7 @@ def test_who_comes_back_to_a_room_that_was_filled_meanwhile_is_told(ledger_redis
     world.check()
 
 
-def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: RedisServer) -> None:
+def test_peers_per_room_are_limited_across_nodes(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=2))
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
     world.calm()
@@ -460,7 +460,7 @@ def test_the_peers_of_a_room_are_limited_on_all_nodes_together(ledger_redis: Red
     world.check()
 
 
-def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> None:
+def test_rooms_and_seats_are_limited_per_node(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
     one, two, _ = world.members
     one.node.max_seats = 2
@@ -472,7 +472,7 @@ def test_rooms_and_seats_are_limited_on_each_node(ledger_redis: RedisServer) -> 
     assert world.answered == [(attic, "room-full"), (c, "room-full")] and world.gone == {attic: 4400, c: 4400}
 
 
-def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisServer) -> None:
+def test_join_that_timed_out_frees_its_room(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
     one = world.members[0]
     gone, left = world.join(one, "a", "attic"), world.join(one, "b", "attic")
@@ -487,7 +487,7 @@ def test_a_join_that_is_given_up_leaves_its_room_to_others(ledger_redis: RedisSe
     assert world.views == {c: set()} and not one.node._seats._claims_per_room
 
 
-def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer) -> None:
+def test_queues_of_all_seats_are_bounded(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_seat_queues=400))
     one, two, _ = world.members
     b = world.join(two, "b")
@@ -503,7 +503,7 @@ def test_what_waits_for_all_seats_together_is_bounded(ledger_redis: RedisServer)
     world.check()
 
 
-def test_nothing_is_left_when_everybody_has_gone(world: World) -> None:
+def test_ledger_is_empty_when_all_peers_have_gone(world: World) -> None:
     conns = [world.join(member, id, room, key="k") for member, id in zip(world.members, "abc", strict=True)
              for room in ("", "attic")]  # fmt: skip
     world.calm()

@@ -58,7 +58,7 @@ async def other(peer: Peer) -> dict[str, Any]:
     return message
 
 
-async def test_a_list_has_the_servers_of_the_configuration() -> None:
+async def test_peer_list_has_the_configured_servers() -> None:
     async with (
         relay(ice_servers=("stun:stun.example", "turn:me:pass@turn.example")) as server,
         opened(server) as peer,
@@ -68,13 +68,13 @@ async def test_a_list_has_the_servers_of_the_configuration() -> None:
         assert await peer.get() == {"type": "peer-list", "peers": [], "iceServers": [STUN, turn]}
 
 
-async def test_without_servers_the_list_is_what_it_always_was() -> None:
+async def test_peer_list_without_servers_is_unchanged() -> None:
     async with relay() as server, opened(server) as peer:
         await peer.send({"type": "join", "peerId": "a"})
         assert await peer.text() == '{"type":"peer-list","peers":[]}'
 
 
-async def test_who_stays_is_told_again_before_the_credentials_end(tmp_path: Path) -> None:
+async def test_credentials_are_renewed_before_they_expire(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN) as server, opened(server) as peer:
         peer.id = "a"
         before = time.time()
@@ -87,7 +87,7 @@ async def test_who_stays_is_told_again_before_the_credentials_end(tmp_path: Path
         assert ends == sorted(ends) and ends[-1] > first
 
 
-async def test_each_has_its_own_and_who_is_gone_gets_none(tmp_path: Path) -> None:
+async def test_each_peer_has_its_own_credentials_until_it_leaves(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN) as server:
         async with joined(server, "a") as a:
             async with joined(server, "b", peers=["a"]) as b:
@@ -101,7 +101,7 @@ async def test_each_has_its_own_and_who_is_gone_gets_none(tmp_path: Path) -> Non
                 await asyncio.sleep(0)
 
 
-async def test_hundreds_are_told_in_turns(tmp_path: Path) -> None:
+async def test_renewals_of_hundreds_are_spread(tmp_path: Path) -> None:
     """More than a turn's worth that joined at once: all are told, each in the time that credentials last."""
     async with relay(turn_secret_file=hush(tmp_path), **TURN | {"turn_lifetime": 4.0}) as server:
         peers = await asyncio.gather(*(Raw.join(server.port, f"p{n}") for n in range(200)))
@@ -115,7 +115,7 @@ async def test_hundreds_are_told_in_turns(tmp_path: Path) -> None:
         await asyncio.gather(*(peer.end() for peer in peers))
 
 
-async def test_a_seat_that_is_taken_back_has_new_credentials(tmp_path: Path) -> None:
+async def test_returning_owner_gets_new_credentials(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN | {"turn_lifetime": 3600.0}) as server:
         first = await Raw.join(server.port, "a", key="k")
         first.reset()
@@ -126,7 +126,7 @@ async def test_a_seat_that_is_taken_back_has_new_credentials(tmp_path: Path) -> 
         await first.end()
 
 
-async def test_another_secret_is_used_when_it_is_read_again(tmp_path: Path) -> None:
+async def test_reloaded_secret_is_used(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN) as server, joined(server, "a") as a:
         await renewed(a)
         for content in ("south" * 8, ""):  # the second is none: the one before stays
@@ -140,7 +140,7 @@ async def test_another_secret_is_used_when_it_is_read_again(tmp_path: Path) -> N
                     pass
 
 
-async def test_nobody_sends_what_looks_like_the_relays(tmp_path: Path) -> None:
+async def test_forged_ice_servers_message_is_rejected(tmp_path: Path) -> None:
     """The type is routed like any other; it is the sender's id in it that gives it away."""
     async with relay(turn_secret_file=hush(tmp_path), **TURN | {"turn_lifetime": 3600.0}) as server:
         async with joined(server, "a") as a, joined(server, "b", peers=["a"]) as b:
@@ -152,7 +152,7 @@ async def test_nobody_sends_what_looks_like_the_relays(tmp_path: Path) -> None:
             assert (await a.get())["from"] == "b"
 
 
-async def test_no_log_tells_a_password_or_the_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_passwords_and_the_secret_are_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     servers = ("turn:me:SECRET-PASSWORD@turn.example", "turn:other.example")
     options = {"ice_servers": servers, "turn_secret_file": hush(tmp_path, "SECRET-OF-TURN"), "turn_lifetime": 1.0}
@@ -166,7 +166,7 @@ async def test_no_log_tells_a_password_or_the_secret(tmp_path: Path, caplog: pyt
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x" * 20_000])
-def test_a_secret_that_cannot_be_read_says_which_option(tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_secret_names_its_option(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "turn.secret"
     if content is not None:
         path.write_bytes(content)
@@ -174,7 +174,7 @@ def test_a_secret_that_cannot_be_read_says_which_option(tmp_path: Path, content:
         Relay(RelayConfig(ice_servers=("turn:turn.example",), turn_secret_file=str(path)))
 
 
-async def test_a_relay_that_stops_tells_nobody_any_more(tmp_path: Path) -> None:
+async def test_stopped_relay_renews_no_credentials(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN) as server:
         silent = await Raw.join(server.port, "a")
         await silent.get()
@@ -188,7 +188,7 @@ async def test_a_relay_that_stops_tells_nobody_any_more(tmp_path: Path) -> None:
         await silent.end()
 
 
-async def test_who_goes_because_another_one_is_told_keeps_nothing_from_the_rest(tmp_path: Path) -> None:
+async def test_client_lost_during_a_renewal_does_not_stop_the_others(tmp_path: Path) -> None:
     told: list[str] = []
 
     def tell(client: Any, servers: tuple[Mapping[str, Any], ...]) -> None:

@@ -83,7 +83,7 @@ async def test_peers_rooms_sockets_and_messages_are_counted(server: Relay) -> No
     assert seen["relay_ready", ""] == 1
 
 
-async def test_every_metric_stands_in_its_page_and_no_other(ledger_redis: RedisServer) -> None:
+async def test_documented_metrics_are_those_of_the_code(ledger_redis: RedisServer) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     written = set(re.findall(r"^\| `(relay_\w+)", page, re.MULTILINE))
     suffixes = ("_bucket", "_count", "_sum", "_created")
@@ -96,7 +96,7 @@ async def test_every_metric_stands_in_its_page_and_no_other(ledger_redis: RedisS
     } == written
 
 
-async def test_what_has_not_happened_yet_is_there_so_that_its_first_time_is_a_rise(server: Relay) -> None:
+async def test_counters_start_at_zero_with_all_labels(server: Relay) -> None:
     seen = await look(server)
     page = (ROOT / "docs" / "limits.md").read_text()
     named = re.findall(r"`([a-z-]+)`", page.partition("use these names")[2].partition(".")[0])
@@ -108,7 +108,7 @@ async def test_what_has_not_happened_yet_is_there_so_that_its_first_time_is_a_ri
     assert {label: n for (name, label), n in seen.items() if name == "relay_closes_total"} == dict.fromkeys(codes, 0)
 
 
-async def test_who_has_not_asked_yet_holds_up_no_stop() -> None:
+async def test_idle_monitoring_connection_does_not_delay_a_stop() -> None:
     before = asyncio.all_tasks()
     async with relay(metrics_port=0) as server:
         assert server.metrics is not None
@@ -123,7 +123,7 @@ async def test_who_has_not_asked_yet_holds_up_no_stop() -> None:
         writer.close()
 
 
-async def test_a_refused_id_is_counted_with_its_close(server: Relay) -> None:
+async def test_rejected_id_is_counted_with_its_close_code(server: Relay) -> None:
     async with joined(server, "A"), opened(server) as late:
         await late.send({"type": "join", "peerId": "A"})
         assert await late.closed() == 4409
@@ -132,7 +132,7 @@ async def test_a_refused_id_is_counted_with_its_close(server: Relay) -> None:
     assert seen["relay_closes_total", "4409"] == 1
 
 
-async def test_the_fullest_outbox_is_seen_and_forgotten_when_it_was(server: Relay) -> None:
+async def test_largest_send_queue_is_reported_once(server: Relay) -> None:
     async with joined(server, "A") as a:
         slow = await Raw.join(server.port, "slow", receive_buffer=4096)
         assert (await a.get())["type"] == "peer-joined"
@@ -149,7 +149,7 @@ async def test_the_fullest_outbox_is_seen_and_forgotten_when_it_was(server: Rela
         assert (await look(server))["relay_outbox_high_bytes", ""] == 0
 
 
-async def test_a_client_cannot_make_time_series(server: Relay) -> None:
+async def test_client_cannot_create_time_series(server: Relay) -> None:
     async with joined(server, "A") as a, joined(server, "B"):
         before = len(await look(server))
         for n in range(50):
@@ -158,13 +158,13 @@ async def test_a_client_cannot_make_time_series(server: Relay) -> None:
         assert len(await look(server)) == before
 
 
-async def test_the_loops_lag_is_asked_for(server: Relay) -> None:
+async def test_event_loop_lag_is_measured(server: Relay) -> None:
     async with asyncio.timeout(DEADLINE):
         while not (await look(server))["relay_loop_lag_seconds_count", ""]:
             await asyncio.sleep(0.05)
 
 
-async def test_health_and_readiness(server: Relay) -> None:
+async def test_health_and_readiness_return_their_status(server: Relay) -> None:
     assert await ask(server, "/healthz") == (200, "application/json", b'{"status": "ok"}\n')
     assert await ask(server, "/readyz") == (200, "application/json", b'{"status": "ok"}\n')
     silent = await Raw.join(server.port, "A")  # it does not answer the close, so stopping takes a while
@@ -179,17 +179,17 @@ async def test_health_and_readiness(server: Relay) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/", 404), ("GET", "/ws", 404), ("POST", "/metrics", 405)]
 )
-async def test_nothing_else_is_there(server: Relay, method: str, path: str, status: int) -> None:
+async def test_unknown_monitoring_path_gets_404(server: Relay, method: str, path: str, status: int) -> None:
     assert (await ask(server, path, method))[0] == status
     async with opened(server):
         pass
 
 
-async def test_head_has_no_body(server: Relay) -> None:
+async def test_head_response_has_no_body(server: Relay) -> None:
     assert (await ask(server, "/readyz", "HEAD"))[::2] == (200, b"")
 
 
-async def test_nonsense_and_crowds_cost_only_themselves(server: Relay) -> None:
+async def test_malformed_and_excess_monitoring_requests_are_dropped(server: Relay) -> None:
     assert server.metrics is not None
     port = int(server.metrics.split(":")[2].split("/")[0])
     crowd = [await Raw.connect(port) for _ in range(80)]
@@ -206,12 +206,12 @@ async def test_nonsense_and_crowds_cost_only_themselves(server: Relay) -> None:
             pass
 
 
-async def test_nobody_gets_metrics_who_did_not_ask() -> None:
+async def test_relay_without_metrics_port_has_no_monitoring() -> None:
     async with relay() as server:
         assert server.metrics is None and server._monitoring is None
 
 
-async def test_a_port_in_use_is_one_clear_sentence_and_stops_the_relay() -> None:
+async def test_metrics_port_in_use_raises_and_stops_the_relay() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = Relay(RelayConfig(port=0, metrics_port=port))
@@ -221,7 +221,7 @@ async def test_a_port_in_use_is_one_clear_sentence_and_stops_the_relay() -> None
         await asyncio.open_connection("127.0.0.1", running.port)
 
 
-async def test_the_log_as_json_has_the_facts_beside_the_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_json_log_has_the_facts_of_each_event(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="server")
     async with relay() as server:
         async with joined(server, "A", room="attic", key="SECRET"), opened(server) as late:

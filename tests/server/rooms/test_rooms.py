@@ -48,13 +48,13 @@ def codes(commands: Iterable[Any]) -> list[tuple[Any, str]]:
     return [(entry[1], entry[2]["code"]) for entry in read(commands) if entry[0] == "send" and "code" in entry[2]]
 
 
-def test_a_newcomer_gets_the_list_and_the_others_get_the_notice_in_one_step() -> None:
+def test_join_gives_the_list_and_notices_in_one_step() -> None:
     room = rooms()
     assert read(room.join("1", Join("a"), 0)) == [("admit", "1"), listed("1")]
     assert read(room.join("2", Join("b"), 0)) == [("admit", "2"), listed("2", "a"), notice("joined", "b", "1")]
 
 
-def test_peers_of_different_rooms_never_see_one_another() -> None:
+def test_peers_of_different_rooms_are_separate() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     assert read(room.join("2", Join("a", "attic"), 0)) == [("admit", "2"), listed("2")]
@@ -63,7 +63,7 @@ def test_peers_of_different_rooms_never_see_one_another() -> None:
     assert read(room.leave("1", 0)) == []
 
 
-def test_an_empty_room_vanishes() -> None:
+def test_empty_room_is_removed() -> None:
     room = rooms()
     room.join("1", Join("a", "attic"), 0)
     assert room.rooms() == ["attic"]
@@ -71,7 +71,7 @@ def test_an_empty_room_vanishes() -> None:
     assert room.rooms() == [] and len(room) == 0
 
 
-def test_the_same_key_takes_the_seat_at_once_and_nobody_sees_it() -> None:
+def test_same_key_takes_the_seat_at_once_unnoticed() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
@@ -81,7 +81,7 @@ def test_the_same_key_takes_the_seat_at_once_and_nobody_sees_it() -> None:
 
 
 @pytest.mark.parametrize("key", ["\ud800", "é"])
-def test_a_key_may_be_any_text_that_json_can_bring(key: str) -> None:
+def test_key_may_be_any_json_string(key: str) -> None:
     room = rooms()
     room.join("1", Join("a", key=key), 0)
     assert read(room.join("2", Join("a", key="k"), 1)) == [("ask", "1")]
@@ -89,7 +89,7 @@ def test_a_key_may_be_any_text_that_json_can_bring(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "other"])
-def test_another_key_asks_the_holder_and_its_pong_keeps_the_seat(key: str | None) -> None:
+def test_holder_that_answers_a_ping_keeps_its_seat(key: str | None) -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     assert read(room.join("2", Join("a", key=key), 1)) == [("ask", "1")]
@@ -100,7 +100,7 @@ def test_another_key_asks_the_holder_and_its_pong_keeps_the_seat(key: str | None
     assert room.expire(3) == [] and room.name("1") == "a"
 
 
-def test_a_holder_that_stays_silent_loses_the_seat() -> None:
+def test_holder_that_does_not_answer_loses_its_seat() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("b"), 0)
@@ -115,7 +115,7 @@ def test_a_holder_that_stays_silent_loses_the_seat() -> None:
     ]
 
 
-def test_a_holder_that_leaves_while_asked_makes_room_at_once() -> None:
+def test_holder_that_leaves_while_contested_frees_its_seat() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("a"), 1)
@@ -123,7 +123,7 @@ def test_a_holder_that_leaves_while_asked_makes_room_at_once() -> None:
     assert room.expire(9) == [] and room.name("2") == "a"
 
 
-def test_of_several_claims_the_first_gets_the_seat_and_the_next_asks_again() -> None:
+def test_first_of_several_claims_gets_the_seat() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("a"), 1)
@@ -132,7 +132,7 @@ def test_of_several_claims_the_first_gets_the_seat_and_the_next_asks_again() -> 
     assert codes(room.pong("2")) == [(["3"], "id-taken")]
 
 
-def test_the_owner_who_returns_while_asked_beats_the_claim() -> None:
+def test_owner_returning_while_contested_keeps_its_seat() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("a"), 1)
@@ -145,14 +145,14 @@ def test_the_owner_who_returns_while_asked_beats_the_claim() -> None:
     assert codes(room.pong("3")) == [(["2"], "id-taken")]
 
 
-def test_a_claim_that_goes_away_is_forgotten() -> None:
+def test_claim_of_a_closed_connection_is_removed() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("a"), 1)
     assert room.drop("2", 1) == [] and room.pong("1") == [] and room.expire(9) == []
 
 
-def test_claims_are_bounded() -> None:
+def test_claims_per_seat_are_bounded() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     for n in range(MAX_CLAIMS):
@@ -160,7 +160,7 @@ def test_claims_are_bounded() -> None:
     assert codes(room.join("late", Join("a"), 1)) == [(["late"], "id-taken")]
 
 
-def test_a_dropped_seat_with_a_key_waits_and_delivers_in_order() -> None:
+def test_seat_in_grace_delivers_its_queue_in_order() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
@@ -178,7 +178,7 @@ def test_a_dropped_seat_with_a_key_waits_and_delivers_in_order() -> None:
     assert room.expire(99) == []
 
 
-def test_a_seat_nobody_comes_back_to_is_left_after_the_grace() -> None:
+def test_seat_is_freed_at_the_end_of_grace() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
@@ -188,7 +188,7 @@ def test_a_seat_nobody_comes_back_to_is_left_after_the_grace() -> None:
     assert codes(room.route("2", Envelope("offer", "b", "a"), b"1")) == [(["2"], "peer-not-found")]
 
 
-def test_a_stale_deadline_does_not_end_a_second_grace() -> None:
+def test_outdated_deadline_does_not_end_a_second_grace() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.drop("1", 0)
@@ -200,16 +200,14 @@ def test_a_stale_deadline_does_not_end_a_second_grace() -> None:
 
 
 @pytest.mark.parametrize(("key", "grace", "clean"), [(None, 5, False), ("k", 0, False), ("k", 5, True)])
-def test_without_key_or_grace_or_with_a_clean_close_a_peer_leaves_at_once(
-    key: str | None, grace: float, clean: bool
-) -> None:
+def test_peer_without_a_key_or_grace_leaves_at_once(key: str | None, grace: float, clean: bool) -> None:
     room = rooms(grace=grace)
     room.join("1", Join("a", key=key), 0)
     room.join("2", Join("b"), 0)
     assert read(room.leave("1", 1) if clean else room.drop("1", 1)) == [notice("left", "a", "2")]
 
 
-def test_somebody_else_gets_an_away_seat_when_its_owner_is_not_back_in_time() -> None:
+def test_claim_gets_a_seat_in_grace_if_its_owner_stays_away() -> None:
     room = rooms()
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
@@ -223,7 +221,7 @@ def test_somebody_else_gets_an_away_seat_when_its_owner_is_not_back_in_time() ->
     ]
 
 
-def test_the_queue_of_an_away_seat_is_bounded_and_its_sender_is_told() -> None:
+def test_full_queue_of_a_seat_in_grace_is_answered() -> None:
     room = rooms(queue=10)
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
@@ -234,27 +232,27 @@ def test_the_queue_of_an_away_seat_is_bounded_and_its_sender_is_told() -> None:
 
 
 @pytest.mark.parametrize("sender", [None, "", "b", "A"])
-def test_from_must_be_the_id_that_joined(sender: str | None) -> None:
+def test_message_with_a_wrong_from_is_rejected(sender: str | None) -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("b"), 0)
     assert codes(room.route("1", Envelope("offer", sender, "b"), b"{}")) == [(["1"], "from-mismatch")]
 
 
-def test_an_error_names_its_target_unless_that_is_no_id() -> None:
+def test_error_has_its_target_only_if_that_is_an_id() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     assert read(room.route("1", Envelope("offer", "a", "gone"), b"{}"))[0][2]["to"] == "gone"
     assert "to" not in read(room.route("1", Envelope("offer", "a", "x" * 100_000), b"{}"))[0][2]
 
 
-def test_nobody_is_his_own_peer() -> None:
+def test_message_to_oneself_is_rejected() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     assert codes(room.route("1", Envelope("offer", "a", "a"), b"{}")) == [(["1"], "peer-not-found")]
 
 
-def test_a_frame_is_forwarded_as_the_same_object() -> None:
+def test_forwarded_message_is_the_same_object() -> None:
     room = rooms()
     room.join("1", Join("a"), 0)
     room.join("2", Join("b"), 0)
@@ -263,7 +261,7 @@ def test_a_frame_is_forwarded_as_the_same_object() -> None:
     assert isinstance(send, Send) and send.text is text
 
 
-def test_the_room_is_pure() -> None:
+def test_rooms_module_is_pure() -> None:
     tree = ast.parse(Path(server.rooms.rooms.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

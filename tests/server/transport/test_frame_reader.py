@@ -63,13 +63,13 @@ def cut(octets: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(st.lists(frames, max_size=6), st.lists(st.integers(0, 1 << 20), max_size=20))
-def test_frames_are_those_of_websockets_however_they_are_cut(sent: list[Frame], places: list[int]) -> None:
+def test_frames_equal_those_of_websockets_however_cut(sent: list[Frame], places: list[int]) -> None:
     octets = b"".join(frame.serialize(mask=True) for frame in sent)
     assert read(cut(octets, places)) == reference(octets)
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))
-def test_noise_ends_as_it_does_with_websockets(octets: bytes, places: list[int]) -> None:
+def test_noise_fails_as_with_websockets(octets: bytes, places: list[int]) -> None:
     got, code = read(cut(octets, places))
     expected, expected_code = reference(octets)
     if expected_code is None:  # websockets waits for a payload that we have thrown away already
@@ -78,12 +78,12 @@ def test_noise_ends_as_it_does_with_websockets(octets: bytes, places: list[int])
         assert (got, code) == (expected, expected_code)
 
 
-def test_single_octets_make_a_frame() -> None:
+def test_single_bytes_make_a_frame() -> None:
     octets = Frame(Opcode.TEXT, b"x" * 150).serialize(mask=True)
     assert read([bytes([octet]) for octet in octets]) == ([(1, b"x" * 150, True)], None)
 
 
-def test_the_limit_may_change_between_two_frames_of_one_read() -> None:
+def test_limit_may_change_within_one_read() -> None:
     reader = FrameReader(10)
     reader.feed(2 * Frame(Opcode.TEXT, b"x" * 11).serialize(mask=True))
     assert reader.pull() == (Kind.TOO_LARGE, bytes((0x81, 0x80)) + bytes(4))
@@ -92,13 +92,13 @@ def test_the_limit_may_change_between_two_frames_of_one_read() -> None:
     assert reader.pull() is None
 
 
-def test_a_text_inside_a_fragmented_message_is_left_to_websockets() -> None:
+def test_text_within_a_fragmented_message_goes_to_websockets() -> None:
     first = Frame(Opcode.TEXT, b"a", False).serialize(mask=True)
     second = Frame(Opcode.TEXT, b"b", True).serialize(mask=True)
     assert read([first + second]) == ([(1, b"a", False)], 1002)
 
 
 @given(sizes)
-def test_frames_to_clients_are_those_of_websockets(size: int) -> None:
+def test_text_frames_equal_those_of_websockets(size: int) -> None:
     text = b"x" * size
     assert text_frame(text) == Frame(Opcode.TEXT, text).serialize(mask=False)

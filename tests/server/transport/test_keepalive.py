@@ -10,7 +10,7 @@ from server.transport.keepalive import Keepalive
 from tests.waiting import until
 
 
-async def test_pings_of_many_who_came_in_one_instant_are_spread() -> None:
+async def test_pings_of_simultaneous_joins_are_spread() -> None:
     turns: list[Sequence[Client]] = []
     keepalive = Keepalive(0.05, turns.append)
     clients = [cast(Client, object()) for _ in range(100)]
@@ -23,7 +23,7 @@ async def test_pings_of_many_who_came_in_one_instant_are_spread() -> None:
     assert [client for turn in turns for client in turn][:99] == clients[:50] + clients[51:]
 
 
-async def test_a_second_ping_comes_an_interval_after_the_first() -> None:
+async def test_second_ping_follows_after_one_interval() -> None:
     turns: list[Sequence[Client]] = []
     keepalive = Keepalive(0.02, turns.append)
     client = cast(Client, object())

@@ -50,7 +50,7 @@ def queue(limit: int = 100) -> tuple[SendQueue, Socket, list[SendQueue]]:
     return socket.queue, socket, touched
 
 
-def test_many_frames_are_one_write_and_one_touch() -> None:
+def test_many_frames_make_one_write_and_one_flush_request() -> None:
     box, socket, touched = queue()
     socket.room = 100
     assert box.put(b"a") and box.put(b"b")
@@ -59,14 +59,14 @@ def test_many_frames_are_one_write_and_one_touch() -> None:
     assert socket.sent == b"ab"
 
 
-def test_what_the_transport_still_holds_counts() -> None:
+def test_bytes_in_a_paused_transport_count() -> None:
     box, _, _ = queue(limit=10)
     assert box.put(b"x" * 6)
     box.flush()
     assert box.put(b"y" * 4) and not box.put(b"z")
 
 
-def test_a_busy_transport_gets_no_more_until_it_is_empty() -> None:
+def test_paused_transport_gets_no_frames() -> None:
     box, socket, _ = queue()
     for frame in (b"one", b"two", b"three"):
         assert box.put(frame)
@@ -76,7 +76,7 @@ def test_a_busy_transport_gets_no_more_until_it_is_empty() -> None:
     assert socket.sent == b"onetwothree"
 
 
-def test_the_last_words_follow_a_frame_that_is_half_sent() -> None:
+def test_finish_writes_after_a_partly_sent_frame() -> None:
     box, socket, _ = queue(limit=10)
     socket.room = 2
     box.put(b"12345678")
@@ -88,7 +88,7 @@ def test_the_last_words_follow_a_frame_that_is_half_sent() -> None:
 
 
 @given(st.lists(st.integers(0, 40) | st.just("flush"), max_size=60))
-def test_what_was_put_arrives_in_order_and_never_more_waits_than_the_limit(steps: list[int | str]) -> None:
+def test_frames_arrive_in_order_within_the_limit(steps: list[int | str]) -> None:
     box, socket, touched = queue(limit=50)
     expected, count = b"", 0
     for step in steps:

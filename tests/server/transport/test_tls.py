@@ -33,7 +33,7 @@ def shown(ws: ClientConnection) -> int:
     return serial(ws.transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
 
 
-async def test_a_room_over_tls(tmp_path: Path) -> None:
+async def test_peers_join_over_tls(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem) as server:
         assert server.url == f"wss://127.0.0.1:{server.port}/ws" and server.page.startswith("https://")
@@ -52,7 +52,7 @@ async def test_a_room_over_tls(tmp_path: Path) -> None:
             assert (await b.get())["sdp"] == sdp
 
 
-async def test_the_page_over_tls(tmp_path: Path) -> None:
+async def test_page_is_served_over_tls(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem) as server:
         reader, writer = await asyncio.open_connection("localhost", server.port, ssl=trusting(pem))
@@ -62,7 +62,7 @@ async def test_the_page_over_tls(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_our_page_is_of_the_same_origin_over_tls(tmp_path: Path) -> None:
+async def test_own_page_over_tls_is_the_own_origin(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem, token="secret") as server:
         for origin, welcome in (("https://relay.example", True), ("http://relay.example", False)):
@@ -77,7 +77,7 @@ async def test_our_page_is_of_the_same_origin_over_tls(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_old_versions_are_refused(tmp_path: Path) -> None:
+async def test_old_tls_versions_are_rejected(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem) as server:
         for version, welcome in (("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)):
@@ -92,7 +92,7 @@ async def test_old_versions_are_refused(tmp_path: Path) -> None:
             assert (done.returncode == 0) is welcome, done
 
 
-async def test_a_new_certificate_is_for_new_connections_and_the_old_ones_live(tmp_path: Path) -> None:
+async def test_new_certificate_applies_to_new_connections(tmp_path: Path) -> None:
     used, fresh = tmp_path / "used.pem", tmp_path / "fresh.pem"
     old, new = serial_of(certificate(used)), serial_of(certificate(fresh))
     before, after = trusting(str(used)), trusting(str(fresh))
@@ -111,7 +111,7 @@ async def test_a_new_certificate_is_for_new_connections_and_the_old_ones_live(tm
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None, "another key"])
-async def test_a_bad_new_certificate_keeps_the_old_one_and_says_so(
+async def test_bad_new_certificate_is_logged_and_the_old_one_kept(
     tmp_path: Path, content: bytes | str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     pem = tmp_path / "a.pem"
@@ -137,7 +137,7 @@ async def test_reload_without_tls_does_nothing() -> None:
         server.reload()
 
 
-def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+def test_unusable_certificate_files_are_named(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     private, public = pair(tmp_path, MAKERS["ES256"]())
     with pytest.raises(ConfigError, match=r"--tls-cert: .* and .*key\.pem: the key does not match the certificate"):
@@ -150,7 +150,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         Relay(RelayConfig(tls_key=private))
 
 
-async def test_who_speaks_no_tls_or_nothing_is_dropped_in_time_and_the_others_go_on(tmp_path: Path) -> None:
+async def test_clients_without_tls_time_out(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem, join_timeout=1.0) as server:
         plain, silent = await Raw.connect(server.port), await Raw.connect(server.port)
@@ -167,7 +167,7 @@ async def test_who_speaks_no_tls_or_nothing_is_dropped_in_time_and_the_others_go
             await raw.end()
 
 
-async def test_a_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
+async def test_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     trusted = trusting(pem)
     async with relay(tls_cert=pem, max_send_queue=256 * 1024) as server:
@@ -191,7 +191,7 @@ async def test_a_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
             slow.transport.abort()
 
 
-async def test_sighup_reloads(tmp_path: Path) -> None:
+async def test_sighup_reloads_the_certificate(tmp_path: Path) -> None:
     used, fresh = tmp_path / "used.pem", tmp_path / "fresh.pem"
     certificate(used)
     new = serial_of(certificate(fresh))
@@ -208,7 +208,7 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
         assert await asyncio.to_thread(server.process.wait, DEADLINE) == 0
 
 
-async def test_handshakes_that_never_end_are_counted_and_given_up_in_time(tmp_path: Path) -> None:
+async def test_endless_handshakes_count_and_time_out(tmp_path: Path) -> None:
     async with relay(tls_cert=certificate(tmp_path / "a.pem"), join_timeout=0.5, max_connections=3) as server:
         silent = [await Raw.connect(server.port) for _ in range(3)]
         silent[0].writer.write(b"\x16\x03\x01")  # a record that never ends
@@ -219,7 +219,7 @@ async def test_handshakes_that_never_end_are_counted_and_given_up_in_time(tmp_pa
             await raw.end()
 
 
-async def test_a_relay_stops_in_the_middle_of_handshakes(tmp_path: Path) -> None:
+async def test_relay_stops_during_handshakes(tmp_path: Path) -> None:
     async with relay(tls_cert=certificate(tmp_path / "a.pem")) as server:
         silent = [await Raw.connect(server.port) for _ in range(3)]
         await until(lambda: server.admission._connections == 3)
@@ -231,7 +231,7 @@ async def test_a_relay_stops_in_the_middle_of_handshakes(tmp_path: Path) -> None
             await raw.end()
 
 
-async def test_the_handshake_and_the_join_share_one_deadline(tmp_path: Path) -> None:
+async def test_handshake_and_join_share_one_deadline(tmp_path: Path) -> None:
     pem = certificate(tmp_path / "a.pem")
     async with relay(tls_cert=pem, join_timeout=1.5) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -21,7 +21,7 @@ from peer import Agent
 from peer import events as ev
 from peer.errors import CallFailed
 from server.config import RelayConfig
-from server.ice.turn_credentials import IceServers
+from server.ice.turn_credentials import IceServerList
 from server.relay import Relay
 from tests.coturn import Coturn, coturn_with_secret
 from tests.server.keys import certificate, secret
@@ -146,7 +146,7 @@ async def client(
     turn: Coturn, peer: str, ends: float, shared_secret: str = SECRET
 ) -> AsyncIterator[TurnClientUdpProtocol]:
     """Create the engine's TURN client, with credentials that expire at ``ends`` (Unix seconds)."""
-    (server,) = IceServers([turn.url], shared_secret.encode(), 0).of(peer, ends)
+    (server,) = IceServerList([turn.url], shared_secret.encode(), 0).for_peer(peer, ends)
     address = ("127.0.0.1", turn.port)
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: TurnClientUdpProtocol(address, server["username"], server["credential"], 600, 500),

@@ -26,7 +26,7 @@ _CANVAS = Pattern(*SIZE, 30)
 
 
 def picture(number: int, moment: float | None = None) -> av.VideoFrame:
-    frame = _CANVAS.picture(number)
+    frame = _CANVAS.draw(number)
     frame.pts = round((media_time() if moment is None else moment) / VIDEO_TIME_BASE)
     return frame
 

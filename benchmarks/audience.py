@@ -55,9 +55,9 @@ async def count(call: Call, watched: Watched) -> None:
 
 
 async def look(call: Call, watched: Watched) -> None:
-    with call.frames() as pictures:
-        async for picture in pictures:
-            watched.width = picture.width
+    with call.frames() as frames:
+        async for frame in frames:
+            watched.width = frame.width
             watched.looked(time.monotonic())
 
 

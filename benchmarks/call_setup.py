@@ -35,7 +35,7 @@ def bare_answerer(pipe: Connection) -> None:
 async def _bare_answerer(pipe: Connection) -> None:
     from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-    media, track_of = await _pictures()
+    media, track_of = await _open_source()
     loop = asyncio.get_running_loop()
     connections: list[Any] = []
     while (offer := await loop.run_in_executor(None, pipe.recv)) is not None:
@@ -50,7 +50,7 @@ async def _bare_answerer(pipe: Connection) -> None:
     await media.close()
 
 
-async def _pictures() -> tuple[Any, Any]:
+async def _open_source() -> tuple[Any, Any]:
     from peer.media.sources.local_media import open_sources
     from peer.media.sources.spec import parse_audio, parse_video
 
@@ -128,7 +128,7 @@ async def measure(calls: int, typed: int) -> dict[str, list[float]]:
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, ready.recv)
     times: dict[str, list[float]] = {"bare": [], "ours": [], "connected": []}
-    media, track_of = await _pictures()
+    media, track_of = await _open_source()
     async with Agent("caller", server=url, video="test", size=(640, 480)) as agent:
         await agent.wait_for("node", timeout=10)
         for _ in range(calls):

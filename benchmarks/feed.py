@@ -20,7 +20,7 @@ from aiortc.rtcconfiguration import RTCBundlePolicy
 VIDEO_CLOCK, AUDIO_CLOCK = 90_000, 48_000
 
 
-def coded_pictures(width: int, height: int, fps: int, bitrate: int, count: int, key_every: int = 60) -> list[bytes]:
+def encoded_video(width: int, height: int, fps: int, bitrate: int, count: int, key_every: int = 60) -> list[bytes]:
     """Return ``count`` VP8 frames at about ``bitrate`` bit/s: aiortc's real-time settings, and moving video with
     enough noise to use up the bitrate. The first frame and every ``key_every``-th is a key frame."""
     graph = av.filter.Graph()
@@ -36,36 +36,36 @@ def coded_pictures(width: int, height: int, fps: int, bitrate: int, count: int, 
     encoder.bit_rate, encoder.gop_size = bitrate, key_every
     rate = {"minrate": str(bitrate), "maxrate": str(bitrate), "bufsize": str(bitrate)}
     encoder.options = {"cpu-used": "-8", "deadline": "realtime", "lag-in-frames": "0", **rate}
-    coded: list[bytes] = []
-    while len(coded) < count:
+    encoded: list[bytes] = []
+    while len(encoded) < count:
         frame: Any = graph.pull()
-        frame.pict_type, frame.pts, frame.time_base = av.video.frame.PictureType.NONE, len(coded), Fraction(1, fps)
-        coded += [bytes(packet) for packet in encoder.encode(frame)]
-    return coded
+        frame.pict_type, frame.pts, frame.time_base = av.video.frame.PictureType.NONE, len(encoded), Fraction(1, fps)
+        encoded += [bytes(packet) for packet in encoder.encode(frame)]
+    return encoded
 
 
-def coded_sound(count: int) -> list[bytes]:
+def encoded_audio(count: int) -> list[bytes]:
     """Return ``count`` Opus packets of 20 ms: noise at 64 kbit/s."""
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.format, encoder.layout = AUDIO_CLOCK, "s16", "stereo"
     encoder.bit_rate, encoder.time_base = 64_000, Fraction(1, AUDIO_CLOCK)
     noise = np.random.default_rng(3)
-    coded: list[bytes] = []
-    while len(coded) < count:
+    encoded: list[bytes] = []
+    while len(encoded) < count:
         samples = noise.integers(-3000, 3000, (1, 1920), np.int16)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
-        frame.sample_rate, frame.pts = AUDIO_CLOCK, 960 * len(coded)
-        coded += [bytes(packet) for packet in encoder.encode(frame)]
-    return coded
+        frame.sample_rate, frame.pts = AUDIO_CLOCK, 960 * len(encoded)
+        encoded += [bytes(packet) for packet in encoder.encode(frame)]
+    return encoded
 
 
-class CodedTrack(MediaStreamTrack):
+class EncodedTrack(MediaStreamTrack):
     """Sends encoded packets in real time, in a loop."""
 
-    def __init__(self, kind: str, coded: list[bytes], rate: int, clock: int) -> None:
+    def __init__(self, kind: str, encoded: list[bytes], rate: int, clock: int) -> None:
         super().__init__()
         self.kind = kind
-        self._coded, self._rate, self._clock = coded, rate, clock
+        self._encoded, self._rate, self._clock = encoded, rate, clock
         self._number = 0
         self._started: float | None = None
 
@@ -75,7 +75,7 @@ class CodedTrack(MediaStreamTrack):
         if self._started is None:
             self._started = time.monotonic()
         await asyncio.sleep(max(0.0, self._started + self._number / self._rate - time.monotonic()))
-        packet = av.Packet(self._coded[self._number % len(self._coded)])
+        packet = av.Packet(self._encoded[self._number % len(self._encoded)])
         packet.pts, packet.time_base = self._number * self._clock // self._rate, Fraction(1, self._clock)
         self._number += 1
         return packet

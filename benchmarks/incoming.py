@@ -35,18 +35,18 @@ def send(pipe: Connection, calls: int) -> None:
 async def _send(pipe: Connection, calls: int) -> None:
     from aiortc import RTCSessionDescription
 
-    from benchmarks.feed import AUDIO_CLOCK, VIDEO_CLOCK, CodedTrack, coded_pictures, coded_sound, open_bare
+    from benchmarks.feed import AUDIO_CLOCK, VIDEO_CLOCK, EncodedTrack, encoded_audio, encoded_video, open_bare
 
-    pictures, sound = coded_pictures(*SIZE, FPS, BITRATE, 300), coded_sound(500)
-    pipe.send(sum(map(len, pictures)) * 8 * FPS / len(pictures))
+    video, audio = encoded_video(*SIZE, FPS, BITRATE, 300), encoded_audio(500)
+    pipe.send(sum(map(len, video)) * 8 * FPS / len(video))
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, pipe.recv) is not None:
         connections = []
         for _ in range(calls):
             connection = open_bare()
             connections.append(connection)
-            connection.addTrack(CodedTrack("video", pictures, FPS, VIDEO_CLOCK))
-            connection.addTrack(CodedTrack("audio", sound, 50, AUDIO_CLOCK))
+            connection.addTrack(EncodedTrack("video", video, FPS, VIDEO_CLOCK))
+            connection.addTrack(EncodedTrack("audio", audio, 50, AUDIO_CLOCK))
             await connection.setLocalDescription(await connection.createOffer())
             pipe.send(connection.localDescription.sdp)
             answer = await loop.run_in_executor(None, pipe.recv)
@@ -80,8 +80,8 @@ async def _receive(pipe: Connection, mode: str, calls: int, seconds: float) -> N
     before, since, cpu = _frames(counters), time.monotonic(), time.process_time()
     await asyncio.sleep(seconds)
     used, elapsed = time.process_time() - cpu, time.monotonic() - since
-    pictures = _frames(counters) - before
-    pipe.send({"cpu": 100 * used / elapsed, "fps": pictures / elapsed / calls})
+    frames = _frames(counters) - before
+    pipe.send({"cpu": 100 * used / elapsed, "fps": frames / elapsed / calls})
     for pump in pumps:
         pump.cancel()
     await asyncio.gather(*(connection.close() for connection in connections))
@@ -133,22 +133,22 @@ class _Stock:
     """Counts the frames that plain aiortc decodes."""
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.frames = 0
 
     def __call__(self, connection: Any) -> None:
         pass
 
     def count(self) -> int:
-        return self.pictures
+        return self.frames
 
     def readers(self, connection: Any) -> list[Any]:
         tracks = {receiver.track.kind: receiver.track for receiver in connection.getReceivers()}
 
-        async def picture() -> None:
+        async def read_video() -> None:
             await tracks["video"].recv()
-            self.pictures += 1
+            self.frames += 1
 
-        return [picture, tracks["audio"].recv]
+        return [read_video, tracks["audio"].recv]
 
 
 def measure(calls: int, seconds: float, rounds: int, modes: list[str]) -> dict[str, Any]:

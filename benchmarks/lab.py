@@ -207,10 +207,10 @@ def write_raw(path: Path, *, fps: int = 30) -> str:
     import av
 
     with av.open(str(real_clip())) as container:
-        pictures = [frame.to_ndarray(format="yuv420p").tobytes() for frame in container.decode(video=0)]
+        frames = [frame.to_ndarray(format="yuv420p").tobytes() for frame in container.decode(video=0)]
         width, height = container.streams.video[0].width, container.streams.video[0].height
     with path.open("wb") as file:
         file.write(f"YUV4MPEG2 W{width} H{height} F{fps}:1 Ip A1:1 C420\n".encode())
-        for picture in (*pictures, *pictures[-2:0:-1]):
-            file.write(b"FRAME\n" + picture)
+        for frame in (*frames, *frames[-2:0:-1]):
+            file.write(b"FRAME\n" + frame)
     return f"{path}?loop"

@@ -250,11 +250,11 @@ async def skew(seconds: float) -> dict[str, float]:
     async with Agent("ear", server=url, video="none", audio="none") as agent:
         await agent.wait_for("node", timeout=20)
         async with agent.call("node", timeout=20) as call:
-            flashes, sounds = await _watch(call, seconds)
+            flashes, audio = await _watch(call, seconds)
     near.send(None)
     process.join()
     await relay.stop()
-    beeps = _beeps(sounds)
+    beeps = _beeps(audio)
     late = [min((flash - beep for beep in beeps), key=abs) * 1000 for flash in flashes if beeps]
     late = [one for one in late if abs(one) < 500]
     return {
@@ -269,7 +269,7 @@ async def _watch(call: Any, seconds: float) -> tuple[list[float], list[tuple[flo
     from peer.media.test_pattern import read_pattern
 
     flashes: list[float] = []
-    sounds: list[tuple[float, Any]] = []
+    audio: list[tuple[float, Any]] = []
 
     async def look() -> None:
         before = True
@@ -283,28 +283,28 @@ async def _watch(call: Any, seconds: float) -> tuple[list[float], list[tuple[flo
 
     async def listen() -> None:
         async for frame in call.sound():
-            sounds.append((time.monotonic(), frame.to_ndarray().reshape(-1, 2)[:, 0]))
+            audio.append((time.monotonic(), frame.to_ndarray().reshape(-1, 2)[:, 0]))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
             group.create_task(look())
             group.create_task(listen())
-    return flashes, sounds
+    return flashes, audio
 
 
-def _beeps(sounds: list[tuple[float, Any]]) -> list[float]:
+def _beeps(audio: list[tuple[float, Any]]) -> list[float]:
     """Return the delivery time of each beep's onset."""
     import numpy as np
 
     from peer.media.frames import AUDIO_RATE
     from peer.media.test_pattern import beep_onsets
 
-    starts = np.cumsum([0, *(len(samples) for _, samples in sounds)])
-    begun = []
-    for onset in beep_onsets(np.concatenate([samples for _, samples in sounds])):
+    starts = np.cumsum([0, *(len(samples) for _, samples in audio)])
+    onsets = []
+    for onset in beep_onsets(np.concatenate([samples for _, samples in audio])):
         at = int(np.searchsorted(starts, onset * AUDIO_RATE + AUDIO_RATE // 500, side="right")) - 1
-        begun.append(sounds[at][0] + onset - starts[at] / AUDIO_RATE)
-    return begun
+        onsets.append(audio[at][0] + onset - starts[at] / AUDIO_RATE)
+    return onsets
 
 
 def main() -> None:

@@ -32,17 +32,17 @@ REORDERED = {"profile": "main", "bf": "2"}
 def write_h264(path: Path, options: dict[str, str], bitrate: int = 2_000_000) -> int:
     """Write the real clip, forwards and backwards, with one key frame per second; return its bitrate."""
     with av.open(str(real_clip())) as container:
-        pictures = list(container.decode(video=0))
+        frames = list(container.decode(video=0))
     size = 0
     with av.open(str(path), "w") as container:
         settings = {"preset": "veryfast", "g": str(FPS), "keyint_min": str(FPS), "sc_threshold": "0"}
         stream = container.add_stream("libx264", rate=FPS, options=settings | options)
-        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
         stream.bit_rate = bitrate
-        wanted = [*pictures, *pictures[-2:0:-1]]
+        wanted = [*frames, *frames[-2:0:-1]]
         wanted = wanted[: len(wanted) // FPS * FPS]  # whole seconds, because it is played in a loop
-        for number, picture in enumerate(wanted):
-            shown = picture.reformat(format="yuv420p")
+        for number, frame in enumerate(wanted):
+            shown = frame.reformat(format="yuv420p")
             shown.pts, shown.time_base, shown.pict_type = number, Fraction(1, FPS), PictureType.NONE
             for packet in stream.encode(shown):
                 size += packet.size

@@ -40,8 +40,8 @@ class Flashes:
         self._white = True  # a first frame in the middle of a flash is no onset
         self._frame = -1
 
-    def add(self, picture: av.VideoFrame, moment: float) -> None:
-        seen = read_pattern(picture.to_ndarray(format="gray"))
+    def add(self, frame: av.VideoFrame, moment: float) -> None:
+        seen = read_pattern(frame.to_ndarray(format="gray"))
         if seen is None:
             return
         follows = seen.frame == self._frame + 1  # after a gap the time of the change is unknown
@@ -59,9 +59,9 @@ class Beeps:
         self._moments: list[float] = []
         self._samples = 0
 
-    def add(self, sound: av.AudioFrame, moment: float) -> None:
-        samples = sound.to_ndarray()
-        mono = samples[0] if sound.format.is_planar else samples[0, :: sound.layout.nb_channels]
+    def add(self, frame: av.AudioFrame, moment: float) -> None:
+        samples = frame.to_ndarray()
+        mono = samples[0] if frame.format.is_planar else samples[0, :: frame.layout.nb_channels]
         self._pieces.append(mono.astype(np.float64))
         self._starts.append(self._samples)
         self._moments.append(moment)
@@ -85,18 +85,18 @@ async def live(call: Call, seconds: float) -> list[float]:
     """Measure a live call by delivery times."""
     flashes, beeps = Flashes(), Beeps()
 
-    async def pictures() -> None:
+    async def watch_video() -> None:
         with call.frames() as reader:
-            async for picture in reader:
-                flashes.add(picture, time.monotonic())
+            async for frame in reader:
+                flashes.add(frame, time.monotonic())
 
-    async def sound() -> None:
+    async def listen() -> None:
         with call.sound() as reader:
             async for piece in reader:
                 beeps.add(piece, time.monotonic())
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(pictures()), group.create_task(sound())]
+        tasks = [group.create_task(watch_video()), group.create_task(listen())]
         await asyncio.sleep(seconds)
         for task in tasks:
             task.cancel()

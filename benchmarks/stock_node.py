@@ -29,9 +29,9 @@ class Shared(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, pictures: Fanout[av.VideoFrame]) -> None:
+    def __init__(self, frames: Fanout[av.VideoFrame]) -> None:
         super().__init__()
-        self._reader = pictures.read(1)
+        self._reader = frames.read(1)
 
     async def recv(self) -> av.VideoFrame:
         try:
@@ -40,10 +40,10 @@ class Shared(MediaStreamTrack):
             raise MediaStreamError from None
 
 
-async def answer(offer: dict[str, Any], pictures: Fanout[av.VideoFrame]) -> tuple[RTCPeerConnection, dict[str, Any]]:
+async def answer(offer: dict[str, Any], frames: Fanout[av.VideoFrame]) -> tuple[RTCPeerConnection, dict[str, Any]]:
     """Return a connection for the caller, and the answer message."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    connection.addTrack(Shared(pictures))
+    connection.addTrack(Shared(frames))
     await connection.setRemoteDescription(RTCSessionDescription(offer["sdp"], "offer"))
     await connection.setLocalDescription(await connection.createAnswer())
     sdp = connection.localDescription.sdp

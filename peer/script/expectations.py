@@ -45,9 +45,8 @@ class VideoMeter:
     """Measures ``fps``, ``width`` and ``height`` in pixels, and ``brightness`` as mean luma, 0 to 255."""
 
     def __init__(self, *, brightness: bool = True) -> None:
-        self._frames: deque[tuple[float, int, int, float, int]] = (
-            deque()
-        )  # time, width, height, luma, frames including lost ones
+        # time, width, height, luma, and 1 plus the number of frames lost before
+        self._frames: deque[tuple[float, int, int, float, int]] = deque()
         self._brightness = brightness
         self._dropped = 0
 
@@ -101,7 +100,7 @@ class AudioMeter:
 
 def _luma(frame: av.VideoFrame) -> float:
     plane = frame.reformat(format="gray").planes[0]
-    memory: npt.NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # numpy accepts any buffer
+    memory: npt.NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # any buffer is accepted
     rows = memory[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
     return float(rows[:, : plane.width].mean())
 
@@ -134,11 +133,9 @@ async def measure(step: ExpectMedia, reader: Reader[Any]) -> str | None:
         if now >= window_full and all(_holds(condition, values) for condition in step.conditions):
             return None
         if now >= deadline:
-            return (
-                _failure(step.conditions, values, window)
-                if window_full <= now
-                else f"less than {window:g} s left to measure"
-            )
+            if now < window_full:
+                return f"less than {window:g} s left to measure"
+            return _failure(step.conditions, values, window)
         if not await _read(reader, meter, min(deadline, now + _CHECK_INTERVAL)) and reader.closed:
             return "the call ended"
 

@@ -127,10 +127,10 @@ async def test_no_step_runs_after_a_failure(lobby: Agent, door: Agent) -> None:
 
 
 async def test_recording_without_length_runs_in_the_background(lobby: Agent, door: Agent, tmp_path: Path) -> None:
-    film = tmp_path / "door.mkv"
-    steps = await run(lobby, f"call door\nrecord door {film}\nexpect video door fps>5 for 1s\n")
+    video = tmp_path / "door.mkv"
+    steps = await run(lobby, f"call door\nrecord door {video}\nexpect video door fps>5 for 1s\n")
     assert [step.status for step in steps] == ["passed"] * 3
-    assert film.stat().st_size > 1_000
+    assert video.stat().st_size > 1_000
 
 
 async def test_failed_background_recording_fails_the_script(lobby: Agent, door: Agent) -> None:

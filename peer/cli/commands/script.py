@@ -78,7 +78,7 @@ def command(file: str, check: bool, junit: str | None, **params: Any) -> int:
 
 
 def _report(junit: str | None, file: str, why: str) -> None:
-    """Write the report of a script that does not start; otherwise the one of an earlier run would be left."""
+    """Write the report of a script that does not start. It replaces the report of an earlier run."""
     from ..junit import document, write
 
     if junit is not None:

@@ -7,6 +7,7 @@ import gc
 import re
 import signal
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ from ..command import Command, option
 from ..options import RELAY, output_options, token_options
 from ..param_types import any_text, duration, duration_or_zero, path
 from ..settings import Settings
-from .serve_limits import limit_options, limits
+from .serve_limits import limit_options
 
 if TYPE_CHECKING:
     from ..output import Output
@@ -72,7 +73,7 @@ def _lifetime(value: Any) -> float:
     show_default=True,
     metavar="TIME",
     group=RELAY,
-    help="How long the seat of a peer that lost its connection is kept; 0 turns it off.",
+    help="How long to keep the seat of a peer that lost its connection; 0 turns it off.",
 )
 @token_options
 @option(
@@ -89,7 +90,7 @@ def _lifetime(value: Any) -> float:
     group=RELAY,
     help="Public key of signed tokens, in PEM format: P-256, Ed25519 or RSA.",
 )
-@option("--open", "open_", is_flag=True, group=RELAY, help="Accept clients from beyond this machine without a token.")
+@option("--open", is_flag=True, group=RELAY, help="Accept clients from beyond this machine without a token.")
 @option(
     "--allow-origin",
     "allow_origins",
@@ -97,7 +98,7 @@ def _lifetime(value: Any) -> float:
     multiple=True,
     metavar="ORIGIN",
     group=RELAY,
-    help="Website that may connect, like https://site.example, repeatable; * allows all.  [default: the own page]",
+    help="Website that may connect, like https://site.example, repeatable; * allows all.  [default: own page]",
 )
 @option(
     "--metrics",
@@ -179,41 +180,24 @@ def command(**params: Any) -> int:
     from ..output import Output
 
     settings = Settings.read(params)
-    if params["open_"] and (settings.relay.token or params["jwt_secret_file"] or params["jwt_key"]):
+    if params["open"] and (settings.relay.token or params["jwt_secret_file"] or params["jwt_key"]):
         raise click.UsageError(
             "--open allows joining without a token, but one is set (--token, --token-file, PEER_TOKEN, --jwt-…)"
         )
     out = Output(as_json=settings.as_json)
-    return run(lambda: _serve(params | {"token": settings.relay.token}, out), out, on_sigterm=exits.DONE)
+    params["token"] = settings.relay.token
+    params["metrics_host"], params["metrics_port"] = params["metrics"] or ("127.0.0.1", None)
+    return run(lambda: _serve(params, out), out, on_sigterm=exits.DONE)
 
 
 async def _serve(params: dict[str, Any], out: Output) -> int:
+    """Run a relay whose ``RelayConfig`` consists of the options of the same names."""
     from server.relay import CannotListen, RedisUnavailable, Relay, RelayConfig
 
     from ..entry import fail
 
-    metrics_host, metrics_port = params["metrics"] or ("127.0.0.1", None)
     try:
-        config = RelayConfig(
-            host=params["host"],
-            port=params["port"],
-            grace=params["grace"],
-            token=params["token"],
-            jwt_secret_file=params["jwt_secret_file"],
-            jwt_key=params["jwt_key"],
-            open=params["open_"],
-            allow_origins=params["allow_origins"],
-            metrics_host=metrics_host,
-            metrics_port=metrics_port,
-            cluster=params["cluster"],
-            tls_cert=params["tls_cert"],
-            tls_key=params["tls_key"],
-            trust_proxies=params["trust_proxies"],
-            ice_servers=params["ice_servers"],
-            turn_secret_file=params["turn_secret_file"],
-            turn_lifetime=params["turn_lifetime"],
-            **limits(params),
-        )
+        config = RelayConfig(**{item.name: params[item.name] for item in fields(RelayConfig) if item.name in params})
     except ValueError as error:
         name, _, why = str(error).partition(" ")
         raise ConfigError(why, where=f"--{name.replace('_', '-')}") from None

@@ -65,7 +65,9 @@ _OPTIONS: Final[tuple[tuple[str, Callable[[Any], Any], str, str, str], ...]] = (
     ("--join-timeout", duration, "10s", "TIME", "Time limit from connecting to joining, TLS and HTTP included."),
 )
 
-_NAMES: Final = tuple(name.removeprefix("--").replace("-", "_") for name, *_ in _OPTIONS)
+
+def _without_none(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return () if value == ("none",) else value
 
 
 def limit_options(function: F) -> F:
@@ -75,6 +77,7 @@ def limit_options(function: F) -> F:
         type=any_text,
         multiple=True,
         default=("127.0.0.0/8", "::1"),
+        callback=_without_none,
         metavar="NETWORK",
         group=LIMITS,
         help="Addresses without limits of their own, repeatable; none exempts no address.  [default: this machine]",
@@ -84,9 +87,3 @@ def limit_options(function: F) -> F:
         add = option(name, type=kind, default=default, show_default=True, metavar=metavar, group=LIMITS, help=text)
         function = add(function)
     return function
-
-
-def limits(params: dict[str, Any]) -> dict[str, Any]:
-    """The limits among a command's parameters, as arguments of ``RelayConfig``."""
-    exempt = params["exempt"]
-    return {name: params[name] for name in _NAMES} | {"exempt": () if exempt == ("none",) else exempt}

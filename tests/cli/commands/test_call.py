@@ -18,8 +18,8 @@ def call(relay: str, *args: str) -> Program:
 
 
 def test_call_with_duration_exits_with_0(relay: str, door: str, tmp_path: Path) -> None:
-    picture, film = tmp_path / "door.png", tmp_path / "door.mkv"
-    with call(relay, door, "--duration", "2s", "--record", str(film), "--snapshot", str(picture)) as program:
+    snapshot, video = tmp_path / "door.png", tmp_path / "door.mkv"
+    with call(relay, door, "--duration", "2s", "--record", str(video), "--snapshot", str(snapshot)) as program:
         assert program.wait() == 0
     names = program.names()
     assert names[:3] == ["joined", "calling", "connected"]
@@ -29,8 +29,8 @@ def test_call_with_duration_exits_with_0(relay: str, door: str, tmp_path: Path) 
     assert (ended["peer"], ended["reason"]) == (door, "hang-up")
     first = next(body for body in program.events if body["event"] == "first-frame")
     assert (first["width"], first["height"]) == (320, 240)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert film.stat().st_size > 5_000
+    assert snapshot.read_bytes().startswith(b"\x89PNG")
+    assert video.stat().st_size > 5_000
     assert program.text == []
 
 
@@ -43,9 +43,9 @@ def test_call_absent_peer_exits_with_4(relay: str) -> None:
 
 
 def test_call_without_common_codec_explained_at_both_ends(relay: str) -> None:
-    with Program("run", "--id", "film", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
+    with Program("run", "--id", "cam", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
         node.expect("joined")
-        with call(relay, "film", "--video-codec", "vp8") as program:
+        with call(relay, "cam", "--video-codec", "vp8") as program:
             assert program.wait() == 4
             assert "declined (perhaps because we take vp8 only: try --video-codec vp8,h264)" in program.errors
         assert node.expect("ended")["reason"] == "media-error"
@@ -83,9 +83,9 @@ def test_call_lost_exits_with_6(relay: str) -> None:
 
 
 def test_call_replaced_continues_in_the_new_one(relay: str, tmp_path: Path) -> None:
-    """The remote was killed, came back within the grace of its seat, and called again."""
+    """The remote is killed, comes back within the grace period of its seat, and calls again."""
     node = ("run", "--id", "phoenix", "--server", relay, "--json", *TEST)
-    with call(relay, "phoenix", "--id", "watcher", "--record", str(tmp_path / "film.mkv")) as program:
+    with call(relay, "phoenix", "--id", "watcher", "--record", str(tmp_path / "call.mkv")) as program:
         with Program(*node) as first:
             program.expect("stats")
             first.send(signal.SIGKILL)
@@ -97,8 +97,8 @@ def test_call_replaced_continues_in_the_new_one(relay: str, tmp_path: Path) -> N
             second.send(signal.SIGTERM)
             program.expect("ended", reason="remote-hang-up")
             assert program.wait() == 0
-    films = {body["path"] for body in program.events if body["event"] == "recorded"}
-    assert films == {str(tmp_path / "film.mkv"), str(tmp_path / "film-2.mkv")}
+    paths = {body["path"] for body in program.events if body["event"] == "recorded"}
+    assert paths == {str(tmp_path / "call.mkv"), str(tmp_path / "call-2.mkv")}
 
 
 def test_several_calls_end_with_the_last_one(relay: str, door: str) -> None:
@@ -119,7 +119,7 @@ def test_call_taken_id_exits_with_3(relay: str, door: str) -> None:
     with call(relay, "gate", "--id", door) as program:
         assert program.wait() == 3
         assert program.errors.count("is in the room already (id-taken); try another --id") == 1
-    (error,) = program.events  # said once
+    (error,) = program.events  # reported once
     assert error["code"] == "id-taken"
 
 
@@ -137,8 +137,8 @@ def test_call_missing_device_or_file_exits_with_5(relay: str, args: tuple[str, s
 def test_call_signal_closes_recording_and_exits_with_130(
     relay: str, door: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    film = tmp_path / "door.mkv"
-    with call(relay, door, "--record", str(film)) as program:
+    video = tmp_path / "door.mkv"
+    with call(relay, door, "--record", str(video)) as program:
         program.expect("stats")
         program.expect("stats")
         program.send(number)

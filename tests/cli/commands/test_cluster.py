@@ -1,4 +1,4 @@
-"""``peer serve --cluster`` as processes, and what it says when it cannot."""
+"""``peer serve --cluster``, as processes, and its errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def serve(url: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "said"),
+    ("url", "code", "message"),
     [
         ("redis://127.0.0.1:{closed}", 3, "Connection refused"),
         ("redis://127.0.0.1:{open}", 3, "user and password"),
@@ -51,12 +51,12 @@ def serve(url: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_unusable_redis_error_has_one_line_and_no_password(
-    redis: RedisServer, url: str, code: int, said: str
+    redis: RedisServer, url: str, code: int, message: str
 ) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         done = serve(url.format(closed=closed.getsockname()[1], open=redis.port))
-    assert done.returncode == code and said in done.stderr, done.stderr
+    assert done.returncode == code and message in done.stderr, done.stderr
     lines = [line for line in done.stderr.splitlines() if "listening" not in line and "stopping" not in line]
     assert len(lines) == 1 and "secret" not in done.stderr
 

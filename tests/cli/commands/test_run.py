@@ -1,4 +1,4 @@
-"""``peer run``, as a process: whom it calls again, and how it ends."""
+"""``peer run``, as a process: calls, redial, reconnection and exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_run_does_not_redial_after_a_hang_up(relay: str) -> None:
 
 
 async def test_run_survives_invalid_ids_in_the_peer_list() -> None:
-    """The server that we stay compatible with lets everybody in under any name."""
+    """The original server accepts any text as an id."""
 
     async def old_server(ws: ServerConnection) -> None:
         await ws.recv()

@@ -1,4 +1,4 @@
-"""What a relay's limits mean at a terminal: the options of ``serve``, and what the other commands make of a no."""
+"""The limits of ``peer serve``: their syntax, and clients that exceed them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from peer.cli.commands.serve_limits import count, size
 from tests.cli.program import QUIET, Program
 
 
-@pytest.mark.parametrize(("given", "meant"), [("none", 0), ("0", 0), ("500", 500), (500, 500)])
-def test_count_accepts_numbers_and_none(given: object, meant: int) -> None:
-    assert count(given) == meant
+@pytest.mark.parametrize(("given", "expected"), [("none", 0), ("0", 0), ("500", 500), (500, 500)])
+def test_count_accepts_numbers_and_none(given: object, expected: int) -> None:
+    assert count(given) == expected
 
 
-@pytest.mark.parametrize(("given", "meant"), [("none", 0), ("100", 100), ("8k", 8192), ("1M", 1 << 20), (7, 7)])
-def test_size_units_are_powers_of_1024(given: object, meant: int) -> None:
-    assert size(given) == meant
+@pytest.mark.parametrize(("given", "expected"), [("none", 0), ("100", 100), ("8k", 8192), ("1M", 1 << 20), (7, 7)])
+def test_size_units_are_powers_of_1024(given: object, expected: int) -> None:
+    assert size(given) == expected
 
 
 @pytest.mark.parametrize("given", ["-1", "1.5", "", "1T", "k", True, "unlimited"])
@@ -27,7 +27,7 @@ def test_invalid_limit_error_shows_the_syntax(given: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "complaint"),
+    ("args", "message"),
     [
         (["--max-buffers", "100k"], "--max-buffers: must hold at least one message"),
         (["--max-frame", "1k"], "out of range; use 8k to 16M"),
@@ -35,10 +35,10 @@ def test_invalid_limit_error_shows_the_syntax(given: object) -> None:
         (["--max-rooms", "many"], "'many' is not a number; write it like 500, or none"),
     ],
 )
-def test_serve_unusable_limit_exits_with_2(args: list[str], complaint: str) -> None:
+def test_serve_unusable_limit_exits_with_2(args: list[str], message: str) -> None:
     with Program("serve", "--port", "0", *args) as program:
         assert program.wait() == 2
-        assert complaint in program.errors
+        assert message in program.errors
 
 
 def test_full_room_is_retried_until_timeout_then_exits_3() -> None:
@@ -50,5 +50,5 @@ def test_full_room_is_retried_until_timeout_then_exits_3() -> None:
                 with Program(*command, "--server", url, "--timeout", "1s", "--json") as program:
                     assert program.wait() == 3
                     assert program.events[-1]["code"] == "room-full"
-                    told = "the room is full: its limit is 1 (room-full); try again later"
-                    assert told in program.errors
+                    message = "the room is full: its limit is 1 (room-full); try again later"
+                    assert message in program.errors

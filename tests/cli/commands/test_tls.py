@@ -1,4 +1,4 @@
-"""``peer serve --tls-cert`` and ``--cacert`` of who joins."""
+"""``peer serve --tls-cert``, and ``--cacert`` of its clients."""
 
 from __future__ import annotations
 

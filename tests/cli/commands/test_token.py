@@ -1,4 +1,4 @@
-"""``peer token``, and the token of ``peer serve`` and of who joins: where it comes from, and that nobody is told."""
+"""``peer token``, and the tokens of ``peer serve`` and its clients: their sources, and that no log has them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def test_signed_token_admits_only_its_room_and_ids(tmp_path: Path) -> None:
         join = ("list", "--server", url, "--room", "attic", "--token-file", str(tmp_path / "token"), "--json", "-vv")
         with Program(*join, "--id", "cam-1") as inside:
             assert inside.wait() == 0
-            said = inside.errors
+            logged = inside.errors
         with Program(*join, "--id", "door") as outside:
             assert outside.wait() == 3
-            said += outside.errors
+            logged += outside.errors
         assert outside.events[-1]["code"] == "unauthorized"
-        with Program(*join) as throw_away:
-            assert throw_away.wait() == 3
+        with Program(*join) as temporary:
+            assert temporary.wait() == 3
             assert (
-                "`peer list` joins as list-…" in throw_away.errors and "peer token --id 'list-*'" in throw_away.errors
+                "`peer list` joins as list-…" in temporary.errors and "peer token --id 'list-*'" in temporary.errors
             )
-            said += throw_away.errors
+            logged += temporary.errors
         serve.send(signal.SIGTERM)
         assert serve.wait() == 0
-        said += serve.errors
-    assert "cam-1 joined" in said and "unauthorized" in said
-    assert token not in said + repr(
-        [program.events + program.text for program in (serve, inside, outside, throw_away)]
+        logged += serve.errors
+    assert "cam-1 joined" in logged and "unauthorized" in logged
+    assert token not in logged + repr(
+        [program.events + program.text for program in (serve, inside, outside, temporary)]
     )
 
 

@@ -15,7 +15,7 @@ HUSH = "hush" * 8
 
 
 def call_by(url: str, secret_file: str) -> str:
-    """A relay that tells of this server, and a call by no other way: what all three programs logged."""
+    """Make a call through the TURN server that the relay announces, and return the logs of all three programs."""
     options = ("--ice-server", url, "--turn-secret-file", secret_file)
     with Program("serve", "--port", "0", "--json", "-vv", *options) as relay:
         common = ("--server", relay.expect("listening")["url"], "--relay-only", "--json", "-vv", *QUIET)
@@ -29,7 +29,7 @@ def call_by(url: str, secret_file: str) -> str:
 
 
 async def test_call_through_the_turn_server_that_the_relay_names(tmp_path: Path) -> None:
-    """Only the relay knows of it, and nobody sees its secret."""
+    """Only the relay has its address and secret, and no log shows the secret."""
     async with coturn_with_secret(tmp_path, HUSH) as turn:
         logged = await asyncio.to_thread(call_by, turn.url, secret(tmp_path, HUSH))
         await turn.allocated("door", "me")

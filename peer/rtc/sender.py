@@ -52,7 +52,11 @@ _ENGINE_ATTRIBUTES: Final = (
 """Private attributes of the engine's sender that are used here."""
 
 SentPacket = tuple[int, int, bool, bytes]
-"""A packet kept for retransmission: sequence number, timestamp, marker, payload."""
+"""A packet kept for retransmission: sequence number, timestamp, marker, data.
+
+The data is the payload if RTX is negotiated, and otherwise the protected datagram. Without RTX a retransmission has
+the sequence number of the original, from which AES-GCM derives the nonce. Two different packets under one nonce would
+reveal the authentication key (RFC 7714 8.2, 9.1)."""
 
 
 class Sender:
@@ -146,12 +150,15 @@ class Sender:
             if begin:
                 await asyncio.sleep(0)
             extension, send = self._header.extension(time.time()), self._send_function()
+            protect, keeps_payload = self._engine.transport._tx_srtp.protect, self._rtx_payload_type is not None
             for n, payload in enumerate(frame.payloads[begin : begin + MAX_BURST], begin + 1):
                 number, marker = self._sequence_number, n == count
                 self._sequence_number = (number + 1) & 0xFFFF
-                self._history[number % HISTORY_SIZE] = (number, timestamp, marker, payload)
-                packet = self._header.fixed(self._payload_type, marker, number, timestamp, ssrc) + extension + payload
-                if (sending := send(packet)) is not None:
+                fixed = self._header.fixed(self._payload_type, marker, number, timestamp, ssrc)
+                datagram = protect(fixed + extension + payload)
+                kept = payload if keeps_payload else datagram
+                self._history[number % HISTORY_SIZE] = (number, timestamp, marker, kept)
+                if (sending := send(datagram)) is not None:
                     await sending
         self._retransmission_budget = min(self._retransmission_budget + count * MAX_RETRANSMITTED, HISTORY_SIZE)
         # Sender reports (RFC 3550 6.4.1) map RTP timestamps to the capture time. With the time of sending, audio and
@@ -163,10 +170,10 @@ class Sender:
         self._engine._RTCRtpSender__packet_count += count
 
     def _send_function(self) -> Callable[[bytes], Awaitable[None] | None]:
-        """Return the function that sends a packet over the selected candidate pair.
+        """Return the function that sends a protected datagram over the selected candidate pair.
 
-        Hook: the engine's own is five coroutines deep, more work than encryption. On a UDP socket, packets are
-        encrypted and sent directly. On a TURN transport the engine's function is used.
+        Hook: the engine's own is five coroutines deep, more work than encryption. On a UDP socket, datagrams are sent
+        directly. On a TURN transport the engine's function is used.
 
         Raises:
             ConnectionError: the transport is not connected.
@@ -176,13 +183,9 @@ class Sender:
         if dtls._state is not State.CONNECTED or pair is None:
             raise ConnectionError("the transport is closed")
         if not hasattr(pair.protocol.transport, "max_size"):  # an attribute of asyncio's UDP sockets
-            return cast(Callable[[bytes], Awaitable[None]], dtls._send_rtp)
-        protect, sendto, address = dtls._tx_srtp.protect, pair.protocol.transport.sendto, pair.remote_addr
-
-        def send(packet: bytes) -> None:
-            sendto(protect(packet), address)
-
-        return send
+            return cast(Callable[[bytes], Awaitable[None]], dtls.transport._send)
+        sendto, address = pair.protocol.transport.sendto, pair.remote_addr
+        return lambda datagram: sendto(datagram, address)
 
     # --- retransmission and padding ---
 
@@ -201,21 +204,20 @@ class Sender:
             pass  # raising would end the engine's RTCP task
 
     async def _send_again(self, packet: SentPacket) -> int:
-        """Send a packet again, as RTX (RFC 4588) if it is negotiated. Return its size in bytes.
+        """Send a packet again: as RTX (RFC 4588) if it is negotiated, otherwise the same datagram. Return its size.
 
         Raises:
             ConnectionError: the transport is not connected.
         """
-        sequence_number, timestamp, marker, payload = packet
-        payload_type, ssrc = self._payload_type, self._engine._ssrc
+        send = self._send_function()
+        original, timestamp, marker, data = packet
         if self._rtx_payload_type is not None:
-            payload_type, ssrc = self._rtx_payload_type, self._engine._rtx_ssrc
-            payload = sequence_number.to_bytes(2, "big") + payload
-            sequence_number = self._rtx_sequence_number
-            self._rtx_sequence_number = (sequence_number + 1) & 0xFFFF
-        fixed = self._header.fixed(payload_type, marker, sequence_number, timestamp, ssrc)
-        data = fixed + self._header.extension(time.time()) + payload
-        if (sending := self._send_function()(data)) is not None:
+            number = self._rtx_sequence_number
+            self._rtx_sequence_number = (number + 1) & 0xFFFF
+            fixed = self._header.fixed(self._rtx_payload_type, marker, number, timestamp, self._engine._rtx_ssrc)
+            rtx = fixed + self._header.extension(time.time()) + original.to_bytes(2, "big") + data
+            data = self._engine.transport._tx_srtp.protect(rtx)
+        if (sending := send(data)) is not None:
             await sending
         return len(data)
 

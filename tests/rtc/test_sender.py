@@ -89,6 +89,11 @@ class Loopback:
         return frames
 
 
+def _without_tag(datagram: bytes) -> RtpPacket:
+    """Parse a protected datagram. Its header is not encrypted, and the payload has the length of the plain one."""
+    return RtpPacket.parse(datagram[:-16])  # the authentication tag of AES-GCM (RFC 7714 12)
+
+
 @asynccontextmanager
 async def loopback(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> AsyncIterator[Loopback]:
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
@@ -114,7 +119,7 @@ async def loopback(kind: str = "video", codec: str = "vp8", rtx: bool = True) ->
 
         def lossy_send_function() -> Callable[[bytes], Any]:
             send = send_function()
-            return lambda data: None if pair.lose(RtpPacket.parse(data)) else send(data)
+            return lambda datagram: None if pair.lose(_without_tag(datagram)) else send(datagram)
 
         pair.sender._send_function = lossy_send_function  # type: ignore[method-assign]
         await near.setLocalDescription(await near.createAnswer())
@@ -194,6 +199,54 @@ async def test_lost_packets_are_retransmitted(rtx: bool) -> None:
         assert len(await pair.receive_frames(10)) == 10
 
 
+@pytest.mark.parametrize("kind", ["video", "audio"])
+@pytest.mark.parametrize("over_turn", [False, True])
+async def test_retransmission_without_rtx_is_byte_identical(
+    kind: str, over_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise two packets are encrypted under one nonce of AES-GCM."""
+    async with loopback(kind, "vp8" if kind == "video" else "opus", rtx=False) as pair:
+        await pair.receive_frames(2)
+        datagrams: dict[int, list[bytes]] = {}
+        protocol = aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol
+        send = protocol.transport.sendto
+
+        def record(data: bytes, address: Any) -> None:
+            packet = RtpPacket.parse(data) if 127 < data[0] < 192 and not 192 <= data[1] <= 223 else None
+            if packet is not None:
+                datagrams.setdefault(packet.sequence_number, []).append(data)
+            send(data, address)
+
+        recording = _BlockedSocket(protocol.transport)
+        recording.unsent_bytes = 0
+        monkeypatch.setattr(recording, "sendto", record)
+        monkeypatch.setattr(protocol, "transport", _TurnTransport(recording) if over_turn else recording)
+        await pair.feed_until(lambda: len(datagrams) > 10)
+        for number in list(datagrams):
+            await pair.sender._retransmit(number)
+        repeated = [sent for sent in datagrams.values() if len(sent) > 1]
+        assert len(repeated) > 3
+        assert all(len(set(sent)) == 1 for sent in repeated)
+
+
+async def test_rtx_packets_have_sequence_numbers_of_their_own() -> None:
+    """One packet that is retransmitted twice is never encrypted twice under one nonce."""
+    async with loopback() as pair:
+        await pair.receive_frames(3)
+        rtx_ssrc = cast(Any, pair.sender.rtp_sender)._rtx_ssrc
+        numbers: list[int] = []
+
+        def record(packet: RtpPacket) -> bool:
+            if packet.ssrc == rtx_ssrc:
+                numbers.append(packet.sequence_number)
+            return False
+
+        pair.lose = record
+        for _ in range(2):
+            await pair.sender._retransmit(pair.sender._sequence_number - 1)
+        assert len(set(numbers)) == len(numbers) == 2
+
+
 async def test_retransmissions_are_limited_by_their_budget() -> None:
     async with loopback() as pair:
         await pair.receive_frames(5)
@@ -243,13 +296,13 @@ async def test_packets_over_turn_use_the_engines_function(monkeypatch: pytest.Mo
         transport = cast(Any, pair.sender.rtp_sender.transport)
         nominated = transport.transport._connection._nominated[1]
         passed: list[int] = []
-        send = transport._send_rtp
+        send = transport.transport._send
 
         async def watched(data: bytes) -> None:
             passed.append(len(data))
             await send(data)
 
-        monkeypatch.setattr(transport, "_send_rtp", watched)
+        monkeypatch.setattr(transport.transport, "_send", watched)
         monkeypatch.setattr(nominated.protocol, "transport", _TurnTransport(nominated.protocol.transport))
         await pair.feed_until(lambda: len(passed) > 3)
 

@@ -50,7 +50,7 @@ async def test_what_the_page_takes_is_shown_as_it_is(
 
 @pytest.mark.parametrize(
     ("b_frames", "camera", "why"),
-    [(2, "none", "it has B-frames"), (0, "own", "its profile is High, the viewer takes Baseline")],
+    [(2, "none", "it has B-frames"), (0, "own", "its profile is High, the viewer accepts Baseline")],
 )
 async def test_what_the_page_does_not_take_is_encoded_anew_and_the_log_says_why(
     browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,

@@ -22,7 +22,7 @@ from peer.media.sources.encoded import PacketConverter, stream_info
 from peer.media.sources.handoff import Captured
 
 STALL: Final = 4.0
-"""Time without a frame after which a camera counts as lost, in seconds. A long exposure at night takes one."""
+"""Time without a frame after which a camera counts as lost, in seconds. A long exposure at night takes 1 s."""
 
 
 def read(

@@ -157,7 +157,7 @@ class PassthroughCheck:
         if sps is None:
             return "its parameter set cannot be read" if self._started else None
         if not decodes(accepted, sps.profile_level_id):
-            return f"its profile is {profile(sps.profile_level_id)}, the viewer takes {profile(accepted)}"
+            return f"its profile is {profile(sps.profile_level_id)}, the viewer accepts {profile(accepted)}"
         if self._reordered or sps.max_reorder_frames:
             return "it has B-frames"
         if sps.interlaced:

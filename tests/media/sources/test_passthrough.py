@@ -67,11 +67,11 @@ def test_passthrough_constrained_baseline_fits_every_profile(taken: str) -> None
 @pytest.mark.parametrize(
     ("own", "taken", "refused"),
     [
-        ("high", "42e01f", "its profile is High, the viewer takes Constrained Baseline"),
-        ("high", "4d001f", "its profile is High, the viewer takes Main"),
+        ("high", "42e01f", "its profile is High, the viewer accepts Constrained Baseline"),
+        ("high", "4d001f", "its profile is High, the viewer accepts Main"),
         ("high", "64001f", None),
         ("high", "f4001f", None),
-        ("main", "42001f", "its profile is Main, the viewer takes Baseline"),
+        ("main", "42001f", "its profile is Main, the viewer accepts Baseline"),
         ("main", "4d001f", None),
         ("main", "64001f", None),
     ],
@@ -176,7 +176,7 @@ def test_passthrough_profile_known_from_extradata() -> None:
     passthrough = PassthroughCheck()
     passthrough.restart(StreamInfo("h264", extradata=first))
     assert (passthrough.profile_level_id or "").startswith("6400")
-    assert passthrough.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
+    assert passthrough.refusal("42e01f") == "its profile is High, the viewer accepts Constrained Baseline"
     assert passthrough.refusal("64001f") == "not seen yet"
 
 
@@ -200,7 +200,7 @@ def test_passthrough_frame_observed_twice_counts_once() -> None:
 def test_passthrough_follows_a_change_of_profile() -> None:
     passthrough = _seen(*_stream(), *_moved(_stream(profile="high", b_frames=2, size=(640, 360)), 2.5))
     assert passthrough.size == (640, 360)
-    assert passthrough.refusal("42e01f") == "its profile is High, the viewer takes Constrained Baseline"
+    assert passthrough.refusal("42e01f") == "its profile is High, the viewer accepts Constrained Baseline"
     assert passthrough.refusal("64001f") == "it has B-frames"
     _seen(*_moved(_stream(), 5.0), passthrough=passthrough)
     assert passthrough.size == (320, 180)

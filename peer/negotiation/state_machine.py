@@ -397,7 +397,7 @@ class Negotiation:
             if self._absence_deadline is not None:
                 self._end_call("peer-left")
 
-    # --- time ---
+    # --- deadlines ---
 
     def _tick(self, now: float) -> None:
         if self._answer_deadline is not None and now >= self._answer_deadline:

@@ -1,8 +1,8 @@
-// The law of one call with one remote peer: offers, answers, glare, candidates, hang-ups, deadlines.
+// State machine of the negotiation with one remote: offers, answers, glare, candidates, hang-ups and deadlines.
 //
-// PURE: no DOM, no WebRTC, no clock. `handle(event, now)` takes what happened and returns what to do, in order;
-// `deadline` is when to come back with a `Tick`. This is peer/negotiation/state_machine.py, line by line: the reasons for the
-// rules stand there, and tests/negotiation/cases.json holds both to the same behaviour.
+// Pure: no DOM, no WebRTC, no clock. `handle(event, now)` takes one event and returns the commands to execute, in
+// order. `deadline` is the time at which the caller must pass in a `Tick`. This is peer/negotiation/state_machine.py,
+// line by line. That file explains the rules, and the cases in tests/negotiation/cases.json test both.
 //
 // Events   { type: "Dial", timeout } · { type: "HangUp", reason } · { type: "OfferReceived", sdp, allowed }
 //          { type: "AnswerReceived", sdp } · { type: "CandidateReceived", candidate }
@@ -17,10 +17,12 @@
 //          { type: "CallConnected" }
 // Times are seconds on any monotonic clock. Candidates are W3C RTCIceCandidateInit.
 
-// Candidates kept for a description that has not come; offers kept in line. The oldest candidates go first.
+// Maximum number of queued candidates, and of queued offers. When full, the oldest candidate or the newest offer is
+// dropped.
 const MAX_QUEUED = 64;
 
-// Seconds that a peer whose media flows may be out of the room, while it reconnects to a relay that restarts.
+// Maximum absence of a connected peer from the room, in seconds, while its media flows: it reconnects to a relay that
+// restarts.
 const ABSENCE_TIMEOUT = 20;
 
 export const Phase = Object.freeze({
@@ -33,7 +35,7 @@ export const Phase = Object.freeze({
   CONNECTED: "connected",
 });
 
-// What becomes of an offer once it is answered.
+// What to do with an offer of the remote once its answer is created.
 const Outcome = Object.freeze({
   ACCEPTED: "accepted",
   SUPERSEDED: "superseded",
@@ -41,7 +43,8 @@ const Outcome = Object.freeze({
   DECLINED: "declined",
 });
 
-// A hang-up that nobody meant is not told as one: who noticed first must not make the other think it was wanted.
+// Maps the peer's failure reasons to ours, so that a failed call is not reported as a deliberate hang-up because the
+// peer detected the failure first.
 const FAILURES = Object.freeze({
   __proto__: null,
   "transport-failed": "transport-failed",
@@ -57,22 +60,23 @@ const fragmentsOf = (sdp) => new Set([...sdp.matchAll(/^a=ice-ufrag:(\S+)/gm)].m
 const fragmentOf = (candidate) =>
   candidate.usernameFragment || / ufrag (\S+)/.exec(candidate.candidate)?.[1] || null;
 
-// Everything between us (`me`) and one `remote`. `timeout`: seconds an incoming call may take until it is connected.
+// Negotiation between this peer (`me`) and one `remote`. `timeout`: maximum time to connect an incoming call, in
+// seconds.
 export class Negotiation {
   #timeout;
   #generation = 0;
-  #current = null; // the connection of the call
+  #current = null; // generation of the call's connection
   #callDeadline = null;
-  #unanswered = null; // our offer on the wire; not #current once it is abandoned
+  #unanswered = null; // generation of our unanswered offer; not #current once it is abandoned
   #offerDeadline = null;
-  #answering = null; // the connection whose createAnswer is running
+  #answering = null; // generation whose createAnswer is running
   #answerDeadline = null;
   #outcome = Outcome.ACCEPTED; // of the offer that is being answered
-  #offers = []; // theirs, in line behind it: { sdp, outcome }
-  #fragments = new Set(); // of the remote description in force
-  #remoteCandidates = []; // their candidates, before their description
-  #localCandidates = []; // our candidates, before our description is sent
-  #absenceDeadline = null; // the peer left the room; by then it must be back
+  #offers = []; // the remote's, queued behind that one: { sdp, outcome }
+  #fragments = new Set(); // ufrags of the current remote description
+  #remoteCandidates = []; // queued until the remote description arrives
+  #localCandidates = []; // queued until our description is sent
+  #absenceDeadline = null; // set while the peer is out of the room (rule 7)
   #silent = false;
   #commands = [];
 
@@ -84,14 +88,14 @@ export class Negotiation {
     this.#timeout = timeout;
   }
 
-  // When `handle({ type: "Tick" }, now)` is due; null while nothing is.
+  // Time at which `handle({ type: "Tick" }, now)` is due; null if there is no deadline.
   get deadline() {
     const deadlines = [this.#callDeadline, this.#offerDeadline, this.#answerDeadline, this.#absenceDeadline];
     const due = deadlines.filter((time) => time !== null);
     return due.length ? Math.min(...due) : null;
   }
 
-  // Whether nothing is owed to or awaited from the other side: this object may be forgotten.
+  // Whether there is no call and no offer is unanswered on either side. This object may then be discarded.
   get settled() {
     return this.phase === Phase.IDLE && this.#unanswered === null && this.#answering === null;
   }
@@ -159,12 +163,12 @@ export class Negotiation {
     return out;
   }
 
-  // --- the user ---
+  // --- events of the user ---
 
   #dial(deadline) {
     if (this.phase !== Phase.IDLE) return;
     this.#emit("CallStarted", { incoming: false });
-    this.phase = Phase.WAITING; // #processQueue makes the offer when nothing stands in its way
+    this.phase = Phase.WAITING; // #processQueue creates the offer once rule 4 permits it
     this.#callDeadline = deadline;
   }
 
@@ -173,20 +177,20 @@ export class Negotiation {
     if (this.phase === Phase.ANSWERING) {
       this.#markAcceptedOffers(Outcome.HUNG_UP); // rule 4: answer, then hang up
     } else if (this.phase !== Phase.WAITING && this.phase !== Phase.OFFERING) {
-      this.#emit("SendHangUp", { reason }); // before that the other side knows nothing of it
+      this.#emit("SendHangUp", { reason }); // in those two phases nothing has been sent
     }
     this.#endCall(reason);
   }
 
-  // --- the other side ---
+  // --- messages of the remote ---
 
   #offerReceived(sdp, allowed, now) {
     if (this.#unanswered !== null) {
       // rule 2: glare
-      if (this.me < this.remote) return; // ours stands, even abandoned: the other side drops its own and answers ours
-      this.#resolveOffer(); // theirs stands; ours will never be answered
+      if (this.me < this.remote) return; // our offer stands, even an abandoned one: the remote answers it
+      this.#resolveOffer(); // the remote's offer stands; ours will never be answered
     }
-    if (this.#offers.length >= MAX_QUEUED) return; // a flood; nobody with an honest deadline comes this far
+    if (this.#offers.length >= MAX_QUEUED) return; // a flood: a conforming peer waits for the answer
     if (!allowed && !DIALING.has(this.phase)) {
       this.#offers.push({ sdp, outcome: Outcome.DECLINED });
       return;
@@ -196,18 +200,18 @@ export class Negotiation {
       this.#emit("CallStarted", { incoming: true });
       this.#callDeadline = now + this.#timeout;
     }
-    this.#markAcceptedOffers(Outcome.SUPERSEDED); // the newer one stands
+    this.#markAcceptedOffers(Outcome.SUPERSEDED); // by this newer offer
     this.#releaseConnection();
     this.phase = Phase.ANSWERING;
     this.#offers.push({ sdp, outcome: Outcome.ACCEPTED });
   }
 
   #answerReceived(sdp) {
-    if (this.#unanswered === null) return; // of an offer that timed out
+    if (this.#unanswered === null) return; // the answer to an offer that has timed out
     const answered = this.#unanswered;
     this.#resolveOffer();
     if (answered !== this.#current) {
-      this.#emit("SendHangUp", { reason: "hang-up" }); // of an offer that we gave up: said again, in case it was lost
+      this.#emit("SendHangUp", { reason: "hang-up" }); // the offer was abandoned; repeat the hang-up, if it was lost
       return;
     }
     this.phase = Phase.CONNECTING;
@@ -216,7 +220,7 @@ export class Negotiation {
   }
 
   #candidateReceived(candidate) {
-    // The end of candidates is of no use: a late candidate would be lost after it, and rule 5 ends what fails.
+    // End-of-candidates is ignored: a candidate that arrives after it would be lost, and rule 5 bounds the wait.
     if (!candidate || !candidate.candidate) return;
     const fragment = fragmentOf(candidate);
     const known = this.#fragments.size > 0 && (fragment === null || this.#fragments.has(fragment));
@@ -237,7 +241,7 @@ export class Negotiation {
       this.#endCall(FAILURES[reason] ?? "remote-hang-up");
     } else if (this.phase === Phase.CONNECTING || this.phase === Phase.CONNECTED) {
       this.#endCall(FAILURES[reason] ?? "remote-hang-up");
-    } // else it speaks of an older call
+    } // in the other phases it refers to an older call
   }
 
   #peerGone(now) {
@@ -255,7 +259,7 @@ export class Negotiation {
     }
   }
 
-  // --- the engine ---
+  // --- events of the connection ---
 
   #offerCreated(generation, sdp) {
     if (generation !== this.#current || this.phase !== Phase.OFFERING) return;
@@ -318,7 +322,7 @@ export class Negotiation {
     if (this.#absenceDeadline !== null) this.#endCall("peer-left");
   }
 
-  // --- time ---
+  // --- deadlines ---
 
   #tick(now) {
     if (this.#answerDeadline !== null && now >= this.#answerDeadline) this.#abandonAnswer("timeout");
@@ -336,13 +340,13 @@ export class Negotiation {
     }
   }
 
-  // --- the parts of the law ---
+  // --- steps that several events share ---
 
   #emit(type, fields) {
     this.#commands.push({ type, ...fields });
   }
 
-  // Take up what rule 4 held back: the next offer in line, then our own.
+  // Start what rule 4 has delayed: answering the next queued offer, then sending our own.
   #processQueue(now) {
     while (this.#offers.length && this.#answering === null) {
       const { sdp, outcome } = this.#offers.shift();
@@ -368,7 +372,7 @@ export class Negotiation {
     }
   }
 
-  // A remote description is in force: its candidates need not wait any more, others' are dropped.
+  // Accept candidates of the new remote description: add the queued ones that belong to it, drop the others.
   #remoteDescriptionSet(sdp) {
     this.#fragments = fragmentsOf(sdp);
     for (const candidate of this.#remoteCandidates) {
@@ -400,7 +404,7 @@ export class Negotiation {
     this.#answerDeadline = null;
   }
 
-  // The engine cannot answer, or does not come back: a refusal goes out in the answer's place.
+  // Send a `declined` hang-up in place of the answer, because creating it failed or timed out.
   #abandonAnswer(reason) {
     const generation = this.#answering;
     const outcome = this.#outcome;
@@ -413,7 +417,7 @@ export class Negotiation {
     }
   }
 
-  // Let go of the call's connection. One that is being answered closes itself when it is.
+  // Close the call's connection. One that is being answered stays open until #answerCreated closes it.
   #releaseConnection() {
     if (this.#current !== null && this.#current !== this.#answering) this.#emit("Close", { generation: this.#current });
     this.#current = null;

@@ -1,4 +1,4 @@
-"""The page's negotiation.js obeys the same law as peer/negotiation.py: the table both share, then dice."""
+"""negotiation.js behaves like peer/negotiation/state_machine.py, in the shared cases and in random walks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from peer import negotiation as law
+from peer import negotiation as n
 from peer.signaling.messages import IceCandidate
 
 _HERE = Path(__file__).parent
@@ -18,18 +18,18 @@ _TABLE = _HERE.parent / "negotiation" / "cases.json"
 _CANDIDATE_KEYS = {"sdp_mid": "sdpMid", "sdp_m_line_index": "sdpMLineIndex", "username_fragment": "usernameFragment"}
 
 
-def test_table_of_cases_holds_in_javascript() -> None:
+def test_negotiation_js_passes_the_table_of_cases() -> None:
     _run_on_node(_TABLE)
 
 
-def test_random_walks_end_as_in_python(tmp_path: Path) -> None:
-    """Thousands of events nobody thought of: same commands, same phase, same deadline, in both languages."""
-    dice = random.Random(1)
-    walks = [_walk(dice, f"walk {number}", length=60) for number in range(200)]
+def test_negotiation_js_random_walks_match_python(tmp_path: Path) -> None:
+    """Thousands of random events yield the same commands, phase and deadline in both languages."""
+    rng = random.Random(1)
+    walks = [_walk(rng, f"walk {number}", length=60) for number in range(200)]
     phases = {step["phase"] for walk in walks for step in walk["steps"]}
-    assert phases == {phase.value for phase in law.Phase}, "the walks must go everywhere to prove anything"
+    assert phases == {phase.value for phase in n.Phase}, "the walks must reach every phase"
     table = tmp_path / "walks.json"
-    table.write_text(json.dumps([*walks, _flood("more than fits")]))
+    table.write_text(json.dumps([*walks, _flood("full queues")]))
     _run_on_node(table)
 
 
@@ -42,64 +42,65 @@ def _run_on_node(table: Path) -> None:
     assert passed >= len(json.loads(table.read_text()))
 
 
-def _walk(dice: random.Random, name: str, length: int) -> dict[str, Any]:
-    me, remote = dice.choice([("a", "b"), ("b", "a")])
-    core, now, steps, generation = law.Negotiation(me, remote), 0.0, [], 0
+def _walk(rng: random.Random, name: str, length: int) -> dict[str, Any]:
+    me, remote = rng.choice([("a", "b"), ("b", "a")])
+    machine, now, steps, generation = n.Negotiation(me, remote), 0.0, [], 0
     for _ in range(length):
-        now += dice.choice([0.0, 0.0, 0.5, 4.0, 16.0])
-        steps.append(_step(core, _event(dice, dice.choice([generation] * 3 + [max(0, generation - 1)])), now))
+        now += rng.choice([0.0, 0.0, 0.5, 4.0, 16.0])
+        steps.append(_step(machine, _event(rng, rng.choice([generation] * 3 + [max(0, generation - 1)])), now))
         generation = max([generation, *(command.get("generation", 0) for command in steps[-1]["commands"])])
     return {"name": name, "me": me, "remote": remote, "steps": steps}
 
 
 def _flood(name: str) -> dict[str, Any]:
-    """More than fits into each of the lines: their early candidates, our held ones, their offers."""
-    core = law.Negotiation("b", "a")
-    early = [law.CandidateReceived(IceCandidate(f"candidate:{n}", "0", 0, "x")) for n in range(law.MAX_QUEUED + 9)]
-    offers = [law.OfferReceived("a=ice-ufrag:x\r\n")] * (law.MAX_QUEUED + 9)
-    held = [law.LocalCandidate(1, IceCandidate(f"candidate:{n}", "0", 0, "y")) for n in range(law.MAX_QUEUED + 9)]
-    answers = [law.AnswerCreated(n, "a=ice-ufrag:y\r\n") for n in range(1, law.MAX_QUEUED + 9)]
-    events: list[law.Event] = [*early, offers[0], *held, *offers, *answers]
-    return {"name": name, "me": "b", "remote": "a", "steps": [_step(core, event, 0.0) for event in events]}
+    """Overfill all three queues: remote candidates, local candidates and offers."""
+    machine = n.Negotiation("b", "a")
+    count = n.MAX_QUEUED + 9
+    remote = [n.CandidateReceived(IceCandidate(f"candidate:{i}", "0", 0, "x")) for i in range(count)]
+    offers = [n.OfferReceived("a=ice-ufrag:x\r\n")] * count
+    local = [n.LocalCandidate(1, IceCandidate(f"candidate:{i}", "0", 0, "y")) for i in range(count)]
+    answers = [n.AnswerCreated(i, "a=ice-ufrag:y\r\n") for i in range(1, count)]
+    events: list[n.Event] = [*remote, offers[0], *local, *offers, *answers]
+    return {"name": name, "me": "b", "remote": "a", "steps": [_step(machine, event, 0.0) for event in events]}
 
 
-def _step(core: law.Negotiation, event: law.Event, now: float) -> dict[str, Any]:
-    commands = [_json(command) for command in core.handle(event, now)]
-    after = {"phase": core.phase.value, "deadline": core.deadline, "settled": core.settled}
+def _step(machine: n.Negotiation, event: n.Event, now: float) -> dict[str, Any]:
+    commands = [_json(command) for command in machine.handle(event, now)]
+    after = {"phase": machine.phase.value, "deadline": machine.deadline, "settled": machine.settled}
     return {"event": _json(event), "now": now, "commands": commands} | after
 
 
-def _event(dice: random.Random, generation: int) -> law.Event:
-    name = dice.choice("xyz")
+def _event(rng: random.Random, generation: int) -> n.Event:
+    name = rng.choice("xyz")
     sdp = f"v=0\r\na=ice-ufrag:{name}\r\n"
-    line = dice.choice(["candidate:1 1 udp 1 127.0.0.1 9 typ host", f"candidate:2 ufrag {name}", ""])
-    candidate = IceCandidate(line, "0", 0, dice.choice([None, name]))
-    progress: list[law.Event] = [  # what makes calls come about, as likely as everything else together
-        law.OfferCreated(generation, sdp),
-        law.AnswerCreated(generation, sdp),
-        law.AnswerReceived(sdp),
-        law.TransportConnected(generation),
+    line = rng.choice(["candidate:1 1 udp 1 127.0.0.1 9 typ host", f"candidate:2 ufrag {name}", ""])
+    candidate = IceCandidate(line, "0", 0, rng.choice([None, name]))
+    progress: list[n.Event] = [  # events that advance a call; as likely as all others together
+        n.OfferCreated(generation, sdp),
+        n.AnswerCreated(generation, sdp),
+        n.AnswerReceived(sdp),
+        n.TransportConnected(generation),
     ]
-    anything: list[law.Event] = [
-        law.Dial(dice.choice([10.0, 15.0])),
-        law.Dial(15.0),
-        law.HangUp(dice.choice(["hang-up", "shutdown"])),
-        law.OfferReceived(sdp, dice.random() < 0.8),
-        law.CandidateReceived(dice.choice([candidate, candidate, None])),
-        law.HangUpReceived(dice.choice([None, "hang-up", "declined"])),
-        law.DescriptionFailed(generation),
-        law.LocalCandidate(generation, candidate),
-        law.TransportClosed(generation, dice.choice(["remote-hang-up", "transport-failed"])),
-        law.MediaSilent(generation),
-        law.MediaFlowing(generation),
-        law.PeerGone(),
-        law.PeerBack(),
-        law.Tick(),
+    anything: list[n.Event] = [
+        n.Dial(rng.choice([10.0, 15.0])),
+        n.Dial(15.0),
+        n.HangUp(rng.choice(["hang-up", "shutdown"])),
+        n.OfferReceived(sdp, rng.random() < 0.8),
+        n.CandidateReceived(rng.choice([candidate, candidate, None])),
+        n.HangUpReceived(rng.choice([None, "hang-up", "declined"])),
+        n.DescriptionFailed(generation),
+        n.LocalCandidate(generation, candidate),
+        n.TransportClosed(generation, rng.choice(["remote-hang-up", "transport-failed"])),
+        n.MediaSilent(generation),
+        n.MediaFlowing(generation),
+        n.PeerGone(),
+        n.PeerBack(),
+        n.Tick(),
     ]
-    return dice.choice(dice.choice([progress, anything]))
+    return rng.choice(rng.choice([progress, anything]))
 
 
-def _json(value: law.Event | law.Command) -> dict[str, Any]:
+def _json(value: n.Event | n.Command) -> dict[str, Any]:
     fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
     if isinstance(fields.get("candidate"), IceCandidate):
         facts = dataclasses.asdict(fields["candidate"])

@@ -1,12 +1,13 @@
 """Start and end of every command: errors become exit codes, and signals cancel it.
 
-The first SIGINT or SIGTERM cancels the command, which hangs up, closes recordings and leaves. The second one exits
-immediately. The exit code is 130 for both (docs/decisions/0003-exit-codes.md).
+The first SIGINT, SIGTERM or SIGHUP cancels the command, which hangs up, closes recordings and leaves. The second one
+exits immediately. The exit code is 130 for all (docs/decisions/0003-exit-codes.md). ``nohup`` keeps SIGHUP ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
 import os
@@ -32,10 +33,14 @@ Body = Callable[[], Awaitable[int]]
 
 _log = logging.getLogger(__name__)
 
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of a standard output that is a file on a full or broken disk."""
+
 
 def start(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args``, by default that of the process, and return the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _termination_signals():
+        signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for ids and paths outside the locale's encoding
             stream.reconfigure(errors="backslashreplace")
@@ -43,6 +48,7 @@ def start(args: Sequence[str] | None = None) -> int:
         logs.configure("json", 0)
     try:
         result = cli.main(args=None if args is None else list(args), prog_name="peer", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else exits.DONE
     except click.ClickException as error:
         if logs.are_json():
@@ -56,6 +62,24 @@ def start(args: Sequence[str] | None = None) -> int:
         return fail(error)
     except OutputClosed:
         return exits.INTERRUPTED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        return _output_failed(error)
+
+
+def _output_failed(error: OSError) -> int:
+    """Report that standard output cannot be written, and keep Python from trying it again on exit."""
+    with suppress(OSError):
+        click.echo(f"peer: cannot write to standard output: {error.strerror}", err=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exits.FAILED
+
+
+def _termination_signals() -> tuple[signal.Signals, ...]:
+    """SIGTERM, and SIGHUP (a closed terminal) unless it is ignored, as under ``nohup``."""
+    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGTERM, *hung_up)
 
 
 def _json_log_requested(args: Sequence[str]) -> bool:
@@ -134,7 +158,7 @@ async def _with_signals(body: Body, out: Output, on_sigterm: int) -> int:
             loop.call_soon_threadsafe(stop)
 
     out.on_closed(on_output_closed)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_termination_signals()):
         loop.add_signal_handler(number, on_signal, number)
     systemd.start_watchdog(loop)
     try:
@@ -142,7 +166,7 @@ async def _with_signals(body: Body, out: Output, on_sigterm: int) -> int:
     except (asyncio.CancelledError, PeerError, BaseExceptionGroup) as error:
         if not (received or output_closed) or (isinstance(error, BaseExceptionGroup) and _peer_error(error) is None):
             raise
-        return on_sigterm if signal.SIGTERM in received else exits.INTERRUPTED
+        return exits.INTERRUPTED if signal.SIGINT in received or output_closed else on_sigterm
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> Any:

@@ -10,7 +10,6 @@ next join. A hang-up or a candidate then still reaches its call.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from collections import deque
@@ -25,7 +24,15 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from ..errors import ConfigError, ProtocolError, redacted
 from . import messages
 from .backoff import Backoff
-from .diagnosis import JOIN_UNANSWERED, NO_ANSWER, Diagnosis, diagnose, is_connection_refused, rate_limit_rejection
+from .diagnosis import (
+    JOIN_UNANSWERED,
+    NO_ANSWER,
+    Diagnosis,
+    diagnose,
+    is_connection_refused,
+    is_loopback,
+    rate_limit_rejection,
+)
 from .messages import Join, Message
 
 log = logging.getLogger(__name__)
@@ -257,7 +264,7 @@ class SignalingClient:
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
             max_size=4 * messages.MAX_MESSAGE,
-            proxy=None if _is_loopback(self._url) else True,
+            proxy=None if is_loopback(self._url) else True,
         )
 
     async def _join_room(self, socket: ClientConnection) -> None:
@@ -337,11 +344,3 @@ def _summary(message: Message) -> str:
         case messages.IceServers(servers):  # without the passwords
             return f"ice-servers, {len(servers)}"
     return str(message)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

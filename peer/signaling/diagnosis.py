@@ -6,6 +6,7 @@ Translates the exceptions of ``websockets``, ``ssl`` and the sockets into messag
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import ssl
@@ -14,7 +15,9 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidMessage, InvalidProxy, InvalidProxyStatus, InvalidStatus, ProxyError
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
 
 from ..errors import IS_IT_RUNNING, redacted
 
@@ -51,6 +54,8 @@ JOIN_UNANSWERED: Final = Diagnosis("it accepts connections but does not answer t
 def diagnose(exc: Exception, url: str) -> Diagnosis:
     """Explain ``exc``, which an attempt to connect to the relay at ``url`` raised. The result has no credentials."""
     parts, shown = urlsplit(url), redacted(url)
+    if (proxy := _proxy(url)) is not None and (found := _diagnose_proxy(exc, redacted(proxy))) is not None:
+        return found
     match exc:
         case ssl.SSLCertVerificationError():
             return _diagnose_certificate(exc, parts.hostname or "")
@@ -72,6 +77,42 @@ def diagnose(exc: Exception, url: str) -> Diagnosis:
         case OSError(errno=int(number)):
             return Diagnosis(os.strerror(number).lower())  # asyncio's text repeats the number and the address
     return Diagnosis(redacted(str(exc)) or type(exc).__name__)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` names this machine. No proxy is used then."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for ``url`` (``http_proxy``, ``https_proxy``, ``no_proxy``), if any."""
+    if is_loopback(url):
+        return None
+    try:
+        return get_proxy(parse_uri(url))
+    except ValueError:
+        return None
+
+
+def _diagnose_proxy(exc: Exception, proxy: str) -> Diagnosis | None:
+    """Explain an error of the way to the proxy; ``None`` if the relay behind it may be the cause."""
+    hint = "check http_proxy and https_proxy, or list the relay's host in no_proxy"
+    match exc:
+        case InvalidProxyStatus(response=response):
+            return Diagnosis(f"the proxy {proxy} answered {response.status_code} {response.reason_phrase}", hint)
+        case InvalidProxy():
+            return Diagnosis(f"the proxy {proxy} cannot be used: {redacted(str(exc))}", hint, permanent=True)
+        case ProxyError():
+            return Diagnosis(f"the proxy {proxy} failed: {redacted(str(exc))}", hint)
+        case socket.gaierror():
+            return Diagnosis(f"cannot resolve the proxy {proxy}: {exc.strerror}", hint)
+        case OSError() if is_connection_refused(exc):
+            return Diagnosis(f"the proxy {proxy} refused the connection", hint)
+    return None
 
 
 def _diagnose_certificate(exc: ssl.SSLCertVerificationError, host: str) -> Diagnosis:

@@ -43,7 +43,14 @@ def stubborn(leaving: float, on_sigterm: int = 130) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("number", "on_sigterm", "code"),
-    [(signal.SIGINT, 130, 130), (signal.SIGTERM, 130, 130), (signal.SIGTERM, 0, 0), (signal.SIGINT, 0, 130)],
+    [
+        (signal.SIGINT, 130, 130),
+        (signal.SIGTERM, 130, 130),
+        (signal.SIGHUP, 130, 130),
+        (signal.SIGINT, 0, 130),
+        (signal.SIGTERM, 0, 0),
+        (signal.SIGHUP, 0, 0),
+    ],
 )
 def test_first_signal_lets_the_command_clean_up(number: signal.Signals, on_sigterm: int, code: int) -> None:
     with stubborn(0, on_sigterm) as process:
@@ -141,6 +148,28 @@ def test_stdout_on_a_full_disk_does_not_end_the_command() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 130
         assert process.stderr.read() == ""
+
+
+def test_sighup_stays_ignored_under_nohup() -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited by the process
+    try:
+        process = stubborn(0)
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    with process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+        assert process.stdout is not None and process.stdout.read() == "leaving\nleft\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["call", "--help"], ["--version"]])
+def test_help_on_a_full_disk_is_one_line_without_a_traceback(args: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "peer", *args]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr == "peer: cannot write to standard output: No space left on device\n"
 
 
 def talker(lines: int, stdout: int) -> subprocess.Popen[str]:

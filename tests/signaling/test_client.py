@@ -434,6 +434,43 @@ async def test_proxy_status_selects_the_backoff(monkeypatch: pytest.MonkeyPatch)
     assert answers[:4] == [(True, False), (False, False), (False, False), (False, True)]
 
 
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (None, "the proxy http://127.0.0.1:{port} refused the connection"),
+        ("407 Proxy Authentication Required", "the proxy http://127.0.0.1:{port} answered 407 Proxy Authentication"),
+    ],
+)
+async def test_proxy_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, status: str | None, why: str) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    made = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = made.sockets[0].getsockname()[1]
+    if status is None:
+        made.close()
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+    async with Client("ws://relay.invalid:8080/ws") as client:
+        down = await client.next(Disconnected)
+    made.close()
+    assert isinstance(down, Disconnected)
+    assert down.diagnosis.why.startswith(why.format(port=port))
+    assert down.diagnosis.hint is not None and "no_proxy" in down.diagnosis.hint
+
+
+def test_proxy_is_not_blamed_for_errors_of_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert diagnose(ConnectionRefusedError(), "ws://localhost/ws").why == "connection refused"
+    assert "proxy" not in diagnose(ConnectionResetError(), "ws://relay.invalid/ws").why
+    monkeypatch.setenv("no_proxy", "relay.invalid")
+    assert diagnose(ConnectionRefusedError(), "ws://relay.invalid/ws").why == "connection refused"
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", "nonsense://x")
+    assert diagnose(ConnectionRefusedError(), "ws://relay.invalid/ws").why != ""
+
+
 async def test_connection_refused_at_any_address_is_recognized() -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]

@@ -81,9 +81,10 @@ def _has_audio(path: str) -> bool:
     import av
 
     from ...errors import MediaError
+    from ...media.sources.encoded import open_file
 
     try:
-        with av.open(path) as container:
+        with open_file(path) as container:
             return bool(container.streams.audio)
     except (OSError, av.error.FFmpegError) as error:
         raise MediaError(path, getattr(error, "strerror", None) or str(error)) from None

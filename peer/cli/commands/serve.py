@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import signal
+import sys
 import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -214,7 +215,8 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         relay.reload()
         systemd.ready(status)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    if not sys.stdin or not sys.stdin.isatty():  # on a terminal, SIGHUP means that it was closed
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     status = f"listening at {relay.url}"
     systemd.ready(status)
     try:

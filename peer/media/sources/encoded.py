@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from itertools import islice, pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 from av.container import InputContainer
@@ -16,6 +16,20 @@ from peer.media.sources.passthrough import StreamInfo
 
 _MAX_PACKETS_TO_FIRST_FRAME: Final = 100
 """Maximum packets read from a file to find its first decodable frame."""
+
+
+def open_file(path: str) -> InputContainer:
+    """Open a file to read it. Its name may have a colon, which FFmpeg would read as the end of a protocol's name.
+
+    Raises:
+        OSError, av.error.FFmpegError: the file cannot be opened.
+    """
+    return av.open(f"file:{path}")
+
+
+def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> Any:
+    """Return the stream that a player would choose: the default one, rather than the first; ``None`` without any."""
+    return container.streams.best(kind)
 
 
 def stream_info(stream: Any) -> StreamInfo:
@@ -30,7 +44,7 @@ def inspect(container: InputContainer) -> StreamInfo:
     Raises:
         OSError, av.error.FFmpegError: the file cannot be read.
     """
-    stream = container.streams.video[0]
+    stream = best_stream(container, "video")
     info = stream_info(stream)
     if info.codec != "h264":
         return info

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 from av.container import InputContainer
@@ -25,7 +25,7 @@ from peer.media.frames import media_time
 from peer.media.sources.audio_framer import AudioFramer
 from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
-from peer.media.sources.encoded import PacketConverter, inspect
+from peer.media.sources.encoded import PacketConverter, best_stream, inspect, open_file
 from peer.media.sources.handoff import Captured, Media
 from peer.media.sources.passthrough import StreamInfo
 
@@ -49,7 +49,7 @@ def check(path: str, constraints: Constraints) -> StreamInfo | None:
         MediaError: the file has no video, or no audio (``NoAudio``).
         OSError, av.error.FFmpegError: the file cannot be opened or read.
     """
-    with av.open(path) as container:
+    with open_file(path) as container:
         if constraints.video and not container.streams.video:
             raise MediaError(path, "it has no video", "name another file, or --video none")
         if constraints.audio and not container.streams.audio:
@@ -73,7 +73,7 @@ def play(
     framer = AudioFramer()
     start: float | None = None
     if constraints.video and flags is not None:
-        with av.open(path) as container:
+        with open_file(path) as container:
             yield inspect(container)
     while not stop.is_set():
         limiter = FrameRateLimiter(constraints.fps)
@@ -136,14 +136,18 @@ class _Playback:
 
     def items(self, path: str, stop: threading.Event) -> Iterator[tuple[float, _Item]]:
         """Yield all items, merged by their time in seconds after the first one."""
-        with av.open(path) as container:
+        with open_file(path) as container:
             for time, item in self._merged(container, stop):
                 self._origin = time if self._origin is None else self._origin
                 yield time - self._origin, item
 
     def _merged(self, container: InputContainer, stop: threading.Event) -> Iterator[tuple[float, _Item]]:
-        streams: list[Any] = [*container.streams.video[:1]] if self._constraints.video else []
-        streams += [*container.streams.audio[:1]] if self._constraints.audio else []
+        wanted: dict[Literal["video", "audio"], bool] = {
+            "video": self._constraints.video,
+            "audio": self._constraints.audio,
+        }
+        found = (best_stream(container, kind) for kind, required in wanted.items() if required)
+        streams = [stream for stream in found if stream is not None]
         self._queues = {stream.type: deque() for stream in streams}
         audio_decoder, video_decoder = TolerantDecoder(), OnDemandVideoDecoder(self._flags)
         converters = [PacketConverter(stream) for stream in streams if stream.type == "video" and self._passthrough]

@@ -94,6 +94,23 @@ def test_file_loop_has_no_gap(tmp_path: Path) -> None:
     assert min(np.diff(audio_pts)) >= 960
 
 
+def test_file_name_may_have_a_colon(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=0.2).rename(tmp_path / "rec-12:30:00.mkv")
+    files.check(str(clip), BOTH)
+    assert _video_only(_arrivals(files.play(str(clip), VIDEO, threading.Event())))
+
+
+def test_file_default_audio_is_played_not_the_first(tmp_path: Path) -> None:
+    clip, both = write_clip(tmp_path / "clip.mkv", seconds=0.6), tmp_path / "both.mkv"
+    silence = "anullsrc=r=48000:cl=stereo"
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-f", "lavfi", "-i", silence, "-t", "0.6"]
+    command += ["-map", "0:v", "-map", "1:a", "-map", "0:a", "-c:v", "copy"]
+    command += ["-disposition:a:0", "0", "-disposition:a:1", "default", str(both)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    samples = _samples(_arrivals(files.play(str(both), AUDIO, threading.Event())))
+    assert np.abs(samples).max() > 1000
+
+
 def test_file_ends_on_stop(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", seconds=1)
     stop = threading.Event()

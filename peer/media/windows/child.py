@@ -203,7 +203,11 @@ def _send(control: socket.socket, **message: str | int) -> None:
 
 def main(fd: int) -> int:
     """Run until the parent ends. Return exit code 1 after a ``failed`` event, if windows cannot work."""
-    control = socket.socket(fileno=fd)
+    with socket.socket(fileno=fd) as control:
+        return _run(control)
+
+
+def _run(control: socket.socket) -> int:
     try:
         display = _open_display()
         import cv2

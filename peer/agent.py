@@ -18,9 +18,10 @@ from .call import Call, State
 from .call_control import CallControl
 from .errors import CallFailed, ConfigError
 from .media.fanout import Fanout, Reader
-from .media.outgoing.passthrough import PassthroughRelay
+from .media.outgoing.audio_track import OutgoingAudio
+from .media.outgoing.passthrough import Passthrough
 from .media.outgoing.shared import SharedAudio, SharedVideo
-from .media.outgoing.track import OutgoingAudio, OutgoingVideo
+from .media.outgoing.track import OutgoingVideo
 from .media.sources.local_media import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
@@ -151,16 +152,16 @@ class Agent:
         """Create the outgoing video and audio, which all calls share."""
         media, options = self._media, self._options
         if media.video is not None:
-            relay = None
+            passthrough = None
             if media.encoded is not None and media.passthrough is not None:
-                relay = PassthroughRelay(tasks, media.encoded, media.passthrough, options.max_bitrate)
+                passthrough = Passthrough(tasks, media.encoded, media.passthrough, options.max_bitrate)
             self._video_out = SharedVideo(
                 tasks,
                 media.video,
                 size=options.size or DEFAULT_SIZE,
                 fps=options.fps,
                 max_bitrate=options.max_bitrate,
-                relay=relay,
+                passthrough=passthrough,
                 hardware=options.video_encoder == "auto",
                 expected=media.frame_expected,
             )

@@ -71,7 +71,8 @@ HOMES = {
 
 PURE = (
     "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
-    "peer.cli.config_file", "peer.media.frame_rate_limiter", "peer.media.outgoing.quality_ladder",
+    "peer.cli.config_file", "peer.media.frame_rate_limiter",
+    "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences",
     "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",

@@ -11,7 +11,7 @@ import pytest
 
 from peer.media.frames import EncodedFrame
 from peer.media.incoming.track import IncomingMedia
-from peer.media.outgoing.track import SendingFigures
+from peer.media.outgoing.track import OutgoingStats
 from peer.media.outgoing.video_encoding import EncoderCounters
 from peer.rtc.rtcp_stats import TransportStats
 from peer.stats import StatsSampler
@@ -122,7 +122,7 @@ def test_outgoing_values_appear_only_while_video_is_sent(media: IncomingMedia) -
     clock = Clock()
     sampler = StatsSampler("door", media, clock)
     counters = EncoderCounters(frames=30, seconds=0.3, dropped=2)
-    sent = SendingFigures("h264", 960, 540, 60, 100_000, 1, False, 4, counters)
+    sent = OutgoingStats("h264", 960, 540, 60, 100_000, 1, False, 4, counters)
     clock.now += 2
     video = sampler.sample(replace(transport(), video=sent)).video
     assert {name: value for name, value in video.items() if name in SENT} == {

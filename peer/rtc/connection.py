@@ -21,7 +21,8 @@ from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from .. import negotiation as n
 from ..events import Reason
 from ..media.incoming.track import IncomingMedia, IncomingTrack
-from ..media.outgoing.track import OutgoingAudio, OutgoingVideo
+from ..media.outgoing.audio_track import OutgoingAudio
+from ..media.outgoing.track import OutgoingVideo
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks, sdp
@@ -155,7 +156,7 @@ class Connection:
         sent = await sender_stats(self._pc)
         received: dict[str, int] = {r.kind: r.received for r in reversed(self._receivers)}
         lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receivers)}
-        video = self._tracks.video.figures() if self._tracks.video is not None else None
+        video = self._tracks.video.stats() if self._tracks.video is not None else None
         return TransportStats(sent.rtt, received, lost, sent.bytes_sent, video)
 
     # --- running ---

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiortc import RTCPeerConnection
 
-from ..media.outgoing.track import SendingFigures
+from ..media.outgoing.track import OutgoingStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class TransportStats:
     packets_received: dict[str, int]
     packets_lost: dict[str, int]
     bytes_sent: dict[str, int]
-    video: SendingFigures | None = None
+    video: OutgoingStats | None = None
     """The video that is sent, if any."""
 
 

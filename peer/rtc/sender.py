@@ -120,7 +120,7 @@ class Sender:
                     await asyncio.sleep(BLOCKED_POLL_INTERVAL)
                     continue
                 await self._send_frame(await self.track.get())
-                if padding := self.track.padding():
+                if padding := self.track.probe_bitrate():
                     await self._send_padding(padding)
         except (asyncio.CancelledError, ConnectionError, StopAsyncIteration):
             pass  # the connection or the track has ended
@@ -192,7 +192,7 @@ class Sender:
     async def _retransmit(self, sequence_number: int) -> None:
         """Retransmit a packet after a NACK. Replaces the engine's method of the same name."""
         packet = self._history[sequence_number % HISTORY_SIZE]
-        if packet is None or packet[0] != sequence_number or not self.track.missed(sequence_number):
+        if packet is None or packet[0] != sequence_number or not self.track.allow_retransmission(sequence_number):
             return
         if self._retransmission_budget < 1:
             return
@@ -243,14 +243,14 @@ class Sender:
         if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
             for report in packet.reports:
                 if report.ssrc == self._engine._ssrc:
-                    self.track.report(report.fraction_lost / 256, self._rtt(report.lsr, report.dlsr))
+                    self.track.add_report(report.fraction_lost / 256, self._rtt(report.lsr, report.dlsr))
         elif isinstance(packet, RtcpPsfbPacket) and packet.fmt == RTCP_PSFB_APP:
             try:
                 bitrate, ssrcs = unpack_remb_fci(packet.fci)
             except ValueError:
                 return
             if self._engine._ssrc in ssrcs:
-                self.track.estimate(bitrate)
+                self.track.set_estimate(bitrate)
 
     def _rtt(self, lsr: int, dlsr: int) -> float | None:
         """Return the RTT of one report in seconds (RFC 3550 6.4.1). The engine smooths its own over many seconds."""

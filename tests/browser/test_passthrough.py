@@ -1,4 +1,4 @@
-"""H.264 that a file delivers, in Chromium: as it is where that can be negotiated, encoded anew where not."""
+"""H.264 that a file delivers, in Chromium: sent as it is if that can be negotiated, otherwise transcoded."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ async def test_what_the_page_does_not_take_is_encoded_anew_and_the_log_says_why(
         await page.call("cam")
         video = await page.wait_video("cam", frames=30)
         assert (video.width, video.height) == (320, 240)
-        assert f"encoded anew: {why}" in caplog.text
+        assert f"transcoded: {why}" in caplog.text
         assert cam._media.sources[0].decoded > 0

@@ -26,8 +26,9 @@ from peer.media.frames import (
     OutgoingFrame,
     media_time,
 )
+from peer.media.outgoing.audio_track import OutgoingAudio
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
-from peer.media.outgoing.track import Outgoing, OutgoingAudio, OutgoingVideo
+from peer.media.outgoing.track import Outgoing, OutgoingVideo
 from peer.media.test_pattern import Pattern, read_pattern
 from peer.rtc import aiortc_hooks
 from peer.rtc.sender import Sender
@@ -265,7 +266,7 @@ async def test_padding_repeats_packets_and_the_engine_drops_them(
         sender = cast(Any, pair.sender.rtp_sender)
         padding: list[int] = []
         pair.lose = lambda packet: packet.ssrc == sender._rtx_ssrc and padding.append(len(packet.payload)) is not None
-        monkeypatch.setattr(OutgoingVideo, "padding", lambda self: 400_000)
+        monkeypatch.setattr(OutgoingVideo, "probe_bitrate", lambda self: 400_000)
         begun, began = pair.sender.retransmitted, time.monotonic()
         await pair.feed_until(lambda: len(padding) > 30)
         assert sum(padding) * 8 <= 400_000 * (time.monotonic() - began + 0.1) + 2 * 1200 * 8
@@ -277,8 +278,8 @@ async def test_padding_repeats_packets_and_the_engine_drops_them(
 async def test_sender_without_rtx_does_not_pad() -> None:
     async with loopback(rtx=False) as pair:
         await pair.receive_frames(1)
-        assert isinstance(pair.track, OutgoingVideo) and pair.track._chooser is not None
-        assert not pair.track._chooser._can_probe
+        assert isinstance(pair.track, OutgoingVideo) and pair.track._selector is not None
+        assert not pair.track._selector._can_probe
 
 
 async def test_change_of_size_clears_the_retransmission_history() -> None:
@@ -390,8 +391,10 @@ async def test_pli_is_answered_with_a_key_frame() -> None:
 
 async def test_reports_and_estimates_are_passed_to_the_track(monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[tuple[str, float, float | None]] = []
-    monkeypatch.setattr(OutgoingVideo, "report", lambda self, loss, rtt: received.append(("report", loss, rtt)))
-    monkeypatch.setattr(OutgoingVideo, "estimate", lambda self, bitrate: received.append(("estimate", bitrate, None)))
+    monkeypatch.setattr(OutgoingVideo, "add_report", lambda self, loss, rtt: received.append(("report", loss, rtt)))
+    monkeypatch.setattr(
+        OutgoingVideo, "set_estimate", lambda self, bitrate: received.append(("estimate", bitrate, None))
+    )
     async with loopback() as pair:
         await pair.feed_until(lambda: any(name == "report" and rtt is not None for name, _, rtt in received))
         assert all(loss == 0 for name, loss, _ in received if name == "report")

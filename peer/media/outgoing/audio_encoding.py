@@ -1,6 +1,6 @@
-"""The sound of one source in one codec, coded once for all who listen, in real time; silence where there is none.
+"""The audio of one source in one codec, encoded once for all viewers, in real time, with silence in its gaps.
 
-What is sent never has a hole and never ends: receivers take a pause in the timestamps for lost packets.
+The encoded audio has no gaps and does not end, because receivers mistake a gap in the timestamps for packet loss.
 """
 
 from __future__ import annotations
@@ -22,97 +22,105 @@ from .encoder import AudioEncoder
 
 log = logging.getLogger(__name__)
 
-SILENCE_AFTER: Final = 0.1
-"""Seconds of sound that may be late before silence fills the gap: captured sound comes in pieces."""
+MAX_LATENESS: Final = 0.1
+"""Time after which silence replaces a missing audio frame, in seconds. Devices deliver frames in groups."""
 
-LATE_FOR: Final = 0.2
-"""Seconds for which all sound must be late before its time is moved: what was held up comes in one rush."""
+LATE_PERIOD: Final = 0.2
+"""Minimum time for which all audio must be late before a delay is added, in seconds. A backlog that arrives in one
+burst takes less, and must not add one."""
 
-SETTLE: Final = 5.0
-"""Seconds for which all sound must come early before its time is moved back, nearer to that of the pictures."""
+EARLY_PERIOD: Final = 5.0
+"""Time for which all audio must be early before the delay is reduced, in seconds. The audio is then in sync with the
+video again."""
 
-QUEUE: Final = 10
-"""Sound frames that wait for a busy encoder or sender, 200 ms; older ones are dropped."""
+QUEUE_SIZE: Final = 10
+"""Maximum number of audio frames that wait for a busy encoder or sender: 200 ms. The oldest are dropped."""
 
 
-class Continuous:
-    """Makes one stream without holes of what ``reader`` brings: frames of 20 ms, s16 stereo, in real time."""
+class GapFiller:
+    """Turns the frames of ``reader`` into one stream without gaps: frames of 20 ms, s16 stereo, in real time."""
 
     def __init__(self, reader: Reader[av.AudioFrame]) -> None:
         self._reader = reader
         self._next_pts: int | None = None
-        self._lag = 0
-        self._late = 0
-        self._late_since = self._watched_since = 0.0
-        self._spare = math.inf
+        """The pts of the next frame to be returned; ``None`` before the first one."""
+        self._delay = 0
+        """Delay added to all audio, in samples, because the source has an unexpected latency."""
+        self._late_frames = 0
+        """Number of consecutive late frames."""
+        self._late_since = self._observed_since = 0.0
+        self._min_margin = math.inf
+        """Smallest time left until silence would have replaced a frame, in seconds, since ``_observed_since``."""
 
     async def get(self) -> av.AudioFrame:
-        """The next 20 ms of sound."""
+        """Return the next 20 ms of audio."""
         while True:
-            frame = await self._next(self._patience())
+            frame = await self._wait_for_frame(self._time_left())
             if frame is None:
                 return self._silence()
-            pts = self._moment(frame)
+            pts = self._schedule(frame)
             if pts is not None:
-                return self._send(frame.to_ndarray(), pts)
+                return self._make_frame(frame.to_ndarray(), pts)
 
-    async def _next(self, patience: float) -> av.AudioFrame | None:
+    async def _wait_for_frame(self, timeout: float) -> av.AudioFrame | None:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 try:
                     return await self._reader.get()
-                except StopAsyncIteration:  # the source is gone for good
-                    await asyncio.sleep(patience)
+                except StopAsyncIteration:  # the source is closed for good
+                    await asyncio.sleep(timeout)
         except TimeoutError:
             pass
         return None
 
-    def _patience(self) -> float:
-        """Seconds until silence must stand in for the next frame."""
+    def _time_left(self) -> float:
+        """Return the seconds until silence has to replace the next frame."""
         if self._next_pts is None:
-            return SILENCE_AFTER
-        return (self._next_pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + SILENCE_AFTER - media_time()
+            return MAX_LATENESS
+        return (self._next_pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + MAX_LATENESS - media_time()
 
-    def _moment(self, frame: av.AudioFrame) -> int | None:
-        """The pts at which ``frame`` is sent, or ``None``: it is late, silence was sent for it, it is dropped.
+    def _schedule(self, frame: av.AudioFrame) -> int | None:
+        """Return the pts at which ``frame`` is sent, or ``None`` if it is dropped because silence has replaced it.
 
-        A source that stays late has a latency that we did not expect: from then on all its sound moves by that much,
+        If a source stays late, its latency is larger than expected. All its audio is then delayed by the difference,
         until it comes earlier again.
         """
         now = media_time()
-        self._settle((frame.pts or 0) + self._lag, now)
-        pts = (frame.pts or 0) + self._lag
+        self._reduce_delay((frame.pts or 0) + self._delay, now)
+        pts = (frame.pts or 0) + self._delay
         if self._next_pts is None:
             return pts
         if pts > self._next_pts - AUDIO_FRAME_SAMPLES:
-            self._late = 0
+            self._late_frames = 0
             return max(pts, self._next_pts)
         if self._next_pts > now * AUDIO_RATE:
-            return None  # its time was moved back, and what was sent is ahead
-        if self._late == 0:
+            return None  # the delay was reduced, and the audio sent so far reaches into the future
+        if self._late_frames == 0:
             self._late_since = now
-        self._late += 1
-        if self._late <= QUEUE or now - self._late_since < LATE_FOR:
+        self._late_frames += 1
+        if self._late_frames <= QUEUE_SIZE or now - self._late_since < LATE_PERIOD:
             return None
-        self._lag += self._next_pts - pts
-        self._watched_since, self._spare = now, math.inf
+        self._delay += self._next_pts - pts
+        self._observed_since, self._min_margin = now, math.inf
         return self._next_pts
 
-    def _settle(self, pts: int, now: float) -> None:
-        """Take back what is too much of ``_lag``: with it, even the slowest frame came with time to spare."""
-        self._spare = min(self._spare, (pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + SILENCE_AFTER - now)
-        if now - self._watched_since >= SETTLE:
-            if self._spare > SILENCE_AFTER:  # it was to be heard before it was spoken
-                self._lag = max(0, self._lag - round((self._spare - SILENCE_AFTER / 2) * AUDIO_RATE))
-            self._watched_since, self._spare = now, math.inf
+    def _reduce_delay(self, pts: int, now: float) -> None:
+        """Reduce the delay if even the latest frame of a period had a large margin with it."""
+        margin = (pts + AUDIO_FRAME_SAMPLES) / AUDIO_RATE + MAX_LATENESS - now
+        self._min_margin = min(self._min_margin, margin)
+        if now - self._observed_since >= EARLY_PERIOD:
+            if self._min_margin > MAX_LATENESS:  # each frame was scheduled later than it was captured
+                excess = round((self._min_margin - MAX_LATENESS / 2) * AUDIO_RATE)
+                self._delay = max(0, self._delay - excess)
+            self._observed_since, self._min_margin = now, math.inf
 
     def _silence(self) -> av.AudioFrame:
-        oldest = round((media_time() - SILENCE_AFTER) * AUDIO_RATE) - AUDIO_FRAME_SAMPLES
-        if self._next_pts is None or oldest - self._next_pts > QUEUE * AUDIO_FRAME_SAMPLES:
+        oldest = round((media_time() - MAX_LATENESS) * AUDIO_RATE) - AUDIO_FRAME_SAMPLES
+        if self._next_pts is None or oldest - self._next_pts > QUEUE_SIZE * AUDIO_FRAME_SAMPLES:
             self._next_pts = max(0, oldest)
-        return self._send(np.zeros((1, 2 * AUDIO_FRAME_SAMPLES), np.int16), self._next_pts)
+        return self._make_frame(np.zeros((1, 2 * AUDIO_FRAME_SAMPLES), np.int16), self._next_pts)
 
-    def _send(self, samples: npt.NDArray[Any], pts: int) -> av.AudioFrame:
+    def _make_frame(self, samples: npt.NDArray[Any], pts: int) -> av.AudioFrame:
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, pts, AUDIO_TIME_BASE
         self._next_pts = pts + AUDIO_FRAME_SAMPLES
@@ -120,43 +128,44 @@ class Continuous:
 
 
 class AudioEncoding:
-    """One codec's packets (FFmpeg's name), coded while somebody reads them."""
+    """The encoding of ``frames`` in ``codec`` (FFmpeg's name), which runs while it has readers."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, sound: Fanout[av.AudioFrame], codec: str) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, frames: Fanout[av.AudioFrame], codec: str) -> None:
         self._tasks = tasks
-        self._sound = sound
+        self._frames = frames
         self._codec = codec
-        self._frames: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
+        self._encoded: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
         self._reader: Reader[av.AudioFrame] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def read(self) -> Reader[OutgoingFrame]:
-        """A listener's reader."""
-        return self._frames.read(QUEUE)
+        """Return a reader for one viewer."""
+        return self._encoded.read(QUEUE_SIZE)
 
     def _start(self) -> None:
-        self._reader = reader = self._sound.read(QUEUE)
+        self._reader = reader = self._frames.read(QUEUE_SIZE)
         self._task = self._tasks.create_task(self._run(reader), name=f"encode {self._codec}")
 
     def _stop(self) -> None:
         assert self._reader is not None and self._task is not None
-        self._reader.close()  # here: a task that is cancelled before it ran does nothing at all
+        self._reader.close()  # not in the task, which does nothing if it is cancelled before its first step
         self._task.cancel()
 
     async def _run(self, reader: Reader[av.AudioFrame]) -> None:
         loop, encoder = asyncio.get_running_loop(), AudioEncoder(self._codec)
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
-        sound = Continuous(reader)
+        frames = GapFiller(reader)
         try:
             while True:
-                frame = await sound.get()
+                frame = await frames.get()
                 try:
-                    coded = await loop.run_in_executor(pool, encoder.encode, frame)
-                except Exception as exc:  # the encoder's, or a bug: it must not end the calls
-                    log.warning("the %s encoder failed (%r); it is made anew", self._codec, exc)
+                    packets = await loop.run_in_executor(pool, encoder.encode, frame)
+                except Exception as exc:  # of the encoder, or a bug: calls must go on
+                    log.warning("the %s encoder failed and is restarted: %r", self._codec, exc)
                     encoder = AudioEncoder(self._codec)
                     continue
-                for packet in coded:
-                    self._frames.put(OutgoingFrame(tuple(packetize(self._codec, packet.data)), packet.pts, True))
+                for packet in packets:
+                    payloads = tuple(packetize(self._codec, packet.data))
+                    self._encoded.put(OutgoingFrame(payloads, packet.pts, True))
         finally:
             pool.shutdown(wait=False)

@@ -1,9 +1,16 @@
-"""One video or sound encoder of FFmpeg's, set for real time. Blocking: threads only.
+"""Video and audio encoders of FFmpeg, configured for real time. Blocking: threads only.
 
-Settings were measured on the clip of docs/benchmarks/sending.md, 720p at 2.8 Mbit/s on one core: libvpx at speed 8
-without its denoiser takes 11 ms a picture (the engine's settings 15, and 4 dB worse), x264 at "superfast" 8 ms
-("medium", the engine's, 38, and 0.3 dB better; "ultrafast" 5.5, and 6 dB worse). One thread each: several of them
-spin for each other (libvpx with two took 73 ms of two busy cores), and there may be other encoders to run.
+The settings were measured with the clip of docs/benchmarks/sending.md, 720p at 2.8 Mbit/s on one core. Times are per
+frame:
+
+    libvpx   cpu-used 8, no denoiser    11 ms
+             aiortc's settings          15 ms, quality 4 dB lower
+    x264     superfast                   8 ms
+             medium (aiortc's)          38 ms, quality 0.3 dB higher
+             ultrafast                 5.5 ms, quality 6 dB lower
+
+Each encoder has one thread. Several threads spin while they wait for each other (libvpx with two took 73 ms of two
+busy cores), and other encoders may need the cores.
 """
 
 from __future__ import annotations
@@ -27,27 +34,28 @@ from ..frames import VIDEO_TIME_BASE
 log = logging.getLogger(__name__)
 
 OPUS_BITRATE: Final = 64_000
-"""Bit/s: full-band stereo speech and most music (RFC 7587 3.1.1)."""
+"""Bitrate of Opus, in bit/s, for full-band stereo speech and most music (RFC 7587 section 3.1.1)."""
 
-_LARGE: Final = 1920 * 1080
-"""Pixels from which one thread may not keep up."""
+_TWO_THREADS_FROM: Final = 1920 * 1080
+"""Frame size from which an encoder gets a second thread, in pixels. One may be too slow."""
 
-_PROBE_PICTURES: Final = 8
+_TRIAL_FRAMES: Final = 8
+"""Number of frames encoded to find out whether an encoder works."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """One FFmpeg encoder, with its options at a bitrate."""
+class _EncoderSpec:
+    """One FFmpeg encoder and its options."""
 
     name: str
     options: Mapping[str, str]
     profile: str | None = None
-    window: float = 1.0
-    """Seconds of the bitrate that the decoder is thought to buffer: what a single picture may take of it."""
+    buffer_seconds: float = 1.0
+    """Size of the rate control buffer (VBV), in seconds at the bitrate. It limits the size of a single frame."""
 
 
 _VP8: Final = (
-    _Choice(
+    _EncoderSpec(
         "libvpx",
         {
             "deadline": "realtime",
@@ -56,51 +64,53 @@ _VP8: Final = (
             "static-thresh": "1",
             "overshoot-pct": "15",
             "undershoot-pct": "100",
-            "drop-threshold": "20",  # percent of its buffer below which a picture is left out; else 300k makes 430k
-            "max-intra-rate": "900",  # percent of a picture's share: what libwebrtc allows a key frame at 30 fps
+            "drop-threshold": "20",  # percent of its buffer below which it drops frames; without, 300k becomes 430k
+            "max-intra-rate": "900",  # maximum key frame size, in percent of a frame's share: libwebrtc's at 30 fps
         },
     ),
 )
 
 _H264: Final = (
-    _Choice(
+    _EncoderSpec(
         "h264_nvenc",
         {"preset": "p4", "tune": "ull", "zerolatency": "1", "delay": "0", "rc": "cbr", "forced-idr": "1", "bf": "0"},
         "baseline",
         0.5,
     ),
-    _Choice(
+    _EncoderSpec(
         "h264_qsv",
         {"preset": "veryfast", "async_depth": "1", "low_delay_brc": "1", "forced_idr": "1", "bf": "0"},
         "baseline",
         0.5,
     ),
-    _Choice("h264_v4l2m2m", {}, "baseline", 0.5),
-    _Choice("libx264", {"preset": "superfast", "tune": "zerolatency", "x264-params": "scenecut=0"}, "Baseline", 0.5),
+    _EncoderSpec("h264_v4l2m2m", {}, "baseline", 0.5),
+    _EncoderSpec(
+        "libx264", {"preset": "superfast", "tune": "zerolatency", "x264-params": "scenecut=0"}, "Baseline", 0.5
+    ),
 )
-"""Hardware first. Key frames only when they are asked for: a cut in a film is no reason for one on the wire."""
+"""Hardware encoders first. Key frames are made on request only; a scene cut does not need one."""
 
-_tried: Final[dict[str, bool]] = {}
-"""Hardware encoders that were tried in this process, and whether they do what they must. One that fails later does
-not, from then on."""
+_usable: Final[dict[str, bool]] = {}
+"""Whether each hardware encoder that was tried in this process works. One that fails later is not used again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """One coded picture or piece of sound. ``pts`` in the codec's RTP clock."""
+class EncodedPacket:
+    """One encoded video frame or audio packet."""
 
     data: bytes
     pts: int
+    """In units of the codec's RTP clock."""
     key: bool
 
 
 class VideoEncoder:
-    """Codes pictures of one size. ``codec``: ``vp8`` or ``h264``; ``bitrate`` in bit/s, kept over a second or so.
+    """Encodes frames of one size. ``codec`` is ``vp8`` or ``h264``.
 
-    ``hardware``: whether the machine's own encoders may be taken, where they work.
+    ``bitrate`` is a mean over about a second, in bit/s. ``hardware`` allows hardware encoders, where they work.
 
     Raises:
-        av.FFmpegError: there is no encoder for it.
+        av.FFmpegError: FFmpeg has no encoder for the codec.
     """
 
     def __init__(
@@ -108,14 +118,16 @@ class VideoEncoder:
     ) -> None:
         self._context = _open(_VP8 if codec == "vp8" else _H264, width, height, fps, bitrate, hardware)
         self.name: str = self._context.name
-        """FFmpeg's name of the encoder that is used."""
+        """FFmpeg's name of the encoder in use."""
 
-    def encode(self, frame: av.VideoFrame, *, key: bool) -> list[Coded]:
-        """The coded pictures that are ready, usually one. ``frame`` is yuv420p of the encoder's size, its pts later
-        than the one before, in ``VIDEO_TIME_BASE``; it belongs to everybody and is not written to.
+    def encode(self, frame: av.VideoFrame, *, key: bool) -> list[EncodedPacket]:
+        """Encode ``frame`` and return the packets that are ready, usually one. ``key`` forces a key frame.
+
+        ``frame`` is in yuv420p and of the encoder's size. Its pts, in ``VIDEO_TIME_BASE``, is later than the previous
+        one. It is shared with others, and not modified.
 
         Raises:
-            av.FFmpegError: the encoder failed; make another.
+            av.FFmpegError: the encoder failed and cannot be used again.
         """
         if key:
             frame = picture.copy(frame, frame.pts or 0)
@@ -123,76 +135,77 @@ class VideoEncoder:
         try:
             packets = self._context.encode(frame)
         except av.FFmpegError:
-            _tried[self.name] = False
+            _usable[self.name] = False
             raise
-        now = frame.pts or 0
+        pts = frame.pts or 0
         return [
-            Coded(bytes(packet), now if packet.pts is None else packet.pts, packet.is_keyframe) for packet in packets
+            EncodedPacket(bytes(packet), pts if packet.pts is None else packet.pts, packet.is_keyframe)
+            for packet in packets
         ]
 
 
 def _open(
-    choices: tuple[_Choice, ...], width: int, height: int, fps: float, bitrate: int, hardware: bool
+    specs: tuple[_EncoderSpec, ...], width: int, height: int, fps: float, bitrate: int, hardware: bool
 ) -> VideoCodecContext:
-    """The first of ``choices`` that works here; the last one is software."""
-    for choice in choices[:-1] if hardware else ():
-        if choice.name not in _tried:
-            _tried[choice.name] = _works(choice)
-        if _tried[choice.name]:
+    """Open the first of ``specs`` that works on this machine. The last one is a software encoder."""
+    for spec in specs[:-1] if hardware else ():
+        if spec.name not in _usable:
+            _usable[spec.name] = _works(spec)
+        if _usable[spec.name]:
             try:
-                return _context(choice, width, height, fps, bitrate)
+                return _context(spec, width, height, fps, bitrate)
             except av.FFmpegError as exc:
-                log.info("%s cannot code %dx%d (%s)", choice.name, width, height, exc)
-    return _context(choices[-1], width, height, fps, bitrate)
+                log.info("%s cannot encode %dx%d: %s", spec.name, width, height, exc)
+    return _context(specs[-1], width, height, fps, bitrate)
 
 
-def _works(choice: _Choice) -> bool:
-    """Whether the encoder opens, codes each picture at once and makes an IDR picture with its SPS when told to.
+def _works(spec: _EncoderSpec) -> bool:
+    """Whether the encoder opens, encodes without delay, and makes an IDR frame with its SPS on request.
 
-    That an encoder is compiled in says nothing about the machine, and that it opens says little about its driver.
+    FFmpeg lists encoders for hardware that the machine lacks, and an encoder that opens may still have a bad driver.
     """
     try:
-        context = _context(choice, 640, 480, 30, 500_000)
-        black = picture.card(640, 480, "")
+        context = _context(spec, 640, 480, 30, 500_000)
+        blank = picture.card(640, 480, "")
         keys = []
-        for n in range(_PROBE_PICTURES):
-            frame = picture.copy(black, n * 3000)
-            frame.pict_type = PictureType.I if n == _PROBE_PICTURES - 1 else PictureType.NONE
+        for n in range(_TRIAL_FRAMES):
+            frame = picture.copy(blank, n * 3000)
+            frame.pict_type = PictureType.I if n == _TRIAL_FRAMES - 1 else PictureType.NONE
             packets = context.encode(frame)
             if len(packets) != 1:
-                raise ValueError(f"{len(packets)} packets for a picture")
-            kinds = {unit[0] & 0x1F for unit in nal_units(bytes(packets[0]))}
-            keys.append({IDR, SPS} <= kinds)
-        if keys != [True] + [False] * (_PROBE_PICTURES - 2) + [True]:
-            raise ValueError("it makes no key frame when told to")
+                raise ValueError(f"{len(packets)} packets per frame")
+            types = {unit[0] & 0x1F for unit in nal_units(bytes(packets[0]))}
+            keys.append({IDR, SPS} <= types)
+        if keys != [True] + [False] * (_TRIAL_FRAMES - 2) + [True]:
+            raise ValueError("it makes no key frame on request, or makes others")
     except (av.FFmpegError, ValueError) as exc:
-        log.debug("no %s here: %s", choice.name, exc)
+        log.debug("%s does not work: %s", spec.name, exc)
         return False
-    log.info("pictures are coded by %s", choice.name)
+    log.info("video is encoded by %s", spec.name)
     return True
 
 
-def _context(choice: _Choice, width: int, height: int, fps: float, bitrate: int) -> VideoCodecContext:
-    context = av.CodecContext.create(choice.name, "w")
+def _context(spec: _EncoderSpec, width: int, height: int, fps: float, bitrate: int) -> VideoCodecContext:
+    context = av.CodecContext.create(spec.name, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = Fraction(fps).limit_denominator(1001), VIDEO_TIME_BASE
     context.bit_rate = bitrate
-    context.gop_size = 1 << 20  # pictures; never by itself
+    context.gop_size = 1 << 20  # frames: key frames on request only
     context.max_b_frames = 0
-    if choice.name == "libvpx":
-        context.qmin, context.qmax = 2, 56  # libwebrtc's: never worse than moving, never better than can be seen
-    if choice.profile is not None:
-        context.profile = choice.profile
-    window = round(bitrate * choice.window)
-    limits = {"minrate": bitrate, "maxrate": bitrate, "bufsize": window}
-    context.options = {**choice.options, **{name: str(value) for name, value in limits.items()}}
-    context.thread_count = 2 if width * height >= _LARGE else 1
+    if spec.name == "libvpx":
+        context.qmin, context.qmax = 2, 56  # libwebrtc's: no waste on invisible quality, no unusable quality
+    if spec.profile is not None:
+        context.profile = spec.profile
+    buffer_size = round(bitrate * spec.buffer_seconds)
+    limits = {"minrate": bitrate, "maxrate": bitrate, "bufsize": buffer_size}
+    context.options = {**spec.options, **{name: str(value) for name, value in limits.items()}}
+    context.thread_count = 2 if width * height >= _TWO_THREADS_FROM else 1
     context.open()
     return context
 
 
-_SOUND: Final = {
+_AUDIO_CODECS: Final = {
     "opus": ("libopus", 48_000, "stereo"),
     "pcm_mulaw": ("pcm_mulaw", 8_000, "mono"),
     "pcm_alaw": ("pcm_alaw", 8_000, "mono"),
@@ -201,12 +214,12 @@ _SOUND: Final = {
 
 
 class AudioEncoder:
-    """Codes sound in packets of 20 ms. ``codec``: ``opus``, ``pcm_mulaw``, ``pcm_alaw`` or ``g722``."""
+    """Encodes audio in packets of 20 ms. ``codec`` is ``opus``, ``pcm_mulaw``, ``pcm_alaw`` or ``g722``."""
 
     def __init__(self, codec: str) -> None:
-        name, rate, layout = _SOUND[codec]
+        name, rate, layout = _AUDIO_CODECS[codec]
         self.clock_rate = 48_000 if codec == "opus" else 8_000
-        """RTP's, which for G.722 is half of the samples (RFC 3551 4.5.2)."""
+        """Clock rate of RTP timestamps, which for G.722 is half the sample rate (RFC 3551 section 4.5.2)."""
         context = av.CodecContext.create(name, "w")
         assert isinstance(context, AudioCodecContext)
         context.sample_rate, context.layout, context.format = rate, layout, "s16"
@@ -216,18 +229,18 @@ class AudioEncoder:
         self._context = context
         self._resampler = AudioResampler(format="s16", layout=layout, rate=rate, frame_size=rate // 50)
 
-    def encode(self, frame: av.AudioFrame) -> list[Coded]:
-        """``frame``: 20 ms of s16 stereo at 48 kHz.
+    def encode(self, frame: av.AudioFrame) -> list[EncodedPacket]:
+        """Encode ``frame``, 20 ms in s16 stereo at 48 kHz.
 
         Raises:
-            av.FFmpegError: the encoder failed; make another.
+            av.FFmpegError: the encoder failed and cannot be used again.
         """
         return [
-            Coded(bytes(packet), self._moment(part), True)
+            EncodedPacket(bytes(packet), self._pts(part), True)
             for part in self._resampler.resample(frame)
             for packet in self._context.encode(part)
         ]
 
-    def _moment(self, part: av.AudioFrame) -> int:
-        assert part.pts is not None and part.time_base is not None  # the resampler keeps count
+    def _pts(self, part: av.AudioFrame) -> int:
+        assert part.pts is not None and part.time_base is not None  # the resampler sets them
         return round(part.pts * part.time_base * self.clock_rate)

@@ -1,7 +1,8 @@
-"""H.264 that a source delivers, handed on as it came: neither decoded nor encoded.
+"""Passthrough: the H.264 of a source, sent as it is, neither decoded nor encoded.
 
-Such a source makes no key frame on request. So who comes to it gets everything since the last one, at once, and who
-lost a packet waits for the next: ``PassthroughCheck`` lets pass only what brings them often.
+The source makes no key frames on request. A new viewer therefore gets all frames since the last key frame at once,
+and a viewer that has lost a packet waits for the next one. ``PassthroughCheck`` accepts only sources with frequent
+key frames.
 """
 
 from __future__ import annotations
@@ -18,146 +19,152 @@ from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, PassthroughChec
 
 log = logging.getLogger(__name__)
 
-SILENT: Final = 1.0
-"""Seconds without a packet after which the source's pictures are encoded again: they have something to show."""
+SILENCE: Final = 1.0
+"""Time without a frame after which viewers get an encoding instead, in seconds: it repeats the last frame, then shows
+the card."""
 
-EXCESS: Final = 30.0
-"""Seconds for which a bitrate that was too high counts."""
+EXCESS_PERIOD: Final = 30.0
+"""Time for which passthrough is refused after the bitrate was too high, in seconds. The bitrate of cameras varies,
+and each change between passthrough and transcoding costs a key frame."""
 
-_FIGURES: Final = re.compile(r"\d+(\.\d+)?")
+_MEASURED_VALUES: Final = re.compile(r"\d+(\.\d+)?")
 
-QUEUE: Final = 300
-"""Frames that wait for a busy sender, and with which a new one begins: ``KEY_INTERVAL`` of any source."""
+QUEUE_SIZE: Final = 300
+"""Maximum number of frames that wait for a busy sender, or with which a new viewer starts: ``KEY_INTERVAL`` of any
+source."""
 
 
-class PassthroughRelay:
-    """Reads ``encoded`` while it is held: ``hold`` and ``release`` come in pairs, a reader holds it too.
+class Passthrough:
+    """Packetizes the frames of ``encoded`` for all viewers.
 
-    ``passthrough`` watches the same stream. ``max_bitrate``: bit/s that viewers are to get at most.
+    It reads the source while it has readers or is held: ``hold`` and ``release`` are called in pairs. ``check``
+    observes the same frames. ``max_bitrate`` is the maximum bitrate for a viewer, in bit/s.
     """
 
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
         encoded: Fanout[EncodedFrame],
-        passthrough: PassthroughCheck,
+        check: PassthroughCheck,
         max_bitrate: int | None,
     ) -> None:
         self._tasks = tasks
         self._encoded = encoded
-        self._passthrough = passthrough
+        self._check = check
         self._max_bitrate = max_bitrate
         self._frames: Fanout[OutgoingFrame] = Fanout(self.hold, self.release)
         self._holders = 0
         self._reader: Reader[EncodedFrame] | None = None
         self._task: asyncio.Task[None] | None = None
         self._since_key: list[OutgoingFrame] = []
-        self._at = float("-inf")
-        self._rate = _Rate()
-        self._excess, self._excess_at = 0, float("-inf")
-        self._told: dict[str, str | None] = {}
+        """All frames since the last key frame."""
+        self._last_frame_at = float("-inf")
+        self._meter = _BitrateMeter()
+        self._excess_bitrate, self._excess_at = 0, float("-inf")
+        self._logged: dict[str, str | None] = {}
+        """Last logged refusal by profile or codec of the viewer."""
 
     @property
     def bitrate(self) -> int:
-        """Bit/s of the stream, over its last seconds."""
-        return self._rate.bitrate
+        """Bitrate of the source over the last few seconds, in bit/s."""
+        return self._meter.bitrate
 
     @property
     def profile_level_id(self) -> str | None:
-        """That of the source, if it can be sent as it is to who takes it: to be negotiated first."""
-        own = self._passthrough.profile_level_id
-        fits = own is not None and self._passthrough.refusal(own) in (None, "not seen yet")
-        return own if fits else None
+        """The source's profile-level-id, to be negotiated first; ``None`` if no viewer could be sent the source."""
+        own = self._check.profile_level_id
+        suitable = own is not None and self._check.refusal(own) in (None, "not seen yet")
+        return own if suitable else None
 
     def refusal(self, profile_level_id: str) -> str | None:
-        """Why a viewer of that profile cannot have it as it is, right now; ``None``: it can."""
-        own = self._passthrough.profile_level_id  # what keeps it from everybody is the better reason
-        why = self._passthrough.refusal(own or profile_level_id) or self._passthrough.refusal(profile_level_id)
-        if why is None and media_time() - self._at > SILENT:
+        """Return why a viewer with that profile cannot be sent the source now, or ``None``."""
+        own = self._check.profile_level_id  # a reason that applies to all viewers is more helpful
+        why = self._check.refusal(own or profile_level_id) or self._check.refusal(profile_level_id)
+        if why is None and media_time() - self._last_frame_at > SILENCE:
             why = "it is silent"
-        return why or self._too_much()
+        return why or self._bitrate_refusal()
 
-    def _too_much(self) -> str | None:
-        """That it has more than was allowed, and for a while that it had: cameras swing, and each change of what a
-        viewer gets costs a key frame."""
+    def _bitrate_refusal(self) -> str | None:
         if self._max_bitrate is None:
             return None
-        if self._rate.bitrate > self._max_bitrate * 1.1:
-            self._excess, self._excess_at = self._rate.bitrate, media_time()
-        if media_time() - self._excess_at >= EXCESS:
+        if self._meter.bitrate > self._max_bitrate * 1.1:
+            self._excess_bitrate, self._excess_at = self._meter.bitrate, media_time()
+        if media_time() - self._excess_at >= EXCESS_PERIOD:
             return None
-        return f"it has {self._excess // 1000} kbit/s, at most {self._max_bitrate // 1000} are wanted"
+        bitrate, maximum = self._excess_bitrate // 1000, self._max_bitrate // 1000
+        return f"its bitrate is {bitrate} kbit/s, the maximum is {maximum} kbit/s"
 
-    def tell(self, profile_level_id: str, why: str | None) -> None:
-        """Say once what becomes of the source's H.264 for who takes that profile, and again when the reason is
-        another one; not when it has other figures."""
-        self._tell(profile(profile_level_id), why)
+    def log_decision(self, profile_level_id: str, refusal: str | None) -> None:
+        """Log whether viewers with that profile are sent the source, unless only measured values have changed."""
+        self._log(profile(profile_level_id), refusal)
 
-    def tell_other(self, codec: str) -> None:
-        """The same for who has another ``codec``: that comes first where the source's H.264 suits nobody."""
-        own = self._passthrough.profile_level_id
-        self._tell(codec, self._passthrough.refusal(own or DEFAULT_PROFILE) or f"the viewer takes {codec.upper()}")
+    def log_other_codec(self, codec: str) -> None:
+        """Log why a viewer with another codec is not sent the source. A reason that applies to all comes first."""
+        own = self._check.profile_level_id
+        self._log(codec, self._check.refusal(own or DEFAULT_PROFILE) or f"the viewer has negotiated {codec.upper()}")
 
-    def _tell(self, taken: str, why: str | None) -> None:
-        if why in ("not seen yet", "it is silent") or (why or "").startswith("not H.264"):
+    def _log(self, viewer: str, refusal: str | None) -> None:
+        if refusal in ("not seen yet", "it is silent") or (refusal or "").startswith("not H.264"):
             return
-        reason = why and _FIGURES.sub("", why)
-        if self._told.get(taken, "nothing yet") != reason:
-            self._told[taken] = reason
-            log.info("H.264 of the source is %s", "sent as it is" if why is None else f"encoded anew: {why}")
+        reason = refusal and _MEASURED_VALUES.sub("", refusal)
+        if self._logged.get(viewer, "not logged") != reason:
+            self._logged[viewer] = reason
+            log.info("the source's H.264 is %s", "sent as it is" if refusal is None else f"transcoded: {refusal}")
 
     def read(self) -> Reader[OutgoingFrame]:
-        """A viewer's reader. It begins with the last key frame."""
-        return self._frames.read(QUEUE, self._since_key)
+        """Return a reader for one viewer. It starts with the last key frame."""
+        return self._frames.read(QUEUE_SIZE, self._since_key)
 
     def request_key_frame(self) -> None:
-        """The source brings them by itself."""
+        """Do nothing: the source makes no key frames on request."""
 
     def hold(self) -> None:
-        """Read the source, so that what it delivers is known when somebody wants it."""
+        """Read the source, so that its current state is known when a viewer comes."""
         self._holders += 1
         if self._holders == 1:
-            self._reader = reader = self._encoded.read(QUEUE)
+            self._reader = reader = self._encoded.read(QUEUE_SIZE)
             self._since_key = []
-            self._task = self._tasks.create_task(self._run(reader), name="relay h264")
+            self._task = self._tasks.create_task(self._run(reader), name="passthrough h264")
 
     def release(self) -> None:
+        """End one ``hold``."""
         self._holders -= 1
         if self._holders == 0:
             assert self._reader is not None and self._task is not None
-            self._reader.close()  # here: a task that is cancelled before it ran does nothing at all
+            self._reader.close()  # not in the task, which does nothing if it is cancelled before its first step
             self._task.cancel()
 
     async def _run(self, reader: Reader[EncodedFrame]) -> None:
         dropped = 0
         async for frame in reader:
-            self._at = media_time()
-            self._rate.count(len(frame.data), self._at)
+            self._last_frame_at = media_time()
+            self._meter.add(len(frame.data), self._last_frame_at)
             if reader.dropped > dropped:
                 dropped, self._since_key = reader.dropped, []
             if frame.key:
                 self._since_key = []
             elif not self._since_key:
-                continue  # nothing to refer to
-            cut = tuple(packetize(frame.codec, frame.data))
-            out = OutgoingFrame(cut, frame.timestamp, frame.key, self._passthrough.size)
-            if len(self._since_key) < QUEUE:
-                self._since_key.append(out)
-            self._frames.put(out)
+                continue  # not decodable without the key frame before it
+            payloads = tuple(packetize(frame.codec, frame.data))
+            outgoing = OutgoingFrame(payloads, frame.timestamp, frame.key, self._check.size)
+            if len(self._since_key) < QUEUE_SIZE:
+                self._since_key.append(outgoing)
+            self._frames.put(outgoing)
 
 
-class _Rate:
-    """Bit/s over stretches of ``KEY_INTERVAL``: key frames are large, the others small."""
+class _BitrateMeter:
+    """Mean bitrate over periods of ``KEY_INTERVAL``. Shorter ones would differ, because key frames are large."""
 
     def __init__(self) -> None:
         self.bitrate = 0
-        self._since: float | None = None
-        self._octets = 0
+        """Bitrate of the last complete period, in bit/s."""
+        self._period_start: float | None = None
+        self._bytes = 0
 
-    def count(self, octets: int, now: float) -> None:
-        if self._since is None:
-            self._since = now
-        elif now - self._since >= KEY_INTERVAL:
-            self.bitrate = round(self._octets * 8 / (now - self._since))
-            self._since, self._octets = now, 0
-        self._octets += octets
+    def add(self, byte_count: int, now: float) -> None:
+        if self._period_start is None:
+            self._period_start = now
+        elif now - self._period_start >= KEY_INTERVAL:
+            self.bitrate = round(self._bytes * 8 / (now - self._period_start))
+            self._period_start, self._bytes = now, 0
+        self._bytes += byte_count

@@ -1,6 +1,6 @@
-"""What all calls share of one source: its codings, each made when somebody first reads it.
+"""What all calls share of one source: its encodings, each created for its first viewer, and passthrough.
 
-``SharedVideo`` and ``SharedAudio`` belong to the agent. Which coding a call reads is its own business (``outgoing``).
+``SharedVideo`` and ``SharedAudio`` belong to the agent. Each call selects what it reads of them (``track.py``).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import av
 from ..fanout import Fanout, Reader
 from ..frames import OutgoingFrame, media_time
 from .audio_encoding import AudioEncoding
-from .passthrough import PassthroughRelay
+from .passthrough import Passthrough
 from .quality_ladder import Rung, ladder
-from .video_encoding import HOLD, VideoEncoding
+from .video_encoding import CARD_AFTER, VideoEncoding
 
-FPS: Final = 30.0
-"""Pictures a second that bitrates are reckoned with when nobody said another figure."""
+DEFAULT_FPS: Final = 30.0
+"""Frame rate for which bitrates are computed if the user has set none, in frames per second."""
 
 
-class Coding(Protocol):
-    """An encoding, or the relay that stands in for one."""
+class VideoStream(Protocol):
+    """What a viewer reads: a ``VideoEncoding`` or ``Passthrough``."""
 
     def read(self) -> Reader[OutgoingFrame]: ...
 
@@ -31,78 +31,79 @@ class Coding(Protocol):
 
 
 class SharedVideo:
-    """One source's pictures for all calls. ``size`` in pixels is that of the card until a picture came.
+    """The video of one source for all calls.
 
-    ``max_bitrate``: bit/s that a viewer gets at most. ``hardware``: whether the machine's own encoders may be used.
-    ``expected``: whether a picture is about to come.
+    ``size`` is the size of the card until the first frame, in pixels. ``max_bitrate`` is the maximum bitrate for a
+    viewer, in bit/s. ``hardware`` allows hardware encoders. ``expected`` returns whether the source is about to
+    deliver a frame.
     """
 
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        pictures: Fanout[av.VideoFrame],
+        frames: Fanout[av.VideoFrame],
         *,
         size: tuple[int, int] = (640, 360),
         fps: float | None = None,
         max_bitrate: int | None = None,
-        relay: PassthroughRelay | None = None,
+        passthrough: Passthrough | None = None,
         hardware: bool = True,
         expected: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.relay = relay
+        self.passthrough = passthrough
         self._tasks = tasks
-        self._pictures = pictures
+        self._frames = frames
         self._size = size
-        self._fps = fps or FPS
+        self._fps = fps or DEFAULT_FPS
         self._max_bitrate = max_bitrate
         self._hardware = hardware
         self._expected = expected
         self._encodings: dict[tuple[str, int], VideoEncoding] = {}
-        self._warm: Reader[av.VideoFrame] | None = None
         self._holders = 0
+        self._warm_up: Reader[av.VideoFrame] | None = None
         self._ladders: dict[tuple[int, int], tuple[Rung, ...]] = {}
 
     def hold(self) -> None:
-        """Start the source before anything is asked for, so that a camera warms up while it rings."""
+        """Start the source, so that a camera warms up during negotiation. Each call is paired with a ``release``."""
         self._holders += 1
-        if self.relay is not None:
-            self.relay.hold()
-        elif self._warm is None:
-            self._warm = self._pictures.read(1)
+        if self.passthrough is not None:
+            self.passthrough.hold()
+        elif self._warm_up is None:
+            self._warm_up = self._frames.read(1)
 
     def release(self) -> None:
-        """What ``hold`` began is not needed any more."""
+        """End one ``hold``."""
         self._holders -= 1
-        if self.relay is not None:
-            self.relay.release()
-        elif self._holders == 0 and self._warm is not None:
-            self._warm.close()
-            self._warm = None
+        if self.passthrough is not None:
+            self.passthrough.release()
+        elif self._holders == 0 and self._warm_up is not None:
+            self._warm_up.close()
+            self._warm_up = None
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
-        """Those of the newest picture."""
+        """The quality ladder for the newest frame's size."""
         return self._ladder(*self._size)
 
-    def coding(self, codec: str, profile_level_id: str | None, rung: int) -> Coding:
-        """What a viewer on ``rung`` reads."""
-        if rung == 0 and codec == "h264" and self.relay is not None and profile_level_id is not None:
-            why = self.relay.refusal(profile_level_id)
-            self.relay.tell(profile_level_id, why)
-            if why is None:
-                return self.relay
-        elif codec != "h264" and self.relay is not None:
-            self.relay.tell_other(codec)
+    def stream(self, codec: str, profile_level_id: str | None, rung: int) -> VideoStream:
+        """Return what a viewer on ``rung`` reads: passthrough if it can, otherwise an encoding."""
+        if rung == 0 and codec == "h264" and self.passthrough is not None and profile_level_id is not None:
+            refusal = self.passthrough.refusal(profile_level_id)
+            self.passthrough.log_decision(profile_level_id, refusal)
+            if refusal is None:
+                return self.passthrough
+        elif codec != "h264" and self.passthrough is not None:
+            self.passthrough.log_other_codec(codec)
         return self.encoding(codec, rung)
 
     def encoding(self, codec: str, rung: int) -> VideoEncoding:
-        """The one encoding of ``codec`` and ``rung``."""
+        """Return the shared encoding of ``codec`` and ``rung``."""
         if (codec, rung) not in self._encodings:
             self._encodings[codec, rung] = VideoEncoding(
                 self._tasks,
-                self._pictures,
+                self._frames,
                 codec,
-                self._choose(rung),
+                self._rung_function(rung),
                 size=self._size,
                 newest=self._newest,
                 expected=self._expected,
@@ -110,13 +111,13 @@ class SharedVideo:
             )
         return self._encodings[codec, rung]
 
-    def _choose(self, rung: int) -> Callable[[int, int], Rung]:
-        def choose(width: int, height: int) -> Rung:
+    def _rung_function(self, index: int) -> Callable[[int, int], Rung]:
+        def rung_for_size(width: int, height: int) -> Rung:
             self._size = (width, height)
             rungs = self._ladder(width, height)
-            return rungs[min(rung, len(rungs) - 1)]
+            return rungs[min(index, len(rungs) - 1)]
 
-        return choose
+        return rung_for_size
 
     def _ladder(self, width: int, height: int) -> tuple[Rung, ...]:
         if (width, height) not in self._ladders:
@@ -124,36 +125,37 @@ class SharedVideo:
         return self._ladders[width, height]
 
     def _newest(self) -> av.VideoFrame | None:
-        """What came while it rang, unless the source has been silent since for so long that it gets a card."""
-        newest = self._warm.get_nowait() if self._warm is not None else None
-        old = newest is not None and newest.time is not None and media_time() - newest.time > HOLD
-        return None if old else newest
+        """Return the newest frame from the warm-up, unless it is so old that the card has to be shown."""
+        newest = self._warm_up.get_nowait() if self._warm_up is not None else None
+        is_old = newest is not None and newest.time is not None and media_time() - newest.time > CARD_AFTER
+        return None if is_old else newest
 
 
 class SharedAudio:
-    """One source's sound for all calls."""
+    """The audio of one source for all calls."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, sound: Fanout[av.AudioFrame]) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, frames: Fanout[av.AudioFrame]) -> None:
         self._tasks = tasks
-        self._sound = sound
+        self._frames = frames
         self._encodings: dict[str, AudioEncoding] = {}
         self._holders = 0
-        self._warm: Reader[av.AudioFrame] | None = None
+        self._warm_up: Reader[av.AudioFrame] | None = None
 
     def hold(self) -> None:
-        """As for pictures."""
+        """Start the source. Each call is paired with a ``release``."""
         self._holders += 1
-        if self._warm is None:
-            self._warm = self._sound.read(1)
+        if self._warm_up is None:
+            self._warm_up = self._frames.read(1)
 
     def release(self) -> None:
+        """End one ``hold``."""
         self._holders -= 1
-        if self._holders == 0 and self._warm is not None:
-            self._warm.close()
-            self._warm = None
+        if self._holders == 0 and self._warm_up is not None:
+            self._warm_up.close()
+            self._warm_up = None
 
     def encoding(self, codec: str) -> AudioEncoding:
-        """The one encoding of ``codec``."""
+        """Return the shared encoding of ``codec``."""
         if codec not in self._encodings:
-            self._encodings[codec] = AudioEncoding(self._tasks, self._sound, codec)
+            self._encodings[codec] = AudioEncoding(self._tasks, self._frames, codec)
         return self._encodings[codec]

@@ -1,12 +1,12 @@
-"""What each call sends of the sources that all calls share.
+"""The video that one call sends, read from what all calls share of the source.
 
-    source --pictures--> VideoEncoding, one a codec and rung ---+--packets--> OutgoingVideo, one a call
-           --H.264-----> PassthroughRelay, if viewers take it --+
+    source --frames--> VideoEncoding, one per codec and rung --+--packets--> OutgoingVideo, one per call
+           --H.264---> Passthrough, for viewers that can ------+
 
-Encodings are made as they are wanted (``shared``). ``OutgoingVideo`` and ``OutgoingAudio`` belong to one call: what
-it was found to have room for decides which rung it reads.
+Encodings are created on demand (``shared.py``). ``OutgoingVideo`` and ``OutgoingAudio`` belong to one call. The
+bandwidth of its viewer determines the rung that it reads.
 
-Must never: let what one viewer reports or is too slow for change what another gets.
+Must never: let the reports or the slowness of one viewer change what another one receives.
 """
 
 from __future__ import annotations
@@ -17,96 +17,43 @@ from typing import Final
 
 from ..fanout import Reader
 from ..frames import OutgoingFrame
-from .quality_ladder import Chooser
-from .shared import Coding, SharedAudio, SharedVideo
+from .audio_track import OutgoingAudio
+from .rung_selector import RungSelector
+from .shared import SharedVideo, VideoStream
 from .video_encoding import EncoderCounters, VideoEncoding
 
-LOOK: Final = 0.5
-"""Seconds between two looks at what a viewer has room for."""
+SELECT_INTERVAL: Final = 0.5
+"""Time between two selections of a rung, in seconds."""
 
-LAG: Final = 45_000
-"""Half a second in 1/90000 s. The encoder of a larger picture takes longer: its key frame is of a picture that was
-sent already, small. It goes out a tick after what was sent last, and so does what follows, until it has caught up."""
+MAX_LAG: Final = 45_000
+"""Maximum time by which a new stream may lag behind the previous one, in units of 1/90000 s: half a second. The
+encoder of a larger size takes longer, so its first key frame shows a moment already sent at the smaller size. Frames
+that lag are sent with increasing timestamps until the new stream has caught up."""
 
-_FEW: Final = 20
-"""Packets from which a part of them says something."""
+_MIN_PACKETS: Final = 20
+"""Minimum number of packets assumed when the NACK ratio is computed. Of fewer packets, one would be a large part."""
 
 
 @dataclass(frozen=True, slots=True)
-class SendingFigures:
-    """What one viewer gets, since its call began. ``rung`` 0 is the whole picture; ``passthrough``: as the source
-    coded it."""
+class OutgoingStats:
+    """What one viewer was sent since the call began."""
 
     codec: str
     width: int | None
     height: int | None
     frames: int
-    octets: int
+    byte_count: int
     rung: int
+    """Rung of the quality ladder; 0 is the best."""
     passthrough: bool
+    """Whether the source's own encoding is sent."""
     skipped: int
-    """Pictures it did not get, because it was too slow or a key frame was missing."""
+    """Encoded frames that were not sent: the viewer was too slow, or a key frame was missing."""
     encoder: EncoderCounters
 
 
-class OutgoingAudio:
-    """The sound that one call sends. Not reusable."""
-
-    kind: Final = "audio"
-
-    def __init__(self, shared: SharedAudio) -> None:
-        self._shared = shared
-        self._held = False
-        self._reader: Reader[OutgoingFrame] | None = None
-
-    def open(self) -> None:
-        """Start the source."""
-        if not self._held:
-            self._held = True
-            self._shared.hold()
-
-    def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
-        """``codec`` was negotiated (FFmpeg's name)."""
-        self._reader = self._shared.encoding(codec).read()
-
-    async def get(self) -> OutgoingFrame:
-        """The next packet.
-
-        Raises:
-            StopAsyncIteration: it was stopped.
-        """
-        if self._reader is None:
-            raise StopAsyncIteration
-        return await self._reader.get()
-
-    def stop(self) -> None:
-        """May be called twice, and without a start."""
-        if self._reader is not None:
-            self._reader.close()
-        if self._held:
-            self._held = False
-            self._shared.release()
-
-    def request_key_frame(self) -> None:
-        """Sound needs none."""
-
-    def estimate(self, bitrate: int) -> None:
-        """Sound is small: it stays as it is."""
-
-    def report(self, loss: float, rtt: float | None) -> None:
-        """As for estimates."""
-
-    def missed(self, number: int) -> bool:
-        """It may have it again."""
-        return True
-
-    def padding(self) -> int:
-        """Nothing is tried with sound."""
-        return 0
-
-
 class OutgoingVideo:
-    """The pictures that one call sends. Not reusable."""
+    """The video that one call sends. Not reusable."""
 
     kind: Final = "video"
 
@@ -114,203 +61,212 @@ class OutgoingVideo:
         self._shared = shared
         self._held = False
         self._codec = ""
-        self._profile: str | None = None
-        self._current: Coding | None = None
+        self._profile_level_id: str | None = None
+        self._stream: VideoStream | None = None
         self._reader: Reader[OutgoingFrame] | None = None
-        self._coming: tuple[Coding, Reader[OutgoingFrame]] | None = None
-        self._chooser: Chooser | None = None
-        self._looked = 0.0
-        self._looked_octets = 0
-        self._packets = 0
-        self._missed: set[int] = set()
-        self._whole = False
-        self._lost = 0
+        self._next: tuple[VideoStream, Reader[OutgoingFrame]] | None = None
+        """The stream that replaces the current one at its first key frame."""
+        self._selector: RungSelector | None = None
+        self._selected_at = 0.0
+        self._bytes_at_selection = 0
+        self._packets_since_selection = 0
+        self._nacked: set[int] = set()
+        """Sequence numbers requested again since the last selection."""
+        self._decodable = False
+        """Whether the viewer has all frames that the next one refers to."""
+        self._reader_dropped = 0
         self._last: OutgoingFrame | None = None
-        self._frames = self._octets = self._skipped = 0
-        self._encoder = self._encoder_then = EncoderCounters()
-        """What encoders did for this viewer before the current one, and what that one had done when it came."""
+        self._frames = self._bytes = self._skipped = 0
+        self._previous_encoders = EncoderCounters()
+        """What the encoders before the current one did for this viewer."""
+        self._encoder_at_start = EncoderCounters()
+        """Counters of the current encoder when this viewer came to it."""
 
     @property
     def profile_level_id(self) -> str | None:
-        """That of H.264 which the source delivers, if it does: who takes it can have it as it is."""
-        return self._shared.relay.profile_level_id if self._shared.relay is not None else None
+        """The source's profile-level-id if its H.264 can be passed through, to be negotiated first."""
+        return self._shared.passthrough.profile_level_id if self._shared.passthrough is not None else None
 
     def open(self) -> None:
-        """Start the source."""
+        """Start the source. May be called twice."""
         if not self._held:
             self._held = True
             self._shared.hold()
 
     def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
-        """``codec`` was negotiated (FFmpeg's name), with that profile of H.264. ``can_probe``: as for ``Chooser``."""
+        """Start sending in the negotiated codec (FFmpeg's name) and H.264 profile. See ``RungSelector`` for
+        ``can_probe``."""
         now = asyncio.get_running_loop().time()
-        self._codec, self._profile = codec, profile_level_id
-        self._chooser = Chooser(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
-        self._looked = now
-        self._current = self._shared.coding(codec, profile_level_id, 0)
-        self._encoder_then = _counters(self._current)
-        self._reader = self._current.read()
+        self._codec, self._profile_level_id = codec, profile_level_id
+        self._selector = RungSelector(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
+        self._selected_at = now
+        self._stream = self._shared.stream(codec, profile_level_id, 0)
+        self._encoder_at_start = _counters(self._stream)
+        self._reader = self._stream.read()
 
     async def get(self) -> OutgoingFrame:
-        """The next picture: decodable with those before it.
+        """Wait for the next frame. The viewer can decode it with the frames before it.
 
         Raises:
-            StopAsyncIteration: it was stopped.
+            StopAsyncIteration: the track is stopped or not started.
         """
         while True:
             if self._reader is None:
                 raise StopAsyncIteration
-            self._look()
+            self._select_stream()
             frame: OutgoingFrame | None = None
             try:
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(SELECT_INTERVAL):
                     frame = await self._reader.get()
             except TimeoutError:
                 pass
-            frame = self._changed_over() or frame
-            if frame is not None and self._fits(frame):
+            frame = self._switch_stream() or frame
+            if frame is not None and self._can_send(frame):
                 if self._last is not None and frame.timestamp <= self._last.timestamp:
                     frame = replace(frame, timestamp=self._last.timestamp + 1)
                 self._last = frame
                 self._frames += 1
-                self._octets += frame.byte_count
-                self._packets += len(frame.payloads)
+                self._bytes += frame.byte_count
+                self._packets_since_selection += len(frame.payloads)
                 return frame
 
     def stop(self) -> None:
-        """May be called twice, and without a start."""
+        """Release the source. May be called twice, and without ``start``."""
         if self._reader is not None:
             self._reader.close()
-        if self._coming is not None:
-            self._coming[1].close()
-            self._coming = None
+        self._cancel_switch()
         if self._held:
             self._held = False
             self._shared.release()
 
-    def figures(self) -> SendingFigures | None:
-        """What was sent so far; ``None`` before the start."""
-        if self._chooser is None:
+    def stats(self) -> OutgoingStats | None:
+        """Return what was sent so far; ``None`` before ``start``."""
+        if self._selector is None:
             return None
         size = self._last.size if self._last is not None else None
-        return SendingFigures(
+        return OutgoingStats(
             codec=self._codec,
             width=size[0] if size else None,
             height=size[1] if size else None,
             frames=self._frames,
-            octets=self._octets,
-            rung=self._chooser.rung,
-            passthrough=self._current is not None and self._current is self._shared.relay,
+            byte_count=self._bytes,
+            rung=self._selector.rung,
+            passthrough=self._stream is not None and self._stream is self._shared.passthrough,
             skipped=self._skipped,
-            encoder=self._encoded(),
+            encoder=self._encoder_counters(),
         )
 
-    def _encoded(self) -> EncoderCounters:
-        """What encoders did for this viewer; for others they may have worked for days."""
-        before, then, now = self._encoder, self._encoder_then, _counters(self._current)
+    def _encoder_counters(self) -> EncoderCounters:
+        """Return what encoders did since this viewer came to them. They may have run for others for days."""
+        previous, start, now = self._previous_encoders, self._encoder_at_start, _counters(self._stream)
         return EncoderCounters(
-            before.frames + now.frames - then.frames,
-            before.seconds + now.seconds - then.seconds,
-            before.dropped + now.dropped - then.dropped,
+            previous.frames + now.frames - start.frames,
+            previous.seconds + now.seconds - start.seconds,
+            previous.dropped + now.dropped - start.dropped,
         )
 
-    # --- what the viewer says ---
+    # --- feedback of the viewer ---
 
     def request_key_frame(self) -> None:
-        """It lost a picture."""
-        comes = self._coming is not None and self._coming[0] is not self._shared.relay  # which makes none
-        coding = self._coming[0] if self._coming is not None and comes else self._current
-        if coding is not None:
-            coding.request_key_frame()
+        """Request a key frame from the encoder, because the viewer has lost a frame (PLI)."""
+        # Passthrough ignores requests, so while it is the next stream, the current one has to answer.
+        use_next = self._next is not None and self._next[0] is not self._shared.passthrough
+        stream = self._next[0] if self._next is not None and use_next else self._stream
+        if stream is not None:
+            stream.request_key_frame()
 
-    def estimate(self, bitrate: int) -> None:
-        """What it believes to have room for, in bit/s (REMB)."""
-        if self._chooser is not None:
-            self._chooser.estimate(bitrate, asyncio.get_running_loop().time())
+    def set_estimate(self, bitrate: int) -> None:
+        """Set the viewer's estimate of its bandwidth (REMB), in bit/s."""
+        if self._selector is not None:
+            self._selector.set_estimate(bitrate, asyncio.get_running_loop().time())
 
-    def report(self, loss: float, rtt: float | None) -> None:
-        """Part of the packets that it lost lately, and the round trip in seconds."""
-        if self._chooser is not None:
-            self._chooser.report(loss, rtt, asyncio.get_running_loop().time())
+    def add_report(self, loss: float, rtt: float | None) -> None:
+        """Add a receiver report: the fraction of packets lost since the previous one, and the RTT in seconds."""
+        if self._selector is not None:
+            self._selector.add_report(loss, rtt, asyncio.get_running_loop().time())
 
-    def missed(self, number: int) -> bool:
-        """It asked again for the packet of this number. Whether it should have it: not while what it was sent was
-        far too much, and what fits is on its way."""
-        self._missed.add(number)
-        return not self._choked
+    def allow_retransmission(self, sequence_number: int) -> bool:
+        """Count a NACK of the viewer. Return whether to answer it: not while the current stream is abandoned."""
+        self._nacked.add(sequence_number)
+        return not self._is_choked
 
-    def padding(self) -> int:
-        """Bit/s that it is to get beside the pictures, for a moment: of packets that it has, to see what fits."""
-        return 0 if self._chooser is None else self._chooser.probe(asyncio.get_running_loop().time())
+    def probe_bitrate(self) -> int:
+        """Return the bitrate at which to repeat packets in addition to the video now, in bit/s."""
+        return 0 if self._selector is None else self._selector.probe_bitrate(asyncio.get_running_loop().time())
 
-    # --- which coding ---
+    # --- selection of the stream ---
 
-    def _look(self) -> None:
-        """Every half second: is another coding the right one? Then that is read beside the one that is sent."""
-        assert self._chooser is not None
+    def _select_stream(self) -> None:
+        """Per ``SELECT_INTERVAL``, select the stream for this viewer. If it is another one, start reading it too."""
+        assert self._selector is not None
         now = asyncio.get_running_loop().time()
-        if now - self._looked < LOOK:
+        if now - self._selected_at < SELECT_INTERVAL:
             return
-        sent = round((self._octets - self._looked_octets) * 8 / (now - self._looked))
-        missed = min(1.0, len(self._missed) / max(self._packets, _FEW))
-        self._looked, self._looked_octets, self._packets = now, self._octets, 0
-        self._missed.clear()
-        self._chooser.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
-        wanted = self._shared.coding(self._codec, self._profile, self._chooser.look(sent, now, missed))
-        if wanted is (self._coming[0] if self._coming is not None else self._current):
+        sent = round((self._bytes - self._bytes_at_selection) * 8 / (now - self._selected_at))
+        nack_ratio = min(1.0, len(self._nacked) / max(self._packets_since_selection, _MIN_PACKETS))
+        self._selected_at, self._bytes_at_selection, self._packets_since_selection = now, self._bytes, 0
+        self._nacked.clear()
+        self._selector.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
+        rung = self._selector.select(sent, now, nack_ratio)
+        selected = self._shared.stream(self._codec, self._profile_level_id, rung)
+        if selected is (self._next[0] if self._next is not None else self._stream):
             return
-        if self._coming is not None:
-            self._coming[1].close()
-            self._coming = None
-        if wanted is not self._current:
-            self._coming = wanted, wanted.read()
+        self._cancel_switch()
+        if selected is not self._stream:
+            self._next = selected, selected.read()
 
-    def _changed_over(self) -> OutgoingFrame | None:
-        """The key frame with which the coding that comes takes over, once there is one."""
-        if self._coming is None:
+    def _cancel_switch(self) -> None:
+        if self._next is not None:
+            self._next[1].close()
+            self._next = None
+
+    def _switch_stream(self) -> OutgoingFrame | None:
+        """Switch to the next stream if it has a key frame. Return that key frame."""
+        if self._next is None:
             return None
-        coding, reader = self._coming
+        stream, reader = self._next
         while (frame := reader.get_nowait()) is not None:
             if not frame.key:
                 continue
-            if self._last is not None and frame.timestamp <= self._last.timestamp - LAG:
-                coding.request_key_frame()  # a relay begins with the last one, however long ago that was
+            if self._last is not None and frame.timestamp <= self._last.timestamp - MAX_LAG:
+                stream.request_key_frame()  # passthrough starts with its last key frame, however old it is
                 continue
             assert self._reader is not None
             self._reader.close()
-            self._encoder, self._encoder_then = self._encoded(), _counters(coding)
-            self._current, self._reader, self._coming = coding, reader, None
-            self._lost = reader.dropped
+            self._previous_encoders, self._encoder_at_start = self._encoder_counters(), _counters(stream)
+            self._stream, self._reader, self._next = stream, reader, None
+            self._reader_dropped = reader.dropped
             return frame
         return None
 
     @property
-    def _choked(self) -> bool:
-        """Whether more of what is sent would only keep away what comes in its place."""
-        return self._coming is not None and self._chooser is not None and self._chooser.choked
+    def _is_choked(self) -> bool:
+        """Whether almost nothing arrives, so that more of the current stream would only delay the next one."""
+        return self._next is not None and self._selector is not None and self._selector.choked
 
-    def _fits(self, frame: OutgoingFrame) -> bool:
-        """Whether ``frame`` can be sent: nothing that it refers to is missing, and time does not run back, but for
-        what another encoder may lie behind."""
+    def _can_send(self, frame: OutgoingFrame) -> bool:
+        """Whether ``frame`` can be sent: no frame that it refers to is missing, and its timestamp does not go back by
+        more than ``MAX_LAG``."""
         assert self._reader is not None
-        if self._choked:
-            self._whole = False
+        if self._is_choked:
+            self._decodable = False
             self._skipped += 1
             return False
-        if self._reader.dropped > self._lost:
-            self._lost, self._whole = self._reader.dropped, False
+        if self._reader.dropped > self._reader_dropped:
+            self._reader_dropped, self._decodable = self._reader.dropped, False
         if frame.key:
-            self._whole = True
-        elif not self._whole:
+            self._decodable = True
+        elif not self._decodable:
             self.request_key_frame()
-        self._whole = self._whole and (self._last is None or frame.timestamp > self._last.timestamp - LAG)
-        self._skipped += not self._whole
-        return self._whole
+        in_order = self._last is None or frame.timestamp > self._last.timestamp - MAX_LAG
+        self._decodable = self._decodable and in_order
+        self._skipped += not self._decodable
+        return self._decodable
 
 
-def _counters(coding: Coding | None) -> EncoderCounters:
-    """Those of an encoding, as they are now; a relay encodes nothing."""
-    return replace(coding.counters) if isinstance(coding, VideoEncoding) else EncoderCounters()
+def _counters(stream: VideoStream | None) -> EncoderCounters:
+    """Return a copy of the counters of an encoding. Passthrough has none."""
+    return replace(stream.counters) if isinstance(stream, VideoEncoding) else EncoderCounters()
 
 
 Outgoing = OutgoingVideo | OutgoingAudio

@@ -1,13 +1,13 @@
-"""One coding of one source, made once for all its viewers, from its first viewer on until its last.
+"""One encoding of one source, shared by all its viewers. It runs while it has viewers.
 
-Pictures come from a fan-out, newest first, go through one thread with one encoder, and leave as RTP payloads in
-another fan-out: a viewer more costs its packets, and no encoding.
+Frames come from a fan-out, the newest first, pass through one encoder in one thread, and leave as RTP payloads in
+another fan-out. So a further viewer costs its packets, but no encoding.
 
-It never ends while somebody reads. A source that is silent leaves its last picture standing, then a card, and
-silence for sound; an encoder that fails is made anew.
+An encoding does not end while it has readers. While its source delivers nothing, it repeats the last frame, and then
+shows the card. An encoder that fails is replaced.
 
-Key frames are made when they are asked for, at most two a second whoever asks. A viewer that comes between two of
-them gets what was coded since the last one, so that everyone has a picture at once.
+Key frames are made on request, at most two per second for all viewers together. A viewer that comes between two of
+them gets the frames encoded since the last one, so that each viewer sees video at once.
 """
 
 from __future__ import annotations
@@ -20,64 +20,71 @@ from dataclasses import dataclass
 from typing import Final
 
 import av
-from av.video.reformatter import VideoReformatter
 
 from ...rtp.packetizer import packetize
 from .. import picture
 from ..fanout import Fanout, Reader
-from ..frame_rate_limiter import FrameRateLimiter
 from ..frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
-from .encoder import Coded, VideoEncoder
-from .frame_rate import Pace
+from .encoder import EncodedPacket
+from .frame_rate import FrameRateEstimator
 from .quality_ladder import Rung
+from .scaling_encoder import ScalingEncoder
 
 log = logging.getLogger(__name__)
 
-KEY_INTERVAL: Final = 0.5
-"""Seconds between two key frames, however many are asked for."""
+MIN_KEY_FRAME_INTERVAL: Final = 0.5
+"""Minimum time between two key frames, in seconds, however many are requested."""
 
-FIRST_PICTURE: Final = 0.1
-"""Seconds that a new encoding waits for its source before it sends a card: a viewer wants to see something."""
+FIRST_FRAME_TIMEOUT: Final = 0.1
+"""Time after which a new encoding shows the card if its source delivers nothing, in seconds. It is short, so that a
+viewer sees something."""
 
-OPENING: Final = 2.0
-"""The same while a picture is expected of the source (a file, a decoder or a camera that has just begun): a card
-would be what a snapshot keeps, and the size that a recording begins with."""
+EXPECTED_FRAME_TIMEOUT: Final = 2.0
+"""As ``FIRST_FRAME_TIMEOUT``, while the source is expected to deliver a frame: a file, decoder or camera has just
+started. A card would end up in a snapshot, and set the frame size with which a recording starts."""
 
-REPEAT: Final = 1.0
-"""Seconds without a new picture after which the last one is coded again: it gets better, and who lost it has it."""
+REPEAT_INTERVAL: Final = 1.0
+"""Time without a frame after which the last one is encoded again, in seconds. That improves its quality, and repairs
+it for a viewer that has lost it."""
 
-HOLD: Final = 5.0
-"""Seconds that the last picture stands in for a silent source; then comes the card."""
+CARD_AFTER: Final = 5.0
+"""Time without a frame after which the card replaces the last one, in seconds."""
 
-KEY_PATIENCE: Final = 0.05
-"""Seconds that a key frame waits for a new picture before the last one is taken for it."""
+KEY_FRAME_PATIENCE: Final = 0.05
+"""Maximum time for which a requested key frame waits for a new frame, in seconds. Then the last one is used."""
 
-RETRY: Final = 1.0
-"""Seconds after which an encoder that failed is made anew."""
+RESTART_DELAY: Final = 1.0
+"""Time after which an encoder that failed is replaced, in seconds."""
 
-QUEUE: Final = 60
-"""Coded pictures that wait for a busy sender, two seconds of them; older ones are dropped."""
+QUEUE_SIZE: Final = 60
+"""Maximum number of encoded frames that wait for a busy sender: two seconds. The oldest are dropped."""
 
 
 @dataclass(slots=True)
 class EncoderCounters:
-    """Since it began. ``seconds`` were spent encoding ``frames``; ``dropped`` pictures came too fast for it."""
+    """Counters since the encoding was created."""
 
     frames: int = 0
     seconds: float = 0.0
+    """Total encoding time of ``frames``."""
     dropped: int = 0
+    """Frames of the source that were dropped because the encoder was too slow."""
 
 
 class VideoEncoding:
-    """``rung(width, height)`` says how a picture of that size is to be coded; ``newest`` gives one to begin with,
-    ``expected`` tells whether one is about to come, ``size`` is that of the card until a picture came."""
+    """The encoding of ``frames`` in ``codec``.
+
+    ``rung_for_size`` returns the rung for a source's width and height. ``newest`` returns a frame to start with, or
+    ``None``. ``expected`` returns whether the source is about to deliver a frame. ``size`` is the size of the card
+    until the first frame, in pixels.
+    """
 
     def __init__(
         self,
         tasks: asyncio.TaskGroup,
-        pictures: Fanout[av.VideoFrame],
+        frames: Fanout[av.VideoFrame],
         codec: str,
-        rung: Callable[[int, int], Rung],
+        rung_for_size: Callable[[int, int], Rung],
         *,
         size: tuple[int, int],
         newest: Callable[[], av.VideoFrame | None] = lambda: None,
@@ -85,170 +92,146 @@ class VideoEncoding:
         hardware: bool = True,
     ) -> None:
         self.counters = EncoderCounters()
-        self._dropped = 0
+        self._reader_dropped = 0
         self._tasks = tasks
-        self._pictures = pictures
+        self._frames = frames
         self._codec = codec
-        self._rung = rung
+        self._rung_for_size = rung_for_size
         self._newest = newest
         self._expected = expected
         self._hardware = hardware
-        self._pace = Pace()
-        self._frames: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
+        self._frame_rate = FrameRateEstimator()
+        self._encoded: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
         self._reader: Reader[av.VideoFrame] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._limit: asyncio.Timeout | None = None
+        self._timeout: asyncio.Timeout | None = None
+        """The time-out of the current wait for a frame."""
         self._last: av.VideoFrame | None = None
         self._last_at = 0.0
         self._size = size
         self._pts = -1
-        self._key_wanted = False
+        self._key_requested = False
         self._key_at = float("-inf")
         self._since_key: list[OutgoingFrame] | None = None
+        """Frames since the last key frame; ``None`` once it is older than ``MIN_KEY_FRAME_INTERVAL``."""
 
     def read(self) -> Reader[OutgoingFrame]:
-        """A viewer's reader. It begins with a key frame, as soon as can be."""
-        recent = self._since_key if media_time() - self._key_at < KEY_INTERVAL else None
-        reader = self._frames.read(QUEUE, recent or ())
+        """Return a reader for one viewer. It starts with a key frame, as soon as possible."""
+        recent = self._since_key if media_time() - self._key_at < MIN_KEY_FRAME_INTERVAL else None
+        reader = self._encoded.read(QUEUE_SIZE, recent or ())
         if recent is None:
             self.request_key_frame()
         return reader
 
     def request_key_frame(self) -> None:
-        """Make a key frame as soon as may be. Requests that come meanwhile are met by the same one."""
-        if not self._key_wanted:
-            self._key_wanted = True
-            if self._limit is not None and not self._limit.expired():
-                wait = max(KEY_PATIENCE, self._key_at + KEY_INTERVAL - media_time())
-                due = asyncio.get_running_loop().time() + wait
-                before = self._limit.when()
-                self._limit.reschedule(due if before is None else min(due, before))
+        """Make a key frame as soon as possible. It answers all requests made until then."""
+        if self._key_requested:
+            return
+        self._key_requested = True
+        if self._timeout is not None and not self._timeout.expired():
+            due = asyncio.get_running_loop().time() + self._time_to_key_frame()
+            current = self._timeout.when()
+            self._timeout.reschedule(due if current is None else min(due, current))
 
-    # --- running ---
+    def _time_to_key_frame(self) -> float:
+        """Return the maximum time to wait for a frame when a key frame is requested, in seconds."""
+        return max(KEY_FRAME_PATIENCE, self._key_at + MIN_KEY_FRAME_INTERVAL - media_time())
+
+    # --- the task ---
 
     def _start(self) -> None:
-        self._key_at, self._since_key, self._dropped = float("-inf"), None, 0
-        self._reader = reader = self._pictures.read(1)
+        self._key_at, self._since_key, self._reader_dropped = float("-inf"), None, 0
+        self._reader = reader = self._frames.read(1)
         self._task = self._tasks.create_task(self._run(reader), name=f"encode {self._codec}")
 
     def _stop(self) -> None:
         assert self._reader is not None and self._task is not None
-        self._reader.close()  # here: a task that is cancelled before it ran does nothing at all
+        self._reader.close()  # not in the task, which does nothing if it is cancelled before its first step
         self._task.cancel()
 
+    def _new_encoder(self) -> ScalingEncoder:
+        return ScalingEncoder(self._codec, self._rung_for_size, hardware=self._hardware, frame_rate=self._frame_rate)
+
     async def _run(self, reader: Reader[av.VideoFrame]) -> None:
-        loop, coder = asyncio.get_running_loop(), _Coder(self._codec, self._rung, self._hardware, self._pace)
+        loop, encoder = asyncio.get_running_loop(), self._new_encoder()
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
-        fresh, begun = self._newest(), False
+        frame, started = self._newest(), False
         try:
             while True:
-                if fresh is None:
-                    fresh = await (self._wait(reader, REPEAT, coder) if begun else self._first(reader, coder))
-                shown, pts = self._show(fresh)
-                key = self._key_wanted and media_time() - self._key_at >= KEY_INTERVAL
-                began = media_time()
+                if frame is None:
+                    if started:
+                        frame = await self._wait(reader, REPEAT_INTERVAL, encoder)
+                    else:
+                        frame = await self._wait_for_first(reader, encoder)
+                image, pts = self._next_image(frame)
+                key = self._key_requested and media_time() - self._key_at >= MIN_KEY_FRAME_INTERVAL
+                encoding_since = media_time()
                 try:
-                    coded, size = await loop.run_in_executor(pool, coder.encode, shown, pts, key)
-                except Exception as exc:  # the encoder's, or a bug: it must not end the calls
-                    log.warning("the %s encoder failed (%r); it is made anew", self._codec, exc)
-                    log.debug("the encoder's trace", exc_info=True)
-                    coder = _Coder(self._codec, self._rung, self._hardware, self._pace)
-                    await asyncio.sleep(RETRY)
+                    packets, size = await loop.run_in_executor(pool, encoder.encode, image, pts, key)
+                except Exception as exc:  # of the encoder, or a bug: calls must go on
+                    log.warning("the %s encoder failed and is restarted: %r", self._codec, exc)
+                    log.debug("traceback of the encoder's failure", exc_info=True)
+                    encoder = self._new_encoder()
+                    await asyncio.sleep(RESTART_DELAY)
                     continue
                 finally:
-                    fresh, begun = None, True
+                    frame, started = None, True
                 self.counters.frames += 1
-                self.counters.seconds += media_time() - began
-                self.counters.dropped += reader.dropped - self._dropped
-                self._dropped = reader.dropped
-                for frame in coded:
-                    self._put(frame, size)
+                self.counters.seconds += media_time() - encoding_since
+                self.counters.dropped += reader.dropped - self._reader_dropped
+                self._reader_dropped = reader.dropped
+                for packet in packets:
+                    self._put(packet, size)
         finally:
             pool.shutdown(wait=False)
 
-    def _show(self, fresh: av.VideoFrame | None) -> tuple[av.VideoFrame, int]:
-        """The picture to code, and its pts. Without a fresh one: the last one, or a card."""
+    def _next_image(self, frame: av.VideoFrame | None) -> tuple[av.VideoFrame, int]:
+        """Return what to encode, and its pts: ``frame`` if there is one, otherwise the last frame or the card."""
         now = media_time()
-        if fresh is not None:
-            self._last, self._last_at, self._size = fresh, now, (fresh.width, fresh.height)
-        elif self._last is not None and now - self._last_at > HOLD:
+        if frame is not None:
+            self._last, self._last_at, self._size = frame, now, (frame.width, frame.height)
+        elif self._last is not None and now - self._last_at > CARD_AFTER:
             self._last = None
-        captured = fresh.pts if fresh is not None else None
+        captured = frame.pts if frame is not None else None
         self._pts = max(self._pts + 1, round(now / VIDEO_TIME_BASE) if captured is None else captured)
         return self._last or picture.card(*self._size, "NO PICTURE"), self._pts
 
-    async def _first(self, reader: Reader[av.VideoFrame], coder: _Coder) -> av.VideoFrame | None:
-        """The picture to begin with. ``None``: none came, and none is expected, or it took too long."""
-        until = media_time() + OPENING
-        fresh = await self._wait(reader, FIRST_PICTURE, coder)
-        while fresh is None and self._expected() and media_time() < until:
-            fresh = await self._wait(reader, FIRST_PICTURE, coder)
-        return fresh
+    async def _wait_for_first(self, reader: Reader[av.VideoFrame], encoder: ScalingEncoder) -> av.VideoFrame | None:
+        """Return the first frame, or ``None`` if none came and none is expected, or if it took too long."""
+        deadline = media_time() + EXPECTED_FRAME_TIMEOUT
+        frame = await self._wait(reader, FIRST_FRAME_TIMEOUT, encoder)
+        while frame is None and self._expected() and media_time() < deadline:
+            frame = await self._wait(reader, FIRST_FRAME_TIMEOUT, encoder)
+        return frame
 
-    async def _wait(self, reader: Reader[av.VideoFrame], patience: float, coder: _Coder) -> av.VideoFrame | None:
+    async def _wait(
+        self, reader: Reader[av.VideoFrame], timeout: float, encoder: ScalingEncoder
+    ) -> av.VideoFrame | None:
+        """Return the next frame, or ``None`` after ``timeout`` seconds, or earlier if a key frame is requested."""
         loop = asyncio.get_running_loop()
-        if self._key_wanted:
-            patience = min(patience, max(KEY_PATIENCE, self._key_at + KEY_INTERVAL - media_time()))
+        if self._key_requested:
+            timeout = min(timeout, self._time_to_key_frame())
         try:
-            async with asyncio.timeout_at(loop.time() + patience) as self._limit:
+            async with asyncio.timeout_at(loop.time() + timeout) as self._timeout:
                 while True:
                     try:
-                        fresh = await reader.get()
-                    except StopAsyncIteration:  # the source is gone for good
-                        await asyncio.sleep(patience)
+                        frame = await reader.get()
+                    except StopAsyncIteration:  # the source is closed for good
+                        await asyncio.sleep(timeout)
                         return None
-                    if coder.takes(fresh):
-                        return fresh
+                    if encoder.accepts(frame):
+                        return frame
         except TimeoutError:
             return None
         finally:
-            self._limit = None
+            self._timeout = None
 
-    def _put(self, coded: Coded, size: tuple[int, int]) -> None:
-        frame = OutgoingFrame(tuple(packetize(self._codec, coded.data)), coded.pts, coded.key, size)
+    def _put(self, packet: EncodedPacket, size: tuple[int, int]) -> None:
+        frame = OutgoingFrame(tuple(packetize(self._codec, packet.data)), packet.pts, packet.key, size)
         if frame.key:
-            self._key_wanted, self._key_at, self._since_key = False, media_time(), []
-        elif self._since_key is not None and media_time() - self._key_at >= KEY_INTERVAL:
+            self._key_requested, self._key_at, self._since_key = False, media_time(), []
+        elif self._since_key is not None and media_time() - self._key_at >= MIN_KEY_FRAME_INTERVAL:
             self._since_key = None
         if self._since_key is not None:
             self._since_key.append(frame)
-        self._frames.put(frame)
-
-
-class _Coder:
-    """What the encoding's thread has: the encoder, made anew for another size or rate, and a scaler."""
-
-    def __init__(self, codec: str, rung: Callable[[int, int], Rung], hardware: bool, pace: Pace) -> None:
-        self._codec = codec
-        self._choose = rung
-        self._pace = pace
-        self._hardware = hardware
-        self._reformatter = VideoReformatter()
-        self._encoder: VideoEncoder | None = None
-        self._rung: Rung | None = None
-        self._fps = 0.0
-        self._limiter: tuple[float, FrameRateLimiter] | None = None
-
-    def takes(self, frame: av.VideoFrame) -> bool:
-        """Whether this one is coded. In the event loop."""
-        rung = self._choose(frame.width, frame.height)
-        if not rung.thinned or frame.time is None:
-            return True
-        if self._limiter is None or self._limiter[0] != rung.fps:
-            self._limiter = rung.fps, FrameRateLimiter(rung.fps)
-        return self._limiter[1].accepts(frame.time)
-
-    def encode(self, frame: av.VideoFrame, pts: int, key: bool) -> tuple[list[Coded], tuple[int, int]]:
-        """In the thread. ``frame`` is everybody's: what is written to is made of it."""
-        rung = self._choose(frame.width, frame.height)
-        size = (rung.width, rung.height)
-        fps = self._pace.count(float(pts * VIDEO_TIME_BASE), rung.fps) if self._codec == "h264" else rung.fps
-        if self._encoder is None or (rung, fps) != (self._rung, self._fps):
-            self._encoder = VideoEncoder(self._codec, *size, fps, rung.bitrate, hardware=self._hardware)
-            self._rung, self._fps = rung, fps
-        if (frame.width, frame.height) != size:
-            frame = self._reformatter.reformat(frame, *size, "yuv420p", threads=1)
-            frame.pts, frame.time_base = pts, VIDEO_TIME_BASE
-        elif frame.pts != pts:
-            frame = picture.copy(frame, pts)
-        return self._encoder.encode(frame, key=key), size
+        self._encoded.put(frame)

@@ -1,4 +1,4 @@
-"""Outgoing sound: it never ends, has no holes, and is coded once."""
+"""Outgoing audio: it does not end, has no gaps, and is encoded once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import AUDIO_RATE, AUDIO_TIME_BASE, OutgoingFrame, media_time
-from peer.media.outgoing import audio_encoding as sound_encoding
-from peer.media.outgoing.audio_encoding import AudioEncoding, Continuous
-from peer.media.outgoing.encoder import AudioEncoder, Coded
+from peer.media.outgoing import audio_encoding
+from peer.media.outgoing.audio_encoding import AudioEncoding, GapFiller
+from peer.media.outgoing.encoder import AudioEncoder, EncodedPacket
 from peer.media.test_pattern import TONE, dominant_frequency, tone_frame
 
 
-def _continuous(source: Fanout[av.AudioFrame]) -> Continuous:
-    return Continuous(source.read(10))
+def _fill_gaps(source: Fanout[av.AudioFrame]) -> GapFiller:
+    return GapFiller(source.read(10))
 
 
 def _now_pts() -> int:
@@ -29,9 +29,9 @@ def _is_silent(frame: av.AudioFrame) -> bool:
     return not np.any(frame.to_ndarray())
 
 
-async def test_a_source_that_is_closed_for_good_ends_nothing_and_spins_nothing() -> None:
+async def test_closed_source_yields_silence_in_real_time() -> None:
     source: Fanout[av.AudioFrame] = Fanout()
-    stream = _continuous(source)
+    stream = _fill_gaps(source)
     await stream.get()
     source.close()
     started = media_time()
@@ -40,9 +40,9 @@ async def test_a_source_that_is_closed_for_good_ends_nothing_and_spins_nothing()
     assert media_time() - started > 0.06
 
 
-async def test_sound_passes_as_it_was_captured() -> None:
+async def test_audio_keeps_its_capture_times() -> None:
     source: Fanout[av.AudioFrame] = Fanout()
-    stream = _continuous(source)
+    stream = _fill_gaps(source)
     start = _now_pts()
     for n in range(5):
         source.put(tone_frame(start // 960 * 960 + 960 * n))
@@ -52,9 +52,9 @@ async def test_sound_passes_as_it_was_captured() -> None:
     assert not any(_is_silent(frame) for frame in sent)
 
 
-async def test_silence_fills_in_real_time_and_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sound_encoding, "QUEUE", 1000)  # this machine may be busy with other tests
-    stream = _continuous(Fanout())
+async def test_silence_is_in_real_time_and_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_encoding, "QUEUE_SIZE", 1000)  # tolerates a busy machine
+    stream = _fill_gaps(Fanout())
     started = media_time()
     sent = [await stream.get() for _ in range(20)]
     assert media_time() - started > 0.35
@@ -62,9 +62,9 @@ async def test_silence_fills_in_real_time_and_without_a_gap(monkeypatch: pytest.
     assert np.diff([frame.pts or 0 for frame in sent]).tolist() == [960] * 19
 
 
-async def test_sound_for_which_silence_was_sent_is_dropped() -> None:
+async def test_late_audio_replaced_by_silence_is_dropped() -> None:
     source: Fanout[av.AudioFrame] = Fanout()
-    stream = _continuous(source)
+    stream = _fill_gaps(source)
     last = [(await stream.get()).pts or 0 for _ in range(8)][-1] // 960 * 960
     source.put(tone_frame(last - 960))
     source.put(tone_frame(last + 1920))
@@ -73,41 +73,41 @@ async def test_sound_for_which_silence_was_sent_is_dropped() -> None:
     assert not _is_silent(frame)
 
 
-async def test_a_source_with_an_unexpected_latency_is_heard_all_the_same() -> None:
+async def test_source_with_unexpected_latency_is_delayed_not_dropped() -> None:
     source: Fanout[av.AudioFrame] = Fanout()
-    stream = _continuous(source)
+    stream = _fill_gaps(source)
     loud = 0
-    stamps = [(await stream.get()).pts or 0]
+    timestamps = [(await stream.get()).pts or 0]
     for _ in range(60):
         source.put(tone_frame(_now_pts() // 960 * 960 - 24_000))
         frame = await stream.get()
-        stamps.append(frame.pts or 0)
+        timestamps.append(frame.pts or 0)
         loud += not _is_silent(frame)
-    assert stamps == sorted(set(stamps))
+    assert timestamps == sorted(set(timestamps))
     assert loud > 10
 
 
-class Clock:
-    """Sound of a source on a clock of its own: 20 ms a step, and what is sent meanwhile."""
+class SimulatedSource:
+    """A source on a simulated clock with steps of 20 ms, and the audio sent."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sound_encoding, "media_time", lambda: self.now)
+        monkeypatch.setattr(audio_encoding, "media_time", lambda: self.now)
         self.now = 1000.0
         self.source: Fanout[av.AudioFrame] = Fanout()
-        self.stream = Continuous(self.source.read(100))
+        self.stream = GapFiller(self.source.read(100))
         self.ahead: list[float] = []
-        """Seconds by which sound, with its end, was stamped later than the time at which it was sent."""
+        """Time by which the end of each frame, by its timestamp, is later than its sending, in seconds."""
 
     async def run(self, seconds: float, age: float | None) -> None:
-        """Sound comes ``age`` seconds after it was spoken; ``None``: it does not come."""
+        """Deliver audio ``age`` seconds after its capture, or not at all if ``age`` is ``None``."""
         for _ in range(round(seconds * 50)):
             self.now += 0.02
             if age is not None:
                 self.put(self.now - age)
             await self.send()
 
-    def put(self, spoken: float) -> None:
-        self.source.put(tone_frame(round(spoken * 50) * 960 - 960))
+    def put(self, captured: float) -> None:
+        self.source.put(tone_frame(round(captured * 50) * 960 - 960))
 
     async def send(self) -> None:
         try:
@@ -117,42 +117,42 @@ class Clock:
             pass
 
 
-async def test_sound_that_was_held_up_and_comes_in_one_rush_leaves_the_rest_in_step(
+async def test_burst_of_late_audio_does_not_delay_later_audio(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = Clock(monkeypatch)
-    await clock.run(1, age=0.0)
-    held_up = clock.now
-    await clock.run(0.8, age=None)
+    source = SimulatedSource(monkeypatch)
+    await source.run(1, age=0.0)
+    stalled_at = source.now
+    await source.run(0.8, age=None)
     for n in range(40):
-        clock.put(held_up + 0.02 * n)
-    await clock.run(1, age=0.0)
-    assert max(clock.ahead) < 0.03
-    assert -0.1 < clock.ahead[-1]
+        source.put(stalled_at + 0.02 * n)
+    await source.run(1, age=0.0)
+    assert max(source.ahead) < 0.03
+    assert -0.1 < source.ahead[-1]
 
 
-async def test_sound_that_comes_early_again_is_in_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    await clock.run(1, age=0.0)
-    await clock.run(2, age=0.6)
-    await clock.run(2, age=0.0)
-    assert clock.ahead[-1] > 0.3
-    await clock.run(9, age=0.0)
-    assert clock.ahead[-1] == pytest.approx(0, abs=0.06)
+async def test_delay_is_removed_when_audio_is_early_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SimulatedSource(monkeypatch)
+    await source.run(1, age=0.0)
+    await source.run(2, age=0.6)
+    await source.run(2, age=0.0)
+    assert source.ahead[-1] > 0.3
+    await source.run(9, age=0.0)
+    assert source.ahead[-1] == pytest.approx(0, abs=0.06)
 
 
-async def test_after_a_long_stall_silence_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = _continuous(Fanout())
+async def test_silence_is_skipped_after_a_long_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _fill_gaps(Fanout())
     first = await stream.get()
     started = media_time()
-    monkeypatch.setattr(sound_encoding, "media_time", lambda: media_time() + 10)
+    monkeypatch.setattr(audio_encoding, "media_time", lambda: media_time() + 10)
     frame = await stream.get()
     assert (frame.pts or 0) - (first.pts or 0) > 9 * AUDIO_RATE
     assert media_time() - started < 1
 
 
 def tone(pts: int) -> av.AudioFrame:
-    """20 ms of ``TONE`` on both channels."""
+    """Return 20 ms of ``TONE`` on both channels."""
     wave = np.sin(2 * np.pi * TONE * (pts + np.arange(960)) / AUDIO_RATE) * 8000
     frame = av.AudioFrame.from_ndarray(wave.astype(np.int16).repeat(2)[None], format="s16", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, pts, AUDIO_TIME_BASE
@@ -160,7 +160,7 @@ def tone(pts: int) -> av.AudioFrame:
 
 
 async def _play(source: Fanout[av.AudioFrame], reader: Reader[OutgoingFrame], packets: int) -> list[OutgoingFrame]:
-    """What comes out while the tone of the test source goes in."""
+    """Put the tone of the test source into ``source`` and return ``packets`` packets."""
     start, got = _now_pts() // 960 * 960, []
     for n in itertools.count():
         source.put(tone(start + 960 * n))
@@ -175,7 +175,7 @@ async def _play(source: Fanout[av.AudioFrame], reader: Reader[OutgoingFrame], pa
     ("codec", "rate", "step"),
     [("opus", 48_000, 960), ("pcm_mulaw", 8_000, 160), ("pcm_alaw", 8_000, 160), ("g722", 16_000, 160)],
 )
-async def test_each_codec_carries_the_tone_in_packets_of_20_ms(codec: str, rate: int, step: int) -> None:
+async def test_codec_carries_the_tone_in_packets_of_20_ms(codec: str, rate: int, step: int) -> None:
     source: Fanout[av.AudioFrame] = Fanout()
     async with asyncio.TaskGroup() as tasks:
         with AudioEncoding(tasks, source, codec).read() as reader:
@@ -185,14 +185,14 @@ async def test_each_codec_carries_the_tone_in_packets_of_20_ms(codec: str, rate:
     decoder = av.CodecContext.create(codec, "r")
     assert isinstance(decoder, av.AudioCodecContext)
     decoder.sample_rate, decoder.layout = rate, "stereo" if codec == "opus" else "mono"
-    heard = [part for frame in got for part in decoder.decode(av.Packet(frame.payloads[0]))]
+    decoded = [part for frame in got for part in decoder.decode(av.Packet(frame.payloads[0]))]
     to_mono = av.AudioResampler(format="s16", layout="mono")
-    mono = [same.to_ndarray()[0].astype(float) for part in heard for same in to_mono.resample(part)]
+    mono = [same.to_ndarray()[0].astype(float) for part in decoded for same in to_mono.resample(part)]
     samples = np.concatenate(mono)
     assert abs(dominant_frequency(samples[rate // 10 :], rate) - TONE) < 10
 
 
-async def test_all_listeners_get_the_same_packets_and_the_last_one_ends_the_work() -> None:
+async def test_readers_share_packets_and_the_last_one_stops_encoding() -> None:
     calls: list[str] = []
     source: Fanout[av.AudioFrame] = Fanout(lambda: calls.append("open"), lambda: calls.append("close"))
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
@@ -205,12 +205,10 @@ async def test_all_listeners_get_the_same_packets_and_the_last_one_ends_the_work
     assert calls == ["open", "close"]
 
 
-async def test_an_encoder_that_fails_is_made_anew(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failed_encoder_is_restarted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     encode, left = AudioEncoder.encode, [1]
 
-    def failing(self: AudioEncoder, frame: av.AudioFrame) -> list[Coded]:
+    def failing(self: AudioEncoder, frame: av.AudioFrame) -> list[EncodedPacket]:
         if left:
             left.pop()
             raise ZeroDivisionError
@@ -221,4 +219,4 @@ async def test_an_encoder_that_fails_is_made_anew(
     async with asyncio.TaskGroup() as tasks:
         with AudioEncoding(tasks, source, "opus").read() as reader:
             assert len(await _play(source, reader, 5)) == 5
-    assert "made anew" in caplog.text
+    assert "is restarted" in caplog.text

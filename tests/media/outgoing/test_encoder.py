@@ -1,4 +1,4 @@
-"""Encoders as they are set: what they make, how much of it, and which one is taken."""
+"""Video encoders: key frames, bitrate, and the selection of an encoder that works."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from peer.codecs.h264 import IDR, PPS, SPS, nal_units
 from peer.codecs.h264_sps import parse_sps
 from peer.media.frames import VIDEO_TIME_BASE
 from peer.media.outgoing import encoder
-from peer.media.outgoing.encoder import Coded, VideoEncoder
+from peer.media.outgoing.encoder import EncodedPacket, VideoEncoder
 
 SIZE = (640, 360)
 
 
 def scene(n: int, moving: np.ndarray[Any, Any]) -> av.VideoFrame:
-    """A picture with more in it than the bitrate has room for."""
+    """Return a frame with more detail than the bitrate allows."""
     image = np.roll(moving, n * 7, axis=1)[: SIZE[1], : SIZE[0]]
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="gray").reformat(format="yuv420p")
     frame.pts, frame.time_base = n * 3000, VIDEO_TIME_BASE
@@ -32,46 +32,44 @@ def moving() -> np.ndarray[Any, Any]:
     return np.kron(rough, np.ones((8, 8), np.uint8))
 
 
-def code(
-    made: VideoEncoder, moving: np.ndarray[Any, Any], count: int, keys: frozenset[int] = frozenset()
-) -> list[Coded]:
-    return [coded for n in range(count) for coded in made.encode(scene(n, moving), key=n in keys)]
+def encode(
+    video_encoder: VideoEncoder, moving: np.ndarray[Any, Any], count: int, keys: frozenset[int] = frozenset()
+) -> list[EncodedPacket]:
+    return [packet for n in range(count) for packet in video_encoder.encode(scene(n, moving), key=n in keys)]
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
-def test_each_picture_comes_at_once_and_key_frames_only_when_asked_for(
-    codec: str, moving: np.ndarray[Any, Any]
-) -> None:
+def test_frames_have_no_delay_and_key_frames_are_on_request(codec: str, moving: np.ndarray[Any, Any]) -> None:
     made = VideoEncoder(codec, *SIZE, 30, 700_000)
-    coded = code(made, moving, 40, keys=frozenset({25}))
-    assert [frame.pts for frame in coded] == [n * 3000 for n in range(40)]
-    assert [n for n, frame in enumerate(coded) if frame.key] == [0, 25]
+    packets = encode(made, moving, 40, keys=frozenset({25}))
+    assert [packet.pts for packet in packets] == [n * 3000 for n in range(40)]
+    assert [n for n, packet in enumerate(packets) if packet.key] == [0, 25]
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
-def test_the_bitrate_is_kept(codec: str, moving: np.ndarray[Any, Any]) -> None:
+def test_bitrate_is_kept(codec: str, moving: np.ndarray[Any, Any]) -> None:
     made = VideoEncoder(codec, *SIZE, 30, 700_000)
-    coded = code(made, moving, 120)[30:]
-    bitrate = sum(len(frame.data) for frame in coded) * 8 / (len(coded) / 30)
+    packets = encode(made, moving, 120)[30:]
+    bitrate = sum(len(packet.data) for packet in packets) * 8 / (len(packets) / 30)
     assert 400_000 < bitrate < 850_000
 
 
-def test_vp8_keeps_a_bitrate_that_its_worst_picture_is_too_large_for_by_fewer_pictures() -> None:
+def test_vp8_drops_frames_to_keep_a_low_bitrate() -> None:
     chance = np.random.default_rng(2)
     made, late = VideoEncoder("vp8", *SIZE, 30, 300_000), []
     for n in range(240):
-        coded = made.encode(scene(n, chance.integers(0, 255, SIZE[::-1], np.uint8)), key=False)
-        late += [frame for frame in coded if n >= 90]
-    assert sum(len(frame.data) for frame in late) * 8 / 5 < 345_000
-    assert late, "it goes on"
+        packets = made.encode(scene(n, chance.integers(0, 255, SIZE[::-1], np.uint8)), key=False)
+        late += [packet for packet in packets if n >= 90]
+    assert sum(len(packet.data) for packet in late) * 8 / 5 < 345_000
+    assert late, "no frames at all"
 
 
-def test_h264_is_constrained_baseline_that_can_be_joined_at_each_key_frame(moving: np.ndarray[Any, Any]) -> None:
-    coded = code(VideoEncoder("h264", *SIZE, 30, 700_000), moving, 10, keys=frozenset({5}))
-    for frame in coded:
-        units = {unit[0] & 0x1F: unit for unit in nal_units(frame.data)}
-        assert frame.key == (IDR in units)
-        if frame.key:
+def test_h264_is_constrained_baseline_with_sps_in_key_frames(moving: np.ndarray[Any, Any]) -> None:
+    packets = encode(VideoEncoder("h264", *SIZE, 30, 700_000), moving, 10, keys=frozenset({5}))
+    for packet in packets:
+        units = {unit[0] & 0x1F: unit for unit in nal_units(packet.data)}
+        assert packet.key == (IDR in units)
+        if packet.key:
             assert PPS in units
             sps = parse_sps(units[SPS])
             assert (sps.profile_idc, sps.constraint_flags & 0x40) == (66, 0x40)
@@ -80,33 +78,34 @@ def test_h264_is_constrained_baseline_that_can_be_joined_at_each_key_frame(movin
 
 @pytest.fixture
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the start of a program."""
-    monkeypatch.setattr(encoder, "_tried", {})
+    """No encoder has been tried yet, as at the start of the program."""
+    monkeypatch.setattr(encoder, "_usable", {})
 
 
-def test_hardware_that_is_not_there_is_tried_once_and_software_taken(
-    untried: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_hardware_is_tried_once_and_software_used(untried: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     for _ in range(2):
         assert VideoEncoder("h264", *SIZE, 30, 700_000).name == "libx264"
-    tried = [record.message.split()[1] for record in caplog.records if record.message.startswith("no h264_")]
-    assert len(tried) == len(set(tried)) > 0, "this machine has none of them"
+    tried = [record.message.split()[0] for record in caplog.records if "does not work" in record.message]
+    assert all(name.startswith("h264_") for name in tried)
+    assert len(tried) == len(set(tried)) > 0, "this machine has hardware encoders"
 
 
-def test_hardware_is_left_alone_when_told_so(untried: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_hardware_that_is_not_allowed_is_not_tried(untried: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     assert VideoEncoder("h264", *SIZE, 30, 700_000, hardware=False).name == "libx264"
-    assert "no h264_" not in caplog.text
+    assert "h264_" not in caplog.text
 
 
-def test_an_encoder_that_works_is_taken_until_it_fails(untried: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """x264 under its other name stands in for hardware."""
-    rgb = encoder._Choice("libx264rgb", {})
+def test_working_encoder_is_used_until_it_fails(untried: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x264 encoder of another name stands in for hardware."""
+    rgb = encoder._EncoderSpec("libx264rgb", {})
     monkeypatch.setattr(encoder, "_H264", (rgb, encoder._H264[-1]))
-    monkeypatch.setattr(encoder, "_works", lambda choice: True)
-    assert VideoEncoder("h264", *SIZE, 30, 700_000).name == "libx264", "it opens at no size: it takes no yuv420p"
-    encoder._tried["libx264"] = True
+    monkeypatch.setattr(encoder, "_works", lambda spec: True)
+    assert VideoEncoder("h264", *SIZE, 30, 700_000).name == "libx264", (
+        "the other one does not open, because it rejects yuv420p"
+    )
+    encoder._usable["libx264"] = True
     made = VideoEncoder("h264", *SIZE, 30, 700_000)
     broken = av.VideoFrame(*SIZE, "yuv420p")
     broken.pts, broken.time_base = 0, VIDEO_TIME_BASE
@@ -114,18 +113,18 @@ def test_an_encoder_that_works_is_taken_until_it_fails(untried: None, monkeypatc
     with pytest.raises(av.FFmpegError):
         made._context.encode(None)
         made.encode(broken, key=False)
-    assert encoder._tried["libx264"] is False
+    assert encoder._usable["libx264"] is False
 
 
 @pytest.mark.parametrize(
     ("name", "options", "works"),
     [
         ("libx264", {"tune": "zerolatency", "preset": "ultrafast"}, True),
-        ("libx264", {"preset": "ultrafast"}, False),  # it keeps pictures back
+        ("libx264", {"preset": "ultrafast"}, False),  # it delays frames
         ("libx264", {"tune": "zerolatency", "preset": "ultrafast", "x264-params": "keyint=2"}, False),
-        ("mpeg4", {}, False),  # no H.264 comes of it
-        ("h264_v4l2m2m", {}, False),  # there is no such device
+        ("mpeg4", {}, False),  # not H.264
+        ("h264_v4l2m2m", {}, False),  # no such device
     ],
 )
-def test_only_an_encoder_that_does_what_it_must_is_taken(name: str, options: dict[str, str], works: bool) -> None:
-    assert encoder._works(encoder._Choice(name, options)) is works
+def test_encoder_is_used_only_if_it_passes_the_trial(name: str, options: dict[str, str], works: bool) -> None:
+    assert encoder._works(encoder._EncoderSpec(name, options)) is works

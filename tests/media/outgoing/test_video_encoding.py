@@ -1,4 +1,4 @@
-"""One coding for all viewers: what comes out can be decoded by who reads it, and never ends."""
+"""One encoding for all viewers: each of them can decode it, and it does not end."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SIZE = (320, 180)
 _CANVAS = Pattern(*SIZE, 30)
 
 
-def picture(number: int, moment: float | None = None) -> av.VideoFrame:
+def numbered_frame(number: int, captured: float | None = None) -> av.VideoFrame:
     frame = _CANVAS.draw(number)
-    frame.pts = round((media_time() if moment is None else moment) / VIDEO_TIME_BASE)
+    frame.pts = round((media_time() if captured is None else captured) / VIDEO_TIME_BASE)
     return frame
 
 
@@ -42,18 +42,18 @@ class Viewer:
         self._decoder = decoder
         self.frames: list[OutgoingFrame] = []
 
-    async def see(self) -> av.VideoFrame:
-        """The next picture."""
+    async def decode_next(self) -> av.VideoFrame:
+        """Return the next frame."""
         async with asyncio.timeout(10):
             frame = await self.reader.get()
         self.frames.append(frame)
         data = b"".join(self._depayload(payload) for payload in frame.payloads)
-        [shown] = self._decoder.decode(av.Packet(data))
-        return shown
+        [decoded] = self._decoder.decode(av.Packet(data))
+        return decoded
 
-    async def number(self) -> int | None:
-        """The counter in the next picture; ``None`` for a card."""
-        reading = read_pattern((await self.see()).to_ndarray(format="gray"))
+    async def next_number(self) -> int | None:
+        """Return the number in the next frame; ``None`` for the card."""
+        reading = read_pattern((await self.decode_next()).to_ndarray(format="gray"))
         return reading.frame if reading is not None else None
 
     def close(self) -> None:
@@ -61,113 +61,113 @@ class Viewer:
 
 
 @asynccontextmanager
-async def encoder(
+async def encoding(
     source: Fanout[av.VideoFrame],
     codec: str = "vp8",
-    rung: Callable[[int, int], Rung] = lambda width, height: ladder(width, height, 30)[0],
+    rung_for_size: Callable[[int, int], Rung] = lambda width, height: ladder(width, height, 30)[0],
     newest: Callable[[], av.VideoFrame | None] = lambda: None,
     expected: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[VideoEncoding]:
     async with asyncio.TaskGroup() as tasks:
-        made = VideoEncoding(tasks, source, codec, rung, size=SIZE, newest=newest, expected=expected)
+        made = VideoEncoding(tasks, source, codec, rung_for_size, size=SIZE, newest=newest, expected=expected)
         try:
             yield made
         finally:
-            made._frames.close()
+            made._encoded.close()
 
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
-async def test_who_comes_first_gets_a_key_frame_and_then_all_pictures(codec: str) -> None:
+async def test_first_viewer_gets_a_key_frame_and_all_that_follow(codec: str) -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source, codec) as made:
+    async with encoding(source, codec) as made:
         viewer = Viewer(made.read(), codec)
         for number in range(5):
-            source.put(picture(number))
-            assert await viewer.number() == number
+            source.put(numbered_frame(number))
+            assert await viewer.next_number() == number
         assert [frame.key for frame in viewer.frames] == [True, False, False, False, False]
         assert made.counters.frames == 5
 
 
-async def test_a_picture_that_is_there_already_is_coded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_encoding, "FIRST_PICTURE", 60.0)
-    async with encoder(Fanout(), newest=lambda: picture(1)) as made:
-        assert await Viewer(made.read()).number() == 1
+async def test_newest_frame_is_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_encoding, "FIRST_FRAME_TIMEOUT", 60.0)
+    async with encoding(Fanout(), newest=lambda: numbered_frame(1)) as made:
+        assert await Viewer(made.read()).next_number() == 1
 
 
-async def test_viewers_share_one_encoder_and_who_comes_between_sees_at_once() -> None:
+async def test_viewers_share_an_encoding_and_see_video_at_once() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         one = Viewer(made.read())
         for number in range(3):
-            source.put(picture(number))
-            await one.see()
+            source.put(numbered_frame(number))
+            await one.decode_next()
         other = Viewer(made.read())
-        assert [await other.number() for _ in range(3)] == [0, 1, 2], "without waiting for a picture"
-        source.put(picture(3))
-        assert (await one.number(), await other.number()) == (3, 3)
+        assert [await other.next_number() for _ in range(3)] == [0, 1, 2], "without waiting for a new frame"
+        source.put(numbered_frame(3))
+        assert (await one.next_number(), await other.next_number()) == (3, 3)
         assert one.frames[-1] is other.frames[-1]
-        assert [frame.key for frame in one.frames] == [True, False, False, False], "and without a key frame for it"
+        assert [frame.key for frame in one.frames] == [True, False, False, False], "none for the second viewer"
 
 
-async def test_requests_for_key_frames_merge_and_are_met_without_a_new_picture() -> None:
+async def test_key_frame_requests_merge_and_need_no_new_frame() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         viewer = Viewer(made.read())
-        source.put(picture(1))
-        assert await viewer.number() == 1
-        began = media_time()
+        source.put(numbered_frame(1))
+        assert await viewer.next_number() == 1
+        started = media_time()
         for _ in range(20):
             made.request_key_frame()
-        while not (await viewer.number() == 1 and viewer.frames[-1].key):
+        while not (await viewer.next_number() == 1 and viewer.frames[-1].key):
             pass
-        assert media_time() - began >= video_encoding.KEY_INTERVAL - 0.1
-        source.put(picture(2))
-        assert await viewer.number() == 2
+        assert media_time() - started >= video_encoding.MIN_KEY_FRAME_INTERVAL - 0.1
+        source.put(numbered_frame(2))
+        assert await viewer.next_number() == 2
         assert not viewer.frames[-1].key
 
 
-async def test_key_frames_are_at_most_two_a_second_whoever_asks() -> None:
+async def test_key_frames_are_at_most_two_per_second() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         viewer = Viewer(made.read())
-        began = media_time()
-        while media_time() - began < 1.3:
-            source.put(picture(1))
+        started = media_time()
+        while media_time() - started < 1.3:
+            source.put(numbered_frame(1))
             made.request_key_frame()
-            await viewer.see()
-        elapsed = media_time() - began
+            await viewer.decode_next()
+        elapsed = media_time() - started
         keys = sum(frame.key for frame in viewer.frames)
-        assert 1 <= keys <= elapsed / video_encoding.KEY_INTERVAL + 1
+        assert 1 <= keys <= elapsed / video_encoding.MIN_KEY_FRAME_INTERVAL + 1
 
 
-async def test_the_last_picture_is_repeated_then_a_card_of_its_size_then_the_source_again(
+async def test_silent_source_repeats_its_last_frame_then_the_card(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(video_encoding, "REPEAT", 0.05)
-    monkeypatch.setattr(video_encoding, "HOLD", 0.3)
+    monkeypatch.setattr(video_encoding, "REPEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(video_encoding, "CARD_AFTER", 0.3)
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         viewer = Viewer(made.read())
-        source.put(picture(3))
-        numbers = [await viewer.number()]
+        source.put(numbered_frame(3))
+        numbers = [await viewer.next_number()]
         while numbers[-1] is not None:
-            numbers.append(await viewer.number())
+            numbers.append(await viewer.next_number())
         assert set(numbers[:-1]) == {3} and len(numbers) > 2
         assert {frame.size for frame in viewer.frames} == {SIZE}
-        source.put(picture(4))
-        while (number := await viewer.number()) is None:
+        source.put(numbered_frame(4))
+        while (number := await viewer.next_number()) is None:
             pass
         assert number == 4
 
 
-async def test_a_card_is_sent_soon_when_the_source_gives_nothing() -> None:
-    async with encoder(Fanout()) as made:
+async def test_source_without_frames_gets_the_card_soon() -> None:
+    async with encoding(Fanout()) as made:
         viewer = Viewer(made.read())
-        assert await viewer.number() is None
+        assert await viewer.next_number() is None
         assert viewer.frames[0].size == SIZE
 
 
-async def test_a_picture_that_is_expected_is_waited_for_and_no_card_is_sent_before_it() -> None:
+async def test_expected_frame_is_awaited_without_a_card() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
     asked = asyncio.Event()
 
@@ -175,108 +175,106 @@ async def test_a_picture_that_is_expected_is_waited_for_and_no_card_is_sent_befo
         asked.set()
         return True
 
-    async with encoder(source, expected=expected) as made:
+    async with encoding(source, expected=expected) as made:
         viewer = Viewer(made.read())
         async with asyncio.timeout(10):
             await asked.wait()
-        source.put(picture(7))
-        assert await viewer.number() == 7
+        source.put(numbered_frame(7))
+        assert await viewer.next_number() == 7
 
 
-async def test_a_source_that_failed_while_it_was_waited_for_gets_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_encoding, "OPENING", 60.0)
+async def test_source_that_fails_while_awaited_gets_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_encoding, "EXPECTED_FRAME_TIMEOUT", 60.0)
     answers = iter((True, True))
-    async with encoder(Fanout(), expected=lambda: next(answers, False)) as made:
-        assert await Viewer(made.read()).number() is None
+    async with encoding(Fanout(), expected=lambda: next(answers, False)) as made:
+        assert await Viewer(made.read()).next_number() is None
 
 
-async def test_who_opens_for_too_long_gets_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_encoding, "OPENING", 0.2)
-    async with encoder(Fanout(), expected=lambda: True) as made:
-        assert await Viewer(made.read()).number() is None
+async def test_source_that_takes_too_long_gets_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_encoding, "EXPECTED_FRAME_TIMEOUT", 0.2)
+    async with encoding(Fanout(), expected=lambda: True) as made:
+        assert await Viewer(made.read()).next_number() is None
 
 
-async def test_stamps_are_those_of_the_capture_and_strictly_increase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_encoding, "REPEAT", 0.01)
+async def test_timestamps_are_capture_times_and_increase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_encoding, "REPEAT_INTERVAL", 0.01)
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         viewer = Viewer(made.read())
-        captured = picture(1, media_time() - 0.05)
+        captured = numbered_frame(1, media_time() - 0.05)
         source.put(captured)
-        await viewer.see()
-        await viewer.see()
-        source.put(picture(2, media_time() - 0.5))
-        while await viewer.number() != 2:
+        await viewer.decode_next()
+        await viewer.decode_next()
+        source.put(numbered_frame(2, media_time() - 0.5))
+        while await viewer.next_number() != 2:
             pass
-    stamps = [frame.timestamp for frame in viewer.frames]
-    assert stamps[0] == captured.pts
-    assert stamps == sorted(set(stamps))
+    timestamps = [frame.timestamp for frame in viewer.frames]
+    assert timestamps[0] == captured.pts
+    assert timestamps == sorted(set(timestamps))
 
 
-async def test_a_picture_in_a_fan_out_is_not_written_to() -> None:
+async def test_frame_of_the_source_is_not_modified() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
-        viewer, shown = Viewer(made.read()), picture(1)
-        before = (shown.pts, shown.pict_type, bytes(shown.planes[0]))
-        source.put(shown)
-        await viewer.see()
+    async with encoding(source) as made:
+        viewer, frame = Viewer(made.read()), numbered_frame(1)
+        before = (frame.pts, frame.pict_type, bytes(frame.planes[0]))
+        source.put(frame)
+        await viewer.decode_next()
         assert viewer.frames[0].key
-        assert (shown.pts, shown.pict_type, bytes(shown.planes[0])) == before
+        assert (frame.pts, frame.pict_type, bytes(frame.planes[0])) == before
 
 
-async def test_a_rung_scales_and_thins() -> None:
+async def test_rung_scales_frames_and_limits_the_frame_rate() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
 
-    def third(width: int, height: int) -> Rung:
+    def lowest_rung(width: int, height: int) -> Rung:
         return ladder(width, height, 30)[0] if width < 640 else ladder(width, height, 30)[-1]
 
     canvas = Pattern(1280, 720, 30)
-    async with encoder(source, rung=third) as made:
+    async with encoding(source, rung_for_size=lowest_rung) as made:
         viewer = Viewer(made.read())
         for number in range(8):
             frame = canvas.draw(number)
             frame.pts = number * 3000 + round(media_time() / VIDEO_TIME_BASE)
             source.put(frame)
             if number % 2 == 0:
-                shown = await viewer.see()
-                assert (shown.width, shown.height) == (426, 240)
+                frame = await viewer.decode_next()
+                assert (frame.width, frame.height) == (426, 240)
         assert made.counters.frames == 4
 
 
-async def test_a_new_size_of_picture_is_a_new_encoder() -> None:
+async def test_new_frame_size_starts_a_new_encoder() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         viewer = Viewer(made.read())
-        source.put(picture(1))
-        await viewer.see()
+        source.put(numbered_frame(1))
+        await viewer.decode_next()
         larger = Pattern(640, 360, 30).draw(2)
         larger.pts = round(media_time() / VIDEO_TIME_BASE)
         source.put(larger)
-        shown = await viewer.see()
-        while (shown.width, shown.height) == SIZE:
-            shown = await viewer.see()
-        assert (shown.width, shown.height) == (640, 360)
+        frame = await viewer.decode_next()
+        while (frame.width, frame.height) == SIZE:
+            frame = await viewer.decode_next()
+        assert (frame.width, frame.height) == (640, 360)
         assert viewer.frames[-1].key and viewer.frames[-1].size == (640, 360)
 
 
-async def test_an_encoder_that_fails_is_made_anew(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(video_encoding, "RETRY", 0.01)
+async def test_failed_encoder_is_restarted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(video_encoding, "RESTART_DELAY", 0.01)
     source: Fanout[av.VideoFrame] = Fanout()
-    async with encoder(source, "h264") as made:
+    async with encoding(source, "h264") as made:
         viewer = Viewer(made.read(), "h264")
-        source.put(picture(1))
-        await viewer.see()
-        monkeypatch.setattr(VideoEncoder, "encode", _fails_once(VideoEncoder.encode))
-        source.put(picture(2))
+        source.put(numbered_frame(1))
+        await viewer.decode_next()
+        monkeypatch.setattr(VideoEncoder, "encode", _failing_once(VideoEncoder.encode))
+        source.put(numbered_frame(2))
         while not viewer.frames[-1].key or len(viewer.frames) < 2:
-            source.put(picture(3))
-            await viewer.see()
-        assert "made anew" in caplog.text
+            source.put(numbered_frame(3))
+            await viewer.decode_next()
+        assert "is restarted" in caplog.text
 
 
-def _fails_once(encode: Callable[..., object]) -> Callable[..., object]:
+def _failing_once(encode: Callable[..., object]) -> Callable[..., object]:
     left = [1]
 
     def failing(*args: object, **kwargs: object) -> object:
@@ -288,14 +286,14 @@ def _fails_once(encode: Callable[..., object]) -> Callable[..., object]:
     return failing
 
 
-async def test_the_first_reader_opens_and_the_last_one_closes_the_source() -> None:
+async def test_first_reader_opens_and_last_reader_closes_the_source() -> None:
     calls: list[str] = []
     source: Fanout[av.VideoFrame] = Fanout(lambda: calls.append("open"), lambda: calls.append("close"))
-    async with encoder(source) as made:
+    async with encoding(source) as made:
         assert calls == []
         one, other = Viewer(made.read()), Viewer(made.read())
-        await one.see()
-        await other.see()
+        await one.decode_next()
+        await other.decode_next()
         one.close()
         assert calls == ["open"]
         other.close()
@@ -303,23 +301,23 @@ async def test_the_first_reader_opens_and_the_last_one_closes_the_source() -> No
             while calls != ["open", "close"]:
                 await asyncio.sleep(0)
         again = Viewer(made.read())
-        await again.see()
+        await again.decode_next()
         assert again.frames[0].key
 
 
-async def test_a_source_with_more_pictures_than_was_thought_gets_no_more_bitrate() -> None:
+async def test_source_with_a_high_frame_rate_keeps_the_bitrate() -> None:
     source: Fanout[av.VideoFrame] = Fanout()
-    rough = np.random.default_rng(1).integers(0, 255, (22, 40), np.uint8).repeat(8, 0).repeat(8, 1)
-    begin = media_time()
-    async with encoder(source, "h264", lambda width, height: Rung(width, height, 30, 200_000)) as made:
-        reader, octets = made.read(), 0
+    noise = np.random.default_rng(1).integers(0, 255, (22, 40), np.uint8).repeat(8, 0).repeat(8, 1)
+    started = media_time()
+    async with encoding(source, "h264", lambda width, height: Rung(width, height, 30, 200_000)) as made:
+        reader, byte_count = made.read(), 0
         for number in range(300):
-            image = np.ascontiguousarray(np.roll(rough, number * 7, axis=1))
+            image = np.ascontiguousarray(np.roll(noise, number * 7, axis=1))
             frame = av.VideoFrame.from_ndarray(image, format="gray").reformat(format="yuv420p")
-            source.put(stamp(frame, begin + number / 60))
+            source.put(stamp(frame, started + number / 60))
             async with asyncio.timeout(10):
-                coded = await reader.get()
+                encoded = await reader.get()
             if number >= 180:
-                octets += coded.byte_count
-        assert 100_000 < octets * 8 / 2 < 240_000
+                byte_count += encoded.byte_count
+        assert 100_000 < byte_count * 8 / 2 < 240_000
         reader.close()

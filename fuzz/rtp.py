@@ -32,7 +32,7 @@ from peer.rtp.sequence import TimestampUnwrapper
 from peer.rtp.statistics import StreamStatistics
 
 SEND_TIME: Final = 3
-CAPACITY, MAX_BYTES, LARGE = 12, 2000, 400
+CAPACITY, MAX_BYTES, LARGE = 12, 6000, 400
 STEPS: Final = (0, 1, 1, 1, 1, 2, 3, 5, 100, 0x7FFF, 0x8000, 0xFFFF)
 SEEDS = [
     b"\0\x80\x60\0\1\0\0\0\1\0\0\0\2hello",
@@ -141,7 +141,7 @@ class _Stream:
         self.audio_order: list[int] = []
 
     def play(self) -> None:
-        with patch.object(frame_assembler, "MAX_FRAME_BYTES", MAX_BYTES):  # so that a few packets reach the limit
+        with patch.object(frame_assembler, "MAX_BYTES", MAX_BYTES):  # so that a few packets reach the limit
             self._play()
 
     def _play(self) -> None:
@@ -187,7 +187,11 @@ class _Stream:
                 for frame in self.assembler.skip_missing():
                     self.frame(frame.data, frame.timestamp)
         assert len(self.assembler._buffered) <= CAPACITY and self.assembler.incomplete >= 0
-        assert sum(map(len, self.assembler._parts)) == self.assembler._size <= MAX_BYTES
+        parts = [ParsedPayload(part, False, False) for part in self.assembler._parts]
+        buffered = [payload for _, _, payload in self.assembler._buffered.values()]
+        assert sum(map(frame_assembler._memory, parts)) == self.assembler._size
+        assert sum(map(frame_assembler._memory, buffered)) == self.assembler._buffered_size
+        assert self.assembler._size + self.assembler._buffered_size <= MAX_BYTES
         assert self.nacks.missing <= 2 * MAX_MISSING + 2 and 0 < self.nacks.rtt < 1e6
         for packet in self.reorder_buffer.add(extended, timestamp, first[1], self.now):
             self.timestamps.unwrap(packet.timestamp)

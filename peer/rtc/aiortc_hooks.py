@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 CLOSE_TIMEOUT: Final = 3.0
 """Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""
 
+MAX_DATAGRAM: Final = 2048
+"""Maximum size of a received datagram, in bytes. Peers send at most 1,500, the MTU of Ethernet. The packets that a
+stream buffers are limited in number first, so a remote could fill much memory with a few large ones."""
+
 H264_PROFILES: Final = ("4d001f", "64001f", "640c1f", "f4001f")
 """profile-level-id (RFC 6184 8.1) of Main, High, Constrained High and High 4:4:4 Predictive, at level 3.1, which all
 browsers state.
@@ -122,6 +126,27 @@ def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPe
 def ice_connection(connection: RTCPeerConnection) -> Any:
     """Return the one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
     return connection.getTransceivers()[0].receiver.transport.transport._connection
+
+
+def limit_datagrams(protocol: Any) -> None:
+    """Drop datagrams above ``MAX_DATAGRAM`` before they are parsed. ``protocol``: aioice's of one socket. Idempotent.
+
+    Hook: aioice parses every datagram as STUN first, for anyone, and the engine passes on up to 65,507 bytes.
+
+    Hook: asyncio allocates a buffer of 256 KiB for each datagram, which takes 14 of 30 us.
+    """
+    if getattr(protocol, "_peer_limits_datagrams", False):
+        return
+    protocol._peer_limits_datagrams = True
+    if hasattr(protocol.transport, "max_size"):  # a UDP socket, not a TURN transport
+        protocol.transport.max_size = MAX_DATAGRAM + 1  # the kernel truncates, and one more byte shows it
+    receive = protocol.datagram_received
+
+    def drop_large(data: bytes, address: tuple[Any, ...]) -> None:
+        if len(data) <= MAX_DATAGRAM:
+            receive(data, address)
+
+    protocol.datagram_received = drop_large
 
 
 def ignore_malformed_input(connection: RTCPeerConnection) -> None:

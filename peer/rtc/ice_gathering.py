@@ -25,6 +25,7 @@ from aioice.candidate import Candidate
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
 from ..signaling.ice_servers import MAX_SERVERS, IceServer
+from .aiortc_hooks import limit_datagrams
 from .resolver import resolve
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,8 @@ class IceGatherer:
             loop = asyncio.get_running_loop()
             self._host_task = loop.create_task(connection.get_component_candidates(1, host_addresses()))
             connection._local_candidates += await asyncio.shield(self._host_task)
+            for protocol in connection._protocols:
+                limit_datagrams(protocol)
             self._host_gathered.set()
         connection._local_candidates_end = True
 
@@ -179,6 +182,7 @@ class IceGatherer:
         if connection._closing:
             await protocol.close()
             return
+        limit_datagrams(protocol)
         connection._protocols.append(protocol)
         for remote in connection._remote_candidates:
             connection._pair_remote_candidate(remote)

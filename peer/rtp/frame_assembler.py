@@ -23,9 +23,13 @@ CAPACITY: Final = 1024
 """Maximum span of buffered packets, in sequence numbers. At 6 Mbit/s it is 1.5 s, and a retransmission takes much
 less."""
 
-MAX_FRAME_BYTES: Final = 8 << 20
-"""Maximum size of a frame. A 4K key frame has one to two million bytes. A sender that never ends a
-frame would fill the memory."""
+MAX_BYTES: Final = 8 << 20
+"""Maximum memory of one stream, in bytes: buffered packets and the frame that is being assembled. A 4K key frame has
+one to two million bytes. A sender that never ends a frame, or omits one packet, would fill the memory."""
+
+PACKET_OVERHEAD: Final = 320
+"""Memory of a buffered packet besides its payload, in bytes, 264 measured with CPython 3.11, and a
+reserve. Without it, packets of one byte would take 264 times ``MAX_BYTES``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class FrameAssembler:
         self._buffered: dict[int, tuple[int, bool, ParsedPayload]] = {}  # number -> timestamp, marker, payload
         self._next: int | None = None
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = 0  # memory of _parts
+        self._buffered_size = 0  # memory of _buffered
         self._timestamp = 0
         self._key = False
         self._gap = True  # nothing is known about frames before the first packet
@@ -71,8 +76,10 @@ class FrameAssembler:
             self._next, self._discarding = number, None if payload.starts_frame else timestamp
         if number < self._next or number in self._buffered:
             return []  # a duplicate, or too late
-        if number - self._next >= self.capacity:
+        overtakes = number != self._next
+        if number - self._next >= self.capacity or (overtakes and not self._has_room(payload)):
             self._buffered.clear()
+            self._buffered_size = 0
             self._continue_at(number, timestamp, payload)
         frames: list[AssembledFrame] = []
         if number == self._next:
@@ -81,6 +88,7 @@ class FrameAssembler:
                 return frames
         else:
             self._buffered[number] = (timestamp, marker, payload)
+            self._buffered_size += _memory(payload)
             self._skip_to_key_frame(number, timestamp)
         self._process_buffered(frames)
         return frames
@@ -94,6 +102,9 @@ class FrameAssembler:
             self._continue_at(number, timestamp, payload)
             self._process_buffered(frames)
         return frames
+
+    def _has_room(self, payload: ParsedPayload) -> bool:
+        return self._size + self._buffered_size + _memory(payload) <= MAX_BYTES
 
     def _continue_at(self, number: int, timestamp: int, payload: ParsedPayload) -> None:
         """Give up all packets before this one, and its frame too unless that certainly starts here."""
@@ -109,6 +120,7 @@ class FrameAssembler:
     def _process_buffered(self, frames: list[AssembledFrame]) -> None:
         assert self._next is not None
         while (packet := self._buffered.pop(self._next, None)) is not None:
+            self._buffered_size -= _memory(packet[2])
             self._process(*packet, frames)
 
     def _process(self, timestamp: int, marker: bool, payload: ParsedPayload, frames: list[AssembledFrame]) -> None:
@@ -123,10 +135,10 @@ class FrameAssembler:
         if self._parts and timestamp != self._timestamp:
             self._deliver(frames)
         if payload.data:
-            self._size += len(payload.data)
-            if self._size > MAX_FRAME_BYTES:
+            if not self._has_room(payload):
                 self._discard(timestamp)
                 return
+            self._size += _memory(payload)
             self._parts.append(payload.data)
             self._timestamp = timestamp
             self._key = self._key or payload.key_frame
@@ -150,5 +162,9 @@ class FrameAssembler:
                 return
         if any(buffered[at][2].key_frame for at in range(first, last + 1)):
             for at in [at for at in buffered if at < first]:
-                del buffered[at]
+                self._buffered_size -= _memory(buffered.pop(at)[2])
             self._continue_at(first, timestamp, buffered[first][2])
+
+
+def _memory(payload: ParsedPayload) -> int:
+    return len(payload.data) + PACKET_OVERHEAD

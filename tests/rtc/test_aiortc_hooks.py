@@ -20,6 +20,7 @@ from OpenSSL import SSL
 from peer.rtc import aiortc_hooks
 from peer.rtc.liveness import Liveness
 from tests.rtc.loopback import loopback
+from tests.waiting import until
 
 
 async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
@@ -35,6 +36,26 @@ async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
         seen = live.datagrams
         await pair.send_until(lambda: live.datagrams > seen + 5)
         assert pair.near.connectionState == "connected"
+
+
+async def test_datagram_above_the_limit_is_dropped_unread() -> None:
+    """Without the hook: aioice parses up to 65,507 bytes as STUN, for anyone."""
+    async with loopback() as pair:
+        received: list[int] = []
+        limit = aiortc_hooks.MAX_DATAGRAM
+        for protocol in aiortc_hooks.ice_connection(pair.near)._protocols:
+            protocol.datagram_received = lambda data, address: received.append(len(data))
+            aiortc_hooks.limit_datagrams(protocol)
+            aiortc_hooks.limit_datagrams(protocol)
+            address = (protocol.local_candidate.host, protocol.local_candidate.port)
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as stranger:
+                for size in (limit, limit + 1, 60_000, limit - 1):
+                    for first in (0x00, 0x80):  # STUN, RTP
+                        stranger.sendto(bytes([first]) * size, address)
+            await until(lambda: received[-2:] == [limit - 1] * 2)
+            assert [size for size in received if size > 1500] == [limit] * 2 + [limit - 1] * 2
+            received.clear()
 
 
 async def test_truncated_remb_is_dropped() -> None:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from peer import Agent
 from peer.errors import CallFailed
+from peer.rtc import aiortc_hooks
 from peer.signaling import messages
 from server.config import RelayConfig
 from server.relay import Relay
@@ -52,6 +53,17 @@ async def test_servers_that_never_answer_delay_nothing(silent_server: str) -> No
             async with a.call("b", timeout=10):
                 assert time.monotonic() - started < 1.0
             del b
+
+
+async def test_all_sockets_limit_the_size_of_datagrams() -> None:
+    async with relay_url() as url, Agent("a", server=url) as a, Agent("b", server=url):
+        await a.wait_for("b", timeout=5)
+        async with a.call("b", timeout=10):
+            (connection,) = a._calls.remotes["b"].connections.values()
+            assert connection._pc is not None
+            protocols = aiortc_hooks.ice_connection(connection._pc)._protocols
+            sizes = {protocol.transport.max_size for protocol in protocols}
+            assert sizes == {aiortc_hooks.MAX_DATAGRAM + 1}
 
 
 async def test_stun_server_with_both_address_families_uses_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.rtp.depacketizer import ParsedPayload
-from peer.rtp.frame_assembler import MAX_FRAME_BYTES, AssembledFrame, FrameAssembler
+from peer.rtp.frame_assembler import MAX_BYTES, AssembledFrame, FrameAssembler
 
 Packet = tuple[int, int, bool, ParsedPayload]
 """Extended number, timestamp, marker, payload."""
@@ -136,10 +138,35 @@ def test_frame_larger_than_the_limit_is_given_up() -> None:
     assembler, part = FrameAssembler(), bytes(1 << 20)
     for number in range(100):
         assert assembler.add(number, 0, False, payload(part, starts=number == 0, key=True)) == []
-        assert sum(map(len, assembler._parts)) <= MAX_FRAME_BYTES
+        assert sum(map(len, assembler._parts)) <= MAX_BYTES
     assert assembler.incomplete == 1
     after = assembler.add(100, 3000, True, payload(b"x", starts=True))
     assert after == [AssembledFrame(b"x", 3000, False, True)]
+
+
+@pytest.mark.parametrize("size", [1, 30, 1200, 2000, 60_000])
+def test_packets_behind_a_missing_one_take_at_most_8_mib(size: int) -> None:
+    """All but one packet arrive, in frames without end, as fast as the sender can."""
+    assembler = FrameAssembler()
+    tracemalloc.start()
+    try:
+        for number in range(30_000 if size < 1000 else 6_000):
+            if number % 1000 != 1:
+                assembler.add(number, 0, False, payload(bytes(size), starts=number % 1000 == 0))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held <= peak <= MAX_BYTES + (1 << 20)
+
+
+def test_frames_behind_a_full_buffer_are_delivered() -> None:
+    assembler = FrameAssembler()
+    assembler.add(0, 0, True, payload(b"x", starts=True))
+    for number in range(2, 200):
+        assembler.add(number, 3000, False, payload(bytes(60_000), starts=number == 2))
+    assert assembler.incomplete > 0
+    assembler.add(200, 3000, True, payload(b"x"))
+    assert numbers(assembler.add(201, 6000, True, payload(b"x", starts=True))) == [2]
 
 
 SIZES = st.lists(st.integers(1, 6), min_size=2, max_size=30)

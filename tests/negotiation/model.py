@@ -10,6 +10,7 @@ has closed its connection.
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -265,7 +266,7 @@ class World:
     def key(self) -> str:
         """Canonical text of this world. Generations are renumbered in order of appearance: the negotiation only
         compares them, so worlds that differ in nothing else are equal."""
-        wires = "|".join(",".join(f"{kind}:{_name_of(content)}" for kind, content in wire) for wire in self.wires)
+        wires = "|".join(",".join(map(_text_of, wire)) for wire in self.wires)
         text = (
             f"{self.sides[0].key()}|{self.sides[1].key()}|{wires}"
             f"|{self.dials}{self.hang_ups}{self.losses} {self.leaves} {self.failures} {self.refusals}"
@@ -274,9 +275,17 @@ class World:
         names: dict[str, str] = {}
         return _NAME.sub(lambda m: names.setdefault(m[0], f"{m[1]}{len(names)}"), text)
 
+    def _fork(self, **changes: Any) -> World:
+        """Copy this world with ``changes``. Faster than ``dataclasses.replace``: an exploration copies it 10^5
+        times."""
+        world = World.__new__(World)
+        for name in World.__slots__:
+            setattr(world, name, changes[name] if name in changes else getattr(self, name))
+        return world
+
     def _next(self, i: int, action: str, *args: Any, **changes: Any) -> World:
         side, sent = self.cache.step(self.sides[i], action, args)
-        world = replace(self, **changes)
+        world = self._fork(**changes)
         world.sides = (side, self.sides[1]) if i == 0 else (self.sides[0], side)
         if sent:
             to_left, to_right = world.wires
@@ -296,7 +305,7 @@ class World:
                     refused = {"wires": wires, "refusals": self.refusals + 1}
                     yield f"{me} refuses an offer", self._next(i, "refuse", message, **refused)
                 if self.losses < bounds.losses:
-                    yield f"{message[0]} to {me} is lost", replace(self, wires=wires, losses=self.losses + 1)
+                    yield f"{message[0]} to {me} is lost", self._fork(wires=wires, losses=self.losses + 1)
             for work in side.pending:
                 quiet = False
                 yield f"{me} created {work[0]} {work[1]}", self._next(i, "complete", work)
@@ -334,10 +343,12 @@ class World:
                 yield f"{self.sides[i].me} deadline", self._next(i, "tick", deadlines=used)
 
 
-def _name_of(content: str | IceCandidate) -> str | None:
+@functools.cache
+def _text_of(message: Message) -> str:
+    kind, content = message
     if isinstance(content, IceCandidate):
-        return content.username_fragment
-    return ufrag(content) if content.startswith("v=0") else content
+        return f"{kind}:{content.username_fragment}"
+    return f"{kind}:{ufrag(content) if content.startswith('v=0') else content}"
 
 
 def _bump(counts: tuple[int, int], i: int) -> tuple[int, int]:

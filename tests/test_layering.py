@@ -71,8 +71,9 @@ HOMES = {
 
 PURE = (
     "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
-    "peer.cli.config_file", "peer.media.frame_rate_limiter",
+    "peer.cli.config_file", "peer.media.frame_rate_limiter", "peer.media.incoming.freezes",
     "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
+    "peer.media.recording.av_sync", "peer.media.recording.key_frame_gate",
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences",
     "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
@@ -86,7 +87,8 @@ PURE = (
 before anything heavy may be loaded."""
 
 NO_CLOCK = (
-    "peer.negotiation", "peer.node.redial", "peer.rtc.codec_preferences",
+    "peer.media.incoming.freezes", "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder",
+    "peer.media.outgoing.rung_selector", "peer.negotiation", "peer.node.redial", "peer.rtc.codec_preferences",
     "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
     "peer.signaling.backoff", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",

@@ -1,8 +1,8 @@
-"""A whole relay and a few clients by hand, over real sockets, after any sequence of events. Only its time is ours.
+"""A complete relay and a few clients over real sockets, after any sequence of events. Only the time is simulated.
 
-- Every view is the room without oneself; a join gets one answer; a connection ends with a code of the protocol.
-- A frame reaches whom it is for once, byte for byte, and in order.
-- When all have gone and the grace is over the relay is empty, and nothing was raised on the way.
+- Every view is the room without the client itself. A join gets one answer. A connection ends with a documented code.
+- A message reaches its recipients once, byte for byte, and in order.
+- When all clients have gone and grace is over, the relay is empty, and no exception was raised.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from server.transport.connection import Client, Phase
 from .wire import Raw, frame, text
 
 WHICH = st.integers(0, 7)
-"""One of those that there are."""
-CODES = {1002, 4001, 4400, 4408, 4409}
+"""One of the existing clients."""
+CODES = {1002, 1007, 4001, 4400, 4408, 4409}
 
 BAD = {
-    "bad-message": [frame(2, b"{}"), text({"type": "peer-left", "peerId": "a"}), frame(1, b"\xff"), frame(1, b"[")],
+    "bad-message": [frame(2, b"{}"), text({"type": "peer-left", "peerId": "a"}), frame(1, b"[")],
     "too-large": [frame(1, b"x" * 3000), frame(1, b"x" * 1500, fin=False) + frame(9) + frame(0, b"x" * 1500)],
     "from-mismatch": [text({"type": "wave", "from": "nobody"}), text({"type": "wave"})],
 }
+"""Messages that are answered, by error code."""
+ENDS = {"close": (frame(8, b"\x03\xe8"), 1000), "break": (b"\x81\x01x", 1002), "not UTF-8": (frame(1, b"\xff"), 1007)}
+"""Frames that end the connection, with its close code."""
 
 
 class Caller:
-    """One connection, its client at the relay, and what it was told."""
+    """One connection, its client at the relay, and the messages received."""
 
     def __init__(self, raw: Raw, client: Client, peer: str, *, answers: bool) -> None:
         self.raw = raw
@@ -44,12 +47,12 @@ class Caller:
         """Whether it answers pings."""
         self.view: set[str] | None = None
         self.code: int | None = None
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.errors: list[str] = []
         self.last: dict[str, int] = {}
 
-    def hear(self, octets: bytes) -> None:
-        body = json.loads(octets)
+    def receive(self, data: bytes) -> None:
+        body = json.loads(data)
         match body["type"]:
             case "peer-list":
                 assert self.view is None, "a second answer"
@@ -65,26 +68,26 @@ class Caller:
             case _:
                 assert body["n"] > self.last.get(body["from"], 0), "twice, or out of order"
                 self.last[body["from"]] = body["n"]
-                self.heard.append(octets)
+                self.received.append(data)
 
     async def listen(self, until: bytes | None) -> None:
-        """Hear everything up to the pong ``until``, the list (``None``), or the end."""
+        """Receive up to the pong ``until``, the list (``None``), or the end."""
         while True:
             try:
-                opcode, octets = await self.raw.frame()
+                opcode, data = await self.raw.frame()
             except (asyncio.IncompleteReadError, ConnectionError):
                 self.code = self.code or 1006
                 return
             if opcode == 1:
-                self.hear(octets)
+                self.receive(data)
                 if until is None and self.view is not None:
                     return
             elif opcode == 8:
-                self.code = int.from_bytes(octets[:2])
-                self.raw.writer.write(frame(8, octets))
+                self.code = int.from_bytes(data[:2])
+                self.raw.writer.write(frame(8, data))
             elif opcode == 9 and self.answers:
-                self.raw.writer.write(frame(10, octets))
-            elif opcode == 10 and octets == until:
+                self.raw.writer.write(frame(10, data))
+            elif opcode == 10 and data == until:
                 return
 
 
@@ -105,9 +108,9 @@ class Life(RuleBasedStateMachine):
         self.loop.run_until_complete(self.settle())
 
     async def settle(self) -> None:
-        """Until nothing is under way: everybody has heard all that the relay had for him, and said what follows."""
-        for _ in range(3):  # a ping of the relay's, its pong, and what follows from that
-            await self.forgotten()
+        """Wait until no data is in flight: every client has received and answered everything."""
+        for _ in range(3):  # a ping of the relay, its pong, and the result
+            await self.noticed()
             for caller in list(self.callers):
                 if caller.view is not None:
                     self.sent += 1
@@ -125,10 +128,10 @@ class Life(RuleBasedStateMachine):
         else:
             await caller.raw.end()
         self.callers.remove(caller)
-        await self.forgotten()
+        await self.noticed()
 
-    async def forgotten(self) -> None:
-        """Until the relay knows of everybody who has gone, but for those whose claim waits: it does not read them."""
+    async def noticed(self) -> None:
+        """Wait until the relay has noticed all closed connections, except claiming ones, which it does not read."""
         while {c for c in self.relay.sessions.clients if c.phase is not Phase.CLAIMING} - {
             c.client for c in self.callers
         }:
@@ -138,7 +141,7 @@ class Life(RuleBasedStateMachine):
         admitted = [caller for caller in self.callers if caller.view is not None]
         return admitted[which % len(admitted)]
 
-    # --- what happens ---------------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.callers) < 6)
     @rule(peer=st.sampled_from("aabc"), key=st.sampled_from([None, "k", "k", "\ud800"]), answers=st.booleans())
@@ -156,7 +159,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: any(caller.view is not None for caller in self.callers))
     @rule(which=WHICH, to=st.sampled_from(["a", "b", "c", None]), size=st.integers(0, 300), cut=st.integers(1, 400))
-    def say(self, which: int, to: str | None, size: int, cut: int) -> None:
+    def send(self, which: int, to: str | None, size: int, cut: int) -> None:
         caller = self.one(which)
         assert caller.view is not None
         held = {seat.conn for seat in self.relay.sessions.rooms._seats.values()}
@@ -164,20 +167,20 @@ class Life(RuleBasedStateMachine):
         others = [c for c in there if to in (c.peer, None)]
         self.sent += 1
         body = {"type": "wave", "from": caller.peer, "n": self.sent, "x": "é" * size} | ({"to": to} if to else {})
-        octets = json.dumps(body, ensure_ascii=False).encode()
-        before = {c: len(c.heard) for c in self.callers}
+        data = json.dumps(body, ensure_ascii=False).encode()
+        before = {c: len(c.received) for c in self.callers}
 
-        async def say() -> None:
-            pieces = [octets[at : at + cut] for at in range(0, len(octets), cut)]
+        async def send_pieces() -> None:
+            pieces = [data[at : at + cut] for at in range(0, len(data), cut)]
             for n, piece in enumerate(pieces):
                 caller.raw.writer.write(frame(0 if n else 1, piece, fin=n == len(pieces) - 1))
             await caller.raw.writer.drain()
 
-        self.run(say())
+        self.run(send_pieces())
         for other in self.callers:
-            assert other.heard[before.get(other, 0) :] == ([octets] if other in others else [])
+            assert other.received[before.get(other, 0) :] == ([data] if other in others else [])
         if to is not None:
-            away = to in caller.view and not others  # it waits for its owner, unless the queue is full
+            away = to in caller.view and not others  # queued for its owner, unless the queue is full
             assert away or caller.errors == ([] if others else ["peer-not-found"])
             caller.errors.clear()
 
@@ -191,7 +194,7 @@ class Life(RuleBasedStateMachine):
         caller.errors.clear()
 
     @precondition(lambda self: any(caller.view is not None for caller in self.callers))
-    @rule(which=WHICH, how=st.sampled_from(["close", "reset", "break"]))
+    @rule(which=WHICH, how=st.sampled_from(["reset", *ENDS]))
     def end(self, which: int, how: str) -> None:
         caller = self.one(which)
 
@@ -199,9 +202,10 @@ class Life(RuleBasedStateMachine):
             if how == "reset":
                 await self.hang_up(caller, reset=True)
                 return
-            caller.raw.writer.write(frame(8, b"\x03\xe8") if how == "close" else b"\x81\x01x")
+            data, code = ENDS[how]
+            caller.raw.writer.write(data)
             await caller.listen(b"")
-            assert caller.code == (1000 if how == "close" else 1002)
+            assert caller.code == code
             caller.code = None
             await self.hang_up(caller)
 
@@ -218,7 +222,7 @@ class Life(RuleBasedStateMachine):
         self.loop.advance(seconds)
         self.run(asyncio.sleep(0))
 
-    # --- what must hold -------------------------------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------------------------------
 
     @invariant()
     def every_view_is_the_room_without_oneself(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the Redis of a cluster is, as it is written: ``redis://user:password@host:port/db?prefix=NAME``. PURE."""
+"""Address of the cluster's Redis: ``redis://user:password@host:port/db?prefix=NAME``. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``str()`` has no password."""
+    """A parsed address. ``str()`` omits the password."""
 
     host: str
     port: int
@@ -24,9 +24,9 @@ class Address:
     username: str | None
     password: str | None = field(repr=False)
     prefix: str
-    """Of all keys: another one is another cluster."""
+    """Prefix of all keys. Relays with another prefix form another cluster."""
     cacert: str | None
-    """PEM file of who is trusted besides; None: the system's."""
+    """PEM file with the trusted certificates. ``None``: those of the system."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -37,7 +37,7 @@ def parse_address(url: str) -> Address:
     """Read the value of ``--cluster``.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not an address of a Redis.
     """
     shown = redacted(url)[:200]
     try:
@@ -50,7 +50,7 @@ def parse_address(url: str) -> Address:
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or not path.isascii() or not path.isdigit():
         raise _wrong(shown)
     if unknown := sorted(query.keys() - {"prefix", "cacert"}):
-        raise ConfigError(f"{shown}: there is no {unknown[0]}=; there are prefix= and cacert=", where=OPTION)
+        raise ConfigError(f"{shown}: unknown parameter {unknown[0]}=; use prefix= or cacert=", where=OPTION)
     prefix = query.get("prefix", "peer")
     if _PREFIX.fullmatch(prefix) is None:
         raise ConfigError(f"prefix={prefix[:80]}: use 1 to 64 of A-Z a-z 0-9 . _ ~ -", where=OPTION)
@@ -67,4 +67,4 @@ def parse_address(url: str) -> Address:
 
 
 def _wrong(shown: str) -> ConfigError:
-    return ConfigError(f"{shown} is no address of a Redis; write it like redis://host:6379/0", where=OPTION)
+    return ConfigError(f"{shown} is not an address of a Redis; write it like redis://host:6379/0", where=OPTION)

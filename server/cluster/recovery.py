@@ -36,18 +36,18 @@ class Recovery(Generic[C]):
         state.name, self._settled_at = name, inf
         lost, waiting = state.outgoing.reset()
         commands = [command for message in lost for command in forwarding.undelivered(message)]
-        say = state.outgoing.add
+        add = state.outgoing.add
         for room in list(state.rooms.values()):
             room.subscribed = False
             room.unconfirmed = room.peers.keys() - room.seats.keys()
             self._update_unconfirmed(room)
             for seat in room.seats.values():
                 seat.claims, seat.pong_until, seat.confirm_until = [], None, None  # the claiming clients join again
-                say(messages.Resume(room.name, seat.id, seat.ticket, seat.key))
+                add(messages.Resume(room.name, seat.id, seat.ticket, seat.key))
             self.remove_if_empty(room)
-        say(messages.Resumed())
+        add(messages.Resumed())
         for claim in state.claims_by_ticket.values():
-            claim.queued = say(claim.join)
+            claim.queued = add(claim.join)
         for message, since in waiting:
             commands += forwarding.retry(message, since)
         for seat in state.seats_by_ticket.values():

@@ -101,6 +101,6 @@ async def routes_large_frames(front: Front) -> None:
             for sender, receiver in ((a, b), (b, a)):
                 empty = len('{"type": "offer", "from": "A", "to": "B", "sdp": ""}')
                 sdp = "x" * (MAX_MESSAGE - empty)
-                await sender.say("offer", to=receiver.id, sdp=sdp)
+                await sender.send_message("offer", to=receiver.id, sdp=sdp)
                 assert (await receiver.get())["sdp"] == sdp
         assert await a.get() == {"type": "peer-left", "peerId": "B"}

@@ -82,7 +82,7 @@ async def test_a_reload_of_nginx_disconnects_nobody(tmp_path: Path, relay: Relay
         await until(lambda: "gracefully shutting down" in error_log.read_text())
         async with front.joined("B", peers=["A"]) as b:  # by a new worker
             assert await a.get() == {"type": "peer-joined", "peerId": "B"}
-            await b.say("offer", to="A", sdp="x")
+            await b.send_message("offer", to="A", sdp="x")
             assert (await a.get())["from"] == "B"
 
 

@@ -1,4 +1,4 @@
-"""Keys, secrets and certificates for the relay's tests, made when they are needed."""
+"""Keys, secrets and certificates for the relay's tests, created on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAKERS = {
 
 
 def pair(folder: Path, key: PrivateKey, name: str = "key") -> tuple[str, str]:
-    """``key`` in two PEM files, the private and the public one."""
+    """Write ``key`` to two PEM files, the private and the public one."""
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     private.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -40,7 +40,7 @@ def secret(folder: Path, text: str = SECRET) -> str:
 
 
 def certificate(path: Path, host: str = "localhost") -> str:
-    """A certificate of ``host`` that signed itself, and its key, in one file."""
+    """Create a self-signed certificate for ``host`` and its key in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
@@ -56,15 +56,15 @@ def certificate(path: Path, host: str = "localhost") -> str:
         .sign(key, hashes.SHA256())
     )
     encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    octets = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
-    path.write_bytes(octets)
+    content = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
+    path.write_bytes(content)
     return str(path)
 
 
-def serial(octets: bytes | None) -> int:
-    """Which certificate a server showed, in DER."""
-    assert octets is not None
-    return x509.load_der_x509_certificate(octets).serial_number
+def serial(content: bytes | None) -> int:
+    """Return the serial number of a certificate in DER format."""
+    assert content is not None
+    return x509.load_der_x509_certificate(content).serial_number
 
 
 def serial_of(path: str) -> int:

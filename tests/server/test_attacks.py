@@ -1,4 +1,4 @@
-"""Clients that mean harm, or are broken: they hurt themselves only, and memory stays where it was."""
+"""Hostile or broken clients: they affect only themselves, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEGABYTE = 1 << 20
 
 
 async def exchange(port: int, rounds: int = 50) -> float:
-    """Two fresh peers talk; the longest time a frame took, in seconds."""
+    """Exchange messages between two new peers. Returns the longest delay, in seconds."""
     a, b = await Raw.join(port, "good-a"), await Raw.join(port, "good-b")
     worst = 0.0
     for n in range(rounds):
@@ -35,7 +35,7 @@ async def exchange(port: int, rounds: int = 50) -> float:
 
 
 async def push(raw: Raw, head: bytes, size: int) -> None:
-    """A head, then ``size`` octets of payload, as fast as they are taken."""
+    """Send a frame header, then ``size`` bytes of payload, as fast as possible."""
     raw.writer.write(head)
     block = bytes(64 * 1024)
     while size > 0:
@@ -87,7 +87,7 @@ async def test_huge_frames_before_the_join_cost_no_memory() -> None:
                 assert (await raw.get())["code"] == "too-large"
                 assert await raw.closed() == 4400
             except ConnectionError:
-                pass  # we were thrown out before we had sent it all
+                pass  # closed before everything was sent
             await raw.end()
         assert server.peak() - before < 4 * MEGABYTE
 
@@ -111,8 +111,8 @@ async def test_stalled_reader_is_closed_without_effect_on_others() -> None:
         stalled.stall()
         assert (await a.get())["type"] == "peer-joined"
         sent = 0
-        while True:  # the kernels' buffers take some megabytes before our outbox has to
-            await a.say("offer", to="stalled", sdp="x" * 60_000)
+        while True:  # the kernel's buffers take some megabytes before the send queue fills
+            await a.send_message("offer", to="stalled", sdp="x" * 60_000)
             sent += 1
             assert sent < 1000
             if server.sessions.rooms.peers() == ["A"]:
@@ -155,7 +155,7 @@ async def test_client_without_room_for_its_list_is_closed() -> None:
 
 
 async def test_flood_delays_others_only_a_little() -> None:
-    with process(message_rate=0, octet_rate=0) as server:  # the worst case: nothing stops it
+    with process(message_rate=0, octet_rate=0) as server:  # the worst case: no limit
         flooder, sink = await Raw.join(server.port, "flooder"), await Raw.join(server.port, "sink")
         frames = text({"type": "offer", "from": "flooder", "to": "nobody", "sdp": "x" * 150}) * 200
         flooding = True
@@ -191,18 +191,18 @@ BREAKING = {
     "a long pong": b"\x8a\xfe\x00\xff\0\0\0\0",
     "reserved bits in a pong": b"\xca\x80\0\0\0\0",
     "half a close code": b"\x88\x81\0\0\0\0x",
-    "a close code that nobody may send": b"\x88\x82\0\0\0\0\x03\xed",
+    "a close code that must not be sent": b"\x88\x82\0\0\0\0\x03\xed",
     "a message within another": frame(1, b"a", fin=False) + frame(1, b"b"),
     "nothing but zeros": bytes(40),
 }
 
 
-@pytest.mark.parametrize("octets", BREAKING.values(), ids=BREAKING)
-async def test_violation_of_rfc_6455_closes_only_that_connection(octets: bytes) -> None:
+@pytest.mark.parametrize("data", BREAKING.values(), ids=BREAKING)
+async def test_violation_of_rfc_6455_closes_only_that_connection(data: bytes) -> None:
     async with relay() as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "attacker")
         assert (await a.get())["type"] == "peer-joined"
-        raw.writer.write(octets)
+        raw.writer.write(data)
         assert await raw.closed() == 1002
         assert await a.get() == {"type": "peer-left", "peerId": "attacker"}
         await a.barrier()
@@ -231,7 +231,7 @@ async def test_aborted_connections_leave_nothing_behind() -> None:
 
 
 async def test_connections_are_freed_without_garbage_collection() -> None:
-    """It stops the relay for as long as it looks at all there is: it had better have nothing to do."""
+    """A collection stops the relay while it looks at all objects, so it should have nothing to collect."""
     gone = [
         OPENING + text({"type": "join", "peerId": "ghost"}) + frame(8, b"\x03\xe8"),
         OPENING + text({"type": "join", "peerId": "ghost"}) + frame(1, b"a", fin=False) + frame(9) + frame(1, b"b"),
@@ -248,12 +248,12 @@ async def test_connections_are_freed_without_garbage_collection() -> None:
 
     gc.collect()
     gc.disable()
-    others = held()  # of a test that failed and is still to be shown
+    others = held()  # kept by pytest for a failed test
     try:
         async with relay(grace=0) as server:
-            for octets in gone:
+            for data in gone:
                 raw = await Raw.connect(server.port)
-                raw.writer.write(octets)
+                raw.writer.write(data)
                 await asyncio.wait_for(raw.reader.read(1), DEADLINE)
                 raw.reset()
             await until(lambda: server.counters.accepted == len(gone) and held() <= others)

@@ -1,4 +1,4 @@
-"""HTTP on the relay's port: the page, its files and nothing else."""
+"""HTTP on the relay's port: the page, its files, ``/healthz``, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_page_has_security_and_cache_headers() -> None:
     headers = get("/")[1]
     assert (
         "script-src" not in headers["Content-Security-Policy"]
-    )  # so default-src rules: no inline, no foreign script
+    )  # so default-src applies: no inline or foreign script
     assert headers["Content-Security-Policy"].startswith("default-src 'self';")
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-cache"
 
@@ -89,7 +89,7 @@ def test_query_is_not_part_of_the_path() -> None:
     ],
 )
 def test_absolute_form_is_accepted(target: bytes, path: str) -> None:
-    """RFC 9112, 3.2.2: a server must, even though only proxies are sent it."""
+    """RFC 9112, 3.2.2: servers must accept it, although clients send it only to proxies."""
     assert read_request(b"GET " + target + b" HTTP/1.1\r\n\r\n") == Request("GET", path)
 
 
@@ -140,7 +140,7 @@ async def test_websocket_opens_by_absolute_form() -> None:
 
 
 async def test_tls_on_the_plain_port_is_answered_at_once() -> None:
-    """A ClientHello ends in no blank line: it would wait until the join is overdue."""
+    """A ClientHello has no blank line at its end, so the relay would wait until the join time-out."""
     async with relay(join_timeout=60) as server:
         raw = await Raw.connect(server.port)
         raw.writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -159,8 +159,8 @@ async def test_health_counts_peers_and_rooms() -> None:
 async def test_request_may_arrive_byte_by_byte() -> None:
     async with relay() as server:
         raw = await Raw.connect(server.port)
-        for octet in OPENING:
-            raw.writer.write(bytes([octet]))
+        for byte in OPENING:
+            raw.writer.write(bytes([byte]))
             await raw.writer.drain()
         assert (await raw.head()).startswith(b"HTTP/1.1 101 ")
         await raw.end()

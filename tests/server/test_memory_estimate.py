@@ -1,4 +1,4 @@
-"""Relays driven to their limits: what they take is what docs/limits.md says, and no more."""
+"""Relays driven to their limits use no more memory than docs/limits.md promises."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ LIMIT_NAMES: dict[str, Any] = {
 }
 
 
-async def send(raw: Raw, octets: bytes) -> None:
-    """As far as it is still there."""
+async def send(raw: Raw, data: bytes) -> None:
+    """Send ``data``, unless the relay has closed the connection."""
     with suppress(ConnectionError):
-        raw.writer.write(octets)
+        raw.writer.write(data)
         await asyncio.wait_for(raw.writer.drain(), DEADLINE)
 
 
 async def check(server: Process, before: int, **options: Any) -> None:
-    """Much of what may wait does; what that takes is within the formula, with and without what is always there."""
+    """Check that much of the allowed data is buffered, and that the memory for it is within the formula."""
     config = RelayConfig(**LIMIT_NAMES | options)
     await until(lambda: server.peak() - before > config.max_buffers // 2, timeout=30)
     allowed = max_memory(config, config.max_connections)
@@ -59,7 +59,7 @@ async def test_memory_with_stalled_readers_is_bounded(size: int, readers: int, b
         for raw in stalled:
             raw.stall()
         sender = await Raw.join(server.port, "a")
-        each = buffers * MEGABYTE // readers + 2 * SOCKET_BUFFER  # octets, more than there is room for
+        each = buffers * MEGABYTE // readers + 2 * SOCKET_BUFFER  # bytes, more than the budget
         frames = [text({"type": "x", "from": "a", "to": f"{n}", "x": "x" * size}) for n in range(readers)]
         count = 1 + each // (len(frames[0]) + (0 if size else MESSAGE_OVERHEAD))
         for done in range(0, count, 100):
@@ -67,7 +67,7 @@ async def test_memory_with_stalled_readers_is_bounded(size: int, readers: int, b
                 await send(sender, one * min(100, count - done))
         await send(sender, text({"type": "offer", "from": "a", "to": "nobody"}))
         while (await sender.get()).get("to") != "nobody":
-            pass  # it is told who goes, and who is gone
+            pass  # skip notices and errors about closed peers
         await check(server, before, **options)
         for raw in (*stalled, sender):
             raw.reset()
@@ -100,7 +100,7 @@ async def test_memory_with_endless_messages_and_requests_is_bounded(secure: bool
 
 
 def huge() -> bytes:
-    """All of a frame but its end."""
+    """A frame without its end."""
     return frame(1, b"x" * 250_000)[:-1]
 
 
@@ -124,7 +124,7 @@ async def test_memory_with_everything_at_once_is_bounded() -> None:
             raw.reset()
 
 
-LEASE = 60.0  # nobody is left out while he stands still
+LEASE = 60.0  # so that no hung relay is removed
 
 
 async def test_memory_with_a_hung_redis_is_bounded(ledger_redis: RedisServer) -> None:
@@ -137,7 +137,7 @@ async def test_memory_with_a_hung_redis_is_bounded(ledger_redis: RedisServer) ->
         ledger_redis.freeze()
         try:
             reading = asyncio.create_task(sender.get())
-            while not reading.done():  # until it is told that too much waits
+            while not reading.done():  # until it gets an error, because the queue is full
                 await send(sender, text({"type": "x", "from": "a", "to": "b"}) * 1000)
             assert (await reading)["code"] == "peer-not-found"
         finally:
@@ -174,5 +174,5 @@ async def test_memory_with_a_late_inbox_is_bounded(ledger_redis: RedisServer) ->
 
 
 def inbox(client: redis.Redis) -> int:
-    """Entries of the fullest inbox that nobody has read."""
+    """Unread entries of the longest inbox."""
     return max((int(client.xlen(key)) for key in client.scan_iter("peer:*:in:*")), default=0)

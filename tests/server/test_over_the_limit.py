@@ -1,6 +1,6 @@
-"""Over a limit: who is told what, who is closed with which code, and that nobody else feels it.
+"""Clients over a limit: their errors and close codes, and that other clients notice nothing.
 
-AddressTable are those that a proxy tells of, so that a test can have as many as it likes.
+Addresses are those that a trusted proxy reports, so that a test can use any number of them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PROXIED: dict[str, Any] = {"trust_proxies": ("127.0.0.1",), "exempt": (), "open"
 
 
 async def come(server: Relay, address: str) -> tuple[Raw, bytes]:
-    """A connection from ``address``, and how its opening was answered."""
+    """Open a connection from ``address``. Returns it and the response to its opening."""
     raw = await Raw.connect(server.port)
     raw.writer.write(OPENING.replace(b"Host: localhost", b"Host: localhost\r\nX-Forwarded-For: " + address.encode()))
     return raw, await raw.head()
 
 
 async def join(server: Relay, address: str, peer_id: str) -> Raw:
-    """A peer in the room, from ``address``."""
+    """Join the room from ``address``."""
     raw, head = await come(server, address)
     assert head.startswith(b"HTTP/1.1 101 "), head
     raw.writer.write(text({"type": "join", "peerId": peer_id}))
@@ -43,7 +43,7 @@ async def join(server: Relay, address: str, peer_id: str) -> Raw:
 
 
 async def refused(server: Relay, address: str, peer_id: str = "late") -> tuple[str, int]:
-    """The error code and the close code that a join from ``address`` gets."""
+    """Join from ``address``, and return the error code and the close code."""
     raw, head = await come(server, address)
     assert head.startswith(b"HTTP/1.1 101 "), head
     raw.writer.write(text({"type": "join", "peerId": peer_id}))
@@ -52,14 +52,14 @@ async def refused(server: Relay, address: str, peer_id: str = "late") -> tuple[s
     return answer
 
 
-# --- messages and octets --------------------------------------------------------------------------------------
+# --- messages and bytes ---------------------------------------------------------------------------------------
 
 
 async def test_excess_messages_are_dropped_and_closed_with_4429() -> None:
     async with relay(message_rate=2) as server, joined(server, "A") as a:
         raw = await Raw.join(server.port, "flooder")
         assert (await a.get())["type"] == "peer-joined"
-        for n in range(60):  # 20 are ten seconds' worth, the join was one of them
+        for n in range(60):  # a burst is 20 messages, and the join was one of them
             raw.writer.write(text({"type": "offer", "from": "flooder", "to": "A", "n": n}))
         error = await raw.get()
         assert error["code"] == "rate-limited" and "at most 2 per second" in error["message"]
@@ -75,11 +75,11 @@ async def test_client_that_slows_down_is_served_again() -> None:
     async with relay(message_rate=50) as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         for n in range(505):
-            await b.say("offer", to="A", n=n)
+            await b.send_message("offer", to="A", n=n)
         assert (await b.get())["code"] == "rate-limited"
         for _ in range(4):
             await asyncio.sleep(0.1)  # five messages' worth each
-            await b.say("offer", to="A", n="again")
+            await b.send_message("offer", to="A", n="again")
         while (await a.get())["n"] != "again":
             pass
         assert server.counters.closed[4429] == 0
@@ -87,14 +87,14 @@ async def test_client_that_slows_down_is_served_again() -> None:
 
 async def test_excess_bytes_of_any_kind_are_closed_with_4429() -> None:
     async with relay(octet_rate=1000, max_frame=1024) as server, joined(server, "A") as a:
-        for octets in (
+        for data in (
             frame(9, b"x" * 125) * 300,
             text({"type": "offer", "from": "flooder", "to": "A", "sdp": "x" * 30_000}),
             frame(1, b"x" * 500, fin=False) + frame(0, b"x" * 500, fin=False) * 60,
         ):
             raw = await Raw.join(server.port, "flooder")
             assert (await a.get())["type"] == "peer-joined"
-            raw.writer.write(octets + text({"type": "offer", "from": "flooder", "to": "A"}))
+            raw.writer.write(data + text({"type": "offer", "from": "flooder", "to": "A"}))
             assert await raw.closed() == 4429
             assert await a.get() == {"type": "peer-left", "peerId": "flooder"}
             await raw.end()
@@ -111,7 +111,7 @@ async def test_excess_fragmented_message_is_dropped() -> None:
         assert (await raw.get())["code"] == "rate-limited"
         raw.writer.write(frame(8, b"\x03\xe8"))
         assert [await a.get() for _ in range(10)][-1] == {"type": "peer-left", "peerId": "B"}
-        assert await raw.closed() == 1000, "a close is heard, however fast it comes"
+        assert await raw.closed() == 1000, "a close is read, however fast it follows"
         await raw.end()
 
 
@@ -153,14 +153,14 @@ async def test_excess_broadcasts_are_dropped_but_not_messages_to_one() -> None:
     async with relay(copy_rate=0.2) as server, joined(server, "A") as a, joined(server, "B") as b:
         assert (await a.get())["type"] == "peer-joined"
         for _ in range(3):
-            await b.say("wave")
+            await b.send_message("wave")
         assert (await b.get())["code"] == "rate-limited"
-        await b.say("offer", to="A")
+        await b.send_message("offer", to="A")
         assert [(await a.get())["type"] for _ in range(3)] == ["wave", "wave", "offer"]
 
 
 async def test_thirty_browsers_of_one_address_exceed_no_limit() -> None:
-    candidates = 12  # of each side of each call; a laptop with VPN and Docker has about that many
+    candidates = 12  # candidates per side and call; a laptop with VPN and Docker has about that many
     async with relay(**PROXIED) as server:
         names = [f"peer-{n:02}" for n in range(30)]
         peers = {name: await join(server, "192.0.2.1", name) for name in names}
@@ -266,7 +266,7 @@ async def test_connections_over_the_maximum_get_503(monkeypatch: pytest.MonkeyPa
                 head = await raw.head()
                 assert head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 10\r\n" in head
             silent = await Raw.connect(server.port)
-            assert await silent.rest() == b"", "it is only closed: three are being told already"
+            assert await silent.rest() == b"", "only closed: three others get a response already"
             await a.barrier()
             for raw in (*late, silent):
                 await raw.end()
@@ -304,13 +304,13 @@ async def test_relay_out_of_descriptors_rejects_without_spinning() -> None:
 
 
 async def end_of(raw: Raw) -> None:
-    """Until it is closed, in whatever way."""
+    """Wait until it is closed in any way."""
     with suppress(ConnectionError):
         await raw.reader.read()
 
 
 def cpu(server: Process) -> float:
-    """Seconds of CPU that the process has taken."""
+    """CPU time of the process, in seconds."""
     return int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[0]) / 1e9
 
 
@@ -318,7 +318,7 @@ def cpu(server: Process) -> float:
 
 
 async def turned_out(peer: Peer, **join: str) -> tuple[str, str, int]:
-    """Error, message and close code of a join that is refused."""
+    """Error code, message and close code of a rejected join."""
     await peer.send({"type": "join"} | join)
     error = await peer.get()
     return error["code"], error["message"], await peer.closed()
@@ -330,7 +330,7 @@ async def test_peers_per_room_are_limited() -> None:
             code, message, close = await turned_out(late, peerId="C")
             assert (code, close) == ("room-full", 4400) and "limit is 2" in message
         async with joined(server, "C", room="attic"), joined(server, "B", key="k"):
-            pass  # another room, and one who was there
+            pass  # another room, and a peer that has a seat
         assert server.counters.rejected["room-full"] == 1
 
 
@@ -368,9 +368,9 @@ async def test_largest_holders_are_closed_when_memory_runs_out() -> None:
         bystander = await Raw.join(server.port, "bystander")
         most = 0
         left: list[str] = []
-        while len(left) < 4:  # the kernels' buffers take some megabytes before ours have to
+        while len(left) < 4:  # the kernel's buffers take some megabytes before the relay's fill
             for n in range(8):
-                await a.say("offer", to=f"stalled-{n}", sdp="x" * (60_000 if n else 500))
+                await a.send_message("offer", to=f"stalled-{n}", sdp="x" * (60_000 if n else 500))
             while (body := await a_message(a)) is not None:
                 if body["type"] == "peer-left":
                     left.append(body["peerId"])
@@ -390,8 +390,8 @@ async def test_largest_holders_are_closed_when_memory_runs_out() -> None:
 
 
 async def a_message(peer: Peer) -> dict[str, Any] | None:
-    """What has come by now."""
-    await peer.say("offer", to="nobody")
+    """Return the messages received so far."""
+    await peer.send_message("offer", to="nobody")
     body = await peer.get()
     return None if body.get("to") == "nobody" else body
 
@@ -402,7 +402,7 @@ async def test_endless_frames_count_and_are_closed() -> None:
         for raw in drips:
             assert (await a.get())["type"] == "peer-joined"
             raw.writer.write(b"\x81\xff" + (250_000).to_bytes(8) + bytes(4 + 200_000))
-        for _ in range(8 - 3):  # three quarters of a megabyte hold three of them
+        for _ in range(8 - 3):  # three quarters of a megabyte have room for three of them
             assert (await a.get())["type"] == "peer-left"
         assert 0 < server.sessions.memory_budget.used <= 1 << 20
         await a.barrier()
@@ -435,7 +435,7 @@ async def test_queues_of_all_seats_in_grace_are_bounded() -> None:
             assert (await a.get())["type"] == "peer-joined"
             raw.reset()
             await until(lambda: len(server.sessions.clients) == 1)
-            await a.say("offer", to=name, sdp="x" * 150_000)
+            await a.send_message("offer", to=name, sdp="x" * 150_000)
         error = await a.get()
         assert (error["code"], error["to"]) == ("peer-not-found", "y")
         assert 150_000 < server.sessions.rooms.queued < 1 << 18
@@ -502,7 +502,7 @@ async def test_client_aborted_while_admitted_is_not_counted_forever() -> None:
         claimant.writer.write(text({"type": "join", "peerId": "a"}))
         await until(lambda: any(client.phase is Phase.CLAIMING for client in server.sessions.clients))
         (claiming,) = server.sessions.clients - {held}
-        claiming.pause_writing()  # its socket is busy, so what is for it waits, and is counted
+        claiming.pause_writing()  # as if its socket were blocked, so that its messages are queued and counted
         claiming.abort()
         server.sessions.client_left(held, clean=True)
         assert server.sessions.rooms.name(claiming) == "a" and server.sessions.memory_budget.used

@@ -1,4 +1,4 @@
-"""docs/protocol.md names every type, error code and close code that the code knows, and no error code it does not."""
+"""docs/protocol.md lists exactly the message types, error codes and close codes of the code."""
 
 from __future__ import annotations
 

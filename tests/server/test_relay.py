@@ -1,4 +1,4 @@
-"""The server's rules over real sockets, with well-behaved clients."""
+"""The rules of the protocol over real sockets, with well-behaved clients."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ async def test_message_is_forwarded_unchanged(sent: str) -> None:
 
 async def test_fragmented_message_arrives_whole() -> None:
     async with relay() as server, joined(server, "B") as b:
-        octets = '{"type":"offer","from":"C","to":"B","sdp":"éééééé"}'.encode()
+        data = '{"type":"offer","from":"C","to":"B","sdp":"éééééé"}'.encode()
         raw = await Raw.join(server.port, "C")
-        pieces = [octets[i : i + 7] for i in range(0, len(octets), 7)]  # é is cut in two somewhere
+        pieces = [data[i : i + 7] for i in range(0, len(data), 7)]  # é is cut in two somewhere
         for i, piece in enumerate(pieces):
             raw.writer.write(frame(0 if i else 1, piece, fin=i == len(pieces) - 1))
             raw.writer.write(frame(9, b"between"))
         assert (await b.get())["peerId"] == "C"
-        assert (await b.text()).encode() == octets
+        assert (await b.text()).encode() == data
         await raw.end()
 
 
@@ -85,9 +85,9 @@ async def test_hundreds_of_joins_give_complete_views() -> None:
 
         views = await asyncio.gather(*map(view, peers, names))
         for name, seen in zip(names, views, strict=True):
-            assert sorted([*seen, name]) == names, "somebody was missed, or seen twice"
+            assert sorted([*seen, name]) == names, "a peer is missing or reported twice"
         peers[0].writer.write(text({"type": "offer", "from": names[0], "to": "nobody"}))
-        assert (await peers[0].get())["code"] == "peer-not-found"  # and no notice too many
+        assert (await peers[0].get())["code"] == "peer-not-found"  # and no further notice
         for peer in peers:
             peer.reset()
         await until(lambda: not server.sessions.clients)
@@ -96,9 +96,9 @@ async def test_hundreds_of_joins_give_complete_views() -> None:
 async def test_messages_between_two_peers_stay_in_order() -> None:
     async with relay() as server, joined(server, "A") as a, joined(server, "B") as b, joined(server, "C") as c:
         for n in range(500):
-            await a.say("offer" if n % 3 else "wave", to="B" if n % 3 else None, n=n)
+            await a.send_message("offer" if n % 3 else "wave", to="B" if n % 3 else None, n=n)
             if n % 50 == 0:
-                await c.say("wave", n=-1)
+                await c.send_message("wave", n=-1)
         got = [body["n"] for body in [await b.get() for _ in range(1 + 500 + 10)] if body.get("from") == "A"]
         assert got == list(range(500))
 
@@ -112,7 +112,7 @@ async def test_rooms_are_separate() -> None:
         joined(server, "A", peers=[]) as nowhere,
     ):
         assert (await a.get())["peerId"] == "B"
-        await b.say("wave")
+        await b.send_message("wave")
         assert (await a.get())["type"] == "wave"
         await other.barrier()
         await nowhere.barrier()
@@ -126,7 +126,7 @@ async def test_same_key_takes_the_seat() -> None:
         assert (await b.get())["peerId"] == "A"
         async with joined(server, "A", peers=["B"], key="k") as new:
             assert await old.closed() == 4001
-            await b.say("offer", to="A", sdp="x")
+            await b.send_message("offer", to="A", sdp="x")
             assert (await new.get())["type"] == "offer"
             await b.barrier()
 
@@ -213,7 +213,7 @@ async def test_invalid_message_is_answered_and_dropped(sent: Any, code: str) -> 
         if code == "peer-not-found":
             assert error["to"] == sent["to"]
         await b.barrier()
-        await a.say("offer", to="B", sdp="x")
+        await a.send_message("offer", to="B", sdp="x")
         assert (await b.get())["from"] == "A"
 
 
@@ -261,16 +261,16 @@ async def test_length_with_its_first_bit_set_fails_the_connection(opcode: int) -
 
 
 async def test_second_of_two_messages_does_not_wait_for_an_ack() -> None:
-    """With Nagle's algorithm it waits for the delayed ACK of the first: 39 ms of each 40."""
+    """With Nagle's algorithm, the second write would wait for the delayed ACK of the first: 39 of 40 ms."""
     async with relay() as server, joined(server, "A") as a:
         b = await Raw.join(server.port, "B")
         assert (await a.get())["type"] == "peer-joined"
         loop, gaps = asyncio.get_running_loop(), []
         for number in range(15):
-            await a.say("wave", to="B", n=number)
+            await a.send_message("wave", to="B", n=number)
             await b.get()
             first = loop.time()
-            await a.say("wave", to="B", n=number)
+            await a.send_message("wave", to="B", n=number)
             await b.get()
             gaps.append(loop.time() - first)
         assert statistics.median(gaps) < 0.025
@@ -291,7 +291,7 @@ async def test_dropped_peer_with_a_key_keeps_its_seat_and_queue() -> None:
         first.reset()
         await until(lambda: len(server.sessions.clients) == 1)
         for n in range(3):
-            await b.say("offer", to="A", n=n)
+            await b.send_message("offer", to="A", n=n)
         await b.barrier()
         async with joined(server, "A", peers=["B"], key="k") as a:
             assert [(await a.get())["n"] for _ in range(3)] == [0, 1, 2]
@@ -334,7 +334,7 @@ async def test_half_open_connection_is_detected_by_pings() -> None:
         assert (await b.get())["type"] == "peer-joined"
         assert await b.get() == {"type": "peer-left", "peerId": "A"}
         assert time.monotonic() - before < DEADLINE / 2
-        await b.barrier()  # which answers its pings, and lives
+        await b.barrier()  # it answers pings, so it stays
         await silent.end()
 
 

@@ -1,4 +1,4 @@
-"""Turns: who waits longest comes first, and nobody waits longer than the interval."""
+"""The renewal queue: earliest first, and every item once per interval."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from server.renewal_queue import RenewalQueue
 def test_earliest_item_is_due_first_and_scheduled_again() -> None:
     queue: RenewalQueue[int] = RenewalQueue(10)
     assert queue.deadline is None and queue.take_due(99, 5) == []
-    for who in (1, 2, 3):
-        queue.schedule(who, float(who))
+    for item in (1, 2, 3):
+        queue.schedule(item, float(item))
     assert queue.deadline == 11 and queue.take_due(10.9, 5) == []
     assert queue.take_due(12, 5) == [1, 2]
     assert queue.deadline == 13
@@ -30,20 +30,20 @@ def test_removed_item_is_not_due() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("hfd"), st.integers(0, 5), st.integers(0, 7))))
 def test_every_item_is_due_once_per_interval(steps: list[tuple[str, int, int]]) -> None:
-    """Against a plain table of who had a turn when, in any order of coming, going and time."""
+    """Compared with a plain table, for any order of additions, removals and time."""
     queue: RenewalQueue[int] = RenewalQueue(10)
     last: dict[int, int] = {}
     now = 0
-    for step, who, pause in steps:
+    for step, item, pause in steps:
         now += pause
         if step == "h":
-            queue.schedule(who, now)
-            last[who] = now
+            queue.schedule(item, now)
+            last[item] = now
         elif step == "f":
-            queue.remove(who)
-            last.pop(who, None)
+            queue.remove(item)
+            last.pop(item, None)
         else:
-            late = {who for who, had in last.items() if had + 10 <= now}
+            late = {item for item, at in last.items() if at + 10 <= now}
             assert set(queue.take_due(now, 100)) == late
             last |= dict.fromkeys(late, now)
-        assert queue.deadline == min((had + 10 for had in last.values()), default=None)
+        assert queue.deadline == min((at + 10 for at in last.values()), default=None)

@@ -1,4 +1,4 @@
-"""A relay that is stopped and started again: everybody is back, and no call has noticed."""
+"""A relay that is stopped and started again: all peers return, and a call continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CROWD = [f"peer-{n:03}" for n in range(200)]
 
 
 class Member:
-    """A peer without media: what it was told, and whom it believes in the room."""
+    """A peer without media: its messages, and its view of the room."""
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
@@ -55,16 +55,16 @@ async def test_restart_keeps_two_hundred_peers_and_a_call() -> None:
         await a.wait_for("b", timeout=DEADLINE)
         call = a.call("b")
         await call.first_frame(DEADLINE)
-        everybody = {*CROWD, "a", "b"}
-        await until(lambda: all(member.view == everybody - {member.name} for member in members))
+        everyone = {*CROWD, "a", "b"}
+        await until(lambda: all(member.view == everyone - {member.name} for member in members))
 
         old.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(old.process.wait, DEADLINE)
         stack.enter_context(process(port=old.port))
 
         await until(lambda: all(member.ups == 2 for member in members), backoff.MAX_RESTART_DELAY + DEADLINE)
-        await until(lambda: all(member.view == everybody - {member.name} for member in members))
-        await until(lambda: set(a.peers) == everybody - {"a"} and set(b.peers) == everybody - {"b"})
+        await until(lambda: all(member.view == everyone - {member.name} for member in members))
+        await until(lambda: set(a.peers) == everyone - {"a"} and set(b.peers) == everyone - {"b"})
         assert call.state is State.CONNECTED
         assert [member.refused for member in members] == [None] * len(members)
         for task in running:

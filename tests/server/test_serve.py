@@ -1,4 +1,4 @@
-"""The relay as a process: signals, what it imports, and what it says when it cannot start."""
+"""The relay as a process: signals, imports, and errors when it cannot start."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_stop_without_start_or_twice_does_nothing() -> None:
 
 def test_module_runs_and_reports_why_it_cannot() -> None:
     with ExitStack() as stack:
-        with suppress(OSError):  # somebody has it already: as good
+        with suppress(OSError):  # in use already, which is as good
             stack.enter_context(socket.create_server(("127.0.0.1", 8080)))
         done = subprocess.run(
             [sys.executable, "-m", "server"], capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE

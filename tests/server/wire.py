@@ -1,4 +1,4 @@
-"""What the relay's tests talk with: a peer by the websockets library, and one by hand for what no library sends."""
+"""Clients for the relay's tests: one with the websockets library, and one by hand for what no library sends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPENING = (
 
 @asynccontextmanager
 async def relay(**options: Any) -> AsyncIterator[Relay]:
-    """A relay in this process, on a port of its own."""
+    """A relay in this process, on a free port."""
     running = Relay(RelayConfig(port=0, close_timeout=options.pop("close_timeout", 0.5), **options))
     await running.start()
     try:
@@ -39,13 +39,13 @@ async def relay(**options: Any) -> AsyncIterator[Relay]:
 
 
 class Peer:
-    """A client of the websockets library: answers pings by itself."""
+    """A client with the websockets library, which answers pings."""
 
     def __init__(self, ws: ClientConnection) -> None:
         self.ws = ws
         self.id = ""
 
-    async def say(self, type: str, to: str | None = None, **body: Any) -> None:
+    async def send_message(self, type: str, to: str | None = None, **body: Any) -> None:
         await self.send({"type": type, "from": self.id} | ({} if to is None else {"to": to}) | body)
 
     async def send(self, body: Any) -> None:
@@ -62,7 +62,7 @@ class Peer:
         return body
 
     async def closed(self) -> int:
-        """The close code; frames that come before it are dropped."""
+        """Wait for the close, and return its code. Messages before it are dropped."""
         try:
             while True:
                 await self.text()
@@ -70,8 +70,8 @@ class Peer:
             return exc.rcvd.code if exc.rcvd else 1006
 
     async def barrier(self) -> None:
-        """Whatever the relay had for us before now has arrived, and it was nothing."""
-        await self.say("offer", to="nobody")
+        """Check that the relay has sent nothing to this client up to now."""
+        await self.send_message("offer", to="nobody")
         assert (await self.get())["code"] == "peer-not-found"
 
 
@@ -83,7 +83,7 @@ async def opened(relay: Relay) -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def joined(relay: Relay, peer_id: str, *, peers: list[str] | None = None, **join: Any) -> AsyncIterator[Peer]:
-    """A peer in the room; ``peers`` are those it must find there."""
+    """A peer in the room. ``peers`` is the expected content of its list."""
     async with opened(relay) as peer:
         peer.id = peer_id
         await peer.send({"type": "join", "peerId": peer_id} | join)
@@ -94,10 +94,10 @@ async def joined(relay: Relay, peer_id: str, *, peers: list[str] | None = None, 
         yield peer
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Turn the loop until ``holds``; for what the relay knows and tells nobody."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Run the event loop until ``condition``: for state of the relay that no message shows."""
     async with asyncio.timeout(DEADLINE):
-        while not holds():
+        while not condition():
             await asyncio.sleep(0)
 
 
@@ -110,7 +110,7 @@ def text(body: Any) -> bytes:
 
 
 class Raw:
-    """A WebSocket by hand: sends what it is told to, answers nothing by itself."""
+    """A WebSocket by hand: sends any bytes, and answers nothing by itself."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -118,7 +118,7 @@ class Raw:
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Raw:
-        sock = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle on: 40 ms for a second write
+        sock = socket.socket(proto=socket.IPPROTO_TCP)  # else Nagle's algorithm delays a second write by 40 ms
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
@@ -155,7 +155,7 @@ class Raw:
             return first & 15, await self.reader.readexactly(length)
 
     async def get(self) -> dict[str, Any]:
-        """The next message; pings are passed over."""
+        """The next message; pings are skipped."""
         while (found := await self.frame())[0] == 9:
             pass
         assert found[0] == 1, found
@@ -164,7 +164,7 @@ class Raw:
         return body
 
     async def closed(self) -> int:
-        """The close code, 1006 for none; what comes before it is dropped."""
+        """Wait for the end, and return the close code, or 1006 without one. Data before it is dropped."""
         try:
             while (found := await self.frame())[0] != 8:
                 pass
@@ -173,20 +173,20 @@ class Raw:
         return int.from_bytes(found[1][:2])
 
     def stall(self) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def resume(self) -> None:
         self.writer.transport.resume_reading()  # type: ignore[attr-defined]
 
     async def rest(self) -> bytes:
-        """Everything up to the end."""
+        """Read everything up to the end."""
         return await asyncio.wait_for(self.reader.read(), DEADLINE)
 
     def reset(self) -> None:
-        """Gone with a TCP reset, as a process that was killed."""
+        """Close with a TCP reset, like a killed process."""
         connection = self.writer.get_extra_info("socket")
-        if connection.fileno() >= 0:  # else the other side was quicker
+        if connection.fileno() >= 0:  # otherwise the other side was faster
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
@@ -206,7 +206,7 @@ class Process:
         self.port = port
 
     def peak(self) -> int:
-        """The most memory it ever had resident, in octets."""
+        """Maximum resident memory so far, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -222,8 +222,7 @@ asyncio.run(serve(config, started=lambda relay: print(relay.port, flush=True)))
 
 @contextmanager
 def process(**options: Any) -> Iterator[Process]:
-    """A relay in a process of its own, with its defaults but for ``options`` (of ``RelayConfig``); ended by SIGKILL
-    if the test did not end it."""
+    """A relay in a process of its own, with ``options`` of ``RelayConfig``. Killed unless the test has ended it."""
     command = [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0} | options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
         try:

@@ -1,4 +1,4 @@
-"""Signed tokens: what they let in, and what is tried to get past them."""
+"""Signed tokens: the joins they admit, and attempts to forge them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ..keys import MAKERS, SECRET, pair, secret
 from ..wire import joined, opened, relay
 
 KEY = Key("HS256", SECRET.encode())
-GATE = SignedTokenCheck(KEY)
+CHECK = SignedTokenCheck(KEY)
 CAM = Join("cam-1", "attic")
 GOOD: dict[str, Any] = {"room": "attic", "id": "cam-*", "exp": 4102444800}
 
 
-def refused(token: str, join: Join = CAM, gate: SignedTokenCheck = GATE) -> str:
-    """Why ``token`` does not let in."""
+def rejection(token: str, join: Join = CAM, check: SignedTokenCheck = CHECK) -> str:
+    """Return why ``token`` is rejected."""
     with pytest.raises(ProtocolError) as refusal:
-        gate.check(Join(join.peer_id, join.room, token))
+        check.check(Join(join.peer_id, join.room, token))
     assert refusal.value.code == "unauthorized"
     assert len(token) < 20 or token not in refusal.value.message
     return refusal.value.message
@@ -54,35 +54,35 @@ def test_key_type_determines_its_algorithm(tmp_path: Path, algorithm: str) -> No
     private, public = pair(tmp_path, MAKERS[algorithm]())
     token = sign(Key.private(private), room="attic", id="cam-*", lifetime=60)
     assert jwt.get_unverified_header(token)["alg"] == algorithm
-    gate = SignedTokenCheck(Key.public(public))
-    gate.check(Join("cam-1", "attic", token))
-    assert "another id" in refused(token, Join("door", "attic"), gate)
+    check = SignedTokenCheck(Key.public(public))
+    check.check(Join("cam-1", "attic", token))
+    assert "another id" in rejection(token, Join("door", "attic"), check)
     stranger = Key.private(pair(tmp_path, MAKERS[algorithm](), "stranger")[0])
-    assert "not issued for this relay" in refused(sign(stranger, room="*", id="*", lifetime=60), gate=gate)
+    assert "not issued for this relay" in rejection(sign(stranger, room="*", id="*", lifetime=60), check=check)
 
 
 def test_token_admits_only_its_room_and_ids() -> None:
     token = sign(KEY, room="attic", id="cam-*", lifetime=60)
-    GATE.check(Join("cam-1", "attic", token))
-    assert "another room" in refused(token, Join("cam-1", "hall"))
-    assert "another room" in refused(token, Join("cam-1", ""))
-    assert "another id" in refused(token, Join("xcam-1", "attic"))
-    GATE.check(Join("x", "", sign(KEY, room="", id="x", lifetime=60)))
-    GATE.check(Join("x", "hall", sign(KEY, room="*", id="x", lifetime=60)))
+    CHECK.check(Join("cam-1", "attic", token))
+    assert "another room" in rejection(token, Join("cam-1", "hall"))
+    assert "another room" in rejection(token, Join("cam-1", ""))
+    assert "another id" in rejection(token, Join("xcam-1", "attic"))
+    CHECK.check(Join("x", "", sign(KEY, room="", id="x", lifetime=60)))
+    CHECK.check(Join("x", "hall", sign(KEY, room="*", id="x", lifetime=60)))
 
 
 def test_token_is_valid_from_nbf_to_exp() -> None:
     now = time.time()
-    assert "expired" in refused(sign(KEY, room="*", id="*", lifetime=60, now=now - 61 - LEEWAY))
-    assert "not valid yet" in refused(jwt.encode(GOOD | {"nbf": now + 3600}, SECRET))
-    GATE.check(Join("cam-1", "attic", jwt.encode(GOOD | {"nbf": now - 1}, SECRET)))
+    assert "expired" in rejection(sign(KEY, room="*", id="*", lifetime=60, now=now - 61 - LEEWAY))
+    assert "not valid yet" in rejection(jwt.encode(GOOD | {"nbf": now + 3600}, SECRET))
+    CHECK.check(Join("cam-1", "attic", jwt.encode(GOOD | {"nbf": now - 1}, SECRET)))
 
 
 @pytest.mark.parametrize("claim", ["exp", "room", "id"])
 def test_token_without_a_required_claim_is_rejected(claim: str) -> None:
     claims = {name: value for name, value in GOOD.items() if name != claim}
-    assert f"has no claim {claim}" in refused(jwt.encode(claims, SECRET))
-    refused(jwt.encode(GOOD | {claim: None}, SECRET))
+    assert f"has no claim {claim}" in rejection(jwt.encode(claims, SECRET))
+    rejection(jwt.encode(GOOD | {claim: None}, SECRET))
 
 
 @pytest.mark.parametrize(
@@ -101,50 +101,52 @@ def test_token_without_a_required_claim_is_rejected(claim: str) -> None:
     ],
 )
 def test_token_with_invalid_claims_is_rejected(claims: dict[str, Any]) -> None:
-    refused(jwt.encode(GOOD | claims, SECRET))
+    rejection(jwt.encode(GOOD | claims, SECRET))
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "HS384", "HS512", "RS256", "", "../HS256", None, 5])
 def test_token_cannot_choose_its_algorithm(algorithm: object) -> None:
-    refused(without_signature({"alg": algorithm, "typ": "JWT"}, GOOD))
+    rejection(without_signature({"alg": algorithm, "typ": "JWT"}, GOOD))
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_token_cannot_choose_another_hmac_algorithm(algorithm: str) -> None:
-    refused(jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", b"x" * 96)))
-    refused(
-        jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), gate=SignedTokenCheck(Key("HS256", SECRET.encode() * 4))
+    rejection(
+        jwt.encode(GOOD, SECRET + "x" * 64, algorithm=algorithm), check=SignedTokenCheck(Key("HS256", b"x" * 96))
+    )
+    rejection(
+        jwt.encode(GOOD, SECRET * 4, algorithm=algorithm), check=SignedTokenCheck(Key("HS256", SECRET.encode() * 4))
     )
 
 
 def test_public_key_is_not_accepted_as_a_secret(tmp_path: Path) -> None:
-    """The classic: sign by HS256 with the public key, which everybody has."""
+    """The classic attack: sign with HS256 and the public key, which is not secret."""
     _, public = pair(tmp_path, MAKERS["RS256"]())
     text = Path(public).read_bytes()
-    for octets in (text, text.strip()):
+    for forged_with in (text, text.strip()):
         body = f"{encoded({'alg': 'HS256', 'typ': 'JWT'})}.{encoded(GOOD)}"
-        forged = f"{body}.{encoded(hmac.digest(octets, body.encode(), hashlib.sha256))}"
-        refused(forged, gate=SignedTokenCheck(Key.public(public)))
+        forged = f"{body}.{encoded(hmac.digest(forged_with, body.encode(), hashlib.sha256))}"
+        rejection(forged, check=SignedTokenCheck(Key.public(public)))
 
 
 def test_token_cannot_bring_its_own_key() -> None:
     forged = jwt.encode(
         GOOD, "y" * 32, headers={"jwk": {"kty": "oct", "k": encoded(b"y" * 32)}, "kid": "../../dev/null"}
     )
-    refused(forged)
+    rejection(forged)
 
 
 def test_token_with_an_unknown_critical_header_is_rejected() -> None:
     """RFC 7515, 4.1.11."""
-    refused(jwt.encode(GOOD, SECRET, headers={"crit": ["only-on-sundays"], "only-on-sundays": True}))
+    rejection(jwt.encode(GOOD, SECRET, headers={"crit": ["only-on-sundays"], "only-on-sundays": True}))
 
 
 def test_token_changed_after_signing_is_rejected() -> None:
     header, claims, signature = jwt.encode(GOOD | {"id": "door"}, SECRET).split(".")
-    refused(f"{header}.{encoded(GOOD)}.{signature}")
-    refused(f"{header}.{claims}.{signature[:-4]}")
-    refused(f"{header}.{claims}.")
-    refused(f"{header}.{claims}")
+    rejection(f"{header}.{encoded(GOOD)}.{signature}")
+    rejection(f"{header}.{claims}.{signature[:-4]}")
+    rejection(f"{header}.{claims}.")
+    rejection(f"{header}.{claims}")
 
 
 @pytest.mark.parametrize(
@@ -163,12 +165,12 @@ def test_token_changed_after_signing_is_rejected() -> None:
     ],
 )
 def test_malformed_token_is_rejected_without_an_exception(token: str) -> None:
-    refused(token)
+    rejection(token)
 
 
 @given(st.text(max_size=300))
 def test_any_text_as_a_token_is_rejected(token: str) -> None:
-    refused(token)
+    rejection(token)
 
 
 @given(
@@ -177,7 +179,7 @@ def test_any_text_as_a_token_is_rejected(token: str) -> None:
     )
 )
 def test_any_header_in_a_token_is_rejected(header: object) -> None:
-    refused(f"{encoded(header)}.{encoded(GOOD)}.{encoded(b'x')}")
+    rejection(f"{encoded(header)}.{encoded(GOOD)}.{encoded(b'x')}")
 
 
 @given(st.text(alphabet="ab*", max_size=8), st.text(alphabet="ab", max_size=8))

@@ -1,4 +1,4 @@
-"""Which websites may connect."""
+"""Websites that may connect."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_named_origin_is_allowed_only_if_it_is_equal() -> None:
 
 
 def test_rebound_host_name_is_not_the_own_origin() -> None:
-    """DNS rebinding: evil.example is 127.0.0.1 now, so the page asks its "own" server."""
+    """DNS rebinding: evil.example resolves to 127.0.0.1, so the page connects to its "own" server."""
     evil = "http://evil.example:8080"
     assert allowed(evil, host="evil.example:8080", scheme="http")
     assert not allowed(evil, host="evil.example:8080", scheme="http", trust_host=False)

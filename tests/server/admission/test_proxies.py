@@ -1,4 +1,4 @@
-"""Whom a proxy speaks for, and who only pretends to be one."""
+"""Addresses reported by trusted proxies, and forged ones."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_no_proxy_is_trusted_unless_named() -> None:
     ("values", "expected"),
     [
         (("203.0.113.7",), "203.0.113.7"),
-        (("198.51.100.1, 203.0.113.7",), "203.0.113.7"),  # what stands before was said by the client
+        (("198.51.100.1, 203.0.113.7",), "203.0.113.7"),  # the part before it was written by the client
         (("198.51.100.1", "203.0.113.7"), "203.0.113.7"),
-        (("203.0.113.7, 10.0.0.9",), "203.0.113.7"),  # two proxies of ours
+        (("203.0.113.7, 10.0.0.9",), "203.0.113.7"),  # two trusted proxies
         (("127.0.0.1, 203.0.113.7, 10.0.0.9",), "203.0.113.7"),
-        (("10.0.0.7, 10.0.0.9",), "10.0.0.7"),  # a client of our own network
+        (("10.0.0.7, 10.0.0.9",), "10.0.0.7"),  # a client in the proxies' network
         (("203.0.113.7:4711",), "203.0.113.7"),
         (("[2001:db8::1]:4711",), "2001:db8::1"),
         (("2001:db8::1",), "2001:db8::1"),

@@ -1,4 +1,4 @@
-"""How fast is too fast, by arithmetic alone."""
+"""Rate limits as pure arithmetic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def arrive(table: AddressTable, host: str, now: float = 0.0) -> Address:
 
 
 def test_burst_of_ten_seconds_passes_and_of_twenty_closes() -> None:
-    sender = meter(messages=4)  # powers of two, so that floats are exact
+    sender = meter(messages=4)  # powers of two, so that floating-point results are exact
     ahead = [sender.count_message(0, 100.0) for _ in range(81)]
     assert all(seconds <= BURST for seconds in ahead[:40])
     assert all(BURST < seconds <= 2 * BURST for seconds in ahead[40:80])
@@ -113,7 +113,7 @@ def test_flooding_connection_leaves_its_neighbors_their_share() -> None:
 def test_broadcast_counts_once_per_recipient() -> None:
     sender = meter(copies=10)
     assert sender.exceeded_copy_limit(0.0) is None
-    sender.count_copies(100, 300, 0.0)  # a large room: it may, once
+    sender.count_copies(100, 300, 0.0)  # a large room: allowed once
     assert sender.exceeded_copy_limit(0.0) == "copies"
     assert sender.exceeded_copy_limit(19.0) == "copies"
     assert sender.exceeded_copy_limit(20.2) is None
@@ -130,10 +130,10 @@ def test_large_broadcast_counts_as_several_copies() -> None:
 
 
 def test_rate_limit_allows_its_burst_and_then_its_rate() -> None:
-    pace = RateLimit(2, burst=5)
-    assert [pace.try_add(10.0) for _ in range(12)] == [True] * 10 + [False] * 2
-    assert pace.try_add(10.5) and not pace.try_add(10.5)
-    assert not pace.is_idle(15.0) and pace.is_idle(15.5)
+    limit = RateLimit(2, burst=5)
+    assert [limit.try_add(10.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert limit.try_add(10.5) and not limit.try_add(10.5)
+    assert not limit.is_idle(15.0) and limit.is_idle(15.5)
 
 
 def test_address_connections_and_connect_rate_are_limited() -> None:

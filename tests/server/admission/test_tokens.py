@@ -1,4 +1,4 @@
-"""Who gets in by a shared token, and where a relay may listen without one."""
+"""The shared token, and where a relay may listen without one."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ def test_only_one_token_option_is_accepted(tmp_path: Path) -> None:
 
 
 def test_shared_token_must_be_equal() -> None:
-    gate = SharedTokenCheck("a" * 40)
-    gate.check(Join("A", token="a" * 40))
+    check = SharedTokenCheck("a" * 40)
+    check.check(Join("A", token="a" * 40))
     with pytest.raises(ProtocolError, match="wrong"):
-        gate.check(Join("A", token="a" * 41))
+        check.check(Join("A", token="a" * 41))
 
 
 @pytest.mark.parametrize(

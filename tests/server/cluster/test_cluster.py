@@ -25,7 +25,7 @@ from ..keys import certificate
 from ..wire import DEADLINE, ROOT, Peer, Raw, joined, opened, relay, text, until
 
 LEASE = 3.0
-"""So a silent relay is noticed after 0.6 s, and what Redis forgot is settled after 1 s."""
+"""A silent relay is noticed after 0.6 s, and a new ledger is trusted after 1 s."""
 Trio = tuple[Relay, Relay, Relay]
 
 
@@ -37,7 +37,7 @@ async def trio(ledger_redis: RedisServer) -> AsyncIterator[Trio]:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """One that a test may kill."""
+    """A Redis that a test may kill."""
     with redis_server() as server:
         yield server
 
@@ -50,13 +50,13 @@ async def three_relays(url: str, **options: Any) -> AsyncIterator[Trio]:
 
 
 async def silence(*peers: Peer) -> None:
-    """None of them was told anything: whatever the relays had for them has arrived, and it was nothing."""
+    """Check that no message has arrived, or is on its way, for any of ``peers``."""
     for peer in peers:
         await peer.barrier()
 
 
 async def back(relay: Relay, peer_id: str, key: str) -> Peer:
-    """A second connection with the key of the first; it has its list."""
+    """Open a second connection with the key of the first, and receive its list."""
     peer = Peer(await connect(relay.url, ping_interval=None, max_size=None, max_queue=None))
     peer.id = peer_id
     await peer.send({"type": "join", "peerId": peer_id, "key": key})
@@ -70,9 +70,9 @@ async def test_peers_of_three_relays_share_a_room(trio: Trio) -> None:
         assert await a.get() == {"type": "peer-joined", "peerId": "B"}
         async with joined(three, "C", peers=["A", "B"]) as c:
             assert await a.get() == await b.get() == {"type": "peer-joined", "peerId": "C"}
-            await c.say("offer", to="A", sdp="x")
+            await c.send_message("offer", to="A", sdp="x")
             assert (await a.get())["sdp"] == "x"
-            await a.say("wave")
+            await a.send_message("wave")
             assert (await b.get())["type"] == (await c.get())["type"] == "wave"
         assert await a.get() == await b.get() == {"type": "peer-left", "peerId": "C"}
         await silence(a, b)
@@ -118,7 +118,7 @@ async def test_hundreds_of_joins_at_three_relays_give_complete_views(trio: Trio)
 
     views = await asyncio.gather(*map(view, peers, names))
     for name, seen in zip(names, views, strict=True):
-        assert sorted([*seen, name]) == names, "somebody was missed, or seen twice"
+        assert sorted([*seen, name]) == names, "a peer is missing or reported twice"
     for peer in peers:
         peer.reset()
     await until(lambda: not any(relay.sessions.clients for relay in trio))
@@ -133,7 +133,7 @@ async def test_same_key_takes_the_seat_from_another_relay(trio: Trio) -> None:
         assert (await b.get())["peerId"] == "A"
         async with joined(two, "A", peers=["B"], key="k") as new:
             assert await old.closed() == 4001
-            await b.say("offer", to="A", sdp="x")
+            await b.send_message("offer", to="A", sdp="x")
             assert (await new.get())["type"] == "offer"
             await silence(b, new)
 
@@ -178,8 +178,8 @@ async def test_peer_returning_at_another_relay_gets_its_queue(trio: Trio) -> Non
         first.reset()
         await until(lambda: len(one.sessions.clients) == 1)
         for n in range(20):
-            await (b if n % 2 else c).say("offer", to="A", n=n)
-        await silence(b, c)  # so what they said before has been read
+            await (b if n % 2 else c).send_message("offer", to="A", n=n)
+        await silence(b, c)  # so their earlier messages have been read
         a = await back(two, "A", "k")
         got = [(await a.get())["n"] for _ in range(20)]
         assert [n for n in got if n % 2] == list(range(1, 20, 2))
@@ -194,16 +194,16 @@ async def test_grace_ends_for_all_relays(ledger_redis: RedisServer) -> None:
         assert (await b.get())["type"] == "peer-joined"
         raw.reset()
         assert await b.get() == {"type": "peer-left", "peerId": "A"}
-        await b.say("offer", to="A")
+        await b.send_message("offer", to="A")
         assert (await b.get())["code"] == "peer-not-found"
 
 
 async def test_messages_stay_in_order_while_both_peers_change_relays(trio: Trio) -> None:
-    """A and B send each other numbered frames, and C, who stays, to both. A moves seven times, B ten times."""
+    """A and B send numbered messages to each other, C to both. A moves seven times, B ten times, C stays."""
     total, moves = 3000, {"A": 7, "B": 10}
     seats: dict[str, Peer] = {}
     pairs = [("A", "B"), ("B", "A"), ("C", "B"), ("C", "A")]
-    # of each connection apart, in the order in which they joined: the last frames of the old one may be read late
+    # per connection, in order of the joins: the last messages of the old one may be read late
     got: dict[tuple[str, str], list[list[int]]] = {pair: [] for pair in pairs}
     sent = dict.fromkeys(["A", "B", "C"], 0)
     over = asyncio.Event()
@@ -217,14 +217,14 @@ async def test_messages_stay_in_order_while_both_peers_change_relays(trio: Trio)
                 body = json.loads(await peer.ws.recv())
                 if over.is_set():
                     return
-                assert body["type"] == "count", body  # nobody left, nobody joined, nobody was missing
+                assert body["type"] == "count", body  # no notice, and no error
                 here[body["from"]].append(body["n"])
 
-    async def say(name: str) -> None:
+    async def send(name: str) -> None:
         while sent[name] < total:
             for other in {"A", "B"} - {name}:
-                with suppress(ConnectionClosed):  # it moves: the frame has gone or not, and is not said again
-                    await seats[name].say("count", to=other, n=sent[name])
+                with suppress(ConnectionClosed):  # it moves: the message is not repeated, sent or not
+                    await seats[name].send_message("count", to=other, n=sent[name])
             sent[name] += 1
             await asyncio.sleep(0.005 if sent[name] % 20 == 0 else 0)
 
@@ -243,24 +243,24 @@ async def test_messages_stay_in_order_while_both_peers_change_relays(trio: Trio)
         for name, peer in seats.items():
             tasks.create_task(read(name, peer))
         async with asyncio.timeout(3 * DEADLINE):
-            await asyncio.gather(*map(say, "ABC"), *(move(name, tasks) for name in "AB"))
-        await seats["A"].say("count", to="B", n=total)
-        await seats["B"].say("count", to="A", n=total)
-        await c.say("count", n=total)
+            await asyncio.gather(*map(send, "ABC"), *(move(name, tasks) for name in "AB"))
+        await seats["A"].send_message("count", to="B", n=total)
+        await seats["B"].send_message("count", to="A", n=total)
+        await c.send_message("count", n=total)
         async with asyncio.timeout(3 * DEADLINE):
             while not all(numbers[-1][-1:] == [total] for numbers in got.values()):
                 await asyncio.sleep(0.01)
         over.set()
         for peer in seats.values():
             await peer.ws.close()
-    heard = {pair: [*chain.from_iterable(numbers)] for pair, numbers in got.items()}
-    for pair, numbers in heard.items():
+    arrived = {pair: [*chain.from_iterable(numbers)] for pair, numbers in got.items()}
+    for pair, numbers in arrived.items():
         assert all(a < b for a, b in pairwise(numbers)), f"{pair}: out of order, or twice"
         assert len(numbers) > total // 2, pair
-    assert heard["C", "A"] == heard["C", "B"] == list(range(total + 1)), "of who stays nothing is lost"
+    assert arrived["C", "A"] == arrived["C", "B"] == list(range(total + 1)), "C stays, so none is lost"
 
 
-# --- what breaks ----------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------------
 
 
 async def test_stopped_relay_entrusts_its_seats(ledger_redis: RedisServer) -> None:
@@ -273,7 +273,7 @@ async def test_stopped_relay_entrusts_its_seats(ledger_redis: RedisServer) -> No
                 await stopping.stop()
                 assert await a.closed() == 1001
         assert await b.get() == {"type": "peer-left", "peerId": "old"}
-        await b.say("offer", to="A", n=1)
+        await b.send_message("offer", to="A", n=1)
         await silence(b)
         a = await back(one, "A", "k")
         assert (await a.get())["n"] == 1
@@ -287,7 +287,7 @@ async def test_broken_redis_connections_lose_nothing(trio: Trio, ledger_redis: R
         assert (await a.get())["peerId"] == "B"
         with ledger_redis.client() as client:
             for n in range(200):
-                await a.say("offer", to="B", n=n)
+                await a.send_message("offer", to="B", n=n)
                 if n % 40 == 0:
                     await asyncio.to_thread(client.client_kill_filter, _type="normal", skipme=True)
         assert [(await b.get())["n"] for _ in range(200)] == list(range(200))
@@ -303,13 +303,13 @@ async def test_redis_hanging_longer_than_the_lease_keeps_all_seats(own_redis: Re
             own_redis.freeze()
             until_when = asyncio.get_running_loop().time() + LEASE + 0.5
             n = 0
-            while asyncio.get_running_loop().time() < until_when:  # what is local goes on
-                await a.say("offer", to="L", n=n)
+            while asyncio.get_running_loop().time() < until_when:  # local messages still pass
+                await a.send_message("offer", to="L", n=n)
                 assert (await local.get())["n"] == n
                 n += 1
                 await asyncio.sleep(0.05)
             assert one.why_not_ready() == "Redis is out of reach"
-            await a.say("offer", to="B", n=-1)
+            await a.send_message("offer", to="B", n=-1)
             own_redis.thaw()
             assert (await b.get())["n"] == -1
             await until(lambda: one.why_not_ready() is None)
@@ -321,7 +321,7 @@ async def test_message_that_redis_delays_too_long_is_answered(own_redis: RedisSe
         assert (await a.get())["peerId"] == "B"
         own_redis.kill()
         await until(lambda: one.why_not_ready() is not None)
-        await a.say("offer", to="B", n=1)
+        await a.send_message("offer", to="B", n=1)
         error = await a.get()
         assert (error["code"], error["to"]) == ("peer-not-found", "B") and "out of reach" in error["message"]
         own_redis.start()
@@ -342,12 +342,12 @@ async def test_restarted_redis_is_filled_without_notices(own_redis: RedisServer)
         own_redis.start()
         view = set((await late.get())["peers"])
         while view != {"A", "B", "C"}:
-            told = await late.get()
-            assert told["type"] == "peer-joined"
-            view.add(told["peerId"])
+            notice = await late.get()
+            assert notice["type"] == "peer-joined"
+            view.add(notice["peerId"])
         for peer in (a, b, c):
             assert await peer.get() == {"type": "peer-joined", "peerId": "D"}
-        await a.say("offer", to="C", n=1)
+        await a.send_message("offer", to="C", n=1)
         assert (await c.get())["n"] == 1
         await silence(a, b, c, late)
 
@@ -366,7 +366,7 @@ async def test_owner_rejoins_without_redis_and_others_get_1013(
             await late.send({"type": "join", "peerId": "C"})
             assert await late.closed() == 1013
         own_redis.start()
-        await a.say("offer", to="B", n=1)
+        await a.send_message("offer", to="B", n=1)
         assert (await b.get())["n"] == 1
         await silence(a, b)
         await a.ws.close()
@@ -397,9 +397,9 @@ def test_passwords_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     with redis_server("--requirepass", "hunter2") as server:
         asyncio.run(run(f"redis://:hunter2@127.0.0.1:{server.port}/3?prefix=x"))
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("server")]
-    assert any(f"redis://127.0.0.1:{server.port}/3" in line for line in said)
-    assert not any("hunter2" in line for line in said)
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("server")]
+    assert any(f"redis://127.0.0.1:{server.port}/3" in line for line in logged)
+    assert not any("hunter2" in line for line in logged)
 
 
 async def test_documented_redis_user_and_tls_suffice(tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ async def test_documented_redis_user_and_tls_suffice(tmp_path: Path) -> None:
         async with relay(cluster=secure, cluster_lease=30.0) as one, relay(cluster=plain, cluster_lease=30.0) as two:
             async with joined(one, "A", key="k") as a, joined(two, "B", peers=["A"]) as b:
                 assert (await a.get())["peerId"] == "B"
-                await b.say("offer", to="A")
+                await b.send_message("offer", to="A")
                 assert (await a.get())["type"] == "offer"
                 again = await back(two, "A", "k")
                 await silence(again, b)

@@ -1,4 +1,4 @@
-"""Relays of a cluster as processes that are killed and stopped, and a wire to Redis that is cut."""
+"""Relays of a cluster as processes that are killed or suspended, and a connection to Redis that is cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def processes(redis: RedisServer, count: int) -> Iterator[list[Process]]:
 
 @asynccontextmanager
 async def client(relay: Process, peer_id: str, *, peers: list[str], key: str | None = None) -> AsyncIterator[Peer]:
-    """A peer at a relay that may die."""
+    """A peer at a relay that may be killed."""
     url = f"ws://127.0.0.1:{relay.port}/ws"
     ws = await connect(url, ping_interval=None, close_timeout=0.1)
     try:
@@ -56,7 +56,7 @@ async def test_killed_relay_reconnecting_peers_keep_their_seats(
                     assert time.monotonic() - killed < LEASE
                     assert await b.get() == await a.get() == {"type": "peer-left", "peerId": "X"}
                     assert LEASE / 2 < time.monotonic() - killed < LEASE + DEADLINE
-                    await b.say("offer", to="A", n=1)
+                    await b.send_message("offer", to="A", n=1)
                     assert (await a.get())["n"] == 1
                     await a.barrier()
                     await b.barrier()
@@ -77,7 +77,7 @@ async def test_hung_relay_reclaims_seats_that_are_still_free(
                     one.process.send_signal(signal.SIGCONT)
                     assert await x.closed() == 4001
                     assert await b.get() == await new.get() == {"type": "peer-joined", "peerId": "A"}
-                    await a.say("offer", to="X", n=1)
+                    await a.send_message("offer", to="X", n=1)
                     assert (await new.get())["n"] == 1
                     for peer in (a, b, new):
                         await peer.barrier()
@@ -94,7 +94,7 @@ async def test_stopping_relay_does_not_wait_for_redis(ledger_redis: RedisServer)
 
 
 class Wire:
-    """A TCP proxy to Redis that can be cut and mended."""
+    """A TCP proxy to Redis that can be cut and repaired."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -114,8 +114,8 @@ class Wire:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while octets := await reader.read(1 << 16):
-                writer.write(octets)
+            while data := await reader.read(1 << 16):
+                writer.write(data)
                 await writer.drain()
         writer.close()
         self._writers.discard(writer)
@@ -125,7 +125,7 @@ class Wire:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self._cut = False
 
 
@@ -148,10 +148,10 @@ async def test_relay_cut_off_for_less_than_the_lease_loses_nothing(ledger_redis:
                 assert (await a.get())["peerId"] == "B"
                 line.cut()
                 for n in range(100):
-                    await a.say("offer", to="B", n=n)
-                    await b.say("offer", to="A", n=n)
+                    await a.send_message("offer", to="B", n=n)
+                    await b.send_message("offer", to="A", n=n)
                 await until(lambda: one.counters.cluster is not None and one.counters.cluster.reconnects > 1)
-                line.mend()
+                line.repair()
                 assert [(await b.get())["n"] for _ in range(100)] == list(range(100))
                 assert [(await a.get())["n"] for _ in range(100)] == list(range(100))
 
@@ -168,11 +168,11 @@ async def test_broadcasts_time_out_like_other_messages(ledger_redis: RedisServer
                 line.cut()
                 await until(lambda: ledger.reconnects > 0 and one.sessions.rooms.deadline is None)  # no other timer
                 for n in range(10):
-                    await a.say("x", n=n)
+                    await a.send_message("x", n=n)
                 tried = ledger.reconnects
                 await until(lambda: ledger.reconnects > tried + 1 and not ledger.waiting)
-                line.mend()
-                await a.say("offer", to="B", n=10)
+                line.repair()
+                await a.send_message("offer", to="B", n=10)
                 assert (await b.get())["n"] == 10
 
 
@@ -192,12 +192,12 @@ async def test_relay_cut_off_longer_is_removed_and_registers_again(ledger_redis:
                 status, _, body = await ask(one, "/readyz")
                 assert (status, json.loads(body)["status"]) == (503, "Redis is out of reach")
                 assert {(await b.get())["peerId"], (await b.get())["peerId"]} == {"A", "L"}
-                await a.say("offer", to="L", n=1)
+                await a.send_message("offer", to="L", n=1)
                 assert (await local.get())["n"] == 1
-                line.mend()
+                line.repair()
                 assert {(await b.get())["peerId"], (await b.get())["peerId"]} == {"A", "L"}
                 for peer in (a, local, b):
-                    await peer.barrier()  # here nobody saw anything
+                    await peer.barrier()  # no peer here was notified
                 counts = await look(one)
                 assert counts["relay_cluster_resumptions_total", ""] == 1
                 assert counts["relay_cluster_reconnects_total", ""] > 0

@@ -1,4 +1,4 @@
-"""The law of a cluster, by cases and by hypothesis: pure nodes, the real ledger, and any order of who hears what."""
+"""The invariant of a cluster, by cases and by hypothesis: pure nodes and the real ledger, in any order of events."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def world(ledger_redis: RedisServer) -> World:
 
 def test_join_gives_a_list_and_notices_at_every_node(world: World) -> None:
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
-    world.calm()
+    world.settle()
     assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
     world.end(b, clean=True)
-    world.calm()
+    world.settle()
     assert world.views == {a: {"c"}, c: {"a"}}
     world.check()
 
@@ -35,64 +35,64 @@ def test_join_gives_a_list_and_notices_at_every_node(world: World) -> None:
 def test_messages_within_one_node_need_no_ledger(world: World) -> None:
     first = world.members[0]
     a, b = world.join(first, "a"), world.join(first, "b")
-    world.calm()
-    world.say(a, "b")
-    world.say(a)
-    assert len(world.got[b]) == 2 and not first.node.outgoing
+    world.settle()
+    world.send(a, "b")
+    world.send(a)
+    assert len(world.received[b]) == 2 and not first.node.outgoing
 
 
 def test_message_to_another_node_arrives(world: World) -> None:
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
-    world.calm()
-    world.say(a, "b")
-    world.say(a)
-    world.calm()
-    assert [len(world.got[conn]) for conn in (a, b, c)] == [0, 2, 1]
+    world.settle()
+    world.send(a, "b")
+    world.send(a)
+    world.settle()
+    assert [len(world.received[conn]) for conn in (a, b, c)] == [0, 2, 1]
 
 
 def test_owner_moves_its_seat_to_another_node_unnoticed(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a", key="k"), world.join(three, "b")
-    world.calm()
+    world.settle()
     moved = world.join(two, "a", key="k")
-    world.calm()
-    assert world.gone == {a: 4001} and world.views == {moved: {"b"}, b: {"a"}}
-    world.say(b, "a")
-    world.calm()
-    assert len(world.got[moved]) == 1
+    world.settle()
+    assert world.closed == {a: 4001} and world.views == {moved: {"b"}, b: {"a"}}
+    world.send(b, "a")
+    world.settle()
+    assert len(world.received[moved]) == 1
     world.check()
 
 
 def test_queued_messages_are_handed_over_before_later_ones(world: World) -> None:
     one, two, three = world.members
     a, b, local = world.join(one, "a", key="k"), world.join(three, "b"), world.join(one, "l")
-    world.calm()
+    world.settle()
     world.end(a, clean=False)
-    sent = [world.say(b, "a"), world.say(local, "a")]
-    world.calm()
+    sent = [world.send(b, "a"), world.send(local, "a")]
+    world.settle()
     back = world.join(two, "a", key="k")
-    while world.speak(two):
+    while world.send_batch(two):
         pass
-    sent += [world.say(b, "a"), world.say(local, "a")]
-    world.speak(three)
-    world.listen(two)
-    assert back not in world.views, "let in before the old node handed over"
-    world.calm()
-    assert sorted(body["n"] for body in world.got[back]) == sent  # each sender's order is checked as it comes
+    sent += [world.send(b, "a"), world.send(local, "a")]
+    world.send_batch(three)
+    world.read_inbox(two)
+    assert back not in world.views, "admitted before the old node has handed over"
+    world.settle()
+    assert sorted(body["n"] for body in world.received[back]) == sent  # each sender's order is checked on arrival
     world.check()
 
 
 def test_messages_to_a_peer_that_moves_here_are_not_overtaken(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a", key="k"), world.join(two, "b", key="k")
-    world.calm()
-    world.say(a, "b")  # waits at node one
+    world.settle()
+    world.send(a, "b")  # queued at node one
     here = world.join(one, "b", key="k")
     batch = one.node.next_batch()
     assert batch is not None and batch.operations == 2
-    world.calm()
-    world.say(a, "b")
-    assert len(world.got[here]) + len(world.got[b]) == 2
+    world.settle()
+    world.send(a, "b")
+    assert len(world.received[here]) + len(world.received[b]) == 2
     world.check()
 
 
@@ -100,55 +100,55 @@ def test_late_messages_of_the_old_node_overtake_nothing(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a", key="k")
     b = world.join(three, "b")
-    world.calm()
-    a = next(conn for conn, (_, id, _) in world.who.items() if id == "a")
-    world.say(a, "b")  # and node one stands still
+    world.settle()
+    a = next(conn for conn, (_, id, _) in world.identity.items() if id == "a")
+    world.send(a, "b")  # and node one hangs
     moved = world.join(two, "a", key="k")
-    world.calm_without(one)
+    world.settle_without(one)
     assert moved not in world.views
     world.advance(1.5, frozen=[one])
-    world.calm_without(one)
-    sent = world.say(moved, "b")
-    world.calm_without(one)
-    world.calm()
-    assert [body["n"] for body in world.got[b]] == [sent]
+    world.settle_without(one)
+    sent = world.send(moved, "b")
+    world.settle_without(one)
+    world.settle()
+    assert [body["n"] for body in world.received[b]] == [sent]
     world.check()
 
 
 def test_live_holder_at_another_node_keeps_its_id(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a", key="k")
-    world.calm()
+    world.settle()
     late = world.join(two, "a", key="other")
-    world.calm()
-    assert world.gone == {late: 4409} and (late, "id-taken") in world.answered and a in world.views
+    world.settle()
+    assert world.closed == {late: 4409} and (late, "id-taken") in world.errors and a in world.views
 
 
 def test_silent_holder_at_another_node_loses_its_id(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a"), world.join(three, "b")
-    world.calm()
+    world.settle()
     new = world.join(two, "a")
     for member in (two, one):
-        world.speak(member)
-        world.listen(member)
-    world.asked.clear()  # it is asked, and does not answer
+        world.send_batch(member)
+        world.read_inbox(member)
+    world.pinged.clear()  # it is pinged, and does not answer
     world.advance(2.5)
-    world.calm()
-    assert world.gone == {a: 4001} and world.views == {new: {"b"}, b: {"a"}}
+    world.settle()
+    assert world.closed == {a: 4001} and world.views == {new: {"b"}, b: {"a"}}
 
 
 def test_claim_without_a_key_gets_the_id_of_a_dead_node(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a")
     b = world.join(three, "b")
-    world.calm()
+    world.settle()
     world.kill(one)
     new = world.join(two, "a")
-    world.calm()
+    world.settle()
     assert new not in world.views
     world.advance(3.5)
-    world.calm()
+    world.settle()
     assert world.views == {new: {"b"}, b: {"a"}}
 
 
@@ -156,13 +156,13 @@ def test_killed_node_peers_leave_after_the_lease(world: World) -> None:
     one, two, _ = world.members
     world.join(one, "a", key="k")
     b = world.join(two, "b")
-    world.calm()
+    world.settle()
     world.kill(one)
     world.advance(LEASE - 0.5)
-    world.calm()
+    world.settle()
     assert world.views == {b: {"a"}}
     world.advance(1.5)
-    world.calm()
+    world.settle()
     assert world.views == {b: set()}
     world.check()
 
@@ -171,10 +171,10 @@ def test_killed_node_returning_peer_never_left(world: World) -> None:
     one, two, three = world.members
     world.join(one, "a", key="k")
     b = world.join(two, "b")
-    world.calm()
+    world.settle()
     world.kill(one)
     back = world.join(three, "a", key="k")
-    world.rest()
+    world.wait_out()
     assert world.views == {b: {"a"}, back: {"b"}}
     world.check()
 
@@ -182,31 +182,31 @@ def test_killed_node_returning_peer_never_left(world: World) -> None:
 def test_ledger_outage_ends_no_lease(world: World) -> None:
     for member, id in zip(world.members, "abc", strict=True):
         world.join(member, id)
-    world.calm()
+    world.settle()
     world.now += 3600
     for member in world.members:
-        world.speak(member, empty=True)
-    world.calm()
-    assert [member.life for member in world.members] == [1, 1, 1]
+        world.send_batch(member, empty=True)
+    world.settle()
+    assert [member.registrations for member in world.members] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("empty", [True, False])
 def test_restarted_redis_is_filled_without_notices(world: World, empty: bool) -> None:
     one, two, _three = world.members
     a, b, c = (world.join(member, id, key=id) for member, id in zip(world.members, "abc", strict=True))
-    world.calm()
-    heard = {conn: list(world.got[conn]) for conn in (a, b, c)}
-    world.say(a, "c")  # waits through it
+    world.settle()
+    before = {conn: list(world.received[conn]) for conn in (a, b, c)}
+    world.send(a, "c")  # queued during the restart
     world.restart(empty=empty)
     views = {conn: set(view) for conn, view in world.views.items()}
     for member in (one, two):
-        world.speak(member)
-        world.listen(member)
+        world.send_batch(member)
+        world.read_inbox(member)
     assert world.views == views
     d = world.join(one, "d")
-    world.calm()
+    world.settle()
     assert world.views == {a: {"b", "c", "d"}, b: {"a", "c", "d"}, c: {"a", "b", "d"}, d: {"a", "b", "c"}}
-    assert [body["by"] for body in world.got[c][len(heard[c]) :]] == [a]
+    assert [body["by"] for body in world.received[c][len(before[c]) :]] == [a]
     world.check()
 
 
@@ -214,15 +214,15 @@ def test_peer_missing_after_settling_is_reported_as_gone(world: World) -> None:
     one, two, three = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
     world.join(three, "c")
-    world.calm()
+    world.settle()
     world.kill(three)
     world.restart()
-    world.calm()
+    world.settle()
     world.advance(2.5)
-    world.calm()
+    world.settle()
     assert world.views == {a: {"b", "c"}, b: {"a", "c"}}
     world.advance(2.5)
-    world.calm()
+    world.settle()
     assert world.views == {a: {"b"}, b: {"a"}}
     world.check()
 
@@ -231,15 +231,15 @@ def test_hung_node_resumes_seats_that_are_still_free(world: World) -> None:
     one, two, _three = world.members
     a, taken = world.join(one, "a", key="k"), world.join(one, "t")
     b = world.join(two, "b")
-    world.calm()
+    world.settle()
     world.advance(LEASE + 2, frozen=[one])
-    world.calm_without(one)
+    world.settle_without(one)
     assert world.views[b] == set()
     t = world.join(two, "t")
-    world.calm_without(one)
+    world.settle_without(one)
     world.advance(0.5)
-    world.calm()
-    assert world.gone == {taken: 4001}
+    world.settle()
+    assert world.closed == {taken: 4001}
     assert world.views == {a: {"b", "t"}, b: {"a", "t"}, t: {"a", "b"}}
     world.check()
 
@@ -247,15 +247,15 @@ def test_hung_node_resumes_seats_that_are_still_free(world: World) -> None:
 def test_node_that_reads_too_slowly_registers_again(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
-    world.calm()
+    world.settle()
     for _ in range(4):
         for _ in range(450):
-            world.say(a, "b")
-        while world.speak(one):
+            world.send(a, "b")
+        while world.send_batch(one):
             pass
     name = two.node.name
     world.advance(0.5)
-    world.calm()
+    world.settle()
     assert two.node.name != name and world.views == {a: {"b"}, b: {"a"}}
     world.check()
 
@@ -264,12 +264,12 @@ def test_registration_repeated_twice_leaves_nothing_behind(world: World) -> None
     one, two, _ = world.members
     world.join(one, "a", key="k")
     world.join(two, "b")
-    world.calm()
+    world.settle()
     world.restart()
-    world.speak(one, lose=True)  # so nobody knows whether it has entered; it takes a third name
-    world.calm()
+    world.send_batch(one, lose=True)  # so it is not known whether it is registered; it takes a third name
+    world.settle()
     assert world.redis.smembers("t:nodes") == {member.node.name.encode() for member in world.members}
-    world.rest(2)
+    world.wait_out(2)
     world.check()
 
 
@@ -277,45 +277,45 @@ def test_registration_repeated_twice_leaves_nothing_behind(world: World) -> None
 def test_foreign_inbox_entry_makes_the_node_register_again(world: World, line: bytes) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
-    world.calm()
+    world.settle()
     world.redis.xadd(f"t:in:{one.node.name}", {"h": line}, id=f"{one.node.entries_read + 1}-0")
-    world.calm()
-    assert one.life == 2 and world.views == {a: {"b"}, b: {"a"}}
+    world.settle()
+    assert one.registrations == 2 and world.views == {a: {"b"}, b: {"a"}}
     world.check()
 
 
 def test_batch_repeated_after_a_lost_answer_runs_once(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a"), world.join(two, "b")
-    world.calm()
-    world.say(a, "b")
-    world.speak(one, lose=True)
-    world.calm()
-    assert len(world.got[b]) == 1  # and heard once: the world checks
+    world.settle()
+    world.send(a, "b")
+    world.send_batch(one, lose=True)
+    world.settle()
+    assert len(world.received[b]) == 1  # and before once: the world checks
 
 
 def test_messages_expire_without_a_ledger_and_are_answered(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a")
     world.join(two, "b")
-    world.calm()
-    world.say(a, "b")
+    world.settle()
+    world.send(a, "b")
     world.now += 4.9
-    world.see(one.node.expire(world.now))
-    assert world.answered == []
+    world.execute(one.node.expire(world.now))
+    assert world.errors == []
     world.now += 0.2
-    world.see(one.node.expire(world.now))
-    assert world.answered == [(a, "peer-not-found")]
+    world.execute(one.node.expire(world.now))
+    assert world.errors == [(a, "peer-not-found")]
 
 
 def test_messages_waiting_for_the_ledger_are_bounded(world: World) -> None:
     one, two, _ = world.members
     a = world.join(one, "a")
     world.join(two, "b")
-    world.calm()
+    world.settle()
     for _ in range(3000):
-        world.say(a, "b")
-    assert (a, "peer-not-found") in world.answered
+        world.send(a, "b")
+    assert (a, "peer-not-found") in world.errors
 
 
 def test_small_waiting_message_counts_with_its_overhead() -> None:
@@ -335,20 +335,20 @@ def test_queue_stays_small_while_the_ledger_is_away(world: World) -> None:
     one, two, _ = world.members
     b, c = world.join(two, "b"), world.join(one, "c")
     a = world.join(one, "a", key="k")
-    world.calm()
-    for n in range(200):  # Redis is away for half an hour
-        world.say(c, "b")
-        world.say(c)
+    world.settle()
+    for n in range(200):  # Redis is unreachable for half an hour
+        world.send(c, "b")
+        world.send(c)
         world.join(one, f"new-{n}")
         world.end(world.join(one, "hasty"), clean=True)
         world.end(a, clean=False)
         a = world.join(one, "a", key="k")
         for _ in range(5):
             world.now += 2
-            world.see(one.node.expire(world.now))
+            world.execute(one.node.expire(world.now))
     assert len(one.node.outgoing) <= 2
     assert sum(map(len, (one.node.outgoing._items, one.node.outgoing._held))) <= 4
-    world.rest()
+    world.wait_out()
     assert world.views == {a: {"b", "c"}, b: {"a", "c"}, c: {"a", "b"}}
     world.check()
 
@@ -356,18 +356,18 @@ def test_queue_stays_small_while_the_ledger_is_away(world: World) -> None:
 def test_owner_returning_often_without_a_ledger_keeps_its_seat(world: World) -> None:
     one, two, _ = world.members
     b, a = world.join(two, "b"), world.join(one, "a", key="k")
-    world.calm()
+    world.settle()
     for _ in range(3):
         world.end(a, clean=False)
         a = world.join(one, "a", key="k")
-    world.say(a, "b")
+    world.send(a, "b")
     assert len(one.node.outgoing) == 2
-    world.calm()
-    assert len(world.got[b]) == 1 and world.views == {a: {"b"}, b: {"a"}}
+    world.settle()
+    assert len(world.received[b]) == 1 and world.views == {a: {"b"}, b: {"a"}}
     world.check()
     moved = world.join(two, "a", key="k")
-    world.calm()
-    assert world.gone[a] == 4001 and world.views == {moved: {"b"}, b: {"a"}}
+    world.settle()
+    assert world.closed[a] == 4001 and world.views == {moved: {"b"}, b: {"a"}}
     world.check()
 
 
@@ -376,9 +376,9 @@ def test_join_without_a_ledger_times_out(world: World) -> None:
     a = world.join(one, "a")
     for _ in range(40):
         world.now += 0.25
-        world.see(one.node.expire(world.now))
-    assert world.gone == {a: 1013}
-    world.calm()
+        world.execute(one.node.expire(world.now))
+    assert world.closed == {a: 1013}
+    world.settle()
     world.check()
     assert world.ledger() == {}
 
@@ -386,32 +386,32 @@ def test_join_without_a_ledger_times_out(world: World) -> None:
 def test_owner_is_admitted_at_its_node_without_a_ledger(world: World) -> None:
     one, two, _ = world.members
     a, b = world.join(one, "a", key="k"), world.join(two, "b")
-    world.calm()
+    world.settle()
     world.end(a, clean=False)
     back = world.join(one, "a", key="k")
     assert world.views == {back: {"b"}, b: {"a"}}
-    world.calm()
+    world.settle()
     world.check()
 
 
 def test_stopping_node_entrusts_its_seats_unnoticed(world: World) -> None:
     one, two, three = world.members
     a, old, b = world.join(one, "a", key="k"), world.join(one, "old"), world.join(two, "b")
-    world.calm()
+    world.settle()
     world.views.pop(a)
     world.views.pop(old)
-    world.gone |= {a: 1001, old: 1001}
+    world.closed |= {a: 1001, old: 1001}
     one.node.drain(world.now)
-    sent = [world.say(b, "a")]
-    world.calm()
+    sent = [world.send(b, "a")]
+    world.settle()
     assert one.node.is_drained and world.views == {b: {"a"}}
     world.members.remove(one)
-    sent.append(world.say(b, "a"))
-    world.calm()
+    sent.append(world.send(b, "a"))
+    world.settle()
     back = world.join(three, "a", key="k")
-    world.calm()
+    world.settle()
     assert world.views == {b: {"a"}, back: {"b"}}
-    assert [body["n"] for body in world.got[back]] == sent
+    assert [body["n"] for body in world.received[back]] == sent
 
 
 def test_newer_connection_of_an_owner_gets_the_entrusted_seat(
@@ -420,16 +420,16 @@ def test_newer_connection_of_an_owner_gets_the_entrusted_seat(
     world = World(ledger_redis.client(), nodes=2)
     one, two = world.members
     a, b = world.join(one, "a", key="k"), world.join(two, "b")
-    world.calm()
+    world.settle()
     world.views.pop(a)
-    world.gone[a] = 1001
+    world.closed[a] = 1001
     one.node.drain(world.now)
     older = world.join(two, "a", key="k")
-    world.speak(one)
-    world.listen(two)  # it keeps the seat, and has not asked for it yet
+    world.send_batch(one)
+    world.read_inbox(two)  # it is entrusted with the seat, and has not sent a join for it yet
     newer = world.join(two, "a", key="k")
-    world.calm()
-    assert world.gone[older] == 4001 and world.views == {newer: {"b"}, b: {"a"}}
+    world.settle()
+    assert world.closed[older] == 4001 and world.views == {newer: {"b"}, b: {"a"}}
     world.check()
 
 
@@ -437,26 +437,26 @@ def test_owner_returning_to_a_full_room_is_rejected(ledger_redis: RedisServer) -
     world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=1), nodes=2)
     one, two = world.members
     a = world.join(one, "a", key="k")
-    world.calm()
-    other = world.join(two, "a")  # asks twice, while node one stands still
+    world.settle()
+    other = world.join(two, "a")  # joins twice, while node one hangs
     world.advance(3.5, frozen=[one])
-    world.calm_without(one)
+    world.settle_without(one)
     world.end(other, clean=True)
     z = world.join(two, "z")
-    world.calm_without(one)
+    world.settle_without(one)
     world.end(a, clean=False)
     back = world.join(one, "a", key="k")
-    world.speak(one)
-    world.calm()
-    assert world.gone[back] == 4400 and (back, "room-full") in world.answered and world.views == {z: set()}
+    world.send_batch(one)
+    world.settle()
+    assert world.closed[back] == 4400 and (back, "room-full") in world.errors and world.views == {z: set()}
     world.check()
 
 
 def test_peers_per_room_are_limited_across_nodes(ledger_redis: RedisServer) -> None:
     world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=2))
     a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
-    world.calm()
-    assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.answered
+    world.settle()
+    assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.errors
     world.check()
 
 
@@ -467,9 +467,9 @@ def test_rooms_and_seats_are_limited_per_node(ledger_redis: RedisServer) -> None
     a, attic = world.join(one, "a"), world.join(one, "a", "attic")
     b, c = world.join(one, "b"), world.join(one, "c")
     d = world.join(two, "a", "attic")
-    world.calm()
+    world.settle()
     assert world.views == {a: {"b"}, b: {"a"}, d: set()}
-    assert world.answered == [(attic, "room-full"), (c, "room-full")] and world.gone == {attic: 4400, c: 4400}
+    assert world.errors == [(attic, "room-full"), (c, "room-full")] and world.closed == {attic: 4400, c: 4400}
 
 
 def test_join_that_timed_out_frees_its_room(ledger_redis: RedisServer) -> None:
@@ -480,10 +480,10 @@ def test_join_that_timed_out_frees_its_room(ledger_redis: RedisServer) -> None:
     refused = world.join(one, "c", "hall")
     for _ in range(40):
         world.now += 0.25
-        world.see(one.node.expire(world.now))
-    assert world.gone == {gone: 1013, left: 1000, refused: 4400} and not one.node._seats._claims_per_room
+        world.execute(one.node.expire(world.now))
+    assert world.closed == {gone: 1013, left: 1000, refused: 4400} and not one.node._seats._claims_per_room
     c = world.join(one, "c", "hall")
-    world.calm()
+    world.settle()
     assert world.views == {c: set()} and not one.node._seats._claims_per_room
 
 
@@ -493,29 +493,29 @@ def test_queues_of_all_seats_are_bounded(ledger_redis: RedisServer) -> None:
     b = world.join(two, "b")
     for id in "ac":
         conn = world.join(one, id, key="k")
-        world.calm()
+        world.settle()
         world.end(conn, clean=False)
     for n in range(8):
-        world.say(b, "ac"[n % 2])
-    world.calm()
-    assert 0 < one.node.queued <= 400 and (b, "peer-not-found") in world.answered
-    world.rest()
+        world.send(b, "ac"[n % 2])
+    world.settle()
+    assert 0 < one.node.queued <= 400 and (b, "peer-not-found") in world.errors
+    world.wait_out()
     world.check()
 
 
 def test_ledger_is_empty_when_all_peers_have_gone(world: World) -> None:
     conns = [world.join(member, id, room, key="k") for member, id in zip(world.members, "abc", strict=True)
              for room in ("", "attic")]  # fmt: skip
-    world.calm()
+    world.settle()
     for conn in conns:
         world.end(conn, clean=False)
-    world.rest()
+    world.wait_out()
     world.check()
     assert world.leftovers() == set()
 
 
 class Cluster(RuleBasedStateMachine):
-    """Anything that can happen to three nodes, in any order. At rest the law holds."""
+    """Any sequence of events at three nodes. The invariant holds whenever all messages are delivered."""
 
     server: RedisServer
 
@@ -527,7 +527,7 @@ class Cluster(RuleBasedStateMachine):
         return self.world.members[n % len(self.world.members)]
 
     def admitted(self, n: int) -> int | None:
-        """A client that is in its room, by its place among them."""
+        """An admitted client, chosen by ``n``."""
         conns = sorted(self.world.views)
         return conns[n % len(conns)] if conns else None
 
@@ -538,33 +538,33 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(n=st.integers(0, 9), clean=st.booleans())
     def end(self, n: int, clean: bool) -> None:
-        open_ = sorted(self.world.where.keys() - self.world.gone.keys())
+        open_ = sorted(self.world.member_of.keys() - self.world.closed.keys())
         if open_:
             self.world.end(open_[n % len(open_)], clean=clean)
 
     @rule(n=st.integers(0, 9), to=st.sampled_from(["a", "b", "c", None]))
-    def say(self, n: int, to: str | None) -> None:
+    def send(self, n: int, to: str | None) -> None:
         conn = self.admitted(n)
         if conn is not None:
-            self.world.say(conn, to)
+            self.world.send(conn, to)
 
     @rule(n=st.integers(0, 2), lose=st.sampled_from([False, False, False, True]))
-    def speak(self, n: int, lose: bool) -> None:
-        self.world.speak(self.one_of(n), lose=lose)
+    def send_batch(self, n: int, lose: bool) -> None:
+        self.world.send_batch(self.one_of(n), lose=lose)
 
     @rule(n=st.integers(0, 2), most=st.integers(1, 5))
-    def listen(self, n: int, most: int) -> None:
-        self.world.listen(self.one_of(n), most)
+    def read_inbox(self, n: int, most: int) -> None:
+        self.world.read_inbox(self.one_of(n), most)
 
     @rule()
-    def calm(self) -> None:
-        self.world.calm()
+    def settle(self) -> None:
+        self.world.settle()
 
-    @precondition(lambda self: self.world.asked)
+    @precondition(lambda self: self.world.pinged)
     @rule(n=st.integers(0, 9))
     def pong(self, n: int) -> None:
-        asked = sorted(self.world.asked & self.world.views.keys())
-        self.world.asked.clear()
+        asked = sorted(self.world.pinged & self.world.views.keys())
+        self.world.pinged.clear()
         if asked:
             self.world.pong(asked[n % len(asked)])
 
@@ -580,12 +580,12 @@ class Cluster(RuleBasedStateMachine):
     @rule(n=st.integers(0, 2))
     def stop(self, n: int) -> None:
         member = self.one_of(n)
-        for conn, where in self.world.where.items():
+        for conn, where in self.world.member_of.items():
             if where is member:
                 self.world.views.pop(conn, None)
-                self.world.gone.setdefault(conn, 1001)
+                self.world.closed.setdefault(conn, 1001)
         member.node.drain(self.world.now)
-        self.world.calm()
+        self.world.settle()
         self.world.members.remove(member)
         self.world.members.append(self.world.member())
 
@@ -597,11 +597,11 @@ class Cluster(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        world.rest()
+        world.wait_out()
         world.check()
-        for conn in sorted(world.where.keys() - world.gone.keys()):
+        for conn in sorted(world.member_of.keys() - world.closed.keys()):
             world.end(conn, clean=conn % 2 == 0)
-        world.rest()
+        world.wait_out()
         world.check()
         assert world.leftovers() == set()
         world.redis.close()

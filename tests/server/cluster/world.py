@@ -1,6 +1,6 @@
-"""A cluster without sockets: pure nodes, the real ledger in a real Redis, and a test that says who does what when.
+"""A cluster without sockets: pure nodes and the real ledger in a real Redis. The test decides every step.
 
-Time is the test's, in Redis too. Clients are numbers; they believe what they are told, and check it.
+Time is the test's, in Redis too. Clients are numbers. Each keeps its view of the room, and checks every message.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ LEDGER = _LEDGER.replace(_TIME, "{call('GET', 'now'), 0}")
 
 
 class Member:
-    """A node as its process has it."""
+    """A node and its process."""
 
     def __init__(self, token: str, config: NodeConfig) -> None:
         self.token = token
-        self.life = 1
+        self.registrations = 1
         self.run = ""
         self.broken = False
         self.node: Node[int] = Node(f"{token}.1", config)
@@ -56,13 +56,13 @@ class World:
         self.run = "run-1"
         self.count = 0
         self.members = [self.member() for _ in range(nodes)]
-        self.where: dict[int, Member] = {}
-        self.who: dict[int, tuple[str, str, str | None]] = {}  # room, id, key
-        self.views: dict[int, set[str]] = {}  # of those who are admitted
-        self.gone: dict[int, int] = {}  # and the close code
-        self.asked: set[int] = set()
-        self.answered: list[tuple[int, str]] = []
-        self.got: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.member_of: dict[int, Member] = {}
+        self.identity: dict[int, tuple[str, str, str | None]] = {}  # room, id, key
+        self.views: dict[int, set[str]] = {}  # of admitted clients
+        self.closed: dict[int, int] = {}  # with the close code
+        self.pinged: set[int] = set()
+        self.errors: list[tuple[int, str]] = []
+        self.received: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.newest: dict[tuple[Any, Any], int] = {}
 
     def member(self) -> Member:
@@ -75,70 +75,70 @@ class World:
 
     def join(self, member: Member, id: str, room: str = "", key: str | None = None) -> int:
         self.count += 1
-        self.where[self.count], self.who[self.count] = member, (room, id, key)
-        self.see(member.node.join(self.count, Join(id, room, key=key), self.now))
+        self.member_of[self.count], self.identity[self.count] = member, (room, id, key)
+        self.execute(member.node.join(self.count, Join(id, room, key=key), self.now))
         return self.count
 
     def end(self, conn: int, *, clean: bool) -> None:
         self.views.pop(conn, None)
-        self.gone.setdefault(conn, 1000)
-        node = self.where[conn].node
-        self.see(node.leave(conn) if clean else node.drop(conn, self.now))
+        self.closed.setdefault(conn, 1000)
+        node = self.member_of[conn].node
+        self.execute(node.leave(conn) if clean else node.drop(conn, self.now))
 
-    def say(self, conn: int, to: str | None = None) -> int:
+    def send(self, conn: int, to: str | None = None) -> int:
         self.count += 1
         text = json.dumps({"type": "hello", "n": self.count, "by": conn, "to": to})
-        envelope = Envelope("hello", self.who[conn][1], to)
-        self.see(self.where[conn].node.route(conn, envelope, text.encode(), self.now))
+        envelope = Envelope("hello", self.identity[conn][1], to)
+        self.execute(self.member_of[conn].node.route(conn, envelope, text.encode(), self.now))
         return self.count
 
     def pong(self, conn: int) -> None:
-        self.asked.discard(conn)
-        self.see(self.where[conn].node.pong(conn))
+        self.pinged.discard(conn)
+        self.execute(self.member_of[conn].node.pong(conn))
 
-    def see(self, commands: Iterable[Any]) -> None:
+    def execute(self, commands: Iterable[Any]) -> None:
         for command in commands:
             match command:
                 case Admit(conn, peers):
-                    assert conn not in self.views and conn not in self.gone and len(set(peers)) == len(peers)
+                    assert conn not in self.views and conn not in self.closed and len(set(peers)) == len(peers)
                     self.views[conn] = set(peers)
                 case Ping(conn):
                     assert conn in self.views
-                    self.asked.add(conn)
+                    self.pinged.add(conn)
                 case Close(conn, code, _):
-                    assert conn not in self.gone
+                    assert conn not in self.closed
                     self.views.pop(conn, None)
-                    self.gone[conn] = code
+                    self.closed[conn] = code
                 case Send(to, text):
                     assert len(set(to)) == len(to)
                     for conn in to:
-                        self.hear(conn, json.loads(text))
+                        self.receive(conn, json.loads(text))
 
-    def hear(self, conn: int, body: dict[str, Any]) -> None:
-        assert conn not in self.gone, "a frame to a connection that is closed"
+    def receive(self, conn: int, body: dict[str, Any]) -> None:
+        assert conn not in self.closed, "a message to a closed connection"
         match body["type"]:
             case "peer-joined":
-                assert body["peerId"] != self.who[conn][1], "his own notice"
-                assert body["peerId"] not in self.views[conn], "seen twice"
+                assert body["peerId"] != self.identity[conn][1], "a notice about itself"
+                assert body["peerId"] not in self.views[conn], "reported twice"
                 self.views[conn].add(body["peerId"])
             case "peer-left":
                 self.views[conn].remove(body["peerId"])
             case "error":
-                self.answered.append((conn, body["code"]))
+                self.errors.append((conn, body["code"]))
             case _:
                 assert conn in self.views and conn != body["by"]
                 pair = self.owner(body["by"]), self.owner(conn)
-                assert self.newest.get(pair, 0) < body["n"], "overtaken, or heard twice"
+                assert self.newest.get(pair, 0) < body["n"], "overtaken, or before twice"
                 self.newest[pair] = body["n"]
-                self.got[conn].append(body)
+                self.received[conn].append(body)
 
     def owner(self, conn: int) -> tuple[Any, ...]:
-        return self.who[conn] if self.who[conn][2] is not None else (conn,)
+        return self.identity[conn] if self.identity[conn][2] is not None else (conn,)
 
     # --- the ledger
 
-    def speak(self, member: Member, *, empty: bool = False, lose: bool = False) -> bool:
-        """Say one batch. ``lose`` its answer. False: there was nothing to say."""
+    def send_batch(self, member: Member, *, empty: bool = False, lose: bool = False) -> bool:
+        """Send one batch; with ``lose``, drop the answer. ``False``: there was none."""
         if member.broken or member.run != self.run:
             self.reconnect(member)
         node = member.node
@@ -160,89 +160,89 @@ class World:
         if lose:
             return True
         if status == b"forgotten":
-            self.begin(member)
+            self.register(member)
         else:
             node.outgoing.acknowledge()
         return True
 
-    def begin(self, member: Member) -> None:
-        member.life += 1
+    def register(self, member: Member) -> None:
+        member.registrations += 1
         member.run = self.run
-        self.see(member.node.register(f"{member.token}.{member.life}"))
+        self.execute(member.node.register(f"{member.token}.{member.registrations}"))
 
-    def listen(self, member: Member, most: int = 1000) -> bool:
-        """Read up to ``most`` entries of the inbox. False: there was none."""
+    def read_inbox(self, member: Member, most: int = 1000) -> bool:
+        """Process up to ``most`` inbox entries. ``False``: there was none."""
         node = member.node
         found: Any = self.redis.xrange(f"t:in:{node.name}", f"{node.entries_read + 1}-0", "+", most)
         for number, fields in found:
             try:
-                self.see(node.process(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), self.now))
+                self.execute(node.process(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), self.now))
             except InboxError:
-                self.begin(member)
+                self.register(member)
                 break
         return bool(found)
 
     def restart(self, *, empty: bool = True) -> None:
-        """Redis was restarted; ``empty``, or with what it held before."""
+        """Restart Redis: ``empty``, or with its old data."""
         self.count += 1
         self.run = f"run-{self.count}"
         if empty:
             self.redis.flushall()
 
     def reconnect(self, member: Member) -> None:
-        """As the shell does: another run, or a first batch that was not answered, begins another life."""
+        """Reconnect as the shell does: register again after a restart, or if the first batch has no answer."""
         member.broken = False
         if member.run != self.run or member.node.outgoing.first_batch_in_flight:
-            self.begin(member)
+            self.register(member)
 
     def kill(self, member: Member) -> None:
         self.members.remove(member)
-        for conn, where in self.where.items():
+        for conn, where in self.member_of.items():
             if where is member:
                 self.views.pop(conn, None)
-                self.gone.setdefault(conn, 1006)
+                self.closed.setdefault(conn, 1006)
 
     def advance(self, seconds: float, frozen: Iterable[Member] = ()) -> None:
-        """Time passes; who is not frozen does what is due, and beats."""
+        """Let time pass. Members that are not frozen do what is due, and send heartbeats."""
         frozen = list(frozen)
         until = self.now + seconds
         while self.now < until:
             self.now = min(until, self.now + 0.5)
             for member in self.members:
                 if member not in frozen:
-                    self.see(member.node.expire(self.now))
-                    self.speak(member, empty=True)
+                    self.execute(member.node.expire(self.now))
+                    self.send_batch(member, empty=True)
 
-    def calm(self) -> None:
-        """Everybody speaks and listens until nothing moves; holders that are asked answer."""
-        self.calm_without(None)
+    def settle(self) -> None:
+        """Exchange batches and inbox entries until there are none; pinged holders answer."""
+        self.settle_without(None)
 
-    def calm_without(self, frozen: Member | None) -> None:
+    def settle_without(self, frozen: Member | None) -> None:
         moving = True
         while moving:
             moving = False
             for member in self.members:
                 if member is frozen:
                     continue
-                while self.speak(member):
+                while self.send_batch(member):
                     moving = True
-                while self.listen(member):
+                while self.read_inbox(member):
                     moving = True
-            for conn in self.asked & self.views.keys():
+            for conn in self.pinged & self.views.keys():
                 self.pong(conn)
                 moving = True
-            self.asked.clear()
+            self.pinged.clear()
 
-    def rest(self, seconds: float = 20.0) -> None:
-        """Until every time limit is over."""
+    def wait_out(self, seconds: float = 20.0) -> None:
+        """Let all time-outs pass."""
         for _ in range(int(seconds)):
             self.advance(1.0)
-            self.calm()
+            self.settle()
 
-    # --- what must hold
+    # --- properties
 
     def ledger(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Who holds which seat: room and id to node and ticket."""
+        """All seats in the ledger: room and id to node and ticket."""
         found: dict[tuple[str, str], tuple[str, str]] = {}
         for key in self.redis.keys("t:seats:*"):
             room = key.decode().removeprefix("t:seats:/")
@@ -252,14 +252,14 @@ class World:
         return found
 
     def check(self) -> None:
-        """At rest: one id, one seat; every view is the room without oneself."""
+        """Check that ids have one seat each, and that every view is the room without the client itself."""
         seats = self.ledger()
-        held = [(self.who[conn][0], self.who[conn][1]) for conn in self.views]
-        assert len(set(held)) == len(held), "two hold one seat"
+        held = [(self.identity[conn][0], self.identity[conn][1]) for conn in self.views]
+        assert len(set(held)) == len(held), "two clients hold one seat"
         assert sorted(held) == sorted(seats)
         for conn, view in self.views.items():
-            room, id, _ = self.who[conn]
-            member = self.where[conn]
+            room, id, _ = self.identity[conn]
+            member = self.member_of[conn]
             assert seats[room, id][0] == member.node.name
             assert member.node.name_of(conn) == id and member.node.room_of(conn) == room
             assert view == {other for where, other in seats if where == room} - {id}
@@ -267,7 +267,7 @@ class World:
         for member in self.members:
             assert not member.node.outgoing and not member.node.queued
             assert {room for room in member.node.rooms()} == {
-                self.who[conn][0] for conn in self.views if self.where[conn] is member
+                self.identity[conn][0] for conn in self.views if self.member_of[conn] is member
             }
         counts = {
             (key.decode().removeprefix("t:count:/"), node.decode()): int(number)
@@ -280,6 +280,6 @@ class World:
         assert counts == expected
 
     def leftovers(self) -> set[bytes]:
-        """Keys of rooms and of nodes that are no more."""
+        """Keys of rooms, and of nodes that no longer exist."""
         ours = {f"t:{kind}:{member.node.name}".encode() for kind in ("node", "in") for member in self.members}
         return set(self.redis.keys("*")) - ours - {b"t:clock", b"t:nodes", b"now"}

@@ -1,4 +1,4 @@
-"""ICE servers of a running relay: with the list, and again in time, to whoever stays and nobody else."""
+"""ICE servers of a running relay: in the peer list, and renewed in time for the peers that stay."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hush(tmp_path: Path, text: str = "hush" * 8) -> str:
 
 
 def checked(servers: list[dict[str, Any]], peer: str, made_with: bytes = b"hush" * 8) -> int:
-    """When these credentials end, which must be those of ``peer``."""
+    """Expiry time of these credentials, which must be those of ``peer``."""
     lasting, ending = servers
     assert lasting == STUN and ending["urls"] == ["turn:turn.example:3478?transport=udp"]
     end, _, name = ending["username"].partition(":")
@@ -40,7 +40,7 @@ def checked(servers: list[dict[str, Any]], peer: str, made_with: bytes = b"hush"
 
 
 async def renewed(peer: Peer) -> int:
-    """The end of the credentials that ``peer`` is told of next; nothing else may come before."""
+    """Expiry time of the next credentials for ``peer``; no other message may precede them."""
     message = await peer.get()
     assert set(message) == {"type", "iceServers"} and message["type"] == "ice-servers"
     return checked(message["iceServers"], peer.id)
@@ -52,7 +52,7 @@ def is_made_with(secret: bytes, message: dict[str, Any]) -> bool:
 
 
 async def other(peer: Peer) -> dict[str, Any]:
-    """What ``peer`` hears next but for ICE servers, which must be its own."""
+    """The next message for ``peer``, skipping its own ICE servers."""
     while (message := await peer.get())["type"] == "ice-servers":
         checked(message["iceServers"], peer.id)
     return message
@@ -102,16 +102,16 @@ async def test_each_peer_has_its_own_credentials_until_it_leaves(tmp_path: Path)
 
 
 async def test_renewals_of_hundreds_are_spread(tmp_path: Path) -> None:
-    """More than a turn's worth that joined at once: all are told, each in the time that credentials last."""
+    """More clients than one group, joined at the same time: all get renewals before their credentials expire."""
     async with relay(turn_secret_file=hush(tmp_path), **TURN | {"turn_lifetime": 4.0}) as server:
         peers = await asyncio.gather(*(Raw.join(server.port, f"p{n}") for n in range(200)))
 
-        async def told(peer: Raw, name: str) -> None:
+        async def renewed(peer: Raw, name: str) -> None:
             while (message := await peer.get())["type"] != "ice-servers":
                 pass
             checked(message["iceServers"], name)
 
-        await asyncio.gather(*(told(peer, f"p{n}") for n, peer in enumerate(peers)))
+        await asyncio.gather(*(renewed(peer, f"p{n}") for n, peer in enumerate(peers)))
         await asyncio.gather(*(peer.end() for peer in peers))
 
 
@@ -129,7 +129,7 @@ async def test_returning_owner_gets_new_credentials(tmp_path: Path) -> None:
 async def test_reloaded_secret_is_used(tmp_path: Path) -> None:
     async with relay(turn_secret_file=hush(tmp_path), **TURN) as server, joined(server, "a") as a:
         await renewed(a)
-        for content in ("south" * 8, ""):  # the second is none: the one before stays
+        for content in ("south" * 8, ""):  # the second file is invalid: the old secret stays
             hush(tmp_path, content)
             server.reload()
             async with opened(server) as b:
@@ -141,14 +141,14 @@ async def test_reloaded_secret_is_used(tmp_path: Path) -> None:
 
 
 async def test_forged_ice_servers_message_is_rejected(tmp_path: Path) -> None:
-    """The type is routed like any other; it is the sender's id in it that gives it away."""
+    """The type is routed like any other; the sender's id shows that it is not from the relay."""
     async with relay(turn_secret_file=hush(tmp_path), **TURN | {"turn_lifetime": 3600.0}) as server:
         async with joined(server, "a") as a, joined(server, "b", peers=["a"]) as b:
             assert (await a.get())["type"] == "peer-joined"
             for sender in ({}, {"from": None}, {"from": ""}, {"from": "a"}):
                 await b.send({"type": "ice-servers", "iceServers": []} | sender)
                 assert (await b.get())["code"] == "from-mismatch"
-            await b.say("ice-servers", iceServers=[])
+            await b.send_message("ice-servers", iceServers=[])
             assert (await a.get())["from"] == "b"
 
 
@@ -189,19 +189,19 @@ async def test_stopped_relay_renews_no_credentials(tmp_path: Path) -> None:
 
 
 async def test_client_lost_during_a_renewal_does_not_stop_the_others(tmp_path: Path) -> None:
-    told: list[str] = []
+    renewed: list[str] = []
 
-    def tell(client: Any, servers: tuple[Mapping[str, Any], ...]) -> None:
-        told.append(client)
+    def send(client: Any, servers: tuple[Mapping[str, Any], ...]) -> None:
+        renewed.append(client)
         if client == "a":
-            handout.remove(cast(Client, "b"))  # its outbox had no room for the notice that a has left
+            handout.remove(cast(Client, "b"))  # its send queue had no room for the notice that a has left
 
     config = RelayConfig(turn_secret_file=hush(tmp_path), **TURN)
-    handout = Handout(config, Counters(), tell)
+    handout = Handout(config, Counters(), send)
     for client in ("a", "b", "c"):
         handout.add(cast(Client, client), client)
     async with asyncio.timeout(DEADLINE):
-        while told.count("c") < 2:
+        while renewed.count("c") < 2:
             await asyncio.sleep(0.01)
     handout.stop()
-    assert "b" not in told
+    assert "b" not in renewed

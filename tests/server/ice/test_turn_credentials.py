@@ -1,4 +1,4 @@
-"""Which servers a peer is told of, what its credentials are, and when it gets others."""
+"""The ICE servers of a peer, and its expiring credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted, and that nobody can make more of it than we want."""
+"""Counters and histograms, with labels that no client can extend."""
 
 from __future__ import annotations
 

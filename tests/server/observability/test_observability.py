@@ -1,4 +1,4 @@
-"""What an operator sees of a running relay: /metrics, /healthz, /readyz, and its log."""
+"""Monitoring of a running relay: /metrics, /healthz, /readyz, and the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def ask(server: Relay, path: str, method: str = "GET") -> tuple[int, str, 
 
 
 async def look(server: Relay) -> Samples:
-    """Every sample of /metrics by its name and the value of its only label."""
+    """All samples of /metrics, by name and value of the only label."""
     status, kind, body = await ask(server, "/metrics")
     assert status == 200 and kind.startswith("text/plain")
     return {
@@ -60,8 +60,8 @@ async def look(server: Relay) -> Samples:
 
 async def test_peers_rooms_sockets_and_messages_are_counted(server: Relay) -> None:
     async with joined(server, "A") as a, joined(server, "B", room="attic"), opened(server):
-        await a.say("offer", to="nobody", sdp="x")
-        await a.say("wave")
+        await a.send_message("offer", to="nobody", sdp="x")
+        await a.send_message("wave")
         await a.send("{")
         for _ in range(2):
             await a.get()
@@ -115,7 +115,7 @@ async def test_idle_monitoring_connection_does_not_delay_a_stop() -> None:
         port = int(server.metrics.rpartition(":")[2].partition("/")[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /metrics HTTP/1.1\r\n")
-        await until(lambda: len(asyncio.all_tasks() - before) == 1)  # it waits for the rest
+        await until(lambda: len(asyncio.all_tasks() - before) == 1)  # the relay waits for the rest
         await server.stop()
         assert asyncio.all_tasks() == before
         with suppress(ConnectionError):
@@ -138,10 +138,10 @@ async def test_largest_send_queue_is_reported_once(server: Relay) -> None:
         assert (await a.get())["type"] == "peer-joined"
         slow.stall()
         while not (high := (await look(server))["relay_outbox_high_bytes", ""]):
-            await a.say("wave", filler="x" * 100_000)
+            await a.send_message("wave", filler="x" * 100_000)
         assert high >= 100_000
         while [client for client in server.sessions.clients if client.queued]:
-            await a.say("wave", filler="x" * 100_000)  # until it is closed
+            await a.send_message("wave", filler="x" * 100_000)  # until it is closed
         assert (await look(server))["relay_closes_total", "4408"] == 1
         await slow.end()
         await until(lambda: len(server.sessions.clients) == 1)
@@ -153,8 +153,8 @@ async def test_client_cannot_create_time_series(server: Relay) -> None:
     async with joined(server, "A") as a, joined(server, "B"):
         before = len(await look(server))
         for n in range(50):
-            await a.say(f"type-{n}", to="B")
-            await a.say("offer", to=f"nobody-{n}")
+            await a.send_message(f"type-{n}", to="B")
+            await a.send_message("offer", to=f"nobody-{n}")
         assert len(await look(server)) == before
 
 
@@ -194,7 +194,7 @@ async def test_malformed_and_excess_monitoring_requests_are_dropped(server: Rela
     port = int(server.metrics.split(":")[2].split("/")[0])
     crowd = [await Raw.connect(port) for _ in range(80)]
     rest = await asyncio.gather(*(one.rest() for one in crowd[70:]))
-    assert set(rest) == {b""}, "more at once than anybody needs"
+    assert set(rest) == {b""}, "over the limit of connections"
     crowd[0].writer.write(b"\x16\x03\x01\r\n\r\n")
     assert (await crowd[0].rest()).startswith(b"HTTP/1.1 400 ")
     crowd[1].writer.write(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 40_000)

@@ -1,4 +1,4 @@
-"""The rooms' law, by its table. What holds after any sequence of events is in test_room_life."""
+"""The table in ``rooms``, case by case. ``test_rooms_life`` checks any sequence of events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rooms(*, grace: float = 5.0, takeover_ping: float = 2.0, queue: int = 1000) 
 
 
 def read(commands: Iterable[Any]) -> list[Any]:
-    """Commands as short tuples: texts as objects, sends to nobody left out."""
+    """Commands as short tuples: texts as objects, without sends that have no recipient."""
     out: list[Any] = []
     for command in commands:
         match command:
@@ -76,7 +76,7 @@ def test_same_key_takes_the_seat_at_once_unnoticed() -> None:
     room.join("1", Join("a", key="k"), 0)
     room.join("2", Join("b"), 0)
     assert read(room.join("3", Join("a", key="k"), 1)) == [("close", "1", 4001), ("admit", "3"), listed("3", "b")]
-    assert room.drop("1", 1) == []  # the old socket's end is nobody's business any more
+    assert room.drop("1", 1) == []  # the end of the replaced connection has no effect
     assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
 
 

@@ -1,9 +1,9 @@
-"""The rooms' law after any sequence of events, by clients that believe what they are told.
+"""The invariant of the rooms after any sequence of events.
 
-- Every view is the room without oneself: nobody is missed, nobody is seen twice.
-- A seat is held by one connection at most, and nobody is thrown out for nobody.
-- A join gets one answer: a seat, or ``id-taken`` and the close. Who waits for his is never forgotten.
-- A frame reaches whom it is for, once, in order, and nobody else; for who is away it waits, for its owner only.
+- Every client's view is the room without itself: no peer is missing, and none is reported twice.
+- At most one connection holds a seat, and none is replaced without a new holder.
+- A join gets one answer: a seat, or ``id-taken`` and a close. No waiting client is forgotten.
+- A message reaches its recipients once, in order, and no other client. For a seat in grace it waits for the owner.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Home = tuple[str, str]
 """Room and id."""
 
 WHICH = st.integers(0, 7)
-"""One of those that there are."""
+"""One of the existing clients."""
 
 
 @dataclass
 class Away:
-    """A seat that waits for its owner."""
+    """A seat in grace."""
 
     key: str
     frames: list[bytes] = field(default_factory=list)
@@ -46,18 +46,18 @@ class Life(RuleBasedStateMachine):
         self.rooms: Rooms[int] = Rooms(grace=GRACE, takeover_ping=TAKEOVER, max_seat_queue=QUEUE)
         self.now = 0.0
         self.count = 0
-        self.views: dict[int, set[str]] = {}  # of those who are admitted
+        self.views: dict[int, set[str]] = {}  # of admitted clients
         self.joins: dict[int, Join] = {}
         self.homes: dict[int, Home] = {}
         self.unanswered: set[int] = set()
-        self.told: set[int] = set()  # id-taken; the close must follow
+        self.rejected: set[int] = set()  # id-taken; the close must follow
         self.gone: set[int] = set()
         self.away: dict[Home, Away] = {}
         self.sent = 0
-        self.heard: list[tuple[int, bytes]] = []
+        self.received: list[tuple[int, bytes]] = []
         self.expected: list[tuple[int, bytes]] = []
 
-    # --- what the shell is told -----------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------------
 
     def see(self, commands: Iterable[Any]) -> None:
         replaced = []
@@ -69,7 +69,7 @@ class Life(RuleBasedStateMachine):
                     assert conn in self.views
                 case Close(conn, code, _):
                     assert conn not in self.gone
-                    assert (code == CLOSE_ID_TAKEN) is (conn in self.told)
+                    assert (code == CLOSE_ID_TAKEN) is (conn in self.rejected)
                     if code == CLOSE_REPLACED:
                         replaced.append(self.homes[conn])
                     self.views.pop(conn, None)
@@ -77,11 +77,11 @@ class Life(RuleBasedStateMachine):
                 case Send(to, text):
                     assert len(set(to)) == len(to)
                     for conn in to:
-                        self.hear(conn, text)
-        assert not self.told - self.gone, "refused, and left on the line"
-        assert set(replaced) <= {self.homes[conn] for conn in self.views}, "thrown out for nobody"
-        assert self.heard == self.expected
-        self.heard, self.expected = [], []
+                        self.receive(conn, text)
+        assert not self.rejected - self.gone, "rejected, but not closed"
+        assert set(replaced) <= {self.homes[conn] for conn in self.views}, "replaced without a new holder"
+        assert self.received == self.expected
+        self.received, self.expected = [], []
         for home in [home for home in self.away if home[1] not in self.rooms.peers(home[0])]:
             del self.away[home]
 
@@ -95,7 +95,7 @@ class Life(RuleBasedStateMachine):
         if away is not None and away.key == self.joins[conn].key:
             self.expected += [(conn, text) for text in away.frames]
 
-    def hear(self, conn: int, text: bytes) -> None:
+    def receive(self, conn: int, text: bytes) -> None:
         assert conn not in self.gone, "a frame to a connection that is closed"
         body = json.loads(text)
         match body["type"]:
@@ -107,11 +107,11 @@ class Life(RuleBasedStateMachine):
                 self.away.pop((self.homes[conn][0], body["peerId"]), None)
             case "error" if body["code"] == "id-taken":
                 self.unanswered.remove(conn)
-                self.told.add(conn)
+                self.rejected.add(conn)
             case _:
-                self.heard.append((conn, text if body["type"] == "hello" else body["code"].encode()))
+                self.received.append((conn, text if body["type"] == "hello" else body["code"].encode()))
 
-    # --- what happens ---------------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------------------------
 
     @rule(
         peer=st.sampled_from("aab"),
@@ -138,7 +138,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: any(self.joins[conn].key for conn in self.views))
     @rule(which=WHICH, frames=st.integers(0, 4))
     def blink(self, which: int, frames: int) -> None:
-        """A connection is lost, and back a moment later."""
+        """A connection is lost, and its peer returns at once."""
         keyed = [conn for conn in self.views if self.joins[conn].key]
         conn = keyed[which % len(keyed)]
         self.lose(conn, clean=False)
@@ -167,11 +167,11 @@ class Life(RuleBasedStateMachine):
         conn = sorted(self.views)[which % len(self.views)]
         waiting = {other for other in self.unanswered if self.homes[other] == self.homes[conn]}
         self.see(self.rooms.pong(conn))
-        assert not waiting & self.unanswered, "the holder lives, and they are not told"
+        assert not waiting & self.unanswered, "the holder is alive, but the claims are not answered"
 
     @precondition(lambda self: self.views)
     @rule(which=WHICH, to=st.sampled_from(["a", "b", "a", "b", "nobody", None]), forged=FORGED)
-    def say(self, which: int, to: str | None, forged: bool) -> None:
+    def send(self, which: int, to: str | None, forged: bool) -> None:
         self.say_to(which, to, forged=forged)
 
     def say_to(self, which: int, to: str | None, *, forged: bool = False) -> None:
@@ -218,7 +218,7 @@ class Life(RuleBasedStateMachine):
         self.now = max(self.now, self.rooms.deadline or 0)
         self.see(self.rooms.expire(self.now))
 
-    # --- what must hold -------------------------------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------------------------------
 
     @invariant()
     def every_view_is_the_room_without_oneself(self) -> None:
@@ -247,7 +247,7 @@ class Life(RuleBasedStateMachine):
         assert self.rooms.deadline is None or self.rooms.deadline > self.now - 1e-9
 
     def teardown(self) -> None:
-        """Time passes, then everybody goes: all are answered, and nothing is left."""
+        """Let time pass and all clients leave: every join was answered, and nothing is left."""
         for _ in range(self.count + 1):
             self.now += TAKEOVER
             self.see(self.rooms.expire(self.now))

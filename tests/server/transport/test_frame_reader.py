@@ -1,6 +1,6 @@
-"""The frame cutter against websockets' own parser: the same frames, however the octets are cut up.
+"""The frame reader compared with websockets' parser: the same frames, however the data is cut.
 
-But for what pongs hold: the cutter does not say.
+Except for the payload of pongs, which the reader does not return.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ frames = st.builds(
 ).filter(lambda frame: frame.opcode < 8 or (frame.fin and len(frame.data) <= 125))
 
 
-def read(octets: list[bytes]) -> tuple[list[tuple[int, bytes, bool]], int | None]:
-    """What comes out of cutter and websockets together, and the close code, if it came to that."""
+def read(pieces: list[bytes]) -> tuple[list[tuple[int, bytes, bool]], int | None]:
+    """Read ``pieces`` with the reader and websockets. Returns the frames, and the close code after a failure."""
     reader, protocol = FrameReader(LIMIT), ServerProtocol(state=OPEN, max_size=None)
     out: list[tuple[int, bytes, bool]] = []
-    for piece in octets:
+    for piece in pieces:
         reader.feed(piece)
         while protocol.close_sent is None and (found := reader.pull()) is not None:
             kind, data = found
@@ -46,41 +46,41 @@ def read(octets: list[bytes]) -> tuple[list[tuple[int, bytes, bool]], int | None
     return out, protocol.close_sent.code if protocol.close_sent else None
 
 
-def reference(octets: bytes) -> tuple[list[tuple[int, bytes, bool]], int | None]:
+def reference(data: bytes) -> tuple[list[tuple[int, bytes, bool]], int | None]:
     protocol = ServerProtocol(state=OPEN, max_size=None)
-    protocol.receive_data(octets)
+    protocol.receive_data(data)
     out: list[tuple[int, bytes, bool]] = []
     for frame in protocol.events_received():
         assert isinstance(frame, Frame)
-        told = len(frame.data) <= LIMIT and frame.opcode is not Opcode.PONG
-        out.append((frame.opcode, bytes(frame.data) if told else b"", frame.fin))
+        shown = len(frame.data) <= LIMIT and frame.opcode is not Opcode.PONG
+        out.append((frame.opcode, bytes(frame.data) if shown else b"", frame.fin))
     return out, protocol.close_sent.code if protocol.close_sent else None
 
 
-def cut(octets: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(octets) + 1) for place in places), len(octets)]
-    return [octets[a:b] for a, b in pairwise(edges) if a < b]
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
 
 
 @given(st.lists(frames, max_size=6), st.lists(st.integers(0, 1 << 20), max_size=20))
 def test_frames_equal_those_of_websockets_however_cut(sent: list[Frame], places: list[int]) -> None:
-    octets = b"".join(frame.serialize(mask=True) for frame in sent)
-    assert read(cut(octets, places)) == reference(octets)
+    data = b"".join(frame.serialize(mask=True) for frame in sent)
+    assert read(cut(data, places)) == reference(data)
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))
-def test_noise_fails_as_with_websockets(octets: bytes, places: list[int]) -> None:
-    got, code = read(cut(octets, places))
-    expected, expected_code = reference(octets)
-    if expected_code is None:  # websockets waits for a payload that we have thrown away already
+def test_noise_fails_as_with_websockets(data: bytes, places: list[int]) -> None:
+    got, code = read(cut(data, places))
+    expected, expected_code = reference(data)
+    if expected_code is None:  # websockets waits for a payload that the reader has discarded
         assert got[: len(expected)] == expected
     else:
         assert (got, code) == (expected, expected_code)
 
 
 def test_single_bytes_make_a_frame() -> None:
-    octets = Frame(Opcode.TEXT, b"x" * 150).serialize(mask=True)
-    assert read([bytes([octet]) for octet in octets]) == ([(1, b"x" * 150, True)], None)
+    data = Frame(Opcode.TEXT, b"x" * 150).serialize(mask=True)
+    assert read([bytes([byte]) for byte in data]) == ([(1, b"x" * 150, True)], None)
 
 
 def test_limit_may_change_within_one_read() -> None:

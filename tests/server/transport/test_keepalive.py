@@ -1,4 +1,4 @@
-"""Keepalive: everybody gets one an interval, and never many in one turn of the loop."""
+"""Keepalive: one ping per client and interval, and few per turn of the event loop."""
 
 from __future__ import annotations
 

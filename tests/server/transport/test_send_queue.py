@@ -1,4 +1,4 @@
-"""The queue against a transport that takes as much as the test says."""
+"""The send queue with a transport that accepts as much as the test allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.transport.send_queue import SendQueue
 
 
 class Socket(asyncio.Transport):
-    """Keeps what its kernel does not take, and says so as asyncio's transports do."""
+    """Keeps what its kernel does not accept, and pauses as asyncio's transports do."""
 
     def __init__(self) -> None:
         super().__init__()

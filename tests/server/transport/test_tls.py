@@ -1,4 +1,4 @@
-"""TLS: versions, a new certificate while it runs, and what is no TLS."""
+"""TLS: versions, a new certificate during operation, and clients without TLS."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def test_peers_join_over_tls(tmp_path: Path) -> None:
             assert (await a.get())["peers"] == []
             await b.send({"type": "join", "peerId": "B"})
             assert (await b.get())["peers"] == ["A"]
-            sdp = "x" * 200_000  # more than a record, and than a read
-            await a.say("offer", to="B", sdp=sdp)
+            sdp = "x" * 200_000  # larger than a TLS record and a read
+            await a.send_message("offer", to="B", sdp=sdp)
             assert (await b.get())["sdp"] == sdp
 
 
@@ -123,9 +123,9 @@ async def test_bad_new_certificate_is_logged_and_the_old_one_kept(
         elif isinstance(content, bytes):
             pem.write_bytes(content)
         else:
-            octets = pem.read_bytes()
+            content = pem.read_bytes()
             pair(tmp_path, MAKERS["ES256"]())
-            pem.write_bytes((tmp_path / "key.pem").read_bytes() + octets[octets.index(b"-----BEGIN CERT") :])
+            pem.write_bytes((tmp_path / "key.pem").read_bytes() + content[content.index(b"-----BEGIN CERT") :])
         server.reload()
         assert "the old certificate stays in use: --tls-cert: " in caplog.text and str(pem) in caplog.text
         async with connect(url(server.port), ssl=context) as ws:
@@ -184,7 +184,7 @@ async def test_slow_reader_over_tls_is_closed_alone(tmp_path: Path) -> None:
             await a.get()
             slow.transport.pause_reading()
             while "stalled" in server.sessions.rooms.peers():
-                await a.say("offer", to="stalled", sdp="x" * 100_000)
+                await a.send_message("offer", to="stalled", sdp="x" * 100_000)
                 await a.ws.ping()
             assert await a.get() == {"type": "peer-left", "peerId": "stalled"}
             await a.barrier()
@@ -211,7 +211,7 @@ async def test_sighup_reloads_the_certificate(tmp_path: Path) -> None:
 async def test_endless_handshakes_count_and_time_out(tmp_path: Path) -> None:
     async with relay(tls_cert=certificate(tmp_path / "a.pem"), join_timeout=0.5, max_connections=3) as server:
         silent = [await Raw.connect(server.port) for _ in range(3)]
-        silent[0].writer.write(b"\x16\x03\x01")  # a record that never ends
+        silent[0].writer.write(b"\x16\x03\x01")  # a record without an end
         await until(lambda: server.admission._connections == 3)
         assert await silent[0].rest() == b""
         await until(lambda: server.admission._connections == 0)

@@ -18,6 +18,7 @@ from typing import Final
 from . import events as ev
 from . import negotiation as n
 from .call import Call, State
+from .log_limit import LimitedLogger
 from .media.incoming.track import IncomingMedia
 from .playout import Playout
 from .rtc.connection import Connection, ConnectionOptions, OutgoingTracks
@@ -25,6 +26,7 @@ from .signaling import messages
 from .stats import StatsSampler
 
 log = logging.getLogger(__name__)
+limited_log = LimitedLogger(log)
 
 MAX_CALLS: Final = 32
 """Maximum number of simultaneous calls. Further incoming calls are declined, because each may need an encoder."""
@@ -208,7 +210,7 @@ class CallControl:
                     if call.reason is None:
                         call._set_stats(stats)
                 except Exception:  # aiortc's; one second without statistics must not end the call
-                    log.exception("cannot read the statistics of the call with %s", call.peer)
+                    limited_log.exception("cannot read the statistics of the call with %s", call.peer)
 
     # --- deadlines ---
 

@@ -17,6 +17,7 @@ from . import events as ev
 from . import negotiation as n
 from .call_control import CallControl
 from .errors import CallFailed, JoinRefused, NotHere, ServerUnreachable
+from .log_limit import LimitedLogger
 from .signaling import client as signaling
 from .signaling import messages
 from .signaling.diagnosis import Diagnosis
@@ -24,6 +25,7 @@ from .signaling.ice_servers import merge, read_ice_servers
 from .signaling.presence import Presence
 
 log = logging.getLogger(__name__)
+limited_log = LimitedLogger(log)
 
 FLUSH_TIMEOUT: Final = 2.0
 """Maximum time to send the hang-ups when leaving, in seconds. A remote that receives none detects the closed
@@ -226,9 +228,9 @@ class Room:
                 if to == self.id and peer != self.id and messages.is_valid_id(peer):
                     self._calls.dispatch(peer, self._event_of(peer, message))
                 else:
-                    log.info("= ignored a message from %s to %s", peer, to)
+                    limited_log.info("= ignored a message from %s to %s", peer, to)
             case _:
-                log.debug("= ignored: %s", message)
+                limited_log.debug("= ignored: %s", message)
 
     def _dispatch_if_known(self, peer: str, event: n.Event) -> None:
         """Dispatch ``event`` only if ``peer`` has a negotiation; presence alone must not create one."""
@@ -253,7 +255,7 @@ class Room:
         try:
             return self._accept is None or bool(self._accept(peer))
         except Exception:  # a bug in the program's policy must not end its other calls
-            log.exception("accept(%r) failed; the call is declined", peer)
+            limited_log.exception("accept(%r) failed; the call is declined", peer)
             return False
 
     def _notify(self) -> None:

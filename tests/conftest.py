@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from peer import log_limit
 from tests import legacy
 
 _ROOT = Path(__file__).parent
@@ -35,7 +36,8 @@ def pytest_report_header() -> str | None:
 
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
-    """Undo the logging configuration of commands that run in this process."""
+    """Undo the logging configuration of commands that run in this process, and let each test log its first line."""
+    log_limit.SHARED._causes.clear()
     known = {name: logging.getLogger(name) for name in (None, "peer", "server")}
     levels = {name: logger.level for name, logger in known.items()}
     handlers = known[None].handlers[:]

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -172,6 +173,20 @@ async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConn
         )
     connection = next(iter(agent._calls.remotes["stranger"].connections.values()))
     await until(lambda: connection._remote_candidates.count == 100)
+
+
+async def test_flood_of_invalid_messages_logs_few_lines(
+    agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "peer")
+    began = time.monotonic()
+    for _ in range(2000):
+        await stranger.send('{"type":"candidate","from":"stranger","to":"agent","candidate":5}')
+        await stranger.send('{"type":"offer","from":"stranger","to":"agent"}')
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", "no SDP")))
+    assert isinstance(await answer(stranger), messages.HangUp)
+    lines = [line for line in caplog.messages if "ignored an invalid message" in line]
+    assert 1 <= len(lines) <= 2 + time.monotonic() - began
 
 
 async def test_policy_that_raises_declines_the_call(relay: str, stranger: ClientConnection) -> None:

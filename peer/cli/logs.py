@@ -8,6 +8,9 @@ import sys
 import time
 from typing import Final
 
+from ..log_limit import RateLimiter
+from .output import escaped
+
 _OWN_LOGGERS: Final = ("peer", "server")
 
 _LEVELS: Final = {
@@ -37,11 +40,33 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
+    """One line per record, and its traceback. A message may contain text of a remote, such as an escape sequence."""
+
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        line = f"{clock} {record.name}: {level}{record.getMessage()}"
+        line = f"{clock} {record.name}: {level}{escaped(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _LibraryLimit(logging.Filter):
+    """Limits the lines of libraries, which a remote can cause too: one per second and message before formatting.
+
+    Our own modules limit theirs with ``LimitedLogger``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limiter = RateLimiter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or record.name.partition(".")[0] in _OWN_LOGGERS:
+            return True
+        cause = str(record.msg).partition("\n")[0]  # asyncio appends lines with addresses of objects
+        suppressed = self._limiter.allow((record.name, cause))
+        if suppressed:
+            record.msg = f"{record.msg} (and {suppressed} more, suppressed)"
+        return suppressed is not None
 
 
 def are_json() -> bool:
@@ -58,6 +83,7 @@ def configure(style: str, verbosity: int) -> None:
     """Send logs to standard error in ``style``, ``text`` or ``json``. 0 is the default ``verbosity``."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
+    handler.addFilter(_LibraryLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     own, libraries = _LEVELS[max(min(_LEVELS), min(max(_LEVELS), verbosity))]

@@ -64,7 +64,7 @@ class Output:
             return
         line = describe(event)
         if line is not None and (self._detail or not isinstance(event, events.Stats)):
-            self._write(_escaped(line), droppable=isinstance(event, events.Stats))
+            self._write(escaped(line), droppable=isinstance(event, events.Stats))
 
     def object(self, body: dict[str, Any]) -> None:
         """Write one JSON object, only with ``--json``."""
@@ -74,7 +74,7 @@ class Output:
     def text(self, line: str) -> None:
         """Write one line for people, only without ``--json``."""
         if not self.as_json:
-            self._write(_escaped(line))
+            self._write(escaped(line))
 
     def _write(self, line: str, *, droppable: bool = False) -> None:
         if self._writer is not None:
@@ -94,7 +94,7 @@ def _as_json(body: dict[str, Any]) -> str:
     return json.dumps(body, separators=(", ", ": "))
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
     """``line`` with unprintable characters escaped. An old relay accepts any text as an id."""
     return line if line.isprintable() else _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], line)
 

@@ -21,10 +21,11 @@ from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
+from ..log_limit import LimitedLogger
 from ..media.sources.passthrough import profile
 from .sdp_codecs import SupportedCodecs
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 CLOSE_TIMEOUT: Final = 3.0
 """Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""

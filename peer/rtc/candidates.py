@@ -9,11 +9,12 @@ from typing import Any
 
 from aioice.candidate import Candidate
 
+from ..log_limit import LimitedLogger
 from ..signaling.messages import IceCandidate
 from .remote_description import Accepted
 from .sdp import MAX_CANDIDATES
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 
 class LocalCandidates:

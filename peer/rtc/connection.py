@@ -20,6 +20,7 @@ from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 
 from .. import negotiation as n
 from ..events import Reason
+from ..log_limit import LimitedLogger
 from ..media.incoming.track import IncomingMedia, IncomingTrack
 from ..media.outgoing.audio_track import OutgoingAudio
 from ..media.outgoing.track import OutgoingVideo
@@ -37,7 +38,7 @@ from .sdp_codecs import SupportedCodecs
 from .sender import Sender
 from .silence import Change, SilenceDetector
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 LIVENESS_INTERVAL: Final = 0.5
 """Interval between two checks for received datagrams, in seconds. A fifth of the shortest time-out."""
@@ -202,7 +203,7 @@ class Connection:
         except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
             level = logging.DEBUG if isinstance(exc, NoTurnServerError) else logging.INFO
             log.log(level, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
-            log.debug("traceback of the failed operation", exc_info=True)
+            log.log(logging.DEBUG, "traceback of the failed operation", exc_info=True)
             reason: Reason = "transport-failed" if isinstance(exc, ConnectionError | TimeoutError) else "media-error"
             self._post_event(n.DescriptionFailed(self.generation, reason))
 

@@ -24,11 +24,12 @@ from aioice import ice as aioice_ice
 from aioice.candidate import Candidate
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 
+from ..log_limit import LimitedLogger
 from ..signaling.ice_servers import MAX_SERVERS, IceServer
 from .aiortc_hooks import limit_datagrams
 from .resolver import resolve
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 TURN_TIMEOUT: Final = 5.0
 """Maximum time to wait for a TURN server with ``relay_only``, in seconds. Without one, no description can be sent."""
@@ -156,7 +157,8 @@ class IceGatherer:
             address = (await resolve(server.host, server.port, socket.AF_INET), server.port)
             candidate, _ = await server_reflexive_candidate(protocol, address)
         except Exception as exc:  # aioice also raises errors of the transport; the other servers are still used
-            log.info("= STUN server %s:%d failed: %s", server.host, server.port, exc or type(exc).__name__)
+            why, cause = exc or type(exc).__name__, (server.host, server.port)
+            log.info("= STUN server %s:%d failed: %s", server.host, server.port, why, cause=cause)
             return
         self._add_candidate(candidate)
 
@@ -177,7 +179,8 @@ class IceGatherer:
                 turn_transport=server.transport,
             )
         except Exception as exc:
-            log.warning("TURN server %s:%d failed: %s", server.host, server.port, exc or type(exc).__name__)
+            why, cause = exc or type(exc).__name__, (server.host, server.port)
+            log.warning("TURN server %s:%d failed: %s", server.host, server.port, why, cause=cause)
             return
         if connection._closing:
             await protocol.close()

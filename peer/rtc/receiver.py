@@ -21,6 +21,7 @@ from aiortc.codecs import is_rtx
 from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
 from ..codecs.names import ffmpeg_name
+from ..log_limit import LimitedLogger
 from ..media.frames import EncodedFrame
 from ..media.incoming.track import IncomingTrack
 from ..rtp.depacketizer import depacketize
@@ -33,7 +34,7 @@ from ..rtp.sequence import TimestampUnwrapper
 from .receive_stream import Codec, ReceiveStream
 from .rtp_fast_path import RtpFastPath
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 MAX_SSRCS: Final = 8
 """Maximum number of streams per receiver. Each buffers packets, and a receiver report has room for 31."""

@@ -18,10 +18,11 @@ import pylibsrtp
 from aiortc import RTCDtlsTransport, RTCRtpReceiver
 from aiortc.rtcdtlstransport import State
 
+from ..log_limit import LimitedLogger
 from ..rtp.packet import Packet, parse
 from .aiortc_hooks import MAX_DATAGRAM, limit_datagrams
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 MAX_STREAMS: Final = 32
 """Maximum number of routed streams per transport. Beyond it, the oldest one is routed anew with its next packet."""

@@ -23,11 +23,12 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpSendParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpRrPacket, RtcpSrPacket, unpack_remb_fci
 
 from ..codecs.names import ffmpeg_name
+from ..log_limit import LimitedLogger
 from ..media.frames import OutgoingFrame, media_time
 from ..media.outgoing.track import Outgoing
 from ..rtp.header import NTP_EPOCH, HeaderWriter
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 HISTORY_SIZE: Final = 1024
 """Packets kept for retransmission, three seconds of 720p. The engine keeps 128, less than a large key frame and its

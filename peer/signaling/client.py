@@ -22,6 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ..errors import ConfigError, ProtocolError, redacted
+from ..log_limit import LimitedLogger
 from . import messages
 from .backoff import Backoff
 from .diagnosis import (
@@ -36,6 +37,7 @@ from .diagnosis import (
 from .messages import Join, Message
 
 log = logging.getLogger(__name__)
+limited_log = LimitedLogger(log)
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
@@ -322,12 +324,12 @@ class SignalingClient:
 
 def _parse(text: str | bytes) -> Message | None:
     if isinstance(text, bytes):
-        log.info("= ignored a binary message from the relay")
+        limited_log.info("= ignored a binary message from the relay")
         return None
     try:
         return messages.parse(text)
     except ProtocolError as exc:
-        log.info("= ignored an invalid message from the relay: %s", exc)
+        limited_log.info("= ignored an invalid message from the relay: %s", exc)
         return None
 
 

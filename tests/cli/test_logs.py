@@ -53,6 +53,23 @@ def test_text_line_has_time_logger_and_level(capsys: pytest.CaptureFixture[str])
     assert lines[1].endswith(" peer.x: warning: careful")
 
 
+def test_text_line_has_escaped_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", 0)
+    logging.getLogger("peer.x").info("from %s", "a\x1b[2J\nforged: line\u202e\x9b")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"from a\x1b[2J\nforged: line\u202e\x9b")
+
+
+def test_library_lines_are_limited_per_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", 0)
+    for n in range(100):
+        logging.getLogger("asyncio").error("exception was never retrieved: %d", n)
+        logging.getLogger("peer.x").warning("own %d", n)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("never retrieved" in line for line in lines) == 1
+    assert sum("own" in line for line in lines) == 100, "own modules limit theirs where a remote causes them"
+
+
 def test_text_exception_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("text", 0)
     try:

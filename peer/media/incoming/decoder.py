@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import av
 
+from ...log_limit import LimitedLogger
 from ..frames import MAX_PIXELS, EncodedFrame
 
-log = logging.getLogger(__name__)
+log = LimitedLogger(logging.getLogger(__name__))
 
 MAX_QUEUE_TIME: Final = 0.3
 """Maximum age of the oldest queued frame, in seconds. Beyond it, the decoder is too slow for the stream. Only the age

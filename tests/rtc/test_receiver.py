@@ -23,7 +23,7 @@ from peer.rtc import receiver as receiver_module
 from peer.rtc.rtp_fast_path import MAX_STREAMS
 from peer.rtp.header import NTP_EPOCH
 from peer.rtp.packet import Packet
-from tests.media import coded
+from tests.media import encoded_frames
 from tests.rtc.loopback import Loopback, loopback
 from tests.waiting import until
 
@@ -305,7 +305,7 @@ async def test_change_of_payload_type_changes_the_codec() -> None:
     async with loopback("vp8", "h264") as pair:
         await pair.send_until(lambda: pair.first_frames)
         vp8, h264 = payload_type(pair, "vp8"), payload_type(pair, "h264")
-        idr = coded.pictures("h264", 1)[0].data
+        idr = encoded_frames.video_frames("h264", 1)[0].data
         with pair.media.encoded.read(100) as reader:
             numbers = itertools.count(1)
 
@@ -313,7 +313,7 @@ async def test_change_of_payload_type_changes_the_codec() -> None:
                 number = next(numbers)
                 pair.receiver.receive(Packet(payload_type, number, 3000 * number, 77, data, marker=True))
 
-            receive(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
+            receive(vp8, b"\x10" + encoded_frames.video_frames("vp8", 1)[0].data)
             slices = b"\x65" + idr[idr.rindex(b"\x00\x00\x01") + 4 :]
             receive(h264, b"\x67" + slices)
             next(numbers)  # one packet is lost
@@ -321,7 +321,7 @@ async def test_change_of_payload_type_changes_the_codec() -> None:
                 while pair.media.video.counters.lost == 0:
                     receive(h264, b"\x41\x80")
                     await asyncio.sleep(0.01)
-            receive(vp8, b"\x10" + coded.pictures("vp8", 1)[0].data)
+            receive(vp8, b"\x10" + encoded_frames.video_frames("vp8", 1)[0].data)
             frames = list(iter(reader.get_nowait, None))
         assert [frame.codec for frame in frames if frame.data.startswith(b"\0\0\0\1")] == ["h264"] * (len(frames) - 2)
         assert [frame.codec for frame in (frames[0], frames[-1])] == ["vp8", "vp8"]
@@ -337,7 +337,7 @@ async def test_key_frame_behind_a_loss_needs_no_request() -> None:
             requests.append(ssrc)
 
         engine._send_rtcp_pli = pli
-        key, kind = b"\x10" + coded.pictures("vp8", 1)[0].data, payload_type(pair, "vp8")
+        key, kind = b"\x10" + encoded_frames.video_frames("vp8", 1)[0].data, payload_type(pair, "vp8")
         with pair.media.encoded.read(100) as reader:
             pair.receiver.receive(Packet(kind, 1, 0, 77, key, marker=True))
             pair.receiver.receive(Packet(kind, 3, 6000, 77, key, marker=True))

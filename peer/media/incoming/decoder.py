@@ -25,8 +25,8 @@ from ..frames import MAX_PIXELS, EncodedFrame
 log = LimitedLogger(logging.getLogger(__name__))
 
 MAX_QUEUE_TIME: Final = 0.3
-"""Maximum age of the oldest queued frame, in seconds. Beyond it, the decoder is too slow for the stream. Only the age
-counts, because a repaired loss delivers thirty frames at once."""
+"""Maximum age of the oldest queued frame, in seconds. Beyond it, the decoder is too slow for the stream. The number
+of frames does not show that, because a repaired loss delivers thirty at once."""
 
 MAX_QUEUED: Final = 100
 """Maximum number of queued frames, whatever their age."""
@@ -122,7 +122,7 @@ class _DecoderThread:
                 for decoded_frame in decoded:
                     self._loop.call_soon_threadsafe(self._deliver, decoded_frame, seconds)
         except RuntimeError:
-            pass  # the event loop is closed, so nobody receives the frames
+            pass  # the event loop is closed, so the frames have no receiver
 
     def _deliver(self, frame: Any, seconds: float) -> None:
         if not self._stopped:

@@ -30,8 +30,8 @@ and each change between passthrough and transcoding costs a key frame."""
 _MEASURED_VALUES: Final = re.compile(r"\d+(\.\d+)?")
 
 QUEUE_SIZE: Final = 300
-"""Maximum number of frames that wait for a busy sender, or with which a new viewer starts: ``KEY_INTERVAL`` of any
-source."""
+"""Maximum number of frames that wait for a busy sender, or that a new viewer starts with. It covers ``KEY_INTERVAL``
+of any source."""
 
 
 class Passthrough:

@@ -35,7 +35,8 @@ _FULL: Final = 0.85
 (draft-ietf-rmcat-gcc section 5.5)."""
 
 _CHOKED: Final = 0.4
-"""Estimate, as a fraction of the bitrate sent, below which it is still falling: it covers the last second."""
+"""Estimate, as a fraction of the bitrate sent, below which it is assumed to be falling still, because it is a mean
+over the last second."""
 
 _DOWN_AFTER: Final = 1.0
 """Time for which the network must be full before a move down, in seconds; also the minimum time on a rung."""

@@ -31,7 +31,8 @@ encoder of a larger size takes longer, so its first key frame shows a moment alr
 that lag are sent with increasing timestamps until the new stream has caught up."""
 
 _MIN_PACKETS: Final = 20
-"""Minimum number of packets assumed when the NACK ratio is computed. Of fewer packets, one would be a large part."""
+"""Minimum number of packets assumed when the NACK ratio is computed. Among fewer packets, a single NACK would look
+like heavy loss."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,10 +62,10 @@ class Interleaver:
         self._newest: dict[Kind, float] = {"video": 0.0, "audio": 0.0}
         """Time of the newest frame of each kind in the recording."""
         self.codecs: dict[Kind, str] = {}
-        """Codec of the last frame returned of each kind; before the first one, of the first frame held."""
+        """Codec of each kind: of the last frame returned, or, before that, of the first frame held."""
         self.started = False
         self.needs_key_frame = "video" in kinds
-        """Whether the recording cannot start, or not with video, before a key frame."""
+        """Whether video is dropped because the first key frame has not arrived yet."""
 
     def add(self, frame: EncodedFrame, now: float) -> Iterator[PlacedFrame]:
         """Add a frame. Return those that can be recorded now. ``now`` is in seconds of ``frame.arrival``'s clock."""
@@ -142,7 +142,7 @@ class Interleaver:
             yield self._queues[first.frame.kind].popleft()
 
     def _held_long_enough(self, first: PlacedFrame) -> bool:
-        """Whether ``first`` in its queue waits for the other track no longer."""
+        """Whether ``first``, the head of its queue, has waited long enough for the other track."""
         kind = first.frame.kind
         return self._newest[kind] - first.time >= MAX_HOLD or len(self._queues[kind]) > _MAX_HELD
 

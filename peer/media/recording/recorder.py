@@ -52,8 +52,8 @@ class Recorder:
     """One recording of ``encoded`` into new files (.mkv, .webm, .mp4) named by ``names``. Not reusable.
 
     ``kinds`` are the negotiated kinds of media; ``lost`` returns the number of frames lost by the network so far. The
-    recording ends after ``seconds``, at ``stop``, or when ``encoded`` closes. With ``segment``, a new file starts per
-    that many seconds. Its task runs in ``tasks``.
+    recording ends after ``seconds``, at ``stop``, or when ``encoded`` closes. With ``segment``, a new file starts
+    after that many seconds. Its task runs in ``tasks``.
 
     All callbacks run in the event loop. ``request_key_frame`` returns whether it sent a request; if not, it is called
     again soon. ``on_recorded`` receives each finished file, ``on_failed`` each error that does not end the recording.
@@ -210,7 +210,7 @@ class Recorder:
         self._call_in_loop(_resolver(self._result), result)
 
     def _call_in_loop(self, callback: Callable[[Any], None], value: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(callback, value)
 
 

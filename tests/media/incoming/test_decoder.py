@@ -14,7 +14,7 @@ import pytest
 from peer.media.frames import EncodedFrame
 from peer.media.incoming.decoder import MAX_QUEUED, Decoder, open_decoder
 from peer.media.recording.codec_parameters import read_video_parameters
-from tests.media import coded
+from tests.media import encoded_frames
 from tests.waiting import until
 
 
@@ -49,7 +49,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.mark.parametrize("codec", ["vp8", "h264"])
 async def test_video_frame_is_decoded_before_the_next_is_put(bench: Bench, codec: str) -> None:
-    for number, frame in enumerate(coded.pictures(codec, 10), 1):
+    for number, frame in enumerate(encoded_frames.video_frames(codec, 10), 1):
         assert bench.decoder.decode(frame)
         await until(lambda number=number: len(bench.frames) == number)
     assert [float(frame.pts * frame.time_base) for frame in bench.frames] == [n / 30 for n in range(10)]
@@ -59,7 +59,7 @@ async def test_video_frame_is_decoded_before_the_next_is_put(bench: Bench, codec
 
 @pytest.mark.parametrize("profile", ["baseline", "main", "high"])
 async def test_h264_of_any_profile_is_decoded_without_delay(bench: Bench, profile: str) -> None:
-    frames = coded.pictures("h264", 8, profile=profile)
+    frames = encoded_frames.video_frames("h264", 8, profile=profile)
     for number, frame in enumerate(frames, 1):
         bench.decoder.decode(frame)
         await until(lambda number=number: len(bench.frames) == number)
@@ -70,7 +70,7 @@ async def test_h264_of_any_profile_is_decoded_without_delay(bench: Bench, profil
     [("opus", 48_000, 2), ("pcm_mulaw", 8_000, 1), ("pcm_alaw", 8_000, 1), ("g722", 16_000, 1)],
 )
 async def test_audio_is_decoded_to_frames_of_20_ms(bench: Bench, codec: str, rate: int, channels: int) -> None:
-    for frame in coded.sounds(codec, 5):
+    for frame in encoded_frames.audio_frames(codec, 5):
         bench.decoder.decode(frame)
     await until(lambda: len(bench.frames) == 5)
     for number, frame in enumerate(bench.frames):
@@ -80,7 +80,7 @@ async def test_audio_is_decoded_to_frames_of_20_ms(bench: Bench, codec: str, rat
 
 
 async def test_change_of_codec_starts_a_new_decoder(bench: Bench) -> None:
-    for frame in (*coded.pictures("vp8", 2), *coded.pictures("h264", 2, (320, 240))):
+    for frame in (*encoded_frames.video_frames("vp8", 2), *encoded_frames.video_frames("h264", 2, (320, 240))):
         bench.decoder.decode(frame)
     await until(lambda: len(bench.frames) == 4)
     assert [frame.width for frame in bench.frames] == [160, 160, 320, 320]
@@ -88,7 +88,7 @@ async def test_change_of_codec_starts_a_new_decoder(bench: Bench) -> None:
 
 
 async def test_full_queue_rejects_frames(bench: Bench) -> None:
-    (frame, *_) = coded.pictures("vp8", 1, (1280, 720))
+    (frame, *_) = encoded_frames.video_frames("vp8", 1, (1280, 720))
     accepted = [bench.decoder.decode(frame) for _ in range(4 * MAX_QUEUED)]
     assert not all(accepted)
     assert accepted[:30] == [True] * 30, "a repaired loss was mistaken for a slow decoder"
@@ -100,14 +100,14 @@ async def test_undecodable_frame_is_reported_and_skipped(bench: Bench, data: byt
     bench.decoder.decode(EncodedFrame("video", "nothing", data, 0, 90_000, True, 0.0, None))
     await until(lambda: bench.errors == 1)
     bench.decoder.decode(EncodedFrame("video", "h264", data, 0, 90_000, True, 0.0, None))
-    frames = coded.pictures("vp8", 1)
+    frames = encoded_frames.video_frames("vp8", 1)
     bench.decoder.decode(frames[0])
     await until(lambda: bench.frames)
 
 
 async def test_small_packet_cannot_claim_a_huge_frame(bench: Bench) -> None:
     """RFC 6386 9.1: width and height are in the first ten bytes of a key frame."""
-    (frame,) = coded.pictures("vp8", 1)
+    (frame,) = encoded_frames.video_frames("vp8", 1)
     huge = frame.data[:6] + (16_000).to_bytes(2, "little") * 2 + frame.data[10:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bench.decoder.decode(replace(frame, data=huge))
@@ -119,7 +119,7 @@ async def test_small_packet_cannot_claim_a_huge_frame(bench: Bench) -> None:
 
 
 async def test_stop_drops_queued_frames_and_ends_the_thread(bench: Bench) -> None:
-    frames = coded.pictures("vp8", 3)
+    frames = encoded_frames.video_frames("vp8", 3)
     for frame in frames:
         bench.decoder.decode(frame)
     bench.decoder.stop()

@@ -11,7 +11,7 @@ import pytest
 
 from peer.media.frames import EncodedFrame
 from peer.media.incoming.track import FirstFrame, IncomingMedia
-from tests.media import coded
+from tests.media import encoded_frames
 from tests.waiting import until
 
 
@@ -43,7 +43,7 @@ async def remote() -> AsyncIterator[Remote]:
 
 @pytest.fixture(scope="module")
 def frames() -> list[EncodedFrame]:
-    return coded.pictures("vp8", 20)
+    return encoded_frames.video_frames("vp8", 20)
 
 
 def threads(kind: str) -> list[threading.Thread]:
@@ -69,7 +69,7 @@ async def test_first_frame_is_decoded_without_readers(remote: Remote, frames: li
 
 
 async def test_audio_is_decoded_only_with_a_reader(remote: Remote) -> None:
-    packets = coded.sounds("opus", 10)
+    packets = encoded_frames.audio_frames("opus", 10)
     assert not remote.media.audio.needed
     for packet in packets[:5]:
         remote.media.audio.put(packet)
@@ -133,7 +133,7 @@ async def test_undecodable_frame_requests_a_key_frame(remote: Remote) -> None:
 
 
 async def test_slow_decoder_requests_a_key_frame(remote: Remote) -> None:
-    (key, *_) = coded.pictures("vp8", 1, (1280, 720))
+    (key, *_) = encoded_frames.video_frames("vp8", 1, (1280, 720))
     with remote.media.video.frames.read():
         for _ in range(400):
             remote.media.video.put(key)

@@ -77,12 +77,12 @@ def h264_stream(count: int) -> list[EncodedFrame]:
     context.width, context.height, context.pix_fmt = *SIZE, "yuv420p"
     context.time_base, context.profile = VIDEO_TIME_BASE, "Baseline"
     context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "10", "x264-params": "keyint=10:scenecut=0"}
-    canvas, coded = Pattern(*SIZE, 30), []
+    pattern, encoded = Pattern(*SIZE, 30), []
     for n in range(count):
-        frame = canvas.draw(n)
+        frame = pattern.draw(n)
         frame.pts = n * 3000
         [packet] = context.encode(frame)
-        coded.append(
+        encoded.append(
             EncodedFrame(
                 kind="video",
                 codec="h264",
@@ -94,7 +94,7 @@ def h264_stream(count: int) -> list[EncodedFrame]:
                 ntp=None,
             )
         )
-    return coded
+    return encoded
 
 
 class Camera:

@@ -38,11 +38,11 @@ async def test_varying_bitrate_is_refused_without_alternating(
         for step in range(100):
             now[0] += 0.5
             size = 80_000 if step < 50 and step // 10 % 2 else 50_000
-            coded = replace(
+            padded = replace(
                 frame, data=frame.data + bytes([1]) * size, arrival=now[0], timestamp=round(now[0] * 90_000)
             )
-            camera.check.observe(coded)
-            camera.encoded.put(coded)
+            camera.check.observe(padded)
+            camera.encoded.put(padded)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             accepted.append(camera.passthrough.refusal("42e01f") is None)

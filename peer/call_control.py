@@ -32,6 +32,14 @@ MAX_CALLS: Final = 32
 """Maximum number of simultaneous calls. Further incoming calls are declined, because each may need an encoder."""
 
 
+MAX_WAITING: Final = 4 << 20
+"""Maximum size of what all remotes together have waiting, in bytes: offers behind an older one, and candidates
+without a description. It needs no call, so it needs a budget of its own. A real offer has up to 60 kB."""
+
+MAX_WAITING_PER_REMOTE: Final = 512 << 10
+"""Maximum size of what one remote has waiting, in bytes: two offers as large as the relay forwards."""
+
+
 @dataclass(slots=True)
 class Remote:
     """State of one remote: its negotiation, its call and its connections by generation."""
@@ -39,6 +47,8 @@ class Remote:
     negotiation: n.Negotiation
     call: Call | None = None
     connections: dict[int, Connection] = field(default_factory=dict)
+    waiting: int = 0
+    """Size of its waiting offers and candidates, in bytes."""
 
 
 class CallControl:
@@ -80,6 +90,7 @@ class CallControl:
         self._is_present = is_present
         self._events: deque[tuple[str, n.Event]] = deque()
         self._dispatching = False
+        self._waiting = 0  # bytes, of all remotes
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -131,14 +142,35 @@ class CallControl:
         remote = self.remotes.get(peer)
         if remote is None:
             remote = self.remotes[peer] = Remote(n.Negotiation(self._me, peer))
+        if isinstance(event, n.OfferReceived) and (
+            remote.negotiation.waiting_bytes + len(event.sdp) > MAX_WAITING_PER_REMOTE
+        ):
+            limited_log.info("= %s: dropped an offer, because too many are waiting", peer)
+            return
         before = remote.negotiation.phase
         commands = remote.negotiation.handle(event, asyncio.get_running_loop().time())
         if remote.negotiation.phase is not before:
             log.debug("= %s: %s", peer, remote.negotiation.phase.value)
         for command in commands:
             self._execute(peer, remote, command)
+        self._count_waiting(remote)
+        if self._waiting > MAX_WAITING:
+            self._drop_waiting()
         if remote.negotiation.settled and not self._is_present(peer):
+            self._waiting -= remote.waiting
             del self.remotes[peer]
+
+    def _count_waiting(self, remote: Remote) -> None:
+        self._waiting -= remote.waiting
+        remote.waiting = remote.negotiation.waiting_bytes
+        self._waiting += remote.waiting
+
+    def _drop_waiting(self) -> None:
+        """Drop what the remote with the most bytes has waiting, to keep the budget."""
+        peer, largest = max(self.remotes.items(), key=lambda item: item[1].waiting)
+        limited_log.info("= %s: dropped %d bytes that waited for its call", peer, largest.waiting)
+        largest.negotiation.drop_waiting()
+        self._count_waiting(largest)
 
     def _execute(self, peer: str, remote: Remote, command: n.Command) -> None:
         connections, send = remote.connections, self._send

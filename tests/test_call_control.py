@@ -162,6 +162,30 @@ async def test_dial_during_a_call_changes_nothing() -> None:
         assert len(b.connections) == 1
 
 
+async def test_early_candidates_and_offers_are_limited_in_bytes() -> None:
+    """Hundreds of peers send candidates and offers without a call, as large and as many as they can."""
+    text = "x" * messages.MAX_CANDIDATE
+    async with bench() as b:
+        early = messages.IceCandidate(text, "0", 0, "f" * messages.MAX_FRAGMENT)
+        b.calls.dispatch("c", n.CandidateReceived(candidate("offer")))
+        names = [f"hostile-{number}" for number in range(300)]
+        b.present.update(names)
+        for name in names:
+            for _ in range(70):
+                b.calls.dispatch(name, n.CandidateReceived(early))
+            total = sum(remote.negotiation.waiting_bytes for remote in b.calls.remotes.values())
+            assert total <= call_control.MAX_WAITING
+        assert total > call_control.MAX_WAITING / 2
+        for name in names[:20]:
+            for _ in range(70):
+                b.calls.dispatch(name, n.OfferReceived("x" * messages.MAX_MESSAGE, allowed=True))
+            waiting = [remote.negotiation.waiting_bytes for remote in b.calls.remotes.values()]
+            assert max(waiting) <= call_control.MAX_WAITING_PER_REMOTE + 70 * 2048
+            assert sum(waiting) <= call_control.MAX_WAITING
+        b.calls.dispatch("c", n.OfferReceived(OFFER))
+        assert b.connections[-1].calls[-1] == ("add_candidate", "offer"), "the honest peer's candidate is not lost"
+
+
 async def test_each_remote_has_its_own_negotiation() -> None:
     async with bench() as b:
         b.calls.dispatch("b", n.Dial(15.0))

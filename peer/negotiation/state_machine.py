@@ -86,6 +86,9 @@ MAX_QUEUED: Final = 64
 """Maximum number of queued candidates, and of queued offers. When full, the oldest candidate or the newest offer is
 dropped. Limits the memory that a misbehaving remote can occupy."""
 
+ITEM_OVERHEAD: Final = 256
+"""Memory of a waiting offer or candidate besides its text, in bytes."""
+
 ABSENCE_TIMEOUT: Final = 20.0
 """Maximum absence of a connected peer from the room, in seconds, while its media flows. When the relay restarts, a
 peer returns after at most 10 s of backoff (``backoff.BACKOFF_MAX``) plus the time to connect."""
@@ -139,6 +142,12 @@ def _fragment(candidate: IceCandidate) -> str | None:
         return candidate.username_fragment
     match = _CANDIDATE_UFRAG.search(candidate.candidate)
     return match[1] if match else None
+
+
+def _size(candidate: IceCandidate) -> int:
+    """Return the memory that a waiting candidate takes, in bytes."""
+    texts = (candidate.candidate, candidate.sdp_mid, candidate.username_fragment)
+    return ITEM_OVERHEAD + sum(len(text) for text in texts if text is not None)
 
 
 class Negotiation:
@@ -201,6 +210,17 @@ class Negotiation:
         """Time at which ``handle(Tick(), now)`` is due, on the clock of ``now``; ``None`` if there is no deadline."""
         deadlines = (self._call_deadline, self._offer_deadline, self._answer_deadline, self._absence_deadline)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Size of the remote's offers and candidates that wait to be processed."""
+        offers = sum(len(sdp) + ITEM_OVERHEAD for sdp, _ in self._offers)
+        return offers + sum(_size(candidate) for candidate in self._remote_candidates)
+
+    def drop_waiting(self) -> None:
+        """Drop the remote's waiting offers and candidates. A call that they belong to ends at its deadline."""
+        self._offers = ()
+        self._remote_candidates = ()
 
     @property
     def settled(self) -> bool:
@@ -278,7 +298,7 @@ class Negotiation:
         if len(self._offers) >= MAX_QUEUED:
             return  # a flood: a conforming peer waits for the answer or for its deadline (rule 4)
         if not allowed and self.phase not in _DIALING:
-            self._offers += ((sdp, Outcome.DECLINED),)
+            self._offers += (("", Outcome.DECLINED),)  # its text is not needed
             return
         if self.phase is Phase.CONNECTED:
             self._end_call("replaced")  # rule 3

@@ -29,6 +29,12 @@ MAX_MESSAGE: Final = 256 * 1024
 MAX_MESSAGE_BEFORE_JOIN: Final = 8 * 1024
 """Maximum size of the first message, in bytes. Its sender is not authenticated yet."""
 
+MAX_CANDIDATE: Final = 1024
+"""Maximum size of a candidate attribute, in bytes. Real ones have up to 200."""
+
+MAX_FRAGMENT: Final = 256
+"""Maximum size of ``usernameFragment`` and ``sdpMid``, in bytes. RFC 8839 5.4 permits a ufrag of up to 256."""
+
 DEFAULT_ROOM: Final = ""
 """Room of a ``join`` without ``room``. The legacy programs know no other."""
 
@@ -360,7 +366,15 @@ def _candidate(value: object) -> IceCandidate | None:
         or not isinstance(fragment, str | None)
     ):
         raise ProtocolError("bad-message", '"candidate" is not an RTCIceCandidateInit')
+    if _is_longer(line, MAX_CANDIDATE) or any(_is_longer(text or "", MAX_FRAGMENT) for text in (mid, fragment)):
+        raise ProtocolError("bad-message", f'"candidate" is longer than {MAX_CANDIDATE} bytes')
+    if index is not None and not 0 <= index < 1 << 16:
+        raise ProtocolError("bad-message", '"sdpMLineIndex" is not an unsigned short')
     return IceCandidate(line, mid, index, fragment)
+
+
+def _is_longer(text: str, limit: int) -> bool:
+    return len(text) > limit or len(text.encode("utf-8", "surrogatepass")) > limit
 
 
 # --- writing --------------------------------------------------------------------------------------------------

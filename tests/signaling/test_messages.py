@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from peer.errors import ProtocolError
 from peer.signaling import messages as messages_module
 from peer.signaling.messages import (
+    MAX_CANDIDATE,
+    MAX_FRAGMENT,
     Answer,
     Candidate,
     Envelope,
@@ -38,9 +40,12 @@ from peer.signaling.messages import (
 ids = st.text("ABCXYZabcxyz0189._~-", min_size=1, max_size=64)
 texts = st.text(min_size=1)
 maybe = st.none() | texts
+short = st.none() | st.text(min_size=1, max_size=MAX_FRAGMENT // 4)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
-candidates = st.none() | st.builds(IceCandidate, st.text(), maybe, st.none() | st.integers(0, 9), maybe)
+candidates = st.none() | st.builds(
+    IceCandidate, st.text(max_size=MAX_CANDIDATE // 4), short, st.none() | st.integers(0, 65535), short
+)
 
 KINDS = [
     "join",
@@ -172,6 +177,32 @@ def test_peer_list_of_legacy_server_may_lack_peers() -> None:
 @pytest.mark.parametrize("end", ["null", '""', '{"candidate":null}', "{}"])
 def test_end_of_candidates_has_several_forms(end: str) -> None:
     assert parse('{"type":"candidate","from":"a","to":"b","candidate":' + end + "}") == Candidate("a", "b", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "valid"),
+    [
+        ("candidate", "x" * MAX_CANDIDATE, True),
+        ("candidate", "x" * (MAX_CANDIDATE + 1), False),
+        ("candidate", "\u20ac" * (MAX_CANDIDATE // 3 + 1), False),
+        ("candidate", "\ud800" * MAX_CANDIDATE, False),
+        ("usernameFragment", "x" * MAX_FRAGMENT, True),
+        ("usernameFragment", "x" * (MAX_FRAGMENT + 1), False),
+        ("sdpMid", "x" * (MAX_FRAGMENT + 1), False),
+        ("sdpMLineIndex", 65535, True),
+        ("sdpMLineIndex", 65536, False),
+        ("sdpMLineIndex", 10**4000, False),
+        ("sdpMLineIndex", -1, False),
+    ],
+)
+def test_candidate_beyond_its_limits_is_rejected(key: str, value: object, valid: bool) -> None:
+    body = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host"} | {key: value}
+    text = json.dumps({"type": "candidate", "from": "a", "to": "b", "candidate": body})
+    if valid:
+        assert isinstance(parse(text), Candidate)
+    else:
+        with pytest.raises(ProtocolError):
+            parse(text)
 
 
 def test_unknown_type_keeps_its_whole_body() -> None:

@@ -55,6 +55,7 @@ class Call:
         self.peer = peer
         self.incoming = incoming
         self.reason: Reason | None = None
+        self._detail: str | None = None
         """Why the call ended; ``None`` before."""
         self.started_at = time.monotonic()
         self.connected_at: float | None = None
@@ -207,7 +208,7 @@ class Call:
         """Wait until the call is connected. Raises ``CallFailed`` if it has ended."""
         await self.connected()
         if self.reason is not None:
-            raise CallFailed(self.peer, self.reason)
+            raise CallFailed(self.peer, self.reason, self._detail)
 
     def _recorded(self, file: Recorded) -> events.Recorded:
         return events.Recorded(peer=self.peer, path=str(file.path), seconds=file.seconds, dropped=file.dropped)
@@ -224,10 +225,11 @@ class Call:
         self._publish(events.Connected(peer=self.peer, setup_ms=setup))
         self._notify()
 
-    def _set_ended(self, reason: Reason) -> None:
+    def _set_ended(self, reason: Reason, detail: str = "") -> None:
         self.reason = reason
+        self._detail = detail or None
         self.media.close()
-        self._publish(events.Ended(peer=self.peer, reason=reason))
+        self._publish(events.Ended(peer=self.peer, reason=reason, detail=self._detail))
         self._notify()
 
     def _set_first_frame(self, frame: FirstFrame) -> None:
@@ -254,7 +256,7 @@ class Call:
             async with asyncio.timeout(timeout):
                 while not condition():
                     if self.reason is not None:
-                        raise CallFailed(self.peer, self.reason)
+                        raise CallFailed(self.peer, self.reason, self._detail)
                     await self._change()
         except TimeoutError:
             raise CallFailed(self.peer, "timeout") from None

@@ -191,16 +191,16 @@ class CallControl:
                 send(messages.Answer(self._me, peer, sdp))
             case n.SendCandidate(candidate):
                 send(messages.Candidate(self._me, peer, candidate))
-            case n.SendHangUp(reason):
-                send(messages.HangUp(self._me, peer, reason))
+            case n.SendHangUp(reason, detail):
+                send(messages.HangUp(self._me, peer, reason, detail))
             case n.CallStarted(incoming):
                 self._start_call(peer, remote, incoming)
             case n.CallConnected(generation):
                 self._call_connected(remote, connections[generation])
-            case n.CallEnded(reason):
+            case n.CallEnded(reason, detail):
                 assert remote.call is not None
                 call, remote.call = remote.call, None
-                call._set_ended(reason)
+                call._set_ended(reason, detail)
                 self._playout.remove(peer)
 
     def _open_connection(self, peer: str, remote: Remote, generation: int) -> Connection:

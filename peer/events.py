@@ -145,11 +145,12 @@ class Recorded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
-    """The call with ``peer`` ended."""
+    """The call with ``peer`` ended. ``detail`` explains why to people, where there is more to say."""
 
     event = "ended"
     peer: str
     reason: Reason
+    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -245,8 +245,8 @@ class Room:
                 return n.AnswerReceived(sdp)
             case messages.Candidate(candidate=candidate):
                 return n.CandidateReceived(candidate)
-            case messages.HangUp(reason=reason):
-                return n.HangUpReceived(reason)
+            case messages.HangUp(reason=reason, detail=detail):
+                return n.HangUpReceived(reason, detail)
         raise AssertionError(message)
 
     def _is_allowed(self, peer: str) -> bool:

@@ -129,6 +129,7 @@ async def test_offer_without_common_codec_costs_the_video(
         assert "m=video 0 " in reply.sdp and "m=audio 0 " not in reply.sdp
     else:
         assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
+        assert "m=video (line 7): no common codec, offered: AV1/90000" in reply.detail
     assert "no common codec, offered: AV1/90000" in caplog.text
     assert "ours: h264, vp8; try --video-codec" in caplog.text
     assert "OperationError" not in caplog.text

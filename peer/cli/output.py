@@ -156,8 +156,8 @@ def describe(event: events.Event) -> str | None:
         case events.Recorded(peer=peer, path=path, seconds=seconds, dropped=dropped):
             missing = f", {dropped} video frames or audio packets missing" if dropped else ""
             return f"{peer}: {seconds:.1f} s recorded as {path}{missing}"
-        case events.Ended(peer=peer, reason=reason):
-            return f"{peer}: ended ({reason})"
+        case events.Ended(peer=peer, reason=reason, detail=detail):
+            return f"{peer}: ended ({reason}{f': {detail}' if detail else ''})"
         case events.ServerLost():
             return "connection to the relay lost; calls continue, reconnecting"
         case events.ServerBack():

@@ -71,9 +71,10 @@ class SendCandidate:
 
 @dataclass(frozen=True, slots=True)
 class SendHangUp:
-    """Send a hang-up. ``declined`` takes the place of an answer (rule 4)."""
+    """Send a hang-up. ``declined`` takes the place of an answer (rule 4). ``detail`` explains it to people."""
 
     reason: Reason
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ class CallConnected:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The call is over."""
+    """The call is over. ``detail`` explains why to people: an error here, or what the remote wrote."""
 
     reason: Reason
+    detail: str = ""
 
 
 Command = (

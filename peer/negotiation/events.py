@@ -49,9 +49,10 @@ class CandidateReceived:
 
 @dataclass(frozen=True, slots=True)
 class HangUpReceived:
-    """A hang-up arrived, with the remote's reason."""
+    """A hang-up arrived, with the remote's reason, and a sentence for people."""
 
     reason: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ class AnswerCreated:
 
 @dataclass(frozen=True, slots=True)
 class DescriptionFailed:
-    """createOffer, createAnswer or setting a description failed."""
+    """createOffer, createAnswer or setting a description failed. ``detail`` may be sent to the remote."""
 
     generation: int
     reason: Reason = "media-error"
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

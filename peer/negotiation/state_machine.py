@@ -241,14 +241,14 @@ class Negotiation:
                 self._answer_received(sdp)
             case CandidateReceived(candidate):
                 self._candidate_received(candidate)
-            case HangUpReceived(reason):
-                self._hang_up_received(reason)
+            case HangUpReceived(reason, detail):
+                self._hang_up_received(reason, detail)
             case OfferCreated(generation, sdp):
                 self._offer_created(generation, sdp)
             case AnswerCreated(generation, sdp):
                 self._answer_created(generation, sdp)
-            case DescriptionFailed(generation, reason):
-                self._description_failed(generation, reason)
+            case DescriptionFailed(generation, reason, detail):
+                self._description_failed(generation, reason, detail)
             case LocalCandidate(generation, candidate):
                 self._local_candidate(generation, candidate)
             case TransportConnected(generation):
@@ -332,17 +332,17 @@ class Negotiation:
         else:
             self._remote_candidates = (*self._remote_candidates, candidate)[-MAX_QUEUED:]
 
-    def _hang_up_received(self, reason: str | None) -> None:
+    def _hang_up_received(self, reason: str | None, detail: str) -> None:
         if reason == "declined" and self._unanswered is not None:
             declined = self._unanswered
             self._resolve_offer()
             if declined == self._current:
-                self._end_call("declined")
+                self._end_call("declined", detail)
         elif self.phase is Phase.ANSWERING:
             self._mark_accepted_offers(Outcome.SUPERSEDED)
-            self._end_call(_FAILURES.get(reason, "remote-hang-up"))
+            self._end_call(_FAILURES.get(reason, "remote-hang-up"), detail)
         elif self.phase in (Phase.CONNECTING, Phase.CONNECTED):
-            self._end_call(_FAILURES.get(reason, "remote-hang-up"))
+            self._end_call(_FAILURES.get(reason, "remote-hang-up"), detail)
         # In the other phases it refers to an older call (see the head of this file).
 
     def _peer_gone(self, now: float) -> None:
@@ -384,13 +384,13 @@ class Negotiation:
             self._emit(SendHangUp("hang-up"))
         self._emit(Close(generation))
 
-    def _description_failed(self, generation: int, reason: Reason) -> None:
+    def _description_failed(self, generation: int, reason: Reason, detail: str) -> None:
         if generation == self._answering:
-            self._abandon_answer(reason)
+            self._abandon_answer(reason, detail)
         elif generation == self._current:
             if self.phase is not Phase.OFFERING:
-                self._emit(SendHangUp(reason))
-            self._end_call(reason)
+                self._emit(SendHangUp(reason, detail))
+            self._end_call(reason, detail)
 
     def _local_candidate(self, generation: int, candidate: IceCandidate) -> None:
         if generation != self._current:
@@ -488,14 +488,14 @@ class Negotiation:
         self._answering = None
         self._answer_deadline = None
 
-    def _abandon_answer(self, reason: Reason) -> None:
+    def _abandon_answer(self, reason: Reason, detail: str = "") -> None:
         """Send a ``declined`` hang-up in place of the answer, because creating it failed or timed out."""
         generation, outcome = self._answering, self._outcome
         assert generation is not None
         self._resolve_answer()
-        self._emit(SendHangUp("declined"))
+        self._emit(SendHangUp("declined", detail))
         if outcome is Outcome.ACCEPTED:
-            self._end_call(reason)
+            self._end_call(reason, detail)
         else:
             self._emit(Close(generation))
 
@@ -509,8 +509,8 @@ class Negotiation:
         self._absence_deadline = None
         self._silent = False
 
-    def _end_call(self, reason: Reason) -> None:
+    def _end_call(self, reason: Reason, detail: str = "") -> None:
         self._release_connection()
         self.phase = Phase.IDLE
         self._call_deadline = None
-        self._emit(CallEnded(reason))
+        self._emit(CallEnded(reason, detail))

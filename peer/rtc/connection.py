@@ -198,8 +198,9 @@ class Connection:
         try:
             await operation()
         except sdp.SdpError as exc:  # a warning, because often a user can do something about it
-            log.warning("= generation %d: %s%s", self.generation, exc, _codec_hint(str(exc)))
-            self._post_event(n.DescriptionFailed(self.generation))
+            detail = f"{exc}{_codec_hint(str(exc))}"
+            log.warning("= generation %d: %s", self.generation, detail)
+            self._post_event(n.DescriptionFailed(self.generation, detail=detail))
         except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
             level = logging.DEBUG if isinstance(exc, NoTurnServerError) else logging.INFO
             log.log(level, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)

@@ -52,6 +52,9 @@ ERROR_CODES: Final = frozenset(
     }
 )
 
+MAX_DETAIL: Final = 256
+"""Maximum length of ``detail`` in a hang-up, in characters. It is shown in one line of a terminal or page."""
+
 CLOSE_PROTOCOL_ERROR: Final = 1002
 CLOSE_INVALID_DATA: Final = 1007
 CLOSE_TRY_AGAIN: Final = 1013
@@ -163,12 +166,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """The call is over; the receiver closes it at once. ``reason`` is one of ``events.REASONS``, or any other
-    text."""
+    """The call is over; the receiver closes it at once. ``reason`` is one of ``events.REASONS``, or any other text.
+
+    ``detail`` is a sentence for people, without control characters, of at most ``MAX_DETAIL`` characters.
+    """
 
     from_: str
     to: str
     reason: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,13 +325,20 @@ def parse(text: str) -> Message:
         case "candidate":
             return Candidate(_text(body, "from", kind), _to(body), _candidate(body.get("candidate")))
         case "hang-up":
-            return HangUp(_text(body, "from", kind), _to(body), _optional_text(body, "reason"))
+            reason, detail = _optional_text(body, "reason"), body.get("detail")
+            return HangUp(_text(body, "from", kind), _to(body), reason, _sentence(detail))
         case "error":
             return Error(_text(body, "code", kind), str(body.get("message") or ""), _optional_text(body, "to"))
         case "join":
             return read_join(text)
         case _:
             return Other(kind, _optional_text(body, "from"), _optional_text(body, "to"), body)
+
+
+def _sentence(value: object) -> str:
+    """A sentence for people that a peer may have written: printable, on one line, bounded; empty if there is none."""
+    text = value if isinstance(value, str) else ""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_DETAIL])
 
 
 def _to(body: dict[str, Any]) -> str:
@@ -405,8 +418,11 @@ def _body(message: Message) -> Mapping[str, Any]:
             return {"type": "answer", "from": from_, "to": to, "sdp": sdp}
         case Candidate(from_, to, candidate):
             return {"type": "candidate", "from": from_, "to": to, "candidate": _candidate_body(candidate)}
-        case HangUp(from_, to, reason):
-            return {"type": "hang-up", "from": from_, "to": to} | ({"reason": reason} if reason else {})
+        case HangUp(from_, to, reason, detail):
+            explanation = {"reason": reason} if reason else {}
+            if sentence := _sentence(detail):
+                explanation["detail"] = sentence
+            return {"type": "hang-up", "from": from_, "to": to} | explanation
         case Error(code, text, to):
             return {"type": "error", "code": code, "message": text} | ({"to": to} if to else {})
         case Other(_, _, _, body_):

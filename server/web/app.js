@@ -55,7 +55,7 @@ const calls = new Calls({
     view.card(peer, calls.state(peer), calls.stream(peer));
     showPeers();
   },
-  onEnded: (peer, reason) => ENDED[reason] && view.log(ENDED[reason](peer)),
+  onEnded: (peer, reason, detail) => ENDED[reason] && view.log(ENDED[reason](peer) + (detail ? ` (${detail})` : "")),
   onSample: (peer, sample) => view.facts(peer, sample),
 });
 

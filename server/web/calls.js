@@ -1,12 +1,13 @@
 // The shell around the law: one Negotiation and its connections for each remote, one timer for all of them.
 //
-// onChange(remote): its state() changed. onEnded(remote, reason). onSample(remote, sample): once a second.
+// onChange(remote): its state() changed. onEnded(remote, reason, detail). onSample(remote, sample): once a second.
 
 import { Connection } from "./connection.js";
 import { Negotiation, Phase } from "./negotiation.js";
 
 const DIAL_TIMEOUT = 15; // seconds until connected
 const SAMPLE_EVERY = 1000; // ms
+const MAX_DETAIL = 256; // characters of the sentence for people in a hang-up
 
 const now = () => performance.now() / 1000;
 
@@ -64,7 +65,7 @@ export class Calls {
   }
 
   // An offer, answer, candidate or hang-up from another peer.
-  receive({ type, from, sdp, candidate, reason }) {
+  receive({ type, from, sdp, candidate, reason, detail }) {
     const isDescription = type === "offer" || type === "answer";
     if (isDescription && typeof sdp !== "string") return;
     switch (type) {
@@ -75,7 +76,11 @@ export class Calls {
       case "candidate":
         return this.#handle(from, { type: "CandidateReceived", candidate: readCandidate(candidate) });
       case "hang-up":
-        return this.#handle(from, { type: "HangUpReceived", reason: typeof reason === "string" ? reason : null });
+        return this.#handle(from, {
+          type: "HangUpReceived",
+          reason: typeof reason === "string" ? reason : null,
+          detail: typeof detail === "string" ? detail.slice(0, MAX_DETAIL) : undefined,
+        });
     }
   }
 
@@ -118,7 +123,7 @@ export class Calls {
     this.onChange(remote);
   }
 
-  #run(call, { type, generation, sdp, candidate, reason, incoming }) {
+  #run(call, { type, generation, sdp, candidate, reason, detail, incoming }) {
     console.debug(call.remote, type, generation ?? reason ?? "");
     const address = { from: this.#me(), to: call.remote };
     const connection = call.connections.get(generation);
@@ -141,7 +146,7 @@ export class Calls {
       case "SendCandidate":
         return this.#send({ type: "candidate", ...address, candidate });
       case "SendHangUp":
-        return this.#send({ type: "hang-up", ...address, reason });
+        return this.#send({ type: "hang-up", ...address, reason, detail: detail?.slice(0, MAX_DETAIL) });
       case "CallStarted":
         call.incoming = incoming;
         return undefined;
@@ -151,7 +156,7 @@ export class Calls {
         return undefined;
       case "CallEnded":
         call.current = null;
-        return this.onEnded(call.remote, reason);
+        return this.onEnded(call.remote, reason, detail);
       default:
         throw new Error(`no such command: ${type}`);
     }

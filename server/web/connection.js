@@ -111,7 +111,7 @@ export class Connection {
     } catch (error) {
       if (!this.#closed) console.warn("description failed:", error.message);
       await null; // never from within the call that asked for it
-      this.#emit({ type: "DescriptionFailed" });
+      this.#emit({ type: "DescriptionFailed", detail: error.message });
     }
   }
 

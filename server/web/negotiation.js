@@ -119,7 +119,7 @@ export class Negotiation {
         this.#candidateReceived(event.candidate);
         break;
       case "HangUpReceived":
-        this.#hangUpReceived(event.reason ?? null);
+        this.#hangUpReceived(event.reason ?? null, event.detail);
         break;
       case "OfferCreated":
         this.#offerCreated(event.generation, event.sdp);
@@ -128,7 +128,7 @@ export class Negotiation {
         this.#answerCreated(event.generation, event.sdp);
         break;
       case "DescriptionFailed":
-        this.#descriptionFailed(event.generation);
+        this.#descriptionFailed(event.generation, event.detail);
         break;
       case "LocalCandidate":
         this.#localCandidate(event.generation, event.candidate);
@@ -231,16 +231,16 @@ export class Negotiation {
     }
   }
 
-  #hangUpReceived(reason) {
+  #hangUpReceived(reason, detail) {
     if (reason === "declined" && this.#unanswered !== null) {
       const declined = this.#unanswered;
       this.#resolveOffer();
-      if (declined === this.#current) this.#endCall("declined");
+      if (declined === this.#current) this.#endCall("declined", detail);
     } else if (this.phase === Phase.ANSWERING) {
       this.#markAcceptedOffers(Outcome.SUPERSEDED);
-      this.#endCall(FAILURES[reason] ?? "remote-hang-up");
+      this.#endCall(FAILURES[reason] ?? "remote-hang-up", detail);
     } else if (this.phase === Phase.CONNECTING || this.phase === Phase.CONNECTED) {
-      this.#endCall(FAILURES[reason] ?? "remote-hang-up");
+      this.#endCall(FAILURES[reason] ?? "remote-hang-up", detail);
     } // in the other phases it refers to an older call
   }
 
@@ -284,12 +284,12 @@ export class Negotiation {
     this.#emit("Close", { generation });
   }
 
-  #descriptionFailed(generation) {
+  #descriptionFailed(generation, detail) {
     if (generation === this.#answering) {
-      this.#abandonAnswer("media-error");
+      this.#abandonAnswer("media-error", detail);
     } else if (generation === this.#current) {
-      if (this.phase !== Phase.OFFERING) this.#emit("SendHangUp", { reason: "media-error" });
-      this.#endCall("media-error");
+      if (this.phase !== Phase.OFFERING) this.#emit("SendHangUp", explained("media-error", detail));
+      this.#endCall("media-error", detail);
     }
   }
 
@@ -405,13 +405,13 @@ export class Negotiation {
   }
 
   // Send a `declined` hang-up in place of the answer, because creating it failed or timed out.
-  #abandonAnswer(reason) {
+  #abandonAnswer(reason, detail) {
     const generation = this.#answering;
     const outcome = this.#outcome;
     this.#resolveAnswer();
-    this.#emit("SendHangUp", { reason: "declined" });
+    this.#emit("SendHangUp", explained("declined", detail));
     if (outcome === Outcome.ACCEPTED) {
-      this.#endCall(reason);
+      this.#endCall(reason, detail);
     } else {
       this.#emit("Close", { generation });
     }
@@ -427,10 +427,15 @@ export class Negotiation {
     this.#silent = false;
   }
 
-  #endCall(reason) {
+  #endCall(reason, detail) {
     this.#releaseConnection();
     this.phase = Phase.IDLE;
     this.#callDeadline = null;
-    this.#emit("CallEnded", { reason });
+    this.#emit("CallEnded", explained(reason, detail));
   }
+}
+
+// A reason, with a sentence for people where there is one.
+function explained(reason, detail) {
+  return detail ? { reason, detail } : { reason };
 }

@@ -87,8 +87,8 @@ def _event(rng: random.Random, generation: int) -> n.Event:
         n.HangUp(rng.choice(["hang-up", "shutdown"])),
         n.OfferReceived(sdp, rng.random() < 0.8),
         n.CandidateReceived(rng.choice([candidate, candidate, None])),
-        n.HangUpReceived(rng.choice([None, "hang-up", "declined"])),
-        n.DescriptionFailed(generation),
+        n.HangUpReceived(rng.choice([None, "hang-up", "declined"]), rng.choice(["", "no common codec"])),
+        n.DescriptionFailed(generation, detail=rng.choice(["", "no a=fingerprint"])),
         n.LocalCandidate(generation, candidate),
         n.TransportClosed(generation, rng.choice(["remote-hang-up", "transport-failed"])),
         n.MediaSilent(generation),
@@ -105,4 +105,6 @@ def _json(value: n.Event | n.Command) -> dict[str, Any]:
     if isinstance(fields.get("candidate"), IceCandidate):
         facts = dataclasses.asdict(fields["candidate"])
         fields["candidate"] = {_CANDIDATE_KEYS.get(key, key): fact for key, fact in facts.items() if fact is not None}
+    if fields.get("detail") == "":
+        del fields["detail"]
     return {"type": type(value).__name__, **fields}

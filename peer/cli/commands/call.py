@@ -86,7 +86,7 @@ async def _one(agent: Agent, peer: str, settings: Settings, paths: SinkPaths, ou
         await call.connected()
     except CallFailed as error:
         if error.reason == "declined" and codecs is not None and len(codecs) == 1:
-            error.detail = f"perhaps because we take {codecs[0]} only: try --video-codec vp8,h264"
+            error.detail = f"perhaps because this peer accepts only {codecs[0]}; try --video-codec vp8,h264"
         report(out, error, peer)
         return exits.for_error(error)
     return await follow(agent, call, paths, out, settings.duration)

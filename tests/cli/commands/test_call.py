@@ -42,14 +42,29 @@ def test_call_absent_peer_exits_with_4(relay: str) -> None:
     assert error["message"].startswith("nobody is not in the room; ")
 
 
+NO_COMMON_CODEC = "no common codec, offered: VP8/90000, ours: h264; try --video-codec vp8,h264 at both ends"
+
+
 def test_call_without_common_codec_explained_at_both_ends(relay: str) -> None:
-    with Program("run", "--id", "cam", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
+    args = ("run", "--id", "cam", "--server", relay, "--json", *TEST, "--audio", "none", "--video-codec", "h264")
+    with Program(*args) as node:
         node.expect("joined")
         with call(relay, "cam", "--video-codec", "vp8") as program:
             assert program.wait() == 4
-            assert "declined (perhaps because we take vp8 only: try --video-codec vp8,h264)" in program.errors
+            hint = "declined (perhaps because this peer accepts only vp8; try --video-codec vp8,h264)"
+            assert hint in program.errors
         assert node.expect("ended")["reason"] == "media-error"
-        assert "no common video codec: vp8 offered, ours is h264" in node.errors
+        assert NO_COMMON_CODEC in node.errors
+
+
+def test_call_without_common_codec_continues_with_audio(relay: str) -> None:
+    with Program("run", "--id", "cam", "--server", relay, "--json", *TEST, "--video-codec", "h264") as node:
+        node.expect("joined")
+        with call(relay, "cam", "--video-codec", "vp8", "--duration", "1s") as program:
+            assert program.wait() == 0
+            assert "m=video" in program.errors and "rejected by the answerer" in program.errors
+        assert "connected" in program.names() and "first-frame" not in program.names()
+        assert NO_COMMON_CODEC in node.errors
 
 
 def test_call_waits_for_a_late_peer(relay: str) -> None:

@@ -65,11 +65,6 @@ class Passthrough:
         """Last logged refusal by profile or codec of the viewer."""
 
     @property
-    def bitrate(self) -> int:
-        """Bitrate of the source over the last few seconds, in bit/s."""
-        return self._meter.bitrate
-
-    @property
     def profile_level_id(self) -> str | None:
         """The source's profile-level-id, to be negotiated first; ``None`` if no viewer could be sent the source."""
         own = self._check.profile_level_id

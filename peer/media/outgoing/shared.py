@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import av
 
@@ -20,6 +20,34 @@ from .video_encoding import CARD_AFTER, VideoEncoding
 
 DEFAULT_FPS: Final = 30.0
 """Frame rate for which bitrates are computed if the user has set none, in frames per second."""
+
+T = TypeVar("T")
+
+
+class WarmUp(Generic[T]):
+    """Keeps a source running while it is held: ``hold`` and ``release`` are called in pairs."""
+
+    def __init__(self, frames: Fanout[T]) -> None:
+        self._frames = frames
+        self._holders = 0
+        self._reader: Reader[T] | None = None
+
+    def hold(self) -> None:
+        """Start the source."""
+        self._holders += 1
+        if self._reader is None:
+            self._reader = self._frames.read(1)
+
+    def release(self) -> None:
+        """End one ``hold``."""
+        self._holders -= 1
+        if self._holders == 0 and self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def newest(self) -> T | None:
+        """Take the newest frame that has come while the source was held, or ``None``."""
+        return self._reader.get_nowait() if self._reader is not None else None
 
 
 class VideoStream(Protocol):
@@ -59,26 +87,16 @@ class SharedVideo:
         self._hardware = hardware
         self._expected = expected
         self._encodings: dict[tuple[str, int], VideoEncoding] = {}
-        self._holders = 0
-        self._warm_up: Reader[av.VideoFrame] | None = None
+        self._warm_up = WarmUp(frames)
         self._ladders: dict[tuple[int, int], tuple[Rung, ...]] = {}
 
     def hold(self) -> None:
         """Start the source, so that a camera warms up during negotiation. Each call is paired with a ``release``."""
-        self._holders += 1
-        if self.passthrough is not None:
-            self.passthrough.hold()
-        elif self._warm_up is None:
-            self._warm_up = self._frames.read(1)
+        (self.passthrough or self._warm_up).hold()
 
     def release(self) -> None:
         """End one ``hold``."""
-        self._holders -= 1
-        if self.passthrough is not None:
-            self.passthrough.release()
-        elif self._holders == 0 and self._warm_up is not None:
-            self._warm_up.close()
-            self._warm_up = None
+        (self.passthrough or self._warm_up).release()
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
@@ -126,7 +144,7 @@ class SharedVideo:
 
     def _newest(self) -> av.VideoFrame | None:
         """Return the newest frame from the warm-up, unless it is so old that the card has to be shown."""
-        newest = self._warm_up.get_nowait() if self._warm_up is not None else None
+        newest = self._warm_up.newest()
         is_old = newest is not None and newest.time is not None and media_time() - newest.time > CARD_AFTER
         return None if is_old else newest
 
@@ -138,21 +156,15 @@ class SharedAudio:
         self._tasks = tasks
         self._frames = frames
         self._encodings: dict[str, AudioEncoding] = {}
-        self._holders = 0
-        self._warm_up: Reader[av.AudioFrame] | None = None
+        self._warm_up = WarmUp(frames)
 
     def hold(self) -> None:
         """Start the source. Each call is paired with a ``release``."""
-        self._holders += 1
-        if self._warm_up is None:
-            self._warm_up = self._frames.read(1)
+        self._warm_up.hold()
 
     def release(self) -> None:
         """End one ``hold``."""
-        self._holders -= 1
-        if self._holders == 0 and self._warm_up is not None:
-            self._warm_up.close()
-            self._warm_up = None
+        self._warm_up.release()
 
     def encoding(self, codec: str) -> AudioEncoding:
         """Return the shared encoding of ``codec``."""

@@ -7,6 +7,9 @@ import pytest
 from peer.negotiation import Negotiation, Phase
 from tests.negotiation.model import Bounds, Connection, LegacyPage, Side, World, explore
 
+pytestmark = pytest.mark.timeout(900)
+"""An exploration takes up to 25 s of CPU, which can be minutes on a loaded machine. It is never stuck, only slow."""
+
 
 def ours(me: str, remote: str, *, lossless: bool = False) -> Side:
     return Side(me, Negotiation(me, remote), lossless=lossless)

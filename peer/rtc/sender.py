@@ -46,9 +46,11 @@ MAX_RETRANSMITTED: Final = 0.5
 MAX_PADDING_BURST: Final = 0.1
 """Maximum padding sent at once after a pause, in seconds of its bitrate."""
 
+MAX_SENDER_REPORTS: Final = 8
+"""Sender reports whose times are kept. One is sent per second, and an RTT may be longer."""
+
 _ENGINE_ATTRIBUTES: Final = (
     *("rtp_started", "rtp_exited", "ntp_timestamp", "rtp_timestamp", "octet_count", "packet_count"),
-    *("lsr", "lsr_time"),
 )
 """Private attributes of the engine's sender that are used here."""
 
@@ -75,10 +77,13 @@ class Sender:
         self._engine_handle_rtcp, engine._handle_rtcp_packet = engine._handle_rtcp_packet, self._handle_rtcp
         engine._run_rtp = self._run
         engine._retransmit = self._retransmit
+        self._engine_send_rtcp, engine._send_rtcp = engine._send_rtcp, self._send_rtcp
         engine._send_keyframe = track.request_key_frame
         self._history: list[SentPacket | None] = [None] * HISTORY_SIZE
         self._retransmission_budget = 0.0
         self._padded_at = 0.0
+        self._sender_reports: dict[int, float | None] = {}
+        """Times of the last sender reports, by their timestamps. ``None`` if two have the same."""
         self._size: tuple[int, int] | None = None
         self._sequence_number = random.getrandbits(15)  # below 2**15, because SRTP's roll-over count starts at zero
         self._rtx_sequence_number = random.getrandbits(15)
@@ -253,8 +258,24 @@ class Sender:
             if self._engine._ssrc in ssrcs:
                 self.track.set_estimate(bitrate)
 
+    async def _send_rtcp(self, packets: list[Any]) -> None:
+        """Note the time of sender reports. The engine notes that of the wall clock, which may be set meanwhile."""
+        for packet in packets:
+            if isinstance(packet, RtcpSrPacket):
+                lsr = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
+                is_repeated = lsr in self._sender_reports  # without a frame in between
+                self._sender_reports[lsr] = None if is_repeated else time.monotonic()
+                while len(self._sender_reports) > MAX_SENDER_REPORTS:
+                    del self._sender_reports[next(iter(self._sender_reports))]
+        await self._engine_send_rtcp(packets)
+
     def _rtt(self, lsr: int, dlsr: int) -> float | None:
-        """Return the RTT of one report in seconds (RFC 3550 6.4.1). The engine smooths its own over many seconds."""
-        if not dlsr or lsr != self._engine._RTCRtpSender__lsr:
+        """Return the RTT of one report in seconds (RFC 3550 6.4.1). The engine smooths its own over many seconds.
+
+        ``None`` if the report is not about one of our last sender reports, or its delay is impossible.
+        """
+        sent_at = self._sender_reports.get(lsr)
+        if not dlsr or sent_at is None:
             return None
-        return max(0.0, time.time() - cast(float, self._engine._RTCRtpSender__lsr_time) - dlsr / 65536)
+        rtt = time.monotonic() - sent_at - dlsr / 65536
+        return rtt if rtt > 0 else None

@@ -170,7 +170,7 @@ async def test_sender_reports_have_the_capture_time() -> None:
     async with loopback() as pair:
         await pair.feed_until(lambda: pair.packets)
         sender = cast(Any, pair.sender.rtp_sender)
-        await pair.feed_until(lambda: sender._RTCRtpSender__lsr is not None)
+        await pair.feed_until(lambda: pair.sender._sender_reports)
         ntp = sender._RTCRtpSender__ntp_timestamp / (1 << 32) - 2_208_988_800
         taken = (sender._RTCRtpSender__rtp_timestamp - pair.sender._timestamp_offset & 0xFFFFFFFF) / 90_000
         assert time.time() - ntp == pytest.approx(media_time() - taken, abs=0.02)
@@ -401,6 +401,21 @@ async def test_reports_and_estimates_are_passed_to_the_track(monkeypatch: pytest
         assert all(0 <= rtt < 5 for _, _, rtt in received if rtt is not None)
         estimates = [bitrate for name, bitrate, _ in received if name == "estimate"]
         await pair.feed_until(lambda: estimates or any(name == "estimate" for name, _, _ in received))
+
+
+async def test_rtt_is_measured_with_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with loopback() as pair:
+        await pair.feed_until(lambda: pair.sender._sender_reports)
+        (lsr, sent_at), *_ = pair.sender._sender_reports.items()
+        assert sent_at is not None
+        monkeypatch.setattr(time, "time", lambda: 0.0)  # the wall clock is set
+        elapsed = time.monotonic() - sent_at
+        assert pair.sender._rtt(lsr, 1) == pytest.approx(elapsed, abs=0.1)
+        assert pair.sender._rtt(lsr, 0) is None, "the viewer has received no sender report"
+        assert pair.sender._rtt(lsr, int((elapsed + 5) * 65536)) is None, "a delay longer than the RTT"
+        assert pair.sender._rtt(lsr ^ 1, 1) is None
+        pair.sender._sender_reports[lsr] = None  # two sender reports had this timestamp
+        assert pair.sender._rtt(lsr, 1) is None
 
 
 async def test_malformed_remb_is_ignored() -> None:

@@ -18,6 +18,7 @@ moves to the lowest rung at once, and up again from there.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 LOSS: Final = 0.02
@@ -29,6 +30,11 @@ HEAVY_LOSS: Final = 0.10
 
 RTT_INCREASE: Final = 0.2
 """Growth of the RTT by which the queue in front of a slow link is recognized, in seconds."""
+
+MIN_RTT_WINDOW: Final = 10
+"""Time over which the minimum RTT is taken, in seconds, as in BBR (draft-ietf-ccwg-bbr, MinRTTFilterLen).
+A move down takes at most 5 s and a probe 3 s, so the minimum is still that of an empty queue. A route that becomes
+longer would otherwise look like a full queue for the rest of the call."""
 
 _FULL: Final = 0.85
 """Estimate, as a fraction of the bitrate sent, by which a receiver shows that it has seen its queue grow
@@ -98,7 +104,8 @@ class RungSelector:
         self._loss: tuple[float, float] | None = None
         self._rtt: tuple[float, float] | None = None
         """Time and value of the last estimate and reports."""
-        self._min_rtt = float("inf")
+        self._min_rtts: deque[tuple[int, float]] = deque()
+        """Minimum RTT of each second within ``MIN_RTT_WINDOW``. Their number does not depend on the reports."""
 
     def set_estimate(self, bitrate: int, now: float) -> None:
         """Set the viewer's estimate of its bandwidth (REMB), in bit/s."""
@@ -107,11 +114,19 @@ class RungSelector:
             self._postpone_up(now)
 
     def add_report(self, loss: float, rtt: float | None, now: float) -> None:
-        """Add a receiver report: the fraction of packets lost since the previous one, and the RTT in seconds."""
+        """Add a receiver report: the fraction of packets lost since the previous one, and the RTT in seconds.
+
+        An RTT that is not positive is discarded: the viewer reports a wrong delay.
+        """
         self._loss = (now, loss)
-        if rtt is not None:
+        if rtt is not None and rtt > 0:
             self._rtt = (now, rtt)
-            self._min_rtt = min(self._min_rtt, rtt)
+            second = int(now)
+            if self._min_rtts and self._min_rtts[-1][0] == second:
+                rtt = min(rtt, self._min_rtts.pop()[1])
+            self._min_rtts.append((second, rtt))
+            while self._min_rtts[0][0] <= second - MIN_RTT_WINDOW:
+                self._min_rtts.popleft()
 
     def probe_bitrate(self, now: float) -> int:
         """Return the bitrate to send in addition to the video now, in bit/s."""
@@ -131,7 +146,7 @@ class RungSelector:
         estimate = self._recent(self._estimate, now)
         reported_loss = self._recent(self._loss, now) or 0.0
         rtt = self._recent(self._rtt, now)
-        rtt_grown = rtt is not None and rtt - self._min_rtt > RTT_INCREASE
+        rtt_grown = rtt is not None and rtt - min(least for _, least in self._min_rtts) > RTT_INCREASE
         is_low = estimate is not None and estimate < sent * _FULL
         loss = max(reported_loss, nack_ratio)
         stays_low = self._stays_low(estimate if is_low else None, now)

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from peer.media.outgoing.quality_ladder import ladder
-from peer.media.outgoing.rung_selector import LOSS, RungSelector
+from peer.media.outgoing.rung_selector import LOSS, MIN_RTT_WINDOW, RungSelector
 
 BITRATES = tuple(rung.bitrate for rung in ladder(1280, 720, 30))
 
@@ -161,6 +161,46 @@ def test_light_loss_of_a_radio_link_does_not_move() -> None:
 def test_heavy_loss_without_estimates_moves_down() -> None:
     rungs = run(lambda now, sent: (None, max(0.0, 1 - 1_000_000 / sent), 0.02), 60)
     assert rungs[:8] == sorted(rungs[:8]) and 2 in rungs[:8]
+
+
+@pytest.mark.parametrize("can_probe", [True, False])
+def test_longer_route_does_not_keep_the_viewer_down(can_probe: bool) -> None:
+    """The RTT rises from 20 to 260 ms and stays: another route, not a queue."""
+
+    def link(now: float, sent: int) -> tuple[int | None, float, float]:
+        estimate, loss, _ = constant_link(300_000 if 20 <= now < 30 else 10_000_000)(now, sent)
+        return estimate, loss, 0.02 if now < 25 else 0.26
+
+    rungs = run(with_slow_estimate(link), 180, can_probe=can_probe)
+    assert rungs[2 * 29] == 3
+    assert rungs[-1] == 0
+
+
+@pytest.mark.parametrize("bogus", [0.0, -0.3, 0.001])
+def test_bogus_rtt_sample_does_not_keep_the_viewer_down(bogus: float) -> None:
+    def link(now: float, sent: int) -> tuple[int | None, float, float]:
+        estimate, loss, _ = constant_link(300_000 if 20 <= now < 30 else 10_000_000)(now, sent)
+        return estimate, loss, bogus if now == 28 else 0.25
+
+    rungs = run(with_slow_estimate(link), 180)
+    assert rungs[2 * 29] == 3
+    assert rungs[-1] == 0
+
+
+def test_growing_queue_is_recognized_after_a_long_call() -> None:
+    """The minimum of the window is that of an empty queue. The estimate alone would take longer to move down."""
+
+    def link(now: float, sent: int) -> tuple[int | None, float, float]:
+        return (int(sent * 0.8), 0.0, 0.05 + min(now - 300, 2.0)) if now >= 300 else (sent * 2, 0.0, 0.05)
+
+    assert run(link, 304)[2 * 302 :] != [0] * 4
+
+
+def test_minimum_rtts_are_bounded() -> None:
+    selector = RungSelector(BITRATES, 0.0)
+    for n in range(10_000):
+        selector.add_report(0.0, 0.1 + n / 1e6, n / 100)
+    assert len(selector._min_rtts) <= MIN_RTT_WINDOW
 
 
 def test_failed_trials_become_rarer() -> None:

@@ -133,7 +133,7 @@ class Forwarding(Generic[C]):
         seat = self._state.seat(event.room, event.id)
         return () if seat is None else self._deliver(seat, seat.handed, event.text) or ()
 
-    def handover_finished(self, event: messages.HandoverEnded, now: float) -> Sequence[Command[C]]:
+    def handover_ended(self, event: messages.HandoverEnded, now: float) -> Sequence[Command[C]]:
         """The previous node has handed over all messages."""
         # the ticket is not compared: it is another one if the owner has come back since
         seat = self._state.seat(event.room, event.id)

@@ -79,7 +79,7 @@ class Node(Generic[C]):
             messages.MessageReceived: forwarding.message_received,
             messages.BroadcastReceived: forwarding.broadcast_received,
             messages.MessageHandedOver: forwarding.handed_over,
-            messages.HandoverEnded: forwarding.handover_finished,
+            messages.HandoverEnded: forwarding.handover_ended,
             messages.Echo: forwarding.echo_received,
         }
 

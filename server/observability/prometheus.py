@@ -118,9 +118,9 @@ def _cluster_metrics(counters: ClusterCounters) -> Iterator[Metric]:
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
-    """Return a counter with labels.
+    """Return a counter with one series per label value, including those that are 0.
 
-    Include labels with 0: Prometheus sees no increase of a series that starts at 1.
+    Prometheus would see no increase in a series that starts at 1.
     """
     family = CounterMetricFamily(name, text, labels=[label])
     for value, count in sorted(counts.items()):

@@ -47,7 +47,8 @@ class RedisUnavailable(PeerError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"cannot use the Redis at {self.url}: {self.why}; is it running, and is the user right? See --cluster"
+        where = f"cannot use the Redis at {self.url}: {self.why}"
+        return f"{where}; check that it is running and accepts this user (see --cluster)"
 
 
 class UnprotectedRelay(ConfigError):

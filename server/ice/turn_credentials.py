@@ -31,9 +31,8 @@ class IceServerList:
     """The ICE servers of a relay, as dictionaries with the keys of W3C ``RTCIceServer``.
 
     Args:
-        urls: STUN and TURN servers as for ``--ice-server``. A user and password in a URL are sent to every peer. For
-        a
-            TURN server without them, each peer gets expiring credentials made with ``secret``.
+        urls: STUN and TURN servers as for ``--ice-server``. A user and password in a URL are sent to every peer.
+            For a TURN server without them, each peer gets expiring credentials made with ``secret``.
         secret: the secret shared with the TURN servers.
         lifetime: validity of the credentials, in seconds.
 

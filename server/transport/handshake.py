@@ -55,9 +55,7 @@ class Handshake:
             trust_host, hosts = True, hosts if hop.host is None else [hop.host]
         elif client.record.address is None and not self._warned_of_proxy and header("X-Forwarded-For"):
             self._warned_of_proxy = True
-            text = (
-                "! %s sends X-Forwarded-For: if it is a proxy, its clients share one set of limits; see --trust-proxy"
-            )
+            text = "! %s sends X-Forwarded-For: if a proxy, its clients have no limits per address; see --trust-proxy"
             logger.warning(text, client.host)
         allowed = len(origins) <= 1 and self._origins.allow(
             origins[0] if origins else None,

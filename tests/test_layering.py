@@ -72,7 +72,8 @@ HOMES = {
 PURE = (
     "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
     "peer.cli.config_file", "peer.media.frame_rate_limiter", "peer.media.incoming.freezes",
-    "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
+    "peer.media.outgoing.frame_rate", "peer.media.outgoing.key_frame_budget",
+    "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
     "peer.media.recording.av_sync", "peer.media.recording.key_frame_gate",
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
     "peer.rtc.codec_preferences",

@@ -18,6 +18,7 @@ from typing import Final
 from ..fanout import Reader
 from ..frames import OutgoingFrame
 from .audio_track import OutgoingAudio
+from .key_frame_budget import KeyFrameBudget
 from .rung_selector import RungSelector
 from .shared import SharedVideo, VideoStream
 from .video_encoding import EncoderCounters, VideoEncoding
@@ -73,6 +74,9 @@ class OutgoingVideo:
         self._packets_since_selection = 0
         self._nacked: set[int] = set()
         """Sequence numbers requested again since the last selection."""
+        self._key_frame_budget = KeyFrameBudget()
+        self._key_frame_timer: asyncio.TimerHandle | None = None
+        """Set while a key frame request waits for the budget."""
         self._decodable = False
         """Whether the viewer has all frames that the next one refers to."""
         self._reader_dropped = 0
@@ -136,6 +140,8 @@ class OutgoingVideo:
         if self._reader is not None:
             self._reader.close()
         self._cancel_switch()
+        if self._key_frame_timer is not None:
+            self._key_frame_timer.cancel()
         if self._held:
             self._held = False
             self._shared.release()
@@ -169,12 +175,23 @@ class OutgoingVideo:
     # --- feedback of the viewer ---
 
     def request_key_frame(self) -> None:
-        """Request a key frame from the encoder, because the viewer has lost a frame (PLI)."""
+        """Request a key frame from the encoder, because the viewer has lost a frame (PLI), now or when its budget
+        allows it."""
+        if self._key_frame_timer is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if wait := self._key_frame_budget.spend(loop.time()):
+            self._key_frame_timer = loop.call_later(wait, self._request_deferred_key_frame)
+            return
         # Passthrough ignores requests, so while it is the next stream, the current one has to answer.
         use_next = self._next is not None and self._next[0] is not self._shared.passthrough
         stream = self._next[0] if self._next is not None and use_next else self._stream
         if stream is not None:
             stream.request_key_frame()
+
+    def _request_deferred_key_frame(self) -> None:
+        self._key_frame_timer = None
+        self.request_key_frame()
 
     def set_estimate(self, bitrate: int) -> None:
         """Set the viewer's estimate of its bandwidth (REMB), in bit/s."""

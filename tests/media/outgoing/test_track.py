@@ -12,8 +12,9 @@ import pytest
 
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
-from peer.media.outgoing import rung_selector, track
+from peer.media.outgoing import key_frame_budget, rung_selector, track
 from peer.media.outgoing.audio_track import OutgoingAudio
+from peer.media.outgoing.key_frame_budget import BURST, KeyFrameBudget
 from peer.media.outgoing.quality_ladder import ladder
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
 from peer.media.outgoing.track import OutgoingVideo
@@ -165,6 +166,22 @@ async def test_choked_viewer_is_sent_no_more_of_its_stream(
         assert viewer.allow_retransmission(8)
 
 
+async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_frame_budget, "INTERVAL", 0.2)
+    async with scripted_streams(monkeypatch) as (viewer, (best, *_)):
+        for _ in range(1000):
+            viewer.request_key_frame()
+        assert best.requests == BURST
+        async with asyncio.timeout(5):
+            while best.requests == BURST:
+                await asyncio.sleep(0.01)  # the last request is not lost, but waits
+        assert best.requests == BURST + 1
+        for _ in range(1000):
+            viewer.request_key_frame()
+        viewer.stop()
+        assert viewer._key_frame_timer is not None and viewer._key_frame_timer.cancelled()
+
+
 async def test_viewer_that_was_too_slow_continues_at_a_key_frame() -> None:
     async with studio() as made:
         slow, fast = made.viewer(), made.viewer()
@@ -257,6 +274,7 @@ async def test_viewer_sees_an_encoding_until_the_next_key_frame(
         while not ((stats := viewer.stats()) and stats.passthrough):
             encoding = made.shared.encoding("h264", 0)
             encoding._key_requested = False
+            viewer._key_frame_budget = KeyFrameBudget()  # of another viewer
             viewer.request_key_frame()
             assert encoding._key_requested, "the current encoder answers key frame requests"
             await camera.deliver()

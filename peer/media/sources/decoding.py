@@ -28,13 +28,16 @@ frames, stripe by stripe) never mark one."""
 
 
 class DecodeFlags:
-    """Which kinds of media are decoded now. The event loop sets them; a capture thread reads them for each packet."""
+    """Which kinds of media are decoded now. The event loop sets them; a capture thread reads them for each packet.
+    The thread sets the other attributes."""
 
     def __init__(self, *, video: bool = True, audio: bool = True) -> None:
         self.video = video
         self.audio = audio
         self.decoded_packets = 0
-        """Video packets decoded so far. Only the thread writes it."""
+        """Video packets decoded so far."""
+        self.ended = False
+        """Whether the input has ended and its last video frame is repeated."""
 
 
 def decode(container: InputContainer, streams: list[Any], stop: threading.Event) -> Generator[Media, None, None]:
@@ -95,6 +98,8 @@ class OnDemandVideoDecoder:
         self._without_cache = 0
         """Packets from the overflow of the cache on; 0 while the cache reaches back to the last key frame."""
         self._decoding = False
+        self._undecoded = False
+        """Whether the last packet was not decoded."""
 
     def decode(self, packet: Any) -> list[Media] | None:
         """Return the frames that ``packet`` completes, or ``None`` if it was not decoded.
@@ -104,6 +109,7 @@ class OnDemandVideoDecoder:
         """
         if packet.size > 0:  # an empty packet ends the input and flushes the decoder
             self._store(packet)
+            self._undecoded = True
         if not self._flags.video:
             if self._decoding:
                 packet.stream.codec_context.flush_buffers()
@@ -116,7 +122,25 @@ class OnDemandVideoDecoder:
         self._decoding = True
         return [frame for cached in self._cache or [packet] for frame in self._decode(cached)][-1:]
 
+    def newest(self) -> av.VideoFrame | None:
+        """Return the frame of the newest packet, or ``None`` if it was decoded before or cannot be decoded.
+
+        It serves readers that come while the input pauses: ``decode`` returns nothing to them before the next packet.
+        """
+        if not self._undecoded or not self._flags.video or not self._cache:
+            return None
+        self._undecoded = False
+        packets = list(self._cache)
+        context = packets[-1].stream.codec_context
+        context.flush_buffers()
+        frames: list[Any] = [frame for packet in packets for frame in self._decode(packet)]
+        frames += context.decode(None)
+        context.flush_buffers()  # the next packet is decoded from the cache again
+        self._decoding = False
+        return frames[-1] if frames else None
+
     def _decode(self, packet: Any) -> list[Media]:
+        self._undecoded = False
         self._flags.decoded_packets += packet.size > 0
         return self._decoder.decode(packet)
 

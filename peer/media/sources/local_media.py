@@ -119,8 +119,8 @@ def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
         case "file":
             return make(
                 name=target,
-                read=partial(files.play, target, constraints, loop=spec.loop, flags=flags),
-                reopen=False,
+                read=partial(files.play, target, constraints, loop=spec.loop, hold=True, flags=flags),
+                reopen=spec.loop,
                 check=partial(files.check, target, constraints),
                 flags=flags,
                 passthrough=check,

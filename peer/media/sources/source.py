@@ -5,7 +5,8 @@ is made again, or moved to a new connection, does not switch a camera off and on
 
 ``open()`` detects at program start that an input cannot work. It checks a file without playing it. For any other
 input it waits for the first frame, and keeps the input open for the first call. A file plays in real time from its
-first reader on, each time from its beginning; later readers join midway.
+first reader on, each time from its beginning; later readers join midway. After its end, its last video frame is
+repeated until the last reader has closed.
 
 An input that delivers H.264 (file, stream, camera) also offers it unchanged, in ``encoded``; ``passthrough`` checks
 whether a viewer can decode it. It is decoded only while ``video`` or ``audio`` has a reader, or during ``open()``.
@@ -180,7 +181,8 @@ class Source:
         self._update_flags()
         fanouts = (self.video, self.audio, self.encoded)
         if not self._closed and not any(fanout.readers for fanout in fanouts if fanout is not None):
-            self._stop_timer = asyncio.get_running_loop().call_later(self._linger, self._capture.stop)
+            linger = 0.0 if self._input.flags.ended else self._linger
+            self._stop_timer = asyncio.get_running_loop().call_later(linger, self._capture.stop)
 
     def _cancel_stop(self) -> None:
         if self._stop_timer is not None:

@@ -286,3 +286,102 @@ def test_file_check_returns_stream_info(tmp_path: Path) -> None:
     assert stream_info.key_interval == pytest.approx(74 / 25, abs=0.01)
     mute = write_clip(tmp_path / "tone.mkv", seconds=0.2, video=False)
     assert files.check(str(mute), AUDIO) is None
+
+
+def _with_cover(path: Path, clip: Path) -> Path:
+    """Write the audio of ``clip`` as MP3 with a red cover of 64x64."""
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-f", "lavfi", "-i", "color=red:s=64x64", "-map", "0:a"]
+    command += [
+        "-t",
+        "2.5",
+        "-map",
+        "1:v",
+        "-frames:v",
+        "1",
+        "-c:v",
+        "png",
+        "-disposition:v",
+        "attached_pic",
+        str(path),
+    ]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    return path
+
+
+def test_file_cover_of_a_song_is_shown_to_a_late_reader(tmp_path: Path) -> None:
+    song = _with_cover(tmp_path / "song.mp3", write_clip(tmp_path / "clip.mkv", seconds=2.5, video=False))
+    flags, stop = DecodeFlags(video=False), threading.Event()
+    audio, video = 0, []
+    for frame in files.play(str(song), BOTH, stop, hold=True, flags=flags):
+        audio += isinstance(frame, av.AudioFrame)
+        flags.video = audio > 25
+        if isinstance(frame, av.VideoFrame):
+            video.append(frame)
+            if len(video) == 6:
+                stop.set()
+    assert {(frame.width, frame.height) for frame in video} == {(64, 64)}
+    assert np.diff([frame.time for frame in video]) == pytest.approx([0.5] * 5, abs=0.05)
+    assert audio > 110
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+def test_file_last_picture_stays_after_the_end(tmp_path: Path, decoded: bool) -> None:
+    clip = write_h264(tmp_path / "clip.mp4", seconds=0.6, profile="high", b_frames=2)
+    flags, stop = DecodeFlags(video=decoded), threading.Event()
+    numbers, times, passed = [], [], 0
+    for frame in files.play(str(clip), VIDEO, stop, hold=True, flags=flags):
+        passed += isinstance(frame, EncodedFrame)
+        flags.video = decoded or passed == 15
+        if isinstance(frame, av.VideoFrame) and passed == 15:
+            reading = read_pattern(frame.to_ndarray(format="gray"))
+            numbers.append(reading.frame if reading is not None else None)
+            times.append(frame.time)
+            if len(numbers) == 6:
+                stop.set()
+    assert numbers[-4:] == [14] * 4
+    assert np.diff(times[-4:]) == pytest.approx([0.5] * 3, abs=0.05)
+
+
+def _jumping(path: Path, first: Path, offset: float) -> Path:
+    """Write ``first``, 60 s into a transport stream, and then the same with a clock ``offset`` seconds later."""
+    parts = []
+    for number, start in enumerate((60.0, 60.0 + offset)):
+        part = path.with_suffix(f".{number}.ts")
+        command = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-i",
+            str(first),
+            "-c",
+            "copy",
+            "-output_ts_offset",
+            str(start),
+            str(part),
+        ]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        parts.append(part.read_bytes())
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("offset", [30.0, -30.0, 30_000.0, -3.0])
+def test_file_clock_that_jumps_costs_no_time(tmp_path: Path, offset: float) -> None:
+    clip = _jumping(tmp_path / "clip.ts", write_clip(tmp_path / "clip.mkv", seconds=1.2), offset)
+    started = media_time()
+    frames = list(files.play(str(clip), BOTH, threading.Event(), flags=DecodeFlags()))
+    assert media_time() - started < 3.8
+    video = [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+    readings = [read_pattern(frame.to_ndarray(format="gray")) for frame in video]
+    assert [reading.frame for reading in readings if reading is not None] == [*range(36), *range(36)]
+    assert max(np.diff([frame.time for frame in video])) < 0.6
+    assert min(np.diff([frame.time for frame in video])) > 0
+    stamps = [frame.timestamp for frame in _encoded(frames)]
+    assert len(stamps) == 72
+    assert max(np.diff(stamps)) < 0.6 * 90_000
+    # Audio and video stay in sync: the second flash and the second beep come at the same time.
+    flashes = [frame.time for frame, reading in zip(video, readings, strict=True) if reading and reading.flash]
+    audio = [frame for frame in frames if isinstance(frame, av.AudioFrame)]
+    loud = [frame.time for frame in audio if np.abs(frame.to_ndarray()).max() > 1000]
+    for flash in flashes:
+        assert min(abs(time - flash) for time in loud) < 0.06

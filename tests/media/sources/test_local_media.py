@@ -6,12 +6,14 @@ import asyncio
 import threading
 from pathlib import Path
 
+import av
 import pytest
 
 from peer.errors import MediaError
+from peer.media.fanout import Reader
 from peer.media.frames import EncodedFrame, media_time
 from peer.media.sources import devices
-from peer.media.sources.local_media import LocalMedia, open_sources
+from peer.media.sources.local_media import LocalMedia, SourceBack, SourceLost, open_sources
 from peer.media.sources.spec import parse_audio, parse_video
 from peer.media.test_pattern import Pattern, read_pattern
 from tests.media.clips import write_clip, write_h264
@@ -36,6 +38,11 @@ async def _gone(name: str) -> None:
         assert not thread.is_alive()
 
 
+async def _next_number(video: Reader[av.VideoFrame]) -> int | None:
+    reading = read_pattern((await video.get()).to_ndarray(format="gray"))
+    return reading.frame if reading is not None else None
+
+
 async def test_test_source_delivers_both_kinds_from_one_thread() -> None:
     media = await _open("test", "test")
     assert media.video is not None
@@ -50,6 +57,25 @@ async def test_test_source_delivers_both_kinds_from_one_thread() -> None:
     await media.close()
     assert _threads("test") == []
     assert media.notices == ()
+
+
+async def test_looped_file_resumes_after_it_was_gone(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=0.4, audio=False)
+    media = await _open(f"{clip}?loop", "none")
+    assert media.video is not None
+    source = media.sources[0]
+    with source.failures.read() as failures, media.video.read() as video:
+        async with asyncio.timeout(DEADLINE):
+            await video.get()
+            away = clip.rename(tmp_path / "away.mkv")
+            lost = await failures.get()
+            away.rename(clip)
+            back = await failures.get()
+            await video.get()
+    assert isinstance(lost, SourceLost)
+    assert "no such file" in str(lost.error)
+    assert isinstance(back, SourceBack)
+    await media.close()
 
 
 async def test_open_none_returns_none_without_notice() -> None:
@@ -120,9 +146,19 @@ async def test_file_plays_from_first_reader_and_can_play_again(tmp_path: Path) -
         reading = read_pattern(frame.to_ndarray(format="gray"))
         assert reading is not None
         assert frame.time - reading.frame / 30 >= began - 0.001
-        await _gone(clip)
+        async with asyncio.timeout(DEADLINE):
+            last = [await _next_number(video)]
+            while last[-3:] != [8, 8, 8]:  # the last frame is repeated
+                last.append(await _next_number(video))
         assert not video.closed
+    ended = media_time()
+    with media.video.read(30) as video:
+        frame = await asyncio.wait_for(video.get(), DEADLINE)
+        reading = read_pattern(frame.to_ndarray(format="gray"))
+        assert reading is not None
+        assert frame.time - reading.frame / 30 >= ended - 0.001
     await media.close()
+    await _gone(clip)
 
 
 async def test_open_same_audio_of_silent_file_gives_notice(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ PeerError
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+E = TypeVar("E", bound="PeerError")
 
 _CREDENTIALS: Final = re.compile(r"(?:(?<=//)|^(?!\w+://))(?:\S*:\S*@|[^\s/]*@)")
 """User and password of a URL. After a colon everything up to the last @ is part of the password, slashes included,
@@ -29,6 +32,16 @@ def redacted(text: str) -> str:
 
 class PeerError(Exception):
     """Base class of all exceptions of this package."""
+
+    others: Sequence[PeerError] = ()
+    """Further mistakes found together with this one, in a script or a configuration file."""
+
+
+def first_of(mistakes: Sequence[E]) -> E:
+    """Return the first of ``mistakes``, with the others in its ``others``."""
+    first, *others = mistakes
+    first.others = others
+    return first
 
 
 class ConfigError(PeerError):
@@ -86,10 +99,25 @@ _JOIN_HINTS: Final = {
 }
 """What to try after a rejected join, by error code."""
 
+_TOKEN_HINTS: Final = {
+    "another room": "name the token's room with --room, or use a token for this room",
+    "another id": "name the token's id with --id, or use a token for this id",
+    "has expired": "pass a new token with --token-file or PEER_TOKEN",
+}
+"""What to try after ``unauthorized``, by a part of the relay's message."""
+
+
+def _join_hint(code: str, message: str) -> str | None:
+    if code == "unauthorized":
+        for part, hint in _TOKEN_HINTS.items():
+            if part in message:
+                return hint
+    return _JOIN_HINTS.get(code)
+
 
 class JoinRefused(ServerError):
     """The relay at ``url`` rejected the join with ``code`` (messages.ERROR_CODES) and ``message``. ``hint`` is what
-    to try; by default it depends on the code."""
+    to try; by default it depends on code and message."""
 
     def __init__(self, url: str, code: str, message: str, hint: str | None = None) -> None:
         url = redacted(url)
@@ -97,7 +125,7 @@ class JoinRefused(ServerError):
         self.url = url
         self.code = code
         self.message = message
-        self.hint = hint or _JOIN_HINTS.get(code)
+        self.hint = hint or _join_hint(code, message)
 
     def __str__(self) -> str:
         text = f"the relay at {self.url} rejected the join: {self.message} ({self.code})"

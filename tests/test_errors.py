@@ -69,6 +69,11 @@ def test_errors_about_relay_have_no_password() -> None:
             "the relay at ws://r/ws rejected the join: no room (bad-join)",
         ),
         (JoinRefused("ws://r/ws", "id-taken", "taken", "wait"), "taken (id-taken); wait"),
+        (
+            JoinRefused("ws://r/ws", "unauthorized", "the token is for another room"),
+            "another room (unauthorized); name the token's room with --room",
+        ),
+        (JoinRefused("ws://r/ws", "unauthorized", "the token is wrong"), "pass its token with --token-file"),
         (CallFailed("door", "declined"), "call with door ended: declined"),
         (CallFailed("door", "timeout", "after 15 s"), "call with door ended: timeout (after 15 s)"),
         (NotHere("door"), "door is not in the room; see `peer list`"),

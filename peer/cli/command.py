@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..errors import ConfigError
 from . import config_file, logs
 from .root import COMMANDS
 
@@ -94,25 +93,33 @@ def read_config_file(ctx: click.Context, _param: click.Parameter, value: Path | 
     """Callback of ``--config``: makes the values of the file the defaults of this command's options.
 
     Raises:
-        ConfigError: the file cannot be read, or a value is invalid. The error names the file and the key.
+        ConfigError: the file cannot be read, or a value is invalid. The error names the file and the key, and has all
+            further mistakes in its ``others``.
     """
     path = value or config_file.default_path()
     if ctx.resilient_parsing or (value is None and not _exists(path)):
         return value
-    values = config_file.load(path, known_options())[ctx.info_name or ""]
-    if values.get("log-format") == "json":
-        logs.configure("json", 0)  # for errors in the values below too
-    options = _by_key(ctx.command)
-    ctx.default_map = {}
-    for key, given in values.items():
-        param = options[key]
-        listed = [given] if param.multiple and not isinstance(given, list) else given
+    options, own = _by_key(ctx.command), ctx.info_name or ""
+
+    def check(command: str, key: str, value: Any) -> str | None:
+        if command != own:
+            return None
         try:
-            param.type_cast_value(ctx, listed)
+            options[key].type_cast_value(ctx, _listed(options[key], value))
         except click.BadParameter as error:
-            raise ConfigError(error.message, where=f"{path}: {key}") from None
-        ctx.default_map[param.name or ""] = listed
+            return error.message
+        return None
+
+    values = config_file.load(path, known_options(), check)[own]
+    if values.get("log-format") == "json":
+        logs.configure("json", 0)
+    ctx.default_map = {options[key].name or "": _listed(options[key], given) for key, given in values.items()}
     return value
+
+
+def _listed(param: click.Parameter, given: Any) -> Any:
+    """Return ``given`` as a list if the option can be repeated."""
+    return [given] if param.multiple and not isinstance(given, list) else given
 
 
 def _exists(path: Path) -> bool:

@@ -15,14 +15,17 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_of
 
 Options = Mapping[str, Collection[str]]
 """The keys that each command has: ``{"call": {"server", "id", …}, …}``."""
+
+Check = Callable[[str, str, Any], str | None]
+"""Returns why the value of a command's key is invalid, or ``None``."""
 
 
 def default_path() -> Path:
@@ -32,52 +35,81 @@ def default_path() -> Path:
     return folder / "peer" / "config.toml"
 
 
-def load(path: Path, options: Options) -> dict[str, dict[str, Any]]:
+def _accept(_command: str, _key: str, _value: Any) -> None:
+    """Accept every value."""
+
+
+def load(path: Path, options: Options, check: Check = _accept) -> dict[str, dict[str, Any]]:
     """Read the file ``path`` and return the values of each command in ``options``.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or has an unknown key or table. The error names the file
-            and the most similar key.
+        ConfigError: the file cannot be read, is not TOML, or has an unknown key or table, or an invalid value. The
+            error names the file and the most similar key, and has all further mistakes in its ``others``.
     """
     try:
-        body = tomllib.loads(path.read_text(encoding="utf-8"))
+        body = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise ConfigError(exc.strerror or str(exc), where=str(path)) from None
     except (ValueError, RecursionError) as exc:  # also integers and nesting beyond Python's limits
         raise ConfigError(f"invalid TOML: {exc}", where=str(path)) from None
-    return arrange(body, options, where=str(path))
+    return arrange(body, options, where=str(path), check=check)
 
 
-def arrange(body: Mapping[str, Any], options: Options, *, where: str) -> dict[str, dict[str, Any]]:
+def arrange(
+    body: Mapping[str, Any], options: Options, *, where: str, check: Check = _accept
+) -> dict[str, dict[str, Any]]:
     """Return the values of each command: those at the top level, overridden by those in its table.
 
     Raises:
-        ConfigError: an unknown key, or a table where an option is expected.
+        ConfigError: an unknown key or table, a table where an option is expected, or a value that ``check`` rejects.
     """
     all_keys = {key for keys in options.values() for key in keys}
     values: dict[str, dict[str, Any]] = {command: {} for command in options}
     tables: dict[str, Mapping[str, Any]] = {}
+    mistakes: list[ConfigError] = []
     for key, value in body.items():
         if isinstance(value, dict) and key in options:
             tables[key] = value
             continue
         if key not in all_keys:
-            raise _unknown(key, all_keys | set(options), where)
+            mistakes.append(
+                _unknown_table(key, options, where) if isinstance(value, dict) else _unknown_key(key, all_keys, where)
+            )
+            continue
         if isinstance(value, dict):
-            raise ConfigError(f"{key} is an option, not a table", where=where)
+            mistakes.append(ConfigError(f"{key} is an option, not a table", where=where))
+            continue
         for command, keys in options.items():
             if key in keys:
                 values[command][key] = value
     for command, table in tables.items():
         for key, value in table.items():
             if key not in options[command]:
-                raise _unknown(key, options[command], f"{where}, [{command}]")
+                mistakes.append(_unknown_key(key, options[command], f"{where}, [{command}]"))
+                continue
             values[command][key] = value
+    for command, given in values.items():
+        for key, value in given.items():
+            if (why := check(command, key, value)) is not None:
+                mistakes.append(ConfigError(why, where=f"{where}: {key}"))
+    if mistakes:
+        raise first_of(mistakes)
     return values
 
 
-def _unknown(key: str, known: Collection[str], where: str) -> ConfigError:
-    close = difflib.get_close_matches(key.replace("_", "-"), sorted(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(sorted(known))}"
+def _unknown_key(key: str, known: Collection[str], where: str) -> ConfigError:
+    close = _closest(key, known)
+    hint = f"; did you mean {close}?" if close else f"; known keys: {', '.join(sorted(known))}"
     shown = f'"{key}"' if key.isprintable() else repr(key)  # a quoted key may contain line breaks
     return ConfigError(f"unknown key {shown}{hint}", where=where)
+
+
+def _unknown_table(key: str, commands: Collection[str], where: str) -> ConfigError:
+    close = _closest(key, commands)
+    hint = f"did you mean [{close}]?" if close else f"tables are named after commands: {', '.join(sorted(commands))}"
+    shown = f"[{key}]" if key.isprintable() else f"[{key!r}]"
+    return ConfigError(f"unknown table {shown}; {hint}", where=where)
+
+
+def _closest(key: str, known: Collection[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(key.replace("_", "-"), sorted(known), n=1, cutoff=0.5)), None)

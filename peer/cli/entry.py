@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of a standard output that is a file on a full or broken disk."""
 
+_MAX_MISTAKES = 20
+"""Maximum mistakes reported of one file. A file of another kind has one in each line."""
+
 
 def start(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args``, by default that of the process, and return the exit code."""
@@ -89,7 +92,17 @@ def _json_log_requested(args: Sequence[str]) -> bool:
 
 
 def fail(error: PeerError, out: Output | None = None) -> int:
-    """Report the error that ended the command: on standard error, and with ``--json`` as an event, too."""
+    """Report the error that ended the command, with the mistakes found together with it: on standard error, and with
+    ``--json`` as events, too."""
+    mistakes = (error, *error.others)
+    for mistake in mistakes[:_MAX_MISTAKES]:
+        _report(mistake, out)
+    if len(mistakes) > _MAX_MISTAKES:
+        click.echo(f"peer: {len(mistakes) - _MAX_MISTAKES} more mistakes are not shown", err=True)
+    return exits.for_error(error)
+
+
+def _report(error: PeerError, out: Output | None) -> None:
     if out is not None:
         body = {
             "event": "error",
@@ -102,7 +115,6 @@ def fail(error: PeerError, out: Output | None = None) -> int:
         _log.error("%s", error)
     else:
         click.echo(f"peer: {error}", err=True)
-    return exits.for_error(error)
 
 
 def run(body: Body, out: Output, *, on_sigterm: int = exits.INTERRUPTED) -> int:

@@ -12,7 +12,8 @@
     sleep TIME
 
 COND is a condition such as ``fps>=20`` or ``level>-50dB``, with ``>=``, ``<=``, ``>``, ``<`` or ``==``. ``#``
-starts a comment. A path with spaces needs quotes. Every error names the file and the line, and suggests a fix.
+starts a comment. TIME is written as in options: ``500ms``, ``10s``, ``2m``, ``1h``, or plain seconds. A path with
+spaces needs quotes. Every error names the file and the line, and suggests a fix.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from collections.abc import Callable, Collection
 from typing import Final, NoReturn, TypedDict
 
 from .. import events
-from ..errors import ScriptError
+from ..errors import ScriptError, first_of
+from ..media.sources.spec import parse_seconds
 from ..signaling.messages import is_valid_id
 from .steps import (
     AUDIO,
@@ -49,13 +51,19 @@ def parse(text: str, file: str = "script") -> tuple[Step, ...]:
     """Parse a script.
 
     Raises:
-        ScriptError: at the first invalid line; suggests a fix.
+        ScriptError: for the first invalid line, with those for further lines in its ``others``. Suggests a fix.
     """
-    steps = []
+    steps: list[Step] = []
+    mistakes: list[ScriptError] = []
     for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).splitlines(), start=1):
-        words = _words(line, file, number)
-        if words:
-            steps.append(_Line(file, number, line.strip(), words).step())
+        try:
+            words = _words(line, file, number)
+            if words:
+                steps.append(_Line(file, number, line.strip(), words).step())
+        except ScriptError as error:
+            mistakes.append(error)
+    if mistakes:
+        raise first_of(mistakes)
     return tuple(steps)
 
 
@@ -74,10 +82,8 @@ def _words(line: str, file: str, number: int) -> list[str]:
     return words
 
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _MAX_TIME: Final = 1000 * 3600.0
 """Maximum time in a script, in seconds. A longer one is a typing error."""
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)", re.ASCII)
 _CONDITION = re.compile(r"([A-Za-z]+)(>=|<=|==|>|<)([+-]?\d{1,12}(?:\.\d+)?)(dB|dBFS)?", re.ASCII | re.IGNORECASE)
 _OPERATOR = re.compile(r"[<>=]+|.*[<>=]")
 
@@ -108,7 +114,7 @@ class _Line:
     # --- one method per verb
 
     def _wait(self) -> Step:
-        if self._words and _TIME.fullmatch(self._words[0]) and len(self._words) == 1:
+        if len(self._words) == 1 and not self._words[0].isdigit() and parse_seconds(self._words[0]) is not None:
             self._fail(f"wait needs the id of a peer; to pause, write: sleep {self._words[0]}")
         peer = self._peer("wait")
         timeout = self._within()
@@ -199,10 +205,9 @@ class _Line:
 
     def _time(self, word: str, *, positive: bool = False) -> float:
         """A time in seconds; with ``positive``, 0 is an error: recording, measuring and connecting take time."""
-        match = _TIME.fullmatch(word)
-        if match is None:
-            self._fail(f'"{word}" is not a time; write it with a unit: 500ms, 10s, 2m')
-        seconds = float(match[1]) * _UNITS[match[2]]
+        seconds = parse_seconds(word)
+        if seconds is None:
+            self._fail(f'"{word}" is not a time; write it like 500ms, 10s, 2m or 1h')
         if seconds > _MAX_TIME:
             self._fail(f'"{word[:40]}" is too long; the maximum is {_MAX_TIME / 3600:g}h')
         if positive and seconds == 0:

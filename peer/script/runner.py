@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from .. import events
-from ..errors import CallFailed, PeerError, ScriptError
+from ..errors import CallFailed, NotHere, PeerError, ScriptError
 from . import steps as script_steps
 from .expectations import measure
 
@@ -103,9 +103,15 @@ class Runner:
             case script_steps.Wait():
                 await self._agent.wait_for(step.peer, self._timeout_of(step.timeout))
             case script_steps.Call():
+                present = step.peer in self._agent.peers
                 call = self._agent.call(step.peer, timeout=self._timeout_of(step.timeout))
                 self._calls[step.peer] = call
-                await call.connected()
+                try:
+                    await call.connected()
+                except CallFailed as error:
+                    if error.reason == "peer-left" and not present:
+                        raise NotHere(step.peer) from None
+                    raise
             case script_steps.ExpectConnected():
                 await self._expect_connected(step)
             case script_steps.ExpectMedia():
@@ -144,6 +150,8 @@ class Runner:
                     await self._call_started.wait()
                 await call.connected()
         except TimeoutError:
+            if step.peer not in self._agent.peers:
+                raise NotHere(step.peer) from None
             raise CallFailed(step.peer, "timeout", f"not connected within {timeout:g} s") from None
 
     async def _expect_media(self, step: script_steps.ExpectMedia) -> None:

@@ -49,13 +49,36 @@ def test_option_named_like_a_command_may_be_a_list() -> None:
         ({"sever": "x"}, 'peer.toml: unknown key "sever"; did you mean server?'),
         ({"run": {"vidoe": "x"}}, 'peer.toml, [run]: unknown key "vidoe"; did you mean video?'),
         ({"serve": {"video": "x"}}, 'peer.toml, [serve]: unknown key "video"'),
-        ({"rum": {"video": "x"}}, 'peer.toml: unknown key "rum"; did you mean run?'),
+        ({"rum": {"video": "x"}}, "peer.toml: unknown table [rum]; did you mean [run]?"),
+        ({"camera": {"video": "x"}}, "unknown table [camera]; tables are named after commands: call, run, serve"),
         ({"server": {"url": "x"}}, "peer.toml: server is an option, not a table"),
         ({"zzz": 1}, "known keys: call, host"),
     ],
 )
 def test_unknown_key_error_suggests_the_closest_key(body: dict[str, object], message: str) -> None:
     assert message in error_of(body)
+
+
+def test_all_mistakes_are_reported() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_file.arrange(
+            {"sever": "x", "timeout": "soon", "camera": {}, "run": {"vidoe": "x"}},
+            OPTIONS,
+            where="peer.toml",
+            check=lambda command, key, value: f"{value!r} is not a time" if key == "timeout" else None,
+        )
+    assert [str(error).split(";")[0] for error in (caught.value, *caught.value.others)] == [
+        'peer.toml: unknown key "sever"',
+        "peer.toml: unknown table [camera]",
+        'peer.toml, [run]: unknown key "vidoe"',
+        "peer.toml: timeout: 'soon' is not a time",
+    ]
+
+
+def test_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "peer.toml"
+    path.write_text('server = "ws://r/ws"\n', encoding="utf-8-sig")
+    assert config_file.load(path, OPTIONS)["run"] == {"server": "ws://r/ws"}
 
 
 def test_file_that_is_not_toml_error_names_file_and_line(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_step_keeps_its_line_and_text() -> None:
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("500ms", 0.5), ("10s", 10.0), ("1.5s", 1.5), ("2m", 120.0), ("2min", 120.0), ("1h", 3600.0)],
+    [("500ms", 0.5), ("10s", 10.0), ("1.5s", 1.5), ("2m", 120.0), ("2min", 120.0), ("1h", 3600.0), ("30", 30.0)],
 )
 def test_time_units(written: str, seconds: float) -> None:
     step = one(f"sleep {written}")
@@ -165,7 +165,7 @@ def test_expect_ended_accepts_reason_and_time() -> None:
         ("call", "the line is incomplete; write: call PEER [within TIME]"),
         ("call door 15s", 'unexpected "15s"; write: call PEER [within TIME]'),
         ("call door within", "within needs a time: within 5s"),
-        ("call door within 15", '"15" is not a time; write it with a unit: 500ms, 10s, 2m'),
+        ("call door within 15d", '"15d" is not a time; write it like 500ms, 10s, 2m or 1h'),
         ("call front/door", '"front/door" is not a valid id'),
         ("wait 5s", "to pause, write: sleep 5s"),
         ("sleep soon", '"soon" is not a time'),
@@ -198,8 +198,10 @@ def test_invalid_line_error_suggests_a_fix(line: str, message: str) -> None:
     assert message in error
 
 
-def test_first_invalid_line_is_reported() -> None:
-    assert error_of("sleep 1s\nfoo\nbar").startswith("ring.peer:2: ")
+def test_all_invalid_lines_are_reported() -> None:
+    with pytest.raises(ScriptError) as caught:
+        parse('sleep 1s\nfoo\nsleep 2s\nwait "door\n', "ring.peer")
+    assert [error.line for error in (caught.value, *caught.value.others)] == [2, 4]
 
 
 def test_comments_only_have_no_steps() -> None:

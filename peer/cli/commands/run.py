@@ -70,6 +70,7 @@ def command(ids: tuple[str, ...], called: tuple[str, ...], **params: Any) -> int
 
 async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     from ...call_control import MAX_CALLS
+    from ...errors import ServerUnreachable
     from ...node.redial import Redial
     from ...node.sinks import SinkPaths
     from ..joining import joined
@@ -78,10 +79,13 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     paths.check()
     policy = Redial(None if "all" in called else called, MAX_CALLS)
     queue: asyncio.Queue[Event] = asyncio.Queue()
+    ever_joined = False
 
     def on_event(event: Event) -> None:
+        nonlocal ever_joined
         out.event(event)
         if isinstance(event, Joined):
+            ever_joined = True
             systemd.status(f"joined as {event.id}")
         elif isinstance(event, ServerLost):
             systemd.status("connection to the relay lost; calls continue")
@@ -93,8 +97,11 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:
                 await _run_calls(agent, queue, policy, paths, out)
     except TimeoutError:
-        if not limit.expired():
+        if settings.duration is None or not limit.expired():
             raise
+        if not ever_joined:
+            why = f"not joined within {settings.duration:g} s"
+            raise ServerUnreachable(settings.relay.server, why) from None
     return exits.DONE
 
 

@@ -24,8 +24,8 @@ _BITRATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:bit/s|bps)?")
 _BITRATE_RANGE: Final = (30_000, 100_000_000)
 """Minimum and maximum bitrate, in bit/s. Less leaves no usable picture; more is a typing error."""
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)", re.ASCII)
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,16 @@ def parse_duration(text: str) -> float:
     Raises:
         ConfigError: ``text`` is not a duration.
     """
-    match = _DURATION.fullmatch(text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
-    if seconds <= 0 or not math.isfinite(seconds):
+    seconds = parse_seconds(text)
+    if seconds is None or seconds <= 0 or not math.isfinite(seconds):
         raise ConfigError(f"{text!r} is not a duration; try 10s, 500ms, 2m or 1h")
     return seconds
+
+
+def parse_seconds(text: str) -> float | None:
+    """Parse a time like ``parse_duration``, zero included; ``None`` if ``text`` is not a time."""
+    match = _DURATION.fullmatch(text.strip())
+    return float(match[1]) * _SECONDS[match[2]] if match is not None else None
 
 
 def _split_loop(text: str) -> tuple[str, bool]:

@@ -89,6 +89,12 @@ def test_run_with_duration_exits_with_0(relay: str) -> None:
         assert program.wait() == 0
 
 
+def test_run_with_duration_that_never_joins_exits_with_3() -> None:
+    with Program("run", "--server", "ws://127.0.0.1:9/ws", "--duration", "1s", *QUIET) as program:
+        assert program.wait() == 3
+        assert "cannot reach the relay at ws://127.0.0.1:9/ws: not joined within 1 s" in program.errors
+
+
 def test_run_ids_without_call_exit_with_2(relay: str) -> None:
     with Program("run", "door", "--server", relay) as program:
         assert program.wait() == 2

@@ -71,9 +71,10 @@ def test_junit_report_of_invalid_script_has_the_cause(tmp_path: Path, text: str 
 
 
 def test_script_with_syntax_error_does_not_start(relay: str, tmp_path: Path) -> None:
-    with run(relay, tmp_path, "wait door\ncal door\n") as program:
+    with run(relay, tmp_path, "wait door\ncal door\nslep 1s\n") as program:
         assert program.wait() == 2
         assert 'ring.peer:2: unknown verb "cal"; did you mean call?' in program.errors
+        assert 'ring.peer:3: unknown verb "slep"; did you mean sleep?' in program.errors
     assert program.text == []
 
 

@@ -112,7 +112,8 @@ def test_parse_bitrate_invalid_raises(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("10s", 10), ("500ms", 0.5), ("2m", 120), ("1.5h", 5400), ("7", 7), ("0.5", 0.5)]
+    ("text", "seconds"),
+    [("10s", 10), ("500ms", 0.5), ("2m", 120), ("2min", 120), ("1.5h", 5400), ("7", 7), ("0.5", 0.5)],
 )
 def test_parse_duration(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

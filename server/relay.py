@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from time import monotonic
@@ -148,6 +149,12 @@ class Relay:
         logger.info(line, ", ".join(self.urls), limit, memory >> 20, extra=found)
         if urls := self.sessions.ice.urls:
             logger.info("= ICE servers for peers: %s", ", ".join(urls), extra=facts("ice", urls=urls))
+
+    async def wait_failed(self) -> None:
+        """Wait until a bug ends the link to the cluster, and raise it. Without a cluster, wait forever."""
+        if self._cluster is not None:
+            await self._cluster.wait_failed()
+        await asyncio.Event().wait()
 
     def reload(self) -> None:
         """Read the certificate and the TURN secret again, for new connections and new credentials.

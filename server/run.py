@@ -18,6 +18,7 @@ async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None 
 
     Raises:
         CannotListen: the address cannot be bound.
+        ExceptionGroup: a bug has ended the link to the cluster. A supervisor should restart the process.
     """
     relay = Relay(config)
     await relay.start()
@@ -36,6 +37,9 @@ async def serve(config: RelayConfig, *, started: Callable[[Relay], None] | None 
     try:
         if started is not None:
             started(relay)
-        await stop.wait()
+        async with asyncio.TaskGroup() as tasks:
+            failure = tasks.create_task(relay.wait_failed(), name="cluster failure")
+            await stop.wait()
+            failure.cancel()
     finally:
         await relay.stop()

@@ -103,6 +103,8 @@ class RedisLink(Generic[C]):
         self._answered_at = 0.0
         self._out_of_reach = False
         self._task: asyncio.Task[None] | None = None
+        self._bug: BaseException | None = None
+        self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
 
     # --- the interface of rooms.Rooms -----------------------------------------------------------------------------
@@ -185,7 +187,7 @@ class RedisLink(Generic[C]):
         self._answered_at = self._loop.time()
         registered: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._keep_connected(registered), name="cluster")
-        self._task.add_done_callback(_log_bug)
+        self._task.add_done_callback(self._on_end)
         try:
             async with asyncio.timeout(_START_TIMEOUT):
                 await registered
@@ -196,6 +198,13 @@ class RedisLink(Generic[C]):
             await self._end()
             raise RedisUnavailable(str(self._address), f"no answer in {_START_TIMEOUT:.0f} s") from None
         logger.info("= joined the cluster at %s", self._address, extra=facts("cluster", url=str(self._address)))
+
+    async def wait_failed(self) -> None:
+        """Wait until a bug ends the link, and raise it: this relay can never accept a peer again."""
+        while self._bug is None:
+            self._ended.clear()
+            await self._ended.wait()
+        raise self._bug
 
     def drain(self) -> None:
         """Entrust the seats of this relay to the others. After this, only ``stop`` may be called."""
@@ -222,6 +231,12 @@ class RedisLink(Generic[C]):
             self._stopping = True
             task.cancel()
             await asyncio.wait([task])
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._bug = bug
+            logger.error("! the link to the cluster failed; this relay stops", exc_info=bug)
+        self._ended.set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         self._has_work.set()
@@ -377,11 +392,6 @@ class RedisLink(Generic[C]):
                     self._execute(commands)
                     self._progress.set()
                     self._has_work.set()
-
-
-def _log_bug(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (bug := task.exception()) is not None:
-        logger.error("! the link to the cluster failed; this relay accepts no new peers any more", exc_info=bug)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

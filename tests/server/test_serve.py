@@ -14,6 +14,7 @@ import pytest
 
 from server.errors import CannotListen
 from server.relay import Relay, RelayConfig
+from server.run import serve
 
 from .wire import DEADLINE, ROOT, Raw, frame, process
 
@@ -101,3 +102,27 @@ def test_relay_raises_the_limit_of_open_files() -> None:
         limits = Path(f"/proc/{server.process.pid}/limits").read_text()
         soft, hard = limits.split("Max open files")[1].split()[:2]
         assert soft == hard
+
+
+async def test_bug_in_the_cluster_link_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+    stop = Relay.stop
+
+    async def failed(self: Relay) -> None:
+        raise ZeroDivisionError
+
+    async def record(self: Relay) -> None:
+        stopped.append(self)
+        await stop(self)
+
+    monkeypatch.setattr(Relay, "wait_failed", failed)
+    monkeypatch.setattr(Relay, "stop", record)
+    with pytest.raises(ExceptionGroup) as raised:
+        await serve(RelayConfig(port=0))
+    assert raised.group_contains(ZeroDivisionError) and len(stopped) == 1
+
+
+async def test_relay_without_a_cluster_never_fails() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await Relay(RelayConfig(port=0)).wait_failed()

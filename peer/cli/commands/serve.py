@@ -231,7 +231,7 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
             out.text(f"metrics at {relay.metrics}")
         if relay.requires_token:
             out.text("TOKEN stands for the access token, which is not printed: this output may end up in a log")
-        await asyncio.Event().wait()
+        await relay.wait_failed()
     finally:
         await relay.stop()
     return exits.DONE

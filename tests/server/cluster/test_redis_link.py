@@ -379,3 +379,23 @@ async def test_bug_in_the_relay_ends_the_link_and_is_logged(
     await until(lambda: any("the link to the cluster failed" in record.getMessage() for record in caplog.records))
     await until(lambda: relay.link.why_not_ready() is not None)
     await relay.link.stop()
+
+
+async def test_bug_in_the_link_is_raised_and_logged(
+    ledger_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the relay would run on without a cluster, and accept no peer until somebody restarts it."""
+    async with linked(ledger_redis.url) as relay:
+        waiting = asyncio.ensure_future(relay.link.wait_failed())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+
+        def broken(**_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(relay.link._node, "next_batch", broken)
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(BaseExceptionGroup) as raised:
+                await waiting
+        assert raised.group_contains(ZeroDivisionError)
+        assert "the link to the cluster failed; this relay stops" in caplog.text

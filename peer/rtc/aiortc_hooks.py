@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtp
 from aiortc.codecs import CODECS
-from aiortc.rtcconfiguration import RTCBundlePolicy
+from aiortc.rtcconfiguration import RTCBundlePolicy, RTCIceTransportPolicy
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from ..log_limit import LimitedLogger
@@ -90,8 +90,12 @@ def supported_codecs(video_codecs: Sequence[str]) -> SupportedCodecs:
     return SupportedCodecs(frozenset(names), frozenset(h264))
 
 
-def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPeerConnection:
+def open_peer_connection(
+    on_failure: Callable[[], None] = lambda: None, relay_only: bool = False
+) -> RTCPeerConnection:
     """Open a connection with one transport for all media and no ICE servers; ``ice_gathering`` gathers.
+
+    With ``relay_only``, mDNS names of the remote are not resolved: a query would reveal this machine to its network.
 
     Hook: the engine connects in a task whose exceptions are lost, such as the one for a description without a
     fingerprint. ``on_failure`` is called after such an exception.
@@ -100,7 +104,13 @@ def open_peer_connection(on_failure: Callable[[], None] = lambda: None) -> RTCPe
     cannot connect. ECDHE-RSA suites are added.
     """
     widen_codecs()
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    connection = RTCPeerConnection(
+        RTCConfiguration(
+            iceServers=[],
+            iceTransportPolicy=RTCIceTransportPolicy.RELAY if relay_only else RTCIceTransportPolicy.ALL,
+            bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
+        )
+    )
     certificate = connection._RTCPeerConnection__certificates[0]  # type: ignore[attr-defined]
     create = certificate._create_ssl_context
 

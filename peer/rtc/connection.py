@@ -45,8 +45,8 @@ LIVENESS_INTERVAL: Final = 0.5
 
 KINDS: Final[tuple[Literal["video"], Literal["audio"]]] = ("video", "audio")
 
-OpenPeerConnection = Callable[[Callable[[], None]], RTCPeerConnection]
-"""Opens an RTCPeerConnection. The argument is called when connecting the transport fails."""
+OpenPeerConnection = Callable[[Callable[[], None], bool], RTCPeerConnection]
+"""Opens an RTCPeerConnection. The arguments: called when connecting the transport fails; ``relay_only``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Connection:
             return
         task = self._task = asyncio.current_task()
         assert task is not None
-        pc = self._pc = self._open_peer_connection(self._connecting_failed)
+        pc = self._pc = self._open_peer_connection(self._connecting_failed, self._options.relay_only)
         pc.on("connectionstatechange", self._connection_state_changed)
         try:
             await self._run_operations()

@@ -120,6 +120,7 @@ class ScriptedPeerConnection:
         self.released = asyncio.Event()
         self.connectionState = "new"
         self.connecting_failed: Callable[[], None] = lambda: None
+        self.relay_only = False
         self.ice = ScriptedIce(self)
         self.dtls = ScriptedDtls(self.ice)
         self.remote: RTCSessionDescription | None = None
@@ -131,9 +132,9 @@ class ScriptedPeerConnection:
         self._RTCPeerConnection__dtlsTransports = [self.dtls]
         self._RTCPeerConnection__iceTransports = [SimpleNamespace(stop=lambda: self.step("stop ice"))]
 
-    def open(self, on_failure: Callable[[], None]) -> Any:
+    def open(self, on_failure: Callable[[], None], relay_only: bool) -> Any:
         """Stand in for ``aiortc_hooks.open_peer_connection``."""
-        self.connecting_failed = on_failure
+        self.connecting_failed, self.relay_only = on_failure, relay_only
         self.steps.append("open")
         return self
 

@@ -11,6 +11,8 @@ import socket
 from typing import Any, cast
 
 import pytest
+from aioice import ice as aioice_ice
+from aioice.candidate import Candidate
 from aiortc import RTCSessionDescription
 from aiortc.codecs import CODECS
 from aiortc.rtcdtlstransport import SRTP_PROFILES
@@ -56,6 +58,26 @@ async def test_datagram_above_the_limit_is_dropped_unread() -> None:
             await until(lambda: received[-2:] == [limit - 1] * 2)
             assert [size for size in received if size > 1500] == [limit] * 2 + [limit - 1] * 2
             received.clear()
+
+
+@pytest.mark.parametrize("relay_only", [False, True])
+async def test_relay_only_resolves_no_mdns_names(relay_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+
+    class Mdns:
+        async def resolve(self, name: str) -> None:
+            resolved.append(name)
+
+    async def create(connection: object) -> Mdns:
+        return Mdns()
+
+    monkeypatch.setattr(aioice_ice, "get_or_create_mdns_protocol", create)
+    pc = aiortc_hooks.open_peer_connection(relay_only=relay_only)
+    pc.addTransceiver("audio")
+    candidate = Candidate.from_sdp("1 1 udp 1 0b0f9e2a-5f2c-4c3e-9d3e-0f6f2d6b7c11.local 9 typ host")
+    await aiortc_hooks.ice_connection(pc).add_remote_candidate(candidate)
+    assert resolved == ([] if relay_only else [candidate.host])
+    await aiortc_hooks.close(pc)
 
 
 async def test_truncated_remb_is_dropped() -> None:

@@ -206,6 +206,7 @@ async def test_relay_only_without_turn_server_fails_quietly(caplog: pytest.LogCa
     async with open_session(options=ConnectionOptions(relay_only=True)) as session:
         session.connection.create_offer()
         assert await session.event() == n.DescriptionFailed(GENERATION, "transport-failed")
+        assert session.engine.relay_only
     assert issubclass(NoTurnServerError, ConnectionError)
     assert caplog.records == []
 

@@ -142,6 +142,7 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
                 continue
             reason = _no_common_codec(section.kind, offered, supported)
         rejections[index] = reason
+    parsed = parsed.using(chosen)
     shared = _sharing(parsed, list(chosen))
     for index in chosen.keys() - set(shared):
         rejections[index] = "it needs a transport of its own, and there is one for all (RFC 8843 BUNDLE)"
@@ -181,6 +182,7 @@ def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> Remote
     live = [index for index in chosen if index not in rejections]
     if not live:
         raise SdpError(_explain(parsed.sections, rejections))
+    parsed = parsed.using(live)
     order = _sharing(parsed, live) if parsed.bundle else live
     transport = _transport(parsed, [parsed.sections[index] for index in order], offer=False)
     accepted, texts = [], []
@@ -276,7 +278,8 @@ def _transport(parsed: Parsed, members: Sequence[Section], *, offer: bool) -> li
     Raises:
         SdpError: one is missing.
     """
-    places = [members[0].attributes, parsed.tagged, parsed.session, *(one.attributes for one in members[1:])]
+    tagged = parsed.tagged.attributes if parsed.tagged is not None else {}
+    places = [members[0].attributes, tagged, parsed.session, *(one.attributes for one in members[1:])]
     ufrag, pwd = (_credential(name, _first(name, places), members[0]) for name in ("ice-ufrag", "ice-pwd"))
     fingerprints = _fingerprints(_first("fingerprint", places))
     if not fingerprints:

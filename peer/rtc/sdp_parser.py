@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .sdp import SdpError
@@ -56,20 +56,31 @@ class Section:
 class Parsed:
     """A description as the remote wrote it.
 
-    ``session`` are its session-level attributes. ``bundle`` has the identifications of its first BUNDLE group, in
-    order, ``members`` is the same as a set, and ``tagged`` the attributes of the section that the group names first.
+    ``session`` are its session-level attributes. ``groups`` are its BUNDLE groups, each with its identifications in
+    order, and ``members`` all of them. ``bundle`` is one of the groups, the first one until ``using`` another.
     """
 
     session: Attributes
     sections: tuple[Section, ...]
-    bundle: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
     members: frozenset[str | None]
-    tagged: Attributes
+    bundle: tuple[str, ...]
 
     @property
     def mids(self) -> frozenset[str | None]:
         """The identifications of all sections."""
         return frozenset(section.mid for section in self.sections)
+
+    @property
+    def tagged(self) -> Section | None:
+        """The section that ``bundle`` names first (RFC 8843: the tagged one), if it exists."""
+        by_mid = {section.mid: section for section in self.sections}
+        return next((by_mid[mid] for mid in self.bundle if mid in by_mid), None)
+
+    def using(self, usable: Iterable[int]) -> Parsed:
+        """The same with the first group that has one of the sections ``usable`` as ``bundle``, or with no group."""
+        mids = {self.sections[index].mid for index in usable}
+        return replace(self, bundle=next((group for group in self.groups if not mids.isdisjoint(group)), ()))
 
 
 def parse(sdp: str) -> Parsed:
@@ -99,11 +110,10 @@ def parse(sdp: str) -> Parsed:
         raise SdpError("description without a media section", line=lines[0].rstrip(), rule="RFC 8866 5")
     mids: set[str] = set()
     sections = tuple(_section(number, line, attributes, mids) for number, line, attributes in found)
-    groups = (value.split() for value in session.get("group", ()))
-    bundle = tuple(dict.fromkeys(next((words[1:] for words in groups if words[:1] == ["BUNDLE"]), ())))
-    by_mid = {section.mid: section.attributes for section in sections}
-    tagged = next((by_mid[mid] for mid in bundle if mid in by_mid), {})
-    return Parsed(session, sections, bundle, frozenset(bundle), tagged)
+    words = [value.split() for value in session.get("group", ())]
+    groups = tuple(tuple(dict.fromkeys(mids)) for semantics, *mids in filter(None, words) if semantics == "BUNDLE")
+    members = frozenset(mid for group in groups for mid in group)
+    return Parsed(session, sections, groups, members, next(iter(groups), ()))
 
 
 def _section(number: int, line: str, attributes: dict[str, list[str]], mids: set[str]) -> Section:

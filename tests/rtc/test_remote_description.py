@@ -181,6 +181,18 @@ def test_answer_to_an_offer_without_a_group_has_none() -> None:
     assert "BUNDLE" not in answer and len(media_lines(answer)) == 2
 
 
+def test_group_without_usable_sections_is_not_in_the_answer() -> None:
+    remote = read(offer(AUDIO, VIDEO, DATA, head=(*HEAD, "a=group:BUNDLE 2")))
+    assert remote.kinds == ("audio",) and remote.bundle == ()
+    assert "BUNDLE" not in mirror(engine_answer(remote), remote)  # RFC 8843 7.3: 0 is in no group of the offer
+
+
+def test_group_with_usable_sections_is_used_among_several() -> None:
+    bundled = (*replaced(without(VIDEO, *TRANSPORT), "m=", "m=video 0 UDP/TLS/RTP/SAVPF 96 97"), "a=bundle-only")
+    remote = read(offer(DATA, AUDIO, bundled, head=(*HEAD, "a=group:BUNDLE 2", BUNDLE)))
+    assert remote.kinds == ("audio", "video") and remote.bundle == ("0", "1")
+
+
 def test_answer_to_an_offer_without_mids_has_none() -> None:
     extension = f"a=extmap:1 {MID}"
     remote = read(offer((*without(AUDIO, "a=mid"), extension), head=HEAD))

@@ -19,7 +19,7 @@ def test_sections_and_attributes_are_read_in_order() -> None:
         "audio", 9, "UDP/TLS/RTP/SAVPF", ("111",), "0",
     )  # fmt: skip
     assert video.attributes["rtcp-fb"] == ["96 nack", "96 nack pli"]
-    assert parsed.bundle == ("0", "1") and parsed.tagged is audio.attributes
+    assert parsed.bundle == ("0", "1") and parsed.tagged is audio
     assert audio.where == "m=audio (line 6)" and audio.line == AUDIO[0]
 
 
@@ -45,7 +45,7 @@ def test_mid_that_is_illegal_or_repeated_counts_as_missing(mid: str) -> None:
 
 def test_group_that_names_unknown_sections_has_no_tagged_one() -> None:
     parsed = parse(offer(head=(*HEAD, "a=group:LS 0 1", "a=group:BUNDLE 8 9 8", BUNDLE)))
-    assert parsed.bundle == ("8", "9") and parsed.tagged == {}
+    assert parsed.bundle == ("8", "9") and parsed.tagged is None
 
 
 @pytest.mark.parametrize(

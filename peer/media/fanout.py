@@ -24,6 +24,7 @@ class Reader(Generic[T]):
     def __init__(self, fanout: Fanout[T], size: int, items: Iterable[T] = ()) -> None:
         self._fanout = fanout
         self._items: deque[T] = deque(items, maxlen=size)
+        self._bytes = sum(map(fanout.size_of, self._items))
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
         self.dropped = 0
@@ -31,9 +32,19 @@ class Reader(Generic[T]):
 
     def _put(self, item: T) -> None:
         if len(self._items) == self._items.maxlen:
+            self._take()
             self.dropped += 1
         self._items.append(item)
+        self._bytes += self._fanout.size_of(item)
+        while self._bytes > self._fanout.max_bytes and len(self._items) > 1:
+            self._take()
+            self.dropped += 1
         self._wake()
+
+    def _take(self) -> T:
+        item = self._items.popleft()
+        self._bytes -= self._fanout.size_of(item)
+        return item
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -41,7 +52,7 @@ class Reader(Generic[T]):
 
     def get_nowait(self) -> T | None:
         """Return the oldest queued item, or ``None``."""
-        return self._items.popleft() if self._items else None
+        return self._take() if self._items else None
 
     async def get(self) -> T:
         """Return the oldest queued item, or wait for one.
@@ -57,7 +68,7 @@ class Reader(Generic[T]):
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._items.popleft()
+        return self._take()
 
     def __aiter__(self) -> Reader[T]:
         return self
@@ -82,9 +93,22 @@ class Reader(Generic[T]):
 
 
 class Fanout(Generic[T]):
-    """Hands each item to all readers. See the module for ``on_first`` and ``on_last``; both run in the event loop."""
+    """Hands each item to all readers. See the module for ``on_first`` and ``on_last``; both run in the event loop.
 
-    def __init__(self, on_first: Callable[[], None] | None = None, on_last: Callable[[], None] | None = None) -> None:
+    A queue also drops its oldest items while their sizes exceed ``max_bytes``. ``size_of`` returns the size of an
+    item, which a remote may choose.
+    """
+
+    def __init__(
+        self,
+        on_first: Callable[[], None] | None = None,
+        on_last: Callable[[], None] | None = None,
+        *,
+        size_of: Callable[[T], int] = lambda _: 0,
+        max_bytes: int = 0,
+    ) -> None:
+        self.size_of = size_of
+        self.max_bytes = max_bytes
         self._readers: list[Reader[T]] = []
         self._on_first = on_first
         self._on_last = on_last

@@ -57,6 +57,18 @@ async def test_slow_reader_drops_its_oldest_and_counts_them() -> None:
     assert await _rest(fast) == [0, 1, 2, 3, 4]
 
 
+async def test_slow_reader_drops_its_oldest_beyond_the_bytes() -> None:
+    fanout: Fanout[bytes] = Fanout(size_of=len, max_bytes=10)
+    reader = fanout.read(100, [bytes(4)])
+    for size in (3, 3, 5, 2):
+        fanout.put(bytes(size))
+    assert reader.dropped == 2
+    assert [len(await reader.get()) for _ in range(3)] == [3, 5, 2]
+    fanout.put(bytes(99))
+    assert len(await reader.get()) == 99, "a single item is never dropped"
+    assert reader.dropped == 2 and reader._bytes == 0
+
+
 async def test_reader_starts_with_given_items() -> None:
     fanout: Fanout[int] = Fanout()
     reader = fanout.read(3, [1, 2])

@@ -31,6 +31,9 @@ of frames does not show that, because a repaired loss delivers thirty at once.""
 MAX_QUEUED: Final = 100
 """Maximum number of queued frames, whatever their age."""
 
+MAX_QUEUED_BYTES: Final = 16 << 20
+"""Maximum size of the queued frames, in bytes. A remote chooses the size of its frames, up to 8 MiB."""
+
 _LIBRARIES: Final = {"opus": "libopus", "h264": "h264", "vp8": "vp8"}
 """FFmpeg's decoder for each codec that has several. Its own VP8 decoder takes 2.3 ms for 720p, libvpx 2.7 ms."""
 
@@ -80,6 +83,7 @@ class _DecoderThread:
         self._loop = loop
         self._on_frame, self._on_error = on_frame, on_error
         self._queue: deque[tuple[EncodedFrame, float]] = deque()  # with the time at which each was queued
+        self._queued_bytes = 0
         self._changed = threading.Condition()
         self._stopped = False
         threading.Thread(target=self._run, name=f"{kind}-decoder").start()
@@ -87,9 +91,11 @@ class _DecoderThread:
     def put(self, frame: EncodedFrame) -> bool:
         with self._changed:
             now = time.monotonic()
-            if self._queue and (len(self._queue) >= MAX_QUEUED or now - self._queue[0][1] > MAX_QUEUE_TIME):
+            is_full = len(self._queue) >= MAX_QUEUED or self._queued_bytes + len(frame.data) > MAX_QUEUED_BYTES
+            if self._queue and (is_full or now - self._queue[0][1] > MAX_QUEUE_TIME):
                 return False
             self._queue.append((frame, now))
+            self._queued_bytes += len(frame.data)
             self._changed.notify()
         return True
 
@@ -103,7 +109,11 @@ class _DecoderThread:
         with self._changed:
             while not self._queue and not self._stopped:
                 self._changed.wait()
-            return None if self._stopped else self._queue.popleft()[0]
+            if self._stopped:
+                return None
+            frame, _ = self._queue.popleft()
+            self._queued_bytes -= len(frame.data)
+            return frame
 
     def _run(self) -> None:
         codec, context = "", None

@@ -29,6 +29,11 @@ KEY_FRAME_REQUEST_INTERVAL: Final = 0.3
 4585 section 3.4 asks for restraint, and senders merge requests anyway."""
 
 
+MAX_QUEUED_BYTES: Final = 16 << 20
+"""Maximum size of the encoded frames that wait for one reader, in bytes: five seconds at 25 Mbit/s. A remote chooses
+the size of its frames, up to 8 MiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class FirstFrame:
     """Size in pixels and codec (FFmpeg's name) of the first decoded video frame."""
@@ -185,7 +190,7 @@ class IncomingMedia:
     """Audio and video from one remote. ``encoded`` delivers the encoded frames of both, in order of arrival."""
 
     def __init__(self, on_first_frame: Callable[[FirstFrame], None]) -> None:
-        self.encoded: Fanout[EncodedFrame] = Fanout()
+        self.encoded: Fanout[EncodedFrame] = Fanout(size_of=lambda frame: len(frame.data), max_bytes=MAX_QUEUED_BYTES)
         self.video = IncomingTrack("video", self.encoded, on_first_frame)
         self.audio = IncomingTrack("audio", self.encoded)
 

@@ -39,6 +39,10 @@ _MAX_HELD: Final = 1000
 say."""
 
 
+_MAX_HELD_BYTES: Final = 16 << 20
+"""As ``_MAX_HELD``, in bytes: more than two seconds at 50 Mbit/s. A remote chooses sizes and timestamps."""
+
+
 class PlacedFrame(NamedTuple):
     """A frame with its time in the recording, in seconds."""
 
@@ -55,6 +59,8 @@ class Interleaver:
         self._pending: list[EncodedFrame] = []
         """Frames held before the recording starts."""
         self._pending_since = 0.0
+        self._held_bytes = 0
+        """Size of all frames held."""
         self._with_report: set[Kind] = set()
         """Kinds for which a sender report has arrived."""
         self._origin = 0.0
@@ -99,6 +105,7 @@ class Interleaver:
             yield placed
         for held in self._queues.values():
             held.clear()
+        self._held_bytes = 0
 
     def _hold(self, frame: EncodedFrame) -> None:
         """Hold a frame until the recording starts, but no video before a key frame."""
@@ -109,8 +116,9 @@ class Interleaver:
         if not self._pending:
             self._pending_since = frame.arrival
         self.codecs.setdefault(frame.kind, frame.codec)
-        if len(self._pending) < _MAX_HELD:
+        if len(self._pending) < _MAX_HELD and self._held_bytes + len(frame.data) <= _MAX_HELD_BYTES:
             self._pending.append(frame)
+            self._held_bytes += len(frame.data)
 
     def _has_all_kinds(self) -> bool:
         """Whether a frame of each negotiated kind is held."""
@@ -121,6 +129,7 @@ class Interleaver:
         self.needs_key_frame = False
         first = next((frame for frame in self._pending if frame.kind == "video"), self._pending[0])
         self._origin = self._sync.place(first)
+        self._held_bytes = 0
         for frame in self._pending:
             self._enqueue(frame)
         self._pending.clear()
@@ -130,6 +139,7 @@ class Interleaver:
         if time >= 0:
             self._queues[frame.kind].append(PlacedFrame(time, frame))
             self._newest[frame.kind] = time
+            self._held_bytes += len(frame.data)
 
     def _ready(self) -> Iterator[PlacedFrame]:
         while heads := [held[0] for held in self._queues.values() if held]:
@@ -139,12 +149,14 @@ class Interleaver:
             if not is_next and other in self._kinds and not self._held_long_enough(first):
                 return
             self.codecs[first.frame.kind] = first.frame.codec
+            self._held_bytes -= len(first.frame.data)
             yield self._queues[first.frame.kind].popleft()
 
     def _held_long_enough(self, first: PlacedFrame) -> bool:
         """Whether ``first``, the head of its queue, has waited long enough for the other track."""
         kind = first.frame.kind
-        return self._newest[kind] - first.time >= MAX_HOLD or len(self._queues[kind]) > _MAX_HELD
+        is_full = len(self._queues[kind]) > _MAX_HELD or self._held_bytes > _MAX_HELD_BYTES
+        return is_full or self._newest[kind] - first.time >= MAX_HOLD
 
 
 def _order(placed: PlacedFrame) -> tuple[float, bool]:

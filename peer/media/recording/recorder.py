@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -26,6 +27,8 @@ from .key_frame_gate import KeyFrameGate
 from .segmenter import MIN_SEGMENT
 from .writer import Recorded, Writer
 
+log = logging.getLogger(__name__)
+
 _REQUEST_INTERVAL: Final = 1.0
 """Minimum time between two key frame requests while one is needed, in seconds."""
 
@@ -34,6 +37,9 @@ _READER_SIZE: Final = 500
 
 _MAX_QUEUED: Final = 1500
 """Maximum number of frames queued for a disk that hangs: about twenty seconds. Further frames are dropped."""
+
+_MAX_QUEUED_BYTES: Final = 64 << 20
+"""As ``_MAX_QUEUED``, in bytes: twenty seconds at 25 Mbit/s. A remote chooses the size of its frames."""
 
 _WARNING_INTERVAL: Final = 60.0
 """Minimum time between two warnings about a slow disk, in seconds."""
@@ -98,9 +104,10 @@ class Recorder:
             on_failed=lambda error: self._call_in_loop(on_failed, error),
         )
         self._queue: queue.SimpleQueue[EncodedFrame | None] = queue.SimpleQueue()
+        self._queued_bytes = 0  # since the start; the writer counts those that it has read
         self._reader: Reader[EncodedFrame] | None = None
         self._opened: asyncio.Future[MediaError | None] | None = None
-        self._result: asyncio.Future[Recorded | Exception] | None = None
+        self._result: asyncio.Future[Recorded | MediaError] | None = None
         thread_name = f"record {Path(self._name).name}"[:15]
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
 
@@ -143,7 +150,7 @@ class Recorder:
         assert self._result is not None, "not started"
         result = await asyncio.shield(self._result)
         self._thread.join()  # setting the result is the last thing that it does
-        if isinstance(result, Exception):
+        if isinstance(result, MediaError):
             raise result
         return result
 
@@ -179,13 +186,17 @@ class Recorder:
                     break
                 self._gate.report_loss(reader.dropped - overrun)
                 overrun = reader.dropped
-                if self._queue.qsize() >= _MAX_QUEUED:
+                waiting = self._queued_bytes - self._writer.read_bytes
+                if self._queue.qsize() >= _MAX_QUEUED or waiting + len(frame.data) > _MAX_QUEUED_BYTES:
                     self._gate.report_loss(1)
                     if now - warned_at >= _WARNING_INTERVAL:
                         self._on_failed(MediaError(self._name, "the disk is too slow", "frames are dropped"))
                         warned_at = now
                 elif self._gate.accepts(frame):
+                    self._queued_bytes += len(frame.data)
                     self._queue.put(frame)
+        except Exception as exc:  # a bug, which ends this recording and no call
+            self._on_failed(self._unexpected(exc))
         finally:
             reader.close()
 
@@ -198,16 +209,23 @@ class Recorder:
     def _run(self) -> None:
         try:
             self._writer.open()
-        except MediaError as exc:
-            self._call_in_loop(_resolver(self._opened), exc)
+        except Exception as exc:
+            self._call_in_loop(_resolver(self._opened), self._unexpected(exc))
             return
         self._call_in_loop(_resolver(self._opened), None)
-        result: Recorded | Exception
+        result: Recorded | MediaError
         try:
             result = self._writer.record(self._queue)
-        except Exception as exc:  # even a bug is raised by ``wait``, instead of being lost in a thread
-            result = exc
+        except Exception as exc:
+            result = self._unexpected(exc)
         self._call_in_loop(_resolver(self._result), result)
+
+    def _unexpected(self, error: Exception) -> MediaError:
+        """Return ``error``, or for a bug or an error of a library, a ``MediaError``: only this recording ends."""
+        if isinstance(error, MediaError):
+            return error
+        log.error("the recording %s failed", self._name, exc_info=error)
+        return MediaError(self._name, f"unexpected error: {error!r}")
 
     def _call_in_loop(self, callback: Callable[[Any], None], value: object) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is closed

@@ -66,6 +66,8 @@ class Writer:
         )
         self._last_file: Recorded | None = None
         self._last_error: MediaError | None = None
+        self.read_bytes = 0
+        """Size of the frames read from the queue. May be read from the event loop."""
         self._files = self._failures = self._reported_dropped = 0
 
     @property
@@ -112,6 +114,7 @@ class Writer:
             if frame is None:
                 yield from self._interleaver.flush()
                 return
+            self.read_bytes += len(frame.data)
             yield from self._interleaver.add(frame, time.monotonic())
 
     def _on_file_closed(self, path: Path, seconds: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from peer.media.frames import EncodedFrame
+from peer.media.incoming import decoder as decoder_module
 from peer.media.incoming.decoder import MAX_QUEUED, Decoder, open_decoder
 from peer.media.recording.codec_parameters import read_video_parameters
 from tests.media import encoded_frames
@@ -93,6 +94,13 @@ async def test_full_queue_rejects_frames(bench: Bench) -> None:
     assert not all(accepted)
     assert accepted[:30] == [True] * 30, "a repaired loss was mistaken for a slow decoder"
     await until(lambda: len(bench.frames) == sum(accepted))
+
+
+async def test_queue_is_limited_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "MAX_QUEUED_BYTES", 100_000)
+    large = replace(encoded_frames.video_frames("vp8", 1)[0], data=bytes(60_000))
+    monkeypatch.setattr(decoder_module._DecoderThread, "_run", lambda self: None)
+    assert [bench.decoder.decode(large) for _ in range(3)] == [True, False, False]
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 50, bytes(1000)])

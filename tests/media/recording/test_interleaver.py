@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from peer.media.frames import EncodedFrame
+from peer.media.recording import interleaver as interleaver_module
 from peer.media.recording.interleaver import REPORT_TIMEOUT, START_TIMEOUT, Interleaver, PlacedFrame
 
 from ..recordings import audio_frames, video_frames
@@ -101,3 +102,20 @@ def test_constant_timestamps_hold_a_bounded_number_of_frames() -> None:
         arrival = START_TIMEOUT + number / 30
         returned += len(list(interleaver.add(replace(VIDEO[0], arrival=arrival), arrival)))
     assert returned > 3500
+
+
+def test_large_frames_hold_a_bounded_number_of_bytes() -> None:
+    """A remote sends large frames that wait: before the start, or for audio that never comes."""
+    interleaver = Interleaver(("video", "audio"))
+    large = bytes(1 << 20)
+    held = returned = 0
+    for n, frame in enumerate((VIDEO[0], *[VIDEO[1]] * 200)):
+        data = frame.data if n == 0 else large
+        now = frame.arrival if n < 100 else START_TIMEOUT + 1
+        returned += len(list(interleaver.add(replace(frame, data=data), now)))
+        pending = (*interleaver._pending, *(p.frame for queue in interleaver._queues.values() for p in queue))
+        held = sum(len(one.data) for one in pending)
+        assert held == interleaver._held_bytes <= interleaver_module._MAX_HELD_BYTES + len(large)
+    assert interleaver.started and returned > 80
+    list(interleaver.flush())
+    assert interleaver._held_bytes == 0

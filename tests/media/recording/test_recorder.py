@@ -27,6 +27,7 @@ from peer.media.recording.file_names import SegmentPaths, SinglePath
 from peer.media.recording.interleaver import START_TIMEOUT, Kind
 from peer.media.recording.muxer import Muxer
 from peer.media.recording.recorder import Recorder
+from peer.media.recording.segmenter import Segmenter
 from peer.media.recording.writer import Recorded
 
 from ..recordings import FPS, analyze, audio_frames, delayed, payloads, repeated, video_frames
@@ -272,6 +273,53 @@ async def test_overrun_reader_continues_at_a_key_frame(tmp_path: Path) -> None:
     times = [float((packet.pts or 0) * packet.time_base) for packet in packets]
     gaps = [n for n in range(1, len(packets)) if times[n] - times[n - 1] > 0.1]
     assert len(gaps) == 1 and packets[gaps[0]].is_keyframe
+
+
+async def test_disk_that_hangs_costs_a_bounded_number_of_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_MAX_QUEUED_BYTES", 200_000)
+    hangs = threading.Event()
+    write = Muxer.write
+
+    def slow(self: Muxer, *args: Any) -> Any:
+        hangs.wait(20)
+        return write(self, *args)
+
+    monkeypatch.setattr(Muxer, "write", slow)
+    remote = Remote()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        recorder = remote.recorder(tasks, tmp_path / "call.mkv", kinds=("video",))
+        await recorder.start()
+        first, *rest = video_frames("vp8", 1)
+        await remote.send([first], [replace(frame, data=bytes(30_000)) for frame in rest])
+        await asyncio.sleep(0.1)
+        assert recorder._queued_bytes - recorder._writer.read_bytes <= 200_000
+        assert [str(error) for error in remote.failures] == [
+            f"{tmp_path / 'call.mkv'}: the disk is too slow; frames are dropped"
+        ]
+        hangs.set()
+        await recorder.stop()
+
+
+@pytest.mark.parametrize("where", ["open", "write", "request_key_frame"])
+async def test_bug_in_one_recording_ends_only_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    remote = Remote()
+    if where == "request_key_frame":
+        monkeypatch.setattr(remote, "request_key_frame", broken)
+    else:
+        monkeypatch.setattr(Segmenter, where, broken)
+    frames = video_frames("vp8", 1)
+    if where == "request_key_frame":
+        frames = frames[1:]
+    with pytest.raises(MediaError, match=r"unexpected error: ZeroDivisionError|no media arrived"):
+        await remote.record(tmp_path / "call.mkv", frames, kinds=("video",))
+    assert "the recording" in caplog.text and "ZeroDivisionError" in caplog.text
 
 
 async def test_recording_of_given_length_ends_at_that_length(tmp_path: Path) -> None:

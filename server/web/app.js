@@ -1,66 +1,84 @@
-// The page: who is here, and calls with them. Wires the parts together; the rules are in negotiation.js.
+// The page's main program: connects the signaling, the calls, the local media and the view.
+//
+// The rules of a call are in negotiation.js.
 
 import { Calls } from "./calls.js";
 import { LocalMedia } from "./media.js";
-import { agree, bringsToken, changeSeat, hasAgreed, isOnlyTab, readSettings, takeSeat } from "./settings.js";
+import { Ringer } from "./ringer.js";
+import {
+  addressHasToken,
+  answersAutomatically,
+  createSeat,
+  holdsSeatAlone,
+  isTrusted,
+  loadSeat,
+  readSettings,
+  setAnswersAutomatically,
+  trust,
+} from "./settings.js";
 import { Signaling } from "./signaling.js";
 import { View } from "./view.js";
 
 const ENDED = {
   "remote-hang-up": (peer) => `${peer} hung up.`,
   "peer-left": (peer) => `${peer} left.`,
-  "no-answer": (peer) => `${peer} does not answer.`,
+  "no-answer": (peer) => `${peer} did not answer.`,
   declined: (peer) => `${peer} declined.`,
-  timeout: (peer) => `No connection to ${peer} came about.`,
+  timeout: (peer) => `Could not connect to ${peer}.`,
   "transport-failed": (peer) => `Lost the connection to ${peer}.`,
   "media-error": (peer) => `The call with ${peer} failed in this browser.`,
 };
 
-const REFUSED = {
-  replaced: "You are here in another window now.",
-  unauthorized: "The relay does not let us in without its token.",
-  "bad-join": "The relay does not accept this id or room.",
-};
+// Maximum length of an error message of the relay that is shown, in characters: one line of the notice.
+const MAX_ERROR_TEXT = 200;
 
 const settings = readSettings(location);
-let seat = takeSeat(settings.server, settings.id);
+let seat = loadSeat(settings.server, settings.id);
 const present = new Set();
 
 const view = new View({
   call: (peer) => calls.dial(peer),
   hangUp: (peer) => calls.hangUp(peer),
+  answer: (peer) => calls.answer(peer),
+  decline: (peer) => calls.decline(peer),
   enable: (kind, enabled) => media.setEnabled(kind, enabled),
-  noticeAction: () => (refusal === "unauthorized" ? view.askSettings() : join()),
+  answerAutomatically: setAnswersAutomatically,
+  noticeAction: () => (refusal.code === "unauthorized" ? view.openSettings() : join()),
   rename: ({ id, room, token }) => {
     const address = new URL(location.href);
     address.searchParams.set("id", id);
     if (room) address.searchParams.set("room", room);
     else address.searchParams.delete("room");
     address.hash = token ? new URLSearchParams({ token }).toString() : "";
-    location.href = address.href; // where only the token is new this is a hashchange
+    location.href = address.href; // if only the token has changed, this is a hashchange
   },
 });
+
+const ringer = new Ringer();
 
 const media = new LocalMedia({ audio: settings.audio, video: settings.video }, () => {
   view.media(media.stream, { audio: media.track("audio") !== null, video: media.track("video") !== null });
   showNotice();
-  calls.retrack();
+  calls.updateTracks();
 });
 
 const calls = new Calls({
   me: () => seat.id,
   media,
   send: (message) => signaling.send(message),
+  answersAutomatically,
   onChange: (peer) => {
     view.card(peer, calls.state(peer), calls.stream(peer));
     showPeers();
   },
   onEnded: (peer, reason, detail) => ENDED[reason] && view.log(ENDED[reason](peer) + (detail ? ` (${detail})` : "")),
+  onMissed: (peer) => view.log(`Missed call from ${peer}.`),
   onSample: (peer, sample) => view.facts(peer, sample),
 });
 
-// Why we are not in the room: "elsewhere" (not asked yet), or what the relay said.
-let refusal = settings.elsewhere && !hasAgreed(settings.server) ? "elsewhere" : null;
+// Why this page is not in the room: { code, text }, or null. `code` is "other-relay" (the user has not agreed to join
+// it yet), "replaced", or the relay's error code; `text` is the relay's error message, if it sent one.
+let refusal = settings.isOtherRelay && !isTrusted(settings.server) ? { code: "other-relay" } : null;
 
 const signaling = new Signaling(settings.server, {
   join: () => {
@@ -68,14 +86,27 @@ const signaling = new Signaling(settings.server, {
     const { room, token } = settings;
     return { type: "join", peerId: id, ...(room && { room }), ...(token && { token }), key };
   },
-  onState: (state, detail) => {
-    refusal = state === "refused" || (state === "offline" && detail) ? detail : state === "online" ? null : refusal;
-    if (state === "offline" && detail === "id-taken" && settings.id === null) moveToAnotherSeat();
+  onState: (state, error) => {
+    if (state === "online") {
+      refusal = null;
+      openMediaOnce();
+    } else if (error) {
+      refusal = error;
+    }
+    if (state === "offline" && error?.code === "id-taken" && settings.id === null) moveToAnotherSeat();
     view.server(state);
     showNotice();
   },
   onMessage: receive,
 });
+
+// Camera and microphone are not requested before the relay has admitted this page: until then there is no call.
+let mediaOpened = false;
+function openMediaOnce() {
+  if (mediaOpened) return;
+  mediaOpened = true;
+  media.open();
+}
 
 function receive(message) {
   const { type, peerId } = message;
@@ -84,10 +115,10 @@ function receive(message) {
       present.clear();
       for (const peer of readPeers(message)) present.add(peer);
       useIceServers(message);
-      calls.peersAre(present);
+      calls.setPresent(present);
       break;
     case "ice-servers":
-      if (message.from === undefined) useIceServers(message); // with a sender it is no word of the relay's
+      if (message.from === undefined) useIceServers(message); // with a `from`, a peer has forged it
       return;
     case "peer-joined":
       if (!isOther(peerId)) return;
@@ -103,7 +134,7 @@ function receive(message) {
         present.delete(message.to);
         calls.peerGone(message.to);
       }
-      if (message.code === "rate-limited") view.log("The relay did not pass on all we sent: it was too much at once.");
+      if (message.code === "rate-limited") view.log("The relay dropped some of our messages: too many at once.");
       break;
     default:
       if (isOther(message.from)) calls.receive(message);
@@ -111,12 +142,12 @@ function receive(message) {
   showPeers();
 }
 
-// For the connections to come; those that there are keep theirs.
+// For new connections; existing ones keep theirs.
 function useIceServers({ iceServers }) {
   calls.iceServers = Array.isArray(iceServers) ? iceServers : [];
 }
 
-// The old server leaves an empty list out.
+// The legacy server omits an empty list.
 function readPeers({ peers }) {
   return Array.isArray(peers) ? peers.filter(isOther) : [];
 }
@@ -125,41 +156,57 @@ function isOther(peer) {
   return typeof peer === "string" && peer !== "" && peer !== seat.id;
 }
 
-// Our random id belongs to somebody else: nobody asked for it, so any other does.
+// Another peer has our random id. The user did not choose it, so a new one is as good.
 function moveToAnotherSeat() {
-  calls.forgetAll();
-  seat = changeSeat(settings.server, null);
+  calls.discardAll();
+  seat = createSeat(settings.server, null);
   refusal = null;
   view.me({ id: seat.id, room: settings.room });
-  setTimeout(() => signaling.hurry(), 0);
+  setTimeout(() => signaling.reconnectNow(), 0);
 }
 
 function showPeers() {
   const peers = [...new Set([...present, ...calls.active()])].sort();
-  view.peers(peers.map((peer) => ({ peer, state: calls.state(peer) })));
+  const rows = peers.map((peer) => ({ peer, state: calls.state(peer) }));
+  view.peers(rows);
+  ringer.ring(rows.some(({ state }) => state === "ringing"));
 }
 
-// What is wrong with the seat first, then what is wrong with the devices.
+// Problems with the seat come first, then problems with the devices.
 function showNotice() {
-  if (refusal === "id-taken") view.notice(`Somebody else is here as ${seat.id}. Trying again.`);
-  else if (refusal === "room-full") view.notice("The room is full. Trying again.");
-  else if (refusal === "rate-limited") view.notice("The relay asks us to wait: too much at once. Trying again.");
-  else if (refusal === "elsewhere") view.notice("This link leads to another relay.", `Join ${whereTo()}?`);
-  else if (refusal === "unauthorized") view.notice(REFUSED.unauthorized, "Enter a token");
-  else if (refusal === "replaced") view.notice(REFUSED.replaced, "Use it here");
-  else if (refusal) view.notice(REFUSED[refusal] ?? `The relay refused: ${refusal}.`);
-  else view.notice(media.problem);
+  if (refusal === null) return view.notice(media.problem);
+  const text = refusal.text?.slice(0, MAX_ERROR_TEXT);
+  switch (refusal.code) {
+    case "id-taken":
+      return view.notice(`The id ${seat.id} is in use by another peer. Trying again.`);
+    case "room-full":
+      return view.notice("The room is full. Trying again.");
+    case "rate-limited":
+      return view.notice("The relay is limiting our requests: too many at once. Trying again.");
+    case "other-relay":
+      return view.notice("This link leads to another relay.", `Join ${relayOrigin()}?`);
+    case "unauthorized":
+      return settings.token
+        ? view.notice(`Access denied: ${text ?? "the relay rejected the token"}.`, "Enter another token")
+        : view.notice(`Access denied: ${text ?? "this relay requires a token"}.`, "Enter a token");
+    case "replaced":
+      return view.notice("This id is now in use in another window.", "Use it here");
+    case "bad-join":
+      return view.notice("The relay rejected this id or room.");
+    default:
+      return view.notice(`The relay rejected the join: ${refusal.code}.`);
+  }
 }
 
-// Scheme and host, without what a link may hide in front of the host or behind it.
-function whereTo() {
+// Scheme and host only: a link can hide the host behind user information or a long path.
+function relayOrigin() {
   const { protocol, host } = new URL(settings.server);
   return `${protocol}//${host}`;
 }
 
-// By a click.
+// The user clicked the notice's button.
 function join() {
-  if (refusal === "elsewhere") agree(settings.server);
+  if (refusal.code === "other-relay") trust(settings.server);
   refusal = null;
   showNotice();
   signaling.connect();
@@ -170,16 +217,17 @@ function leave() {
   signaling.leave();
 }
 
-addEventListener("hashchange", () => bringsToken(location) && location.reload());
+addEventListener("hashchange", () => addressHasToken(location) && location.reload());
 addEventListener("pagehide", leave);
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
-addEventListener("online", () => signaling.hurry());
-document.addEventListener("visibilitychange", () => document.hidden || signaling.hurry());
+addEventListener("online", () => signaling.reconnectNow());
+addEventListener("storage", () => view.answerAutomatically(answersAutomatically())); // changed in another tab
+document.addEventListener("visibilitychange", () => document.hidden || signaling.reconnectNow());
 navigator.mediaDevices?.addEventListener("devicechange", () => media.problem && media.open());
 
-while (!(await isOnlyTab(seat))) seat = changeSeat(settings.server, settings.id);
+view.answerAutomatically(answersAutomatically());
+while (!(await holdsSeatAlone(seat))) seat = createSeat(settings.server, settings.id);
 view.me({ id: seat.id, room: settings.room });
 if (refusal === null) signaling.connect();
 else view.server("refused");
 showNotice();
-media.open();

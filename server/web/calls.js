@@ -1,13 +1,24 @@
-// The shell around the law: one Negotiation and its connections for each remote, one timer for all of them.
+// All calls of this page: executes the commands of negotiation.js, one Negotiation per remote, one timer for all.
 //
-// onChange(remote): its state() changed. onEnded(remote, reason, detail). onSample(remote, sample): once a second.
+// onChange(remote): its state() may have changed. onEnded(remote, reason, detail). onMissed(remote): the caller gave
+// up, or the call rang for too long. onSample(remote, sample): once per second.
+//
+// An offer that rings is held back from the state machine until it is decided. Then the state machine answers or
+// declines it, so that every offer gets exactly one reply (docs/protocol.md, rule 4).
 
 import { Connection } from "./connection.js";
 import { Negotiation, Phase } from "./negotiation.js";
 
-const DIAL_TIMEOUT = 15; // seconds until connected
-const SAMPLE_EVERY = 1000; // ms
-const MAX_DETAIL = 256; // characters of the sentence for people in a hang-up
+// Maximum time from dialing to connected, in seconds. Longer than the 15 s of programs: a person may have to answer.
+const DIAL_TIMEOUT = 30;
+
+// Maximum time that a call rings, in seconds. Pages of the legacy client never give up, and no offer may wait forever.
+const RING_TIMEOUT = 60;
+
+const SAMPLE_INTERVAL = 1000; // ms
+
+// Maximum length of the detail of a hang-up, in characters. It is shown to the user, in one sentence.
+const MAX_DETAIL = 256;
 
 const now = () => performance.now() / 1000;
 
@@ -15,29 +26,37 @@ export class Calls {
   #me;
   #media;
   #send;
-  #calls = new Map(); // remote -> { remote, negotiation, connections: Map(generation), current, incoming, gone }
+  #answersAutomatically;
+  // remote -> { remote, negotiation, connections: Map(generation), current, incoming, gone, ringing }
+  // `ringing`: the offer that waits for the user, { sdp, deadline }, or null
+  #calls = new Map();
   #timer = null;
   #sampler = null;
 
-  constructor({ me, media, send, onChange, onEnded, onSample }) {
+  // `answersAutomatically()`: whether an incoming call is answered at once, or rings.
+  constructor({ me, media, send, answersAutomatically, onChange, onEnded, onMissed, onSample }) {
     this.#me = me;
     this.#media = media;
     this.#send = send;
+    this.#answersAutomatically = answersAutomatically;
     this.onChange = onChange;
     this.onEnded = onEnded;
+    this.onMissed = onMissed;
     this.onSample = onSample;
     this.iceServers = [];
   }
 
-  // "available" · "calling" · "incoming" · "connected" · "silent": connected, but nothing comes
+  // "available" · "calling" · "ringing" · "incoming" (being answered) · "connected" · "silent" (connected, but nothing
+  // arrives)
   state(remote) {
     const call = this.#calls.get(remote);
+    if (call?.ringing) return "ringing";
     if (!call || call.negotiation.phase === Phase.IDLE) return "available";
     if (call.negotiation.phase === Phase.CONNECTED) return call.current.silent ? "silent" : "connected";
     return call.incoming ? "incoming" : "calling";
   }
 
-  // What the remote sends, once connected.
+  // The remote's media, once connected; else null.
   stream(remote) {
     return this.#calls.get(remote)?.current?.stream ?? null;
   }
@@ -50,7 +69,16 @@ export class Calls {
     if (remote !== this.#me()) this.#handle(remote, { type: "Dial", timeout: DIAL_TIMEOUT });
   }
 
+  answer(remote) {
+    this.#decide(remote, true);
+  }
+
+  decline(remote) {
+    this.#decide(remote, false);
+  }
+
   hangUp(remote, reason = "hang-up") {
+    this.decline(remote);
     if (this.#calls.has(remote)) this.#handle(remote, { type: "HangUp", reason });
   }
 
@@ -58,8 +86,8 @@ export class Calls {
     for (const remote of this.active()) this.hangUp(remote, reason);
   }
 
-  // We are to be somebody else: no call goes on, and nobody is kept who knew the old id. Glare is decided by ids.
-  forgetAll() {
+  // End all calls and discard all negotiations, because our id changes: glare is resolved by comparing ids.
+  discardAll() {
     this.hangUpAll("shutdown");
     for (const remote of [...this.#calls.keys()]) this.peerGone(remote);
   }
@@ -70,12 +98,13 @@ export class Calls {
     if (isDescription && typeof sdp !== "string") return;
     switch (type) {
       case "offer":
-        return this.#handle(from, { type: "OfferReceived", sdp });
+        return this.#offerReceived(from, sdp);
       case "answer":
         return this.#handle(from, { type: "AnswerReceived", sdp });
       case "candidate":
         return this.#handle(from, { type: "CandidateReceived", candidate: readCandidate(candidate) });
       case "hang-up":
+        if (reason !== "declined" && this.#callerGaveUp(from, reason)) return undefined;
         return this.#handle(from, {
           type: "HangUpReceived",
           reason: typeof reason === "string" ? reason : null,
@@ -87,6 +116,7 @@ export class Calls {
   peerGone(remote) {
     if (!this.#calls.has(remote)) return;
     this.#calls.get(remote).gone = true;
+    if (this.#stopRinging(remote)) this.onMissed(remote);
     this.#handle(remote, { type: "PeerGone" });
   }
 
@@ -96,30 +126,75 @@ export class Calls {
     this.#handle(remote, { type: "PeerBack" });
   }
 
-  // Everybody who is in the room: what a new `peer-list` says.
-  peersAre(present) {
+  // The set of all peers in the room has arrived, in a new `peer-list`.
+  setPresent(present) {
     for (const remote of [...this.#calls.keys()]) {
       if (present.has(remote)) this.peerBack(remote);
       else this.peerGone(remote);
     }
   }
 
-  retrack() {
+  // Local tracks were added or removed.
+  updateTracks() {
     for (const { connections } of this.#calls.values()) {
-      for (const connection of connections.values()) connection.retrack();
+      for (const connection of connections.values()) connection.updateTracks();
     }
   }
 
-  #handle(remote, event) {
+  // Ring, or pass the offer on at once: if calls are answered automatically, if it belongs to a call that exists or
+  // that we are dialing, or if it loses the glare and is ignored.
+  #offerReceived(remote, sdp) {
+    const call = this.#call(remote);
+    if (this.#answersAutomatically() || call.negotiation.phase !== Phase.IDLE || call.negotiation.winsGlare) {
+      call.ringing = null;
+      this.#handle(remote, { type: "OfferReceived", sdp });
+    } else {
+      call.ringing = { sdp, deadline: now() + RING_TIMEOUT }; // a newer offer replaces the old: the caller restarted
+      this.#setTimer();
+      this.onChange(remote);
+    }
+  }
+
+  // Answer or decline the call that rings, if there is one. Candidates that have arrived are queued in `negotiation`.
+  #decide(remote, allowed) {
+    const ringing = this.#stopRinging(remote);
+    if (ringing) this.#handle(remote, { type: "OfferReceived", sdp: ringing.sdp, allowed });
+  }
+
+  // The caller of a call that rings hung up. Returns whether there was one. After "no-answer" the caller no longer
+  // waits for a reply; after any other reason it does, and sends no new offer before it.
+  #callerGaveUp(remote, reason) {
+    if (!this.#calls.get(remote)?.ringing) return false;
+    this.onMissed(remote);
+    if (reason !== "no-answer") this.#decide(remote, false);
+    this.#stopRinging(remote);
+    this.onChange(remote);
+    return true;
+  }
+
+  #stopRinging(remote) {
+    const call = this.#calls.get(remote);
+    const ringing = call?.ringing ?? null;
+    if (ringing) call.ringing = null;
+    return ringing;
+  }
+
+  #call(remote) {
     let call = this.#calls.get(remote);
     if (!call) {
       const negotiation = new Negotiation(this.#me(), remote);
-      call = { remote, negotiation, connections: new Map(), current: null, incoming: false, gone: false };
+      const state = { current: null, incoming: false, gone: false, ringing: null };
+      call = { remote, negotiation, connections: new Map(), ...state };
       this.#calls.set(remote, call);
     }
+    return call;
+  }
+
+  #handle(remote, event) {
+    const call = this.#call(remote);
     for (const command of call.negotiation.handle(event, now())) this.#run(call, command);
     if (call.gone && call.negotiation.settled) this.#calls.delete(remote);
-    this.#arm();
+    this.#setTimer();
     this.onChange(remote);
   }
 
@@ -152,7 +227,7 @@ export class Calls {
         return undefined;
       case "CallConnected":
         call.current = connection;
-        this.#sampler ??= setInterval(() => this.#sample(), SAMPLE_EVERY);
+        this.#sampler ??= setInterval(() => this.#sample(), SAMPLE_INTERVAL);
         return undefined;
       case "CallEnded":
         call.current = null;
@@ -175,30 +250,38 @@ export class Calls {
       clearInterval(this.#sampler);
       this.#sampler = null;
     }
-    const ask = async (call, connection) => {
-      const sample = await connection.sample();
-      if (call.current === connection) this.onSample(call.remote, sample);
+    const sample = async (call, connection) => {
+      const values = await connection.sample();
+      if (call.current === connection) this.onSample(call.remote, values);
     };
-    await Promise.all(connected.map((call) => ask(call, call.current)));
+    await Promise.all(connected.map((call) => sample(call, call.current)));
   }
 
-  #arm() {
+  #setTimer() {
     clearTimeout(this.#timer);
-    const due = [...this.#calls.values()].map((call) => call.negotiation.deadline).filter((time) => time !== null);
-    if (due.length === 0) return;
-    this.#timer = setTimeout(() => this.#tick(), Math.max(0, (Math.min(...due) - now()) * 1000));
+    const deadlines = [...this.#calls.values()].flatMap(({ negotiation, ringing }) => [
+      negotiation.deadline ?? Infinity,
+      ringing?.deadline ?? Infinity,
+    ]);
+    const deadline = Math.min(...deadlines);
+    if (deadline === Infinity) return;
+    this.#timer = setTimeout(() => this.#tick(), Math.max(0, (deadline - now()) * 1000));
   }
 
   #tick() {
     const time = now();
-    for (const [remote, { negotiation }] of [...this.#calls]) {
+    for (const [remote, { negotiation, ringing }] of [...this.#calls]) {
+      if (ringing && ringing.deadline <= time) {
+        this.onMissed(remote);
+        this.decline(remote);
+      }
       if (negotiation.deadline !== null && negotiation.deadline <= time) this.#handle(remote, { type: "Tick" });
     }
-    this.#arm();
+    this.#setTimer();
   }
 }
 
-// null or an empty candidate is the end of candidates; anything that is no RTCIceCandidateInit is taken for that.
+// An RTCIceCandidateInit; or null for the end of candidates and for anything else.
 function readCandidate(candidate) {
   return typeof candidate?.candidate === "string" && candidate.candidate ? candidate : null;
 }

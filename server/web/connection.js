@@ -1,9 +1,10 @@
-// One RTCPeerConnection: makes one description, or answers one, and is closed for good.
+// One RTCPeerConnection: creates one offer, or answers one, and is never reused.
 //
-// Reports to `emit(event)` in the words of negotiation.js, without the generation; after close() nothing.
+// Reports to `emit(event)` with the events of negotiation.js, without the generation; nothing after close().
 
-// Samples (seconds) without a packet or an ICE consent reply; Chromium asks for consent every 2.5 s.
-const SILENCE = 4;
+// Number of samples, one per second, without a packet or an ICE consent reply, after which the remote is silent.
+// Chromium checks consent every 2.5 s.
+const SILENT_SAMPLES = 4;
 
 export class Connection {
   #pc = null;
@@ -11,8 +12,8 @@ export class Connection {
   #media;
   #emit;
   #closed = false;
-  #heard = { count: -1, quiet: 0 };
-  #before = null; // the last sample's { time, frames }
+  #traffic = { count: -1, silentSamples: 0 };
+  #lastSample = null; // { time, frames }
 
   constructor(iceServers, media, emit) {
     this.#iceServers = iceServers;
@@ -23,7 +24,7 @@ export class Connection {
   }
 
   async createOffer() {
-    await this.#describing(async (pc) => {
+    await this.#negotiate(async (pc) => {
       for (const kind of ["audio", "video"]) {
         const direction = this.#media.sends(kind) ? "sendrecv" : "recvonly";
         pc.addTransceiver(this.#media.track(kind) ?? kind, { direction, streams: [this.#media.stream] });
@@ -34,12 +35,12 @@ export class Connection {
   }
 
   async createAnswer(sdp) {
-    await this.#describing(async (pc) => {
+    await this.#negotiate(async (pc) => {
       await pc.setRemoteDescription({ type: "offer", sdp });
       const kinds = new Set();
       for (const transceiver of pc.getTransceivers()) {
         const { kind } = transceiver.receiver.track;
-        if (kinds.has(kind) || !this.#media.sends(kind)) continue; // one camera: their second line stays one-way
+        if (kinds.has(kind) || !this.#media.sends(kind)) continue; // one camera: a second section stays receive-only
         kinds.add(kind);
         transceiver.direction = "sendrecv";
         transceiver.sender.setStreams(this.#media.stream);
@@ -52,16 +53,16 @@ export class Connection {
   }
 
   async applyAnswer(sdp) {
-    await this.#describing((pc) => pc.setRemoteDescription({ type: "answer", sdp }));
+    await this.#negotiate((pc) => pc.setRemoteDescription({ type: "answer", sdp }));
     this.#watchTransport();
   }
 
   addCandidate(candidate) {
-    this.#pc?.addIceCandidate(candidate).catch(() => {}); // one path less; the others are tried
+    this.#pc?.addIceCandidate(candidate).catch(() => {}); // the other candidates are still checked
   }
 
-  // Tracks came or went: what was offered to be sent is sent now.
-  async retrack() {
+  // Local tracks were added or removed: send them where sending was negotiated.
+  async updateTracks() {
     for (const { sender, direction, receiver } of this.#pc?.getTransceivers() ?? []) {
       const track = this.#media.track(receiver.track.kind);
       if (direction !== "recvonly" && direction !== "inactive" && sender.track !== track && !this.#closed) {
@@ -70,16 +71,17 @@ export class Connection {
     }
   }
 
-  // Once a second while connected: { width, height, fps, rttMs }. Also listens whether anything still comes.
+  // Called once per second while connected. Returns { width, height, fps, rttMs } and detects silence.
   async sample() {
     const reports = [...(await this.#pc.getStats()).values()];
     const video = reports.find((report) => report.type === "inbound-rtp" && report.kind === "video");
     const transport = reports.find((report) => report.type === "transport");
     const pair = reports.find((report) => report.id === transport?.selectedCandidatePairId);
-    if (pair) this.#listen((transport.packetsReceived ?? 0) + (pair.responsesReceived ?? 0)); // Firefox counts neither
+    // Firefox counts neither packets nor responses.
+    if (pair) this.#detectSilence((transport.packetsReceived ?? 0) + (pair.responsesReceived ?? 0));
     const now = { time: performance.now(), frames: video?.framesDecoded ?? 0 };
-    const before = this.#before ?? now;
-    this.#before = now;
+    const before = this.#lastSample ?? now;
+    this.#lastSample = now;
     return {
       width: video?.frameWidth ?? 0,
       height: video?.frameHeight ?? 0,
@@ -93,7 +95,7 @@ export class Connection {
     this.#pc?.close();
   }
 
-  // Throws for ICE servers that are none, and when there are hundreds of connections.
+  // Throws if the ICE servers are invalid, or if there are hundreds of connections.
   #open() {
     const pc = new RTCPeerConnection({ iceServers: this.#iceServers, bundlePolicy: "max-bundle" });
     pc.onicecandidate = ({ candidate }) => {
@@ -104,13 +106,13 @@ export class Connection {
     return pc;
   }
 
-  async #describing(work) {
+  async #negotiate(work) {
     try {
       this.#pc ??= this.#open();
       await work(this.#pc);
     } catch (error) {
       if (!this.#closed) console.warn("description failed:", error.message);
-      await null; // never from within the call that asked for it
+      await null; // emit must not run before the caller has returned
       this.#emit({ type: "DescriptionFailed", detail: error.message });
     }
   }
@@ -121,7 +123,7 @@ export class Connection {
     if (state === "failed") this.#emit({ type: "TransportClosed", reason: "transport-failed" });
   }
 
-  // A peer that closes in good order says so in DTLS; connectionState would tell only 6 s later.
+  // A remote that closes its connection sends a DTLS close_notify; connectionState would report it only 6 s later.
   #watchTransport() {
     const transport = this.#pc?.getTransceivers()[0]?.sender.transport;
     if (!transport) return;
@@ -130,10 +132,10 @@ export class Connection {
     };
   }
 
-  #listen(count) {
-    this.#heard.quiet = count === this.#heard.count ? this.#heard.quiet + 1 : 0;
-    this.#heard.count = count;
-    if (this.#pc.connectionState === "connected") this.#setSilent(this.#heard.quiet >= SILENCE);
+  #detectSilence(count) {
+    this.#traffic.silentSamples = count === this.#traffic.count ? this.#traffic.silentSamples + 1 : 0;
+    this.#traffic.count = count;
+    if (this.#pc.connectionState === "connected") this.#setSilent(this.#traffic.silentSamples >= SILENT_SAMPLES);
   }
 
   #setSilent(silent) {

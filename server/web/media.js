@@ -1,29 +1,31 @@
-// Our own camera and microphone. Nobody waits for them: a call may start while the browser still asks for
-// permission, and gets the tracks when they come.
+// The local camera and microphone.
+//
+// Calls do not wait for them: a call can start while the browser still asks for permission. The tracks are added to it
+// later.
 
 const KINDS = ["audio", "video"];
 
 export class LocalMedia {
-  #wanted;
+  #constraints;
   #pending = false;
   #opening = Promise.resolve();
-  #enabled = { audio: true, video: true }; // what the user switched on; outlives a device
+  #enabled = { audio: true, video: true }; // the user's choice; it also applies to the next device
 
-  // `wanted`: { audio, video }, each a constraint or false. `onChange()`: tracks came or went.
-  constructor(wanted, onChange) {
-    this.#wanted = wanted;
+  // `constraints`: { audio, video }, each a constraint or false. `onChange()`: tracks were added or removed.
+  constructor(constraints, onChange) {
+    this.#constraints = constraints;
     this.onChange = onChange;
-    this.stream = new MediaStream(); // one for good: its id names our stream in every offer
-    this.problem = null; // one line, when we only receive (part of) what was wanted
+    this.stream = new MediaStream(); // always the same, because every offer contains its id
+    this.problem = null; // a sentence for the user if a requested device is missing
   }
 
   track(kind) {
     return this.stream.getTracks().find((track) => track.kind === kind && track.readyState === "live") ?? null;
   }
 
-  // Whether to offer to send: there is a track, or one may still come.
+  // Whether to offer to send: there is a track, or the browser is still asking for permission.
   sends(kind) {
-    return this.track(kind) !== null || (this.#pending && Boolean(this.#wanted[kind]));
+    return this.track(kind) !== null || (this.#pending && Boolean(this.#constraints[kind]));
   }
 
   setEnabled(kind, enabled) {
@@ -32,14 +34,14 @@ export class LocalMedia {
     if (track) track.enabled = enabled;
   }
 
-  // Get what is wanted and not there. One attempt after the other: a webcam takes its microphone with it when pulled.
+  // Open the devices that are missing. Attempts run one after the other, because unplugging a webcam removes two.
   open() {
     this.#opening = this.#opening.then(() => this.#open());
     return this.#opening;
   }
 
   async #open() {
-    const missing = KINDS.filter((kind) => this.#wanted[kind] && !this.track(kind));
+    const missing = KINDS.filter((kind) => this.#constraints[kind] && !this.track(kind));
     this.#pending = missing.length > 0;
     const error = missing.length ? await this.#capture(missing) : null;
     this.#pending = false;
@@ -47,20 +49,20 @@ export class LocalMedia {
     this.onChange();
   }
 
-  // Both at once, so that the browser asks once; else each alone: a microphone without a camera is a call.
+  // Request both at once, so that the browser asks once. If that fails, request each alone: one is enough for a call.
   async #capture(kinds) {
     if (!navigator.mediaDevices) return "InsecureContext";
     let refusal = null;
     const attempts = kinds.length > 1 ? [kinds, ...kinds.map((kind) => [kind])] : [kinds];
     for (const attempt of attempts) {
       try {
-        const constraints = Object.fromEntries(attempt.map((kind) => [kind, this.#wanted[kind]]));
-        const captured = await navigator.mediaDevices.getUserMedia(constraints);
+        const requested = Object.fromEntries(attempt.map((kind) => [kind, this.#constraints[kind]]));
+        const captured = await navigator.mediaDevices.getUserMedia(requested);
         for (const track of captured.getTracks()) this.#adopt(track);
         if (attempt.length > 1) return null;
       } catch (error) {
         refusal = error.name;
-        if (error.name === "NotAllowedError") return refusal; // do not ask again and again
+        if (error.name === "NotAllowedError") return refusal; // do not ask a second time
       }
     }
     return refusal;
@@ -71,7 +73,7 @@ export class LocalMedia {
     track.enabled = this.#enabled[track.kind];
     this.stream.addTrack(track);
     track.addEventListener("ended", () => {
-      this.stream.removeTrack(track); // unplugged, or permission withdrawn
+      this.stream.removeTrack(track); // unplugged, or permission revoked
       this.open();
     });
   }
@@ -81,14 +83,14 @@ export class LocalMedia {
     if (missing.length === 0) return null;
     const name = missing.map((kind) => ({ audio: "microphone", video: "camera" })[kind]).join(" or ");
     const nothing = missing.length === KINDS.length;
-    const rest = nothing ? "you see and hear others, they do not see or hear you" : "the rest works";
-    if (!missing.some((kind) => this.#wanted[kind])) {
-      return nothing ? `Receive only: ${rest}.` : null;
+    const rest = nothing ? "you can see and hear others, but they cannot see or hear you" : "everything else works";
+    if (!missing.some((kind) => this.#constraints[kind])) {
+      return nothing ? `Receiving only: ${rest}.` : null;
     }
     const why = {
-      NotAllowedError: `The browser does not let this page use the ${name}`,
+      NotAllowedError: `The browser does not allow this page to use the ${name}`,
       NotReadableError: `The ${name} is in use by another program`,
-      InsecureContext: `Browsers give the ${name} only to pages on https or localhost`,
+      InsecureContext: `Browsers allow the ${name} only on pages from https or localhost`,
     };
     return `${why[error] ?? `No ${name} found`}: ${rest}.`;
   }

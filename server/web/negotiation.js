@@ -100,6 +100,11 @@ export class Negotiation {
     return this.phase === Phase.IDLE && this.#unanswered === null && this.#answering === null;
   }
 
+  // Whether an offer that arrives now loses the glare and is ignored (rule 2).
+  get winsGlare() {
+    return this.#unanswered !== null && this.me < this.remote;
+  }
+
   handle(event, now) {
     this.#commands = [];
     switch (event.type) {
@@ -185,11 +190,8 @@ export class Negotiation {
   // --- messages of the remote ---
 
   #offerReceived(sdp, allowed, now) {
-    if (this.#unanswered !== null) {
-      // rule 2: glare
-      if (this.me < this.remote) return; // our offer stands, even an abandoned one: the remote answers it
-      this.#resolveOffer(); // the remote's offer stands; ours will never be answered
-    }
+    if (this.winsGlare) return; // rule 2: our offer stands, even an abandoned one: the remote answers it
+    if (this.#unanswered !== null) this.#resolveOffer(); // rule 2: the remote's stands; ours will never be answered
     if (this.#offers.length >= MAX_QUEUED) return; // a flood: a conforming peer waits for the answer
     if (!allowed && !DIALING.has(this.phase)) {
       this.#offers.push({ sdp, outcome: Outcome.DECLINED });

@@ -1,12 +1,12 @@
-// Who we are and where: the page's address says it, the tab remembers what the address leaves open.
+// The page's settings: from its address, and from what the tab and the browser store.
 //
-//   ?id=door&room=hall                who and where
-//   #token=…                          what the relay lets us in for; taken out of the address at once
-//   &server=wss://host/ws             another relay than the one that served the page
+//   ?id=door&room=hall                id and room
+//   #token=…                          access token for the relay; removed from the address at once
+//   &server=wss://host/ws             a relay other than the one that served the page
 //   &video=none&audio=none            receive only
-//   &size=640x360&fps=15              what to ask of the camera
+//   &size=640x360&fps=15              size and frame rate to request from the camera
 
-const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"; // without what looks alike
+const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"; // without characters that look alike
 
 const random = (length, alphabet) =>
   Array.from(crypto.getRandomValues(new Uint8Array(length)), (byte) => alphabet[byte % alphabet.length]).join("");
@@ -18,13 +18,13 @@ export function readSettings(location) {
   const [width, height] = (query.get("size") ?? "1280x720").split("x").map(Number);
   const server = new URL(query.get("server") ?? "ws", location.href);
   server.hash = "";
-  server.protocol = server.protocol.replace(/^http/, "ws"); // wss on https: a browser refuses anything less
+  server.protocol = server.protocol.replace(/^http/, "ws"); // on https, browsers permit only wss
   return {
     id: query.get("id") || null,
     room: query.get("room") || "",
     token: takeToken(location, server.href),
     server: server.href,
-    elsewhere: server.origin !== location.origin.replace(/^http/, "ws"), // not who served the page: ask first
+    isOtherRelay: server.origin !== location.origin.replace(/^http/, "ws"), // not the one that served the page
     video: query.get("video") !== "none" && {
       width: { ideal: width || 1280 },
       height: { ideal: height || 720 },
@@ -34,53 +34,75 @@ export function readSettings(location) {
   };
 }
 
-// Whether the address brings a token, which a link in a page that is open already may do.
-export const bringsToken = (location) => new URLSearchParams(location.hash.slice(1)).has("token");
+// Whether the address contains a token. A link that is followed within the open page can add one.
+export const addressHasToken = (location) => new URLSearchParams(location.hash.slice(1)).has("token");
 
-// The token for `server`: from the address, out of which it is taken before anybody can see, copy or bookmark it; else
-// what this tab keeps. It comes behind the #, which browsers send to nobody. ?token= was sent, and is taken out too.
+// The token for `server`: from the address, or else the one that this tab has stored. It is removed from the address
+// before it can be seen, copied or bookmarked. Browsers do not send the fragment (#token=) to the server. They do send
+// ?token=, which is accepted and removed as well.
 function takeToken(location, server) {
   const address = new URL(location.href);
   const fragment = new URLSearchParams(address.hash.slice(1));
   const given = fragment.get("token") ?? address.searchParams.get("token");
-  if (given === null) return recall(`token ${server}`) ?? "";
+  if (given === null) return load(`token ${server}`) ?? "";
   fragment.delete("token");
   address.hash = fragment.toString();
   address.searchParams.delete("token");
   history.replaceState(history.state, "", address);
-  keep(`token ${server}`, given);
+  store(`token ${server}`, given);
   return given;
 }
 
-// Our seat at `server`, { id, key }: the secret `key` takes it back after a reload or a lost connection. One for each
-// server: whoever runs another one, and made the link to it, must not learn the key of this one.
-export function takeSeat(server, wantedId) {
-  const kept = recall(`seat ${server}`);
-  const isSeat = kept && isValidId(kept.id) && typeof kept.key === "string";
-  return isSeat && (wantedId === null || kept.id === wantedId) ? kept : changeSeat(server, wantedId);
+// The seat at `server`, { id, key }. The secret `key` reclaims it after a reload or a lost connection. Each server has
+// its own seat: the operator of another relay, who may have made the link to it, must not learn the key for this one.
+export function loadSeat(server, wantedId) {
+  const stored = load(`seat ${server}`);
+  const isSeat = stored && isValidId(stored.id) && typeof stored.key === "string";
+  return isSeat && (wantedId === null || stored.id === wantedId) ? stored : createSeat(server, wantedId);
 }
 
-// Another seat, because this one is taken: under `wantedId`, if the address insists on one.
-export function changeSeat(server, wantedId) {
+// A new seat, with the id of the address if there is one.
+export function createSeat(server, wantedId) {
   const seat = { id: wantedId ?? `page-${random(5, ALPHABET)}`, key: random(32, "0123456789abcdef") };
-  keep(`seat ${server}`, seat);
+  store(`seat ${server}`, seat);
   return seat;
 }
 
-// Whether the user said yes to this server, in this tab.
-export const hasAgreed = (server) => recall(`agreed ${server}`) === true;
-export const agree = (server) => keep(`agreed ${server}`, true);
+// Whether the user has agreed to join this relay, in this tab.
+export const isTrusted = (server) => load(`agreed ${server}`) === true;
+export const trust = (server) => store(`agreed ${server}`, true);
 
-// What the tab keeps across reloads. Where site data is blocked sessionStorage itself throws: a reload forgets, then.
-function keep(name, value) {
+// Whether calls are answered automatically (the default) or ring. Stored by the browser for all tabs. Where site data
+// is blocked, the setting lasts as long as the page.
+let fallback = true;
+
+export function answersAutomatically() {
   try {
-    sessionStorage.setItem(name, JSON.stringify(value));
+    return localStorage.getItem("answer") !== "ring";
   } catch {
-    // see above
+    return fallback;
   }
 }
 
-function recall(name) {
+export function setAnswersAutomatically(automatic) {
+  fallback = automatic;
+  try {
+    localStorage.setItem("answer", automatic ? "automatically" : "ring");
+  } catch {
+    // site data is blocked; see above
+  }
+}
+
+// What the tab keeps across reloads. Where site data is blocked, sessionStorage itself throws, and nothing is kept.
+function store(name, value) {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // site data is blocked; see above
+  }
+}
+
+function load(name) {
   try {
     return JSON.parse(sessionStorage.getItem(name));
   } catch {
@@ -88,20 +110,23 @@ function recall(name) {
   }
 }
 
-// Whether no other tab sits on this seat. A duplicated tab copies sessionStorage, and two would throw each other
-// out for ever. The lock lives as long as the tab; a reload waits a moment for its own old one.
-export async function isOnlyTab(seat, locks = navigator.locks) {
-  if (!locks) return true; // not a secure context: the relay's close code 4001 is the last line
+// Maximum time to wait for the lock of a seat, in ms: a reloaded tab releases its own a moment later.
+const LOCK_TIMEOUT = 400;
+
+// Whether no other tab holds this seat. Duplicating a tab copies sessionStorage, and two tabs with one key would take
+// the seat from each other forever. The lock is held until the tab is closed.
+export async function holdsSeatAlone(seat, locks = navigator.locks) {
+  if (!locks) return true; // not a secure context: the relay's close code 4001 still ends a conflict
   return new Promise((resolve) => {
-    const patience = new AbortController(); // AbortSignal.timeout is younger than locks: Safari 15.4
-    const timer = setTimeout(() => patience.abort(), 400);
-    const untilClosed = () => {
+    const abort = new AbortController(); // AbortSignal.timeout does not exist in Safari 15.4, but locks do
+    const timer = setTimeout(() => abort.abort(), LOCK_TIMEOUT);
+    const holdUntilClosed = () => {
       clearTimeout(timer);
       resolve(true);
       return new Promise(() => {});
     };
-    // Any other error is no other tab: where site data is blocked there are no locks either.
-    const refused = ({ name }) => resolve(name !== "AbortError");
-    locks.request(`seat ${seat.key}`, { signal: patience.signal }, untilClosed).catch(refused);
+    // Any other error does not mean another tab: where site data is blocked, there are no locks.
+    const failed = ({ name }) => resolve(name !== "AbortError");
+    locks.request(`seat ${seat.key}`, { signal: abort.signal }, holdUntilClosed).catch(failed);
   });
 }

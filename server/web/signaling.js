@@ -1,17 +1,28 @@
-// The WebSocket to the relay: joins, sends, receives, and comes back by itself.
+// The WebSocket to the relay: joins, sends, receives, and reconnects by itself.
 //
-// onState(state, detail): "connecting" · "online" · "offline" (trying again) · "refused" (not trying). `detail` is
-// the relay's error code, or "replaced". onMessage(message): every parsed frame from `peer-list` on.
+// onState(state, error): "connecting" · "online" · "offline" (will retry) · "refused" (will not retry). `error` is
+// { code, text }, with the relay's error code, or "replaced", and its error message; or null.
+// onMessage(message): every parsed message, beginning with `peer-list`.
 
-const BACKOFF = { first: 500, quick: 1_500, most: 10_000 }; // ms; jittered, so that a restarted relay is not stormed
-// A refused connection and one that nobody answers look alike to a page, but the first fails at once: a host that
-// does is asked every `quick` ms for `patience` ms (docs/decisions/0011). Chromium delays a page's WebSockets by up to
-// 5 s after some twenty failures, and that is in what we measure.
-const REFUSED = { within: 6_000, patience: 300_000 }; // ms
-const JOIN_DEADLINE = 10_000; // ms from dialing to `peer-list`
-const OUTBOX = { most: 64, age: 10_000 }; // frames, ms: what waits for the relay to come back
+// Delay before a retry, in ms: from `first`, doubled up to `max`. With jitter, so that clients do not all return to a
+// restarted relay at the same moment.
+const BACKOFF = { first: 500, fast: 1_500, max: 10_000 };
+
+// Browsers do not report whether a connection was refused or timed out, but a refused one fails sooner. After a failure
+// within `within` ms, retries follow at most `BACKOFF.fast` ms apart for `duration` ms (docs/decisions/0011). `within`
+// includes up to 5 s by which Chromium delays a page's WebSockets after some twenty failures.
+const REFUSED = { within: 6_000, duration: 300_000 };
+
+// Maximum time from connecting to `peer-list`, in ms.
+const JOIN_TIMEOUT = 10_000;
+
+// Messages that wait for the relay to return: maximum number, and maximum age in ms.
+const QUEUE = { max: 64, age: 10_000 };
+
 const CLOSE = { REPLACED: 4001, BAD_JOIN: 4400, UNAUTHORIZED: 4401, RATE_LIMITED: 4429 };
-const FOR_NOW = ["room-full", "rate-limited"]; // errors that may be over the next time, whatever the close code
+
+// Errors after which a later attempt can succeed, whatever the close code.
+const TEMPORARY = ["room-full", "rate-limited"];
 
 export class Signaling {
   #url;
@@ -19,14 +30,14 @@ export class Signaling {
   #socket = null;
   #online = false;
   #failures = 0;
-  #dialled = 0; // when, by performance.now()
-  #awaySince = null; // the same
+  #connectStarted = 0; // performance.now()
+  #offlineSince = null; // performance.now()
   #timer = null;
-  #code = null; // of the last `error` before the join: the reason for the close that follows
-  #outbox = []; // { message, time }
-  #stopped = true; // until connect(): nothing else may be the first to dial
+  #error = null; // the last `error` before the join: the reason for the close that follows
+  #queue = []; // { message, time }
+  #stopped = true; // until connect(): reconnectNow() must not be the first to connect
 
-  // `join()` makes the first frame, anew for each connection.
+  // `join()` returns the first message of each connection.
   constructor(url, { join, onState, onMessage }) {
     this.#url = url;
     this.#join = join;
@@ -37,28 +48,28 @@ export class Signaling {
   connect() {
     this.#stopped = false;
     clearTimeout(this.#timer);
-    this.#code = null;
-    this.onState("connecting");
-    this.#dialled = performance.now();
+    this.#error = null;
+    this.onState("connecting", null);
+    this.#connectStarted = performance.now();
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    this.#timer = setTimeout(() => this.#lost(socket, 1006), JOIN_DEADLINE);
+    this.#timer = setTimeout(() => this.#closed(socket, 1006), JOIN_TIMEOUT);
     socket.onopen = () => socket.send(JSON.stringify(this.#join()));
     socket.onmessage = ({ data }) => this.#socket === socket && this.#receive(data);
-    socket.onclose = ({ code }) => this.#lost(socket, code);
+    socket.onclose = ({ code }) => this.#closed(socket, code);
   }
 
-  // Now rather than when the backoff says: the network is back, or somebody looks at the page again.
-  hurry() {
+  // Retry without waiting for the backoff: the network is back, or the page has become visible.
+  reconnectNow() {
     if (!this.#socket && !this.#stopped) this.connect();
   }
 
-  // Frames keep their order. Without a connection they wait for it, but not for long.
+  // Messages keep their order. Without a connection they are queued for a short time.
   send(message) {
     if (this.#online) {
       this.#socket.send(JSON.stringify(message));
     } else {
-      this.#outbox = [...this.#outbox, { message, time: Date.now() }].slice(-OUTBOX.most);
+      this.#queue = [...this.#queue, { message, time: Date.now() }].slice(-QUEUE.max);
     }
   }
 
@@ -75,55 +86,56 @@ export class Signaling {
     try {
       message = JSON.parse(data);
     } catch {
-      return; // not ours to answer
+      return; // ignored, as all that is not a message
     }
     if (message === null || typeof message !== "object") return;
-    if (!this.#online) {
-      if (message.type === "error") this.#code = message.code;
-      if (message.type !== "peer-list") return;
-      this.#welcome(message);
-      return;
-    }
-    this.onMessage(message);
+    if (this.#online) return this.onMessage(message);
+    if (message.type === "error") this.#error = readError(message);
+    if (message.type === "peer-list") this.#joined(message);
   }
 
-  #welcome(list) {
+  #joined(list) {
     clearTimeout(this.#timer);
     this.#online = true;
     this.#failures = 0;
-    this.#awaySince = null;
-    this.onState("online");
-    this.onMessage(list); // first who is here: it may end calls, and with them what we had to say
-    const waiting = this.#outbox;
-    this.#outbox = [];
+    this.#offlineSince = null;
+    this.onState("online", null);
+    this.onMessage(list); // before the queue: calls with peers that have left end first
+    const queued = this.#queue;
+    this.#queue = [];
     const present = new Set(Array.isArray(list.peers) ? list.peers : []);
-    for (const { message, time } of waiting) {
-      if (present.has(message.to) && Date.now() - time < OUTBOX.age) this.send(message);
+    for (const { message, time } of queued) {
+      if (present.has(message.to) && Date.now() - time < QUEUE.age) this.send(message);
     }
   }
 
-  #lost(socket, code) {
+  #closed(socket, code) {
     if (this.#socket !== socket) return;
     clearTimeout(this.#timer);
     const now = performance.now();
-    const answered = this.#online || now - this.#dialled < REFUSED.within;
+    const responded = this.#online || now - this.#connectStarted < REFUSED.within;
     this.#socket = null;
     this.#online = false;
     socket.onclose = null;
     socket.close();
-    if (code === CLOSE.RATE_LIMITED) this.#code ??= "rate-limited";
-    const later = FOR_NOW.includes(this.#code); // the relay is there and wants us later
-    if (!later && [CLOSE.REPLACED, CLOSE.BAD_JOIN, CLOSE.UNAUTHORIZED].includes(code)) {
+    if (code === CLOSE.RATE_LIMITED) this.#error ??= { code: "rate-limited" };
+    const temporary = TEMPORARY.includes(this.#error?.code);
+    if (!temporary && [CLOSE.REPLACED, CLOSE.BAD_JOIN, CLOSE.UNAUTHORIZED].includes(code)) {
       this.#stopped = true;
-      this.onState("refused", code === CLOSE.REPLACED ? "replaced" : (this.#code ?? "unauthorized"));
+      if (code === CLOSE.REPLACED) this.#error = { code: "replaced" };
+      this.onState("refused", this.#error ?? { code: "unauthorized" });
       return;
     }
-    this.#awaySince ??= now;
-    const quick = !later && answered && code === 1006 && now - this.#awaySince < REFUSED.patience;
-    const least = later ? BACKOFF.most / 2 : BACKOFF.first;
-    const doubled = later ? BACKOFF.most : Math.min(BACKOFF.most, BACKOFF.first * 2 ** ++this.#failures);
-    const most = quick ? BACKOFF.quick : doubled;
-    this.#timer = setTimeout(() => this.connect(), least + Math.random() * (most - least));
-    this.onState("offline", this.#code);
+    this.#offlineSince ??= now;
+    const fast = !temporary && responded && code === 1006 && now - this.#offlineSince < REFUSED.duration;
+    const min = temporary ? BACKOFF.max / 2 : BACKOFF.first;
+    const doubled = temporary ? BACKOFF.max : Math.min(BACKOFF.max, BACKOFF.first * 2 ** ++this.#failures);
+    const max = fast ? BACKOFF.fast : doubled;
+    this.#timer = setTimeout(() => this.connect(), min + Math.random() * (max - min));
+    this.onState("offline", this.#error);
   }
+}
+
+function readError({ code, message }) {
+  return { code: String(code), ...(typeof message === "string" && message && { text: message }) };
 }

@@ -1,14 +1,19 @@
-// What is seen: rows, cards, notices. It knows nothing of WebRTC; it is told, and tells back what was clicked.
+// The DOM: rows, cards, notices. Contains no WebRTC; methods show a state, and the callbacks in `on` report clicks.
 //
-// Hooks for tests and scripts: #my-id, #server[data-state], #notice, #peers tr[data-peer][data-state] with one
-// button[data-action], #stage .card[data-peer][data-state] with its video and .facts.
+// Elements for tests and scripts are listed in docs/page.md.
 
 const STATES = {
   available: { text: "Available", action: "call", label: "Call" },
+  ringing: { text: "Calling you…" },
   calling: { text: "Calling…", action: "cancel", label: "Cancel" },
   incoming: { text: "Answering…", action: "cancel", label: "Cancel" },
-  connected: { text: "Connected", action: "hang-up", label: "Hang Up" },
-  silent: { text: "Reconnecting…", action: "hang-up", label: "Hang Up" },
+  connected: { text: "Connected", action: "hang-up", label: "Hang up" },
+  silent: { text: "Reconnecting…", action: "hang-up", label: "Hang up" },
+};
+
+const ANSWERING = {
+  true: "Incoming calls are answered automatically.",
+  false: "Incoming calls ring.",
 };
 
 const SERVER_STATES = {
@@ -18,8 +23,9 @@ const SERVER_STATES = {
   refused: "Not joined",
 };
 
-// A button that starts a call must not become one that ends it under a finger on its way down, nor the other way.
-const SETTLE = 300; // ms
+// Time for which a button ignores clicks after its meaning has changed, or after it has appeared, in ms. A click that
+// was meant for what was there before must not start, end or answer a call.
+const CLICK_GUARD = 300;
 
 const LOG_LINES = 3;
 const LOG_SECONDS = 6;
@@ -27,7 +33,8 @@ const LOG_SECONDS = 6;
 const $ = (selector, root = document) => root.querySelector(selector);
 
 export class View {
-  // on: { call(peer), hangUp(peer), enable(kind, enabled), noticeAction(), rename({ id, room }) }
+  // on: { call(peer), hangUp(peer), answer(peer), decline(peer), enable(kind, enabled), answerAutomatically(automatic),
+  //       noticeAction(), rename({ id, room, token }) }
   constructor(on) {
     this.on = on;
     for (const [id, kind] of [["mic", "audio"], ["camera", "video"]]) {
@@ -41,13 +48,17 @@ export class View {
     }
     $("#notice-action").onclick = () => on.noticeAction();
     const dialog = $("#settings");
-    $("#who").onclick = () => dialog.showModal();
+    $("#open-settings").onclick = () => dialog.showModal();
     $("button[value=cancel]", dialog).onclick = () => dialog.close();
     $("form", dialog).onsubmit = (event) => {
       event.preventDefault();
       on.rename(Object.fromEntries(new FormData(event.target)));
     };
-    // Not pointerdown: with a finger that does not count as a touch yet.
+    $("#answer-automatically").onchange = ({ target }) => {
+      on.answerAutomatically(target.checked);
+      this.answerAutomatically(target.checked);
+    };
+    // Not pointerdown: from a finger, browsers do not count it as a user activation.
     document.addEventListener("click", () => this.#unmuteAll(), { capture: true });
     document.addEventListener("keydown", () => this.#unmuteAll(), { capture: true });
   }
@@ -57,24 +68,30 @@ export class View {
     $("#my-room").textContent = room && ` in ${room}`;
     $("#settings [name=id]").value = id;
     $("#settings [name=room]").value = room;
-    dress($("#me .avatar"), id);
-    document.title = `${id} · Peers`;
+    showAvatar($("#me .avatar"), id);
+    this.title = `${id} · Peers`;
+    document.title = this.title;
   }
 
-  // Who and where, and by which token.
-  askSettings() {
+  answerAutomatically(automatic) {
+    $("#answer-automatically").checked = automatic;
+    $("#answering").textContent = ANSWERING[automatic];
+  }
+
+  // Open the dialog for id, room and token, at the token.
+  openSettings() {
     $("#settings").showModal();
     $("#settings [name=token]").focus();
   }
 
-  // state: connecting, online, offline, refused
+  // state: "connecting" · "online" · "offline" · "refused"
   server(state) {
     $("#server").dataset.state = state;
     $("#server-text").textContent = SERVER_STATES[state];
     for (const button of document.querySelectorAll("[data-action=call]")) button.disabled = state !== "online";
   }
 
-  // One line, or null; with the label of a button, if there is something to do about it.
+  // Show a sentence, or none (null). `action`: label of a button, or null.
   notice(text, action = null) {
     $("#notice").hidden = !text;
     $("#notice-text").textContent = text ?? "";
@@ -84,28 +101,29 @@ export class View {
 
   media(stream, { audio, video }) {
     const preview = $("#me video");
-    const shown = audio || video ? stream : null; // an empty stream holds the page's load event back
+    const shown = audio || video ? stream : null; // an empty stream delays the page's load event
     if (preview.srcObject !== shown) preview.srcObject = shown;
     $("#mic").disabled = !audio;
     $("#camera").disabled = !video;
     $("#me").dataset.video = video && $("#camera").getAttribute("aria-pressed") === "true" ? "on" : "off";
   }
 
-  // rows: [{ peer, state }], in order. A row stays the same element, so that the focus stays where it was.
+  // rows: [{ peer, state }], in order. The row of a peer remains the same element, so that it keeps the focus.
   peers(rows) {
     const body = $("#peers");
     const old = new Map([...body.children].map((row) => [row.dataset.peer, row]));
-    const fresh = rows.map(({ peer, state }) => this.#row(old.get(peer) ?? this.#newRow(peer), state));
-    for (const row of old.values()) if (!fresh.includes(row)) row.remove();
-    fresh.forEach((row, index) => {
+    const current = rows.map(({ peer, state }) => this.#row(old.get(peer) ?? this.#newRow(peer), state));
+    for (const row of old.values()) if (!current.includes(row)) row.remove();
+    current.forEach((row, index) => {
       const there = body.children[index] ?? null;
       if (there !== row) body.insertBefore(row, there);
     });
     $("#count").textContent = rows.length;
     $("#room-empty").hidden = rows.length > 0;
+    this.#showRinging(rows.filter(({ state }) => state === "ringing").map(({ peer }) => peer));
   }
 
-  // The picture and sound of a connected peer; without a stream there is none.
+  // The card of a call with its video; removed if `stream` is null.
   card(peer, state, stream) {
     let card = this.#card(peer);
     if (!stream) {
@@ -124,15 +142,16 @@ export class View {
     document.body.dataset.calls = cards;
   }
 
+  // Statistics of a call, on its card.
   facts(peer, { width, height, fps, rttMs }) {
     const card = this.#card(peer);
     if (!card) return;
-    $(".picture", card).textContent = width ? `${width}×${height} · ${fps} fps` : "sound only";
+    $(".picture", card).textContent = width ? `${width}×${height} · ${fps} fps` : "Audio only";
     $(".more", card).textContent = rttMs === null ? "" : ` · ${rttMs} ms`;
     card.dataset.video = width ? "on" : "off";
   }
 
-  // Something happened that deserves a sentence.
+  // Show a sentence about an event for a few seconds.
   log(text) {
     const line = document.createElement("p");
     line.textContent = text;
@@ -145,7 +164,8 @@ export class View {
     const row = $("#row").content.firstElementChild.cloneNode(true);
     row.dataset.peer = peer;
     $(".name", row).textContent = peer;
-    dress($(".avatar", row), peer);
+    $(".name", row).title = peer;
+    showAvatar($(".avatar", row), peer);
     const button = $("button", row);
     button.onclick = () => {
       if (button.ariaDisabled === "true") return;
@@ -159,14 +179,44 @@ export class View {
     if (row.dataset.state === state) return row;
     const { text, action, label } = STATES[state];
     const button = $("button", row);
-    if (row.dataset.state && (action === "call") !== (button.dataset.action === "call")) settle(button);
+    if (row.dataset.state && (action === "call") !== (button.dataset.action === "call")) guard(button);
     row.dataset.state = state;
     $(".state", row).textContent = text;
+    button.hidden = !action; // a call that rings has its buttons in #ringing
+    if (!action) return row;
     button.textContent = label;
     button.dataset.action = action;
     button.setAttribute("aria-label", `${label} ${row.dataset.peer}`);
     button.disabled = action === "call" && $("#server").dataset.state !== "online";
     return row;
+  }
+
+  // One line per caller, above everything else: on a phone, the list of peers may be out of sight.
+  #showRinging(callers) {
+    const list = $("#ringing");
+    for (const line of [...list.children]) {
+      if (callers.includes(line.dataset.peer)) continue;
+      const focused = line.contains(document.activeElement);
+      line.remove();
+      if (focused) $(`#peers tr[data-peer="${CSS.escape(line.dataset.peer)}"] button`)?.focus();
+    }
+    const shown = [...list.children].map((line) => line.dataset.peer);
+    for (const peer of callers) if (!shown.includes(peer)) list.append(this.#newRinging(peer));
+    document.title = callers.length ? `${callers[0]} is calling` : this.title;
+  }
+
+  #newRinging(peer) {
+    const line = $("#ringing-line").content.firstElementChild.cloneNode(true);
+    line.dataset.peer = peer;
+    $(".name", line).textContent = peer;
+    showAvatar($(".avatar", line), peer);
+    for (const button of line.querySelectorAll("button")) {
+      const { action } = button.dataset;
+      button.setAttribute("aria-label", `${button.textContent} ${peer}`);
+      button.onclick = () => button.ariaDisabled === "true" || this.on[action](peer);
+      guard(button);
+    }
+    return line;
   }
 
   #card(peer) {
@@ -178,26 +228,27 @@ export class View {
     card.dataset.peer = peer;
     card.dataset.video = "off";
     $(".name", card).textContent = peer;
+    $(".name", card).title = peer;
     $(".hang-up .visually-hidden", card).textContent = `Hang up ${peer}`;
-    dress($(".avatar", card), peer);
+    showAvatar($(".avatar", card), peer);
     const video = $("video", card);
     video.setAttribute("aria-label", `Video of ${peer}`);
     video.onresize = () => (card.dataset.video = video.videoWidth ? "on" : "off");
     $(".hang-up", card).onclick = () => this.on.hangUp(peer);
     const full = $(".full", card);
     full.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : card.requestFullscreen());
-    full.hidden = !card.requestFullscreen; // iPhones
+    full.hidden = !card.requestFullscreen; // not available on iPhones
     $("#stage").append(card);
     return card;
   }
 
-  // A browser may refuse sound until somebody has touched the page: then the picture runs, and a button says so.
+  // Browsers may block sound until the user has touched the page. Then the video plays muted, with a button for sound.
   async #play(card, video) {
     try {
       await video.play();
     } catch (error) {
       if (error.name !== "NotAllowedError") return; // the call ended first
-      console.info("sound is held back until the page is touched");
+      console.info("the browser blocks sound until the user touches the page");
       video.muted = true;
       $(".unmute", card).hidden = false;
       await video.play().catch(() => {});
@@ -215,14 +266,14 @@ export class View {
   }
 }
 
-// Not `disabled`: that would take the focus away.
-function settle(button) {
+// Not `disabled`, which would remove the focus.
+function guard(button) {
   button.ariaDisabled = "true";
-  setTimeout(() => (button.ariaDisabled = null), SETTLE);
+  setTimeout(() => (button.ariaDisabled = null), CLICK_GUARD);
 }
 
-// Initial and colour of an id: the same for everybody, so that people can say "the green one".
-function dress(avatar, id) {
+// Initial and color of an id. All peers see the same, so that people can refer to "the green one".
+function showAvatar(avatar, id) {
   let hash = 0;
   for (const char of id) hash = (hash * 31 + char.charCodeAt(0)) % 360;
   avatar.textContent = id[0].toUpperCase();

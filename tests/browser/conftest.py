@@ -1,4 +1,4 @@
-"""Fixtures around rig.py: one Chromium for all tests, a relay for each."""
+"""Fixtures: one Chromium for all tests, one relay per test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.legacy import old_page_site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Chromium belongs to one event loop: all the tests here run in that one."""
+    """Run all tests of this folder in one event loop, to which Chromium is bound."""
     for item in items:
         if "/browser/" in item.path.as_posix() and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -33,7 +33,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def old_site() -> Iterator[str]:
-    """Where the old React page is served."""
+def legacy_site() -> Iterator[str]:
+    """URL of the legacy React page."""
     with old_page_site() as url:
         yield url

@@ -1,11 +1,11 @@
 // Runs a table of cases on server/web/negotiation.js: CASES=table.json node --test negotiation.test.mjs
-// A step may also say the `phase`, `deadline` and `settled` that must follow.
+// A step can also contain the `phase`, `deadline` and `settled` that must follow.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-// By its text: before node 20.19 a .js file without a package.json beside it is not read as a module.
+// Imported as text: before node 20.19, a .js file without a package.json beside it is not loaded as a module.
 const source = readFileSync(new URL("../../server/web/negotiation.js", import.meta.url));
 const { Negotiation } = await import(`data:text/javascript;base64,${source.toString("base64")}`);
 

@@ -1,7 +1,9 @@
-// What rig.py puts into a page before the page's own scripts.
+// Injected by rig.py into each page, before the page's own scripts.
 
 globalThis.rig = {
-  // A camera that is told from others by its colour, and a microphone by its tone; or none at all.
+  captures: 0, // calls of getUserMedia
+
+  // A camera with a flat color and a microphone with a tone, which identify them at the remote; or no devices.
   camera(kind, [r, g, b], tone) {
     if (!navigator.mediaDevices) return; // about:blank
     const none = () => Promise.reject(new DOMException("Requested device not found", "NotFoundError"));
@@ -30,14 +32,18 @@ globalThis.rig = {
       }
       return stream;
     };
-    const kinds = { own, none, asked: (wanted) => asked.then(() => own(wanted)) };
-    const use = (kind) => (navigator.mediaDevices.getUserMedia = kinds[kind]);
+    const kinds = { own, none, asked: (constraints) => asked.then(() => own(constraints)) };
+    const use = (kind) =>
+      (navigator.mediaDevices.getUserMedia = (constraints) => {
+        rig.captures++;
+        return kinds[kind](constraints);
+      });
     use(kind);
     rig.unplug = () => {
       use("none");
       for (const track of rig.find("#me video").srcObject.getTracks()) {
         track.stop();
-        track.dispatchEvent(new Event("ended")); // a script that stops a track hears nothing, an unplugged one does
+        track.dispatchEvent(new Event("ended")); // stop() fires no event, but unplugging does
       }
     };
     rig.plug = () => {
@@ -46,7 +52,7 @@ globalThis.rig = {
     };
   },
 
-  // Whoever dials `from` gets `to`: for a page that hard-codes its server.
+  // Connects to `to` instead of `from`: for a page with a hard-coded server.
   dial(from, to) {
     const Real = WebSocket;
     globalThis.WebSocket = class extends Real {
@@ -56,7 +62,7 @@ globalThis.rig = {
     };
   },
 
-  // The first id that is rolled as `Math.random().toString(36).substr(2, 9)` is `id`. Nobody else uses substr.
+  // Makes the first `Math.random().toString(36).substr(2, 9)` return `id`. Nothing else calls substr.
   dice(id) {
     const real = String.prototype.substr;
     String.prototype.substr = function (...range) {
@@ -99,8 +105,20 @@ globalThis.rig = {
     const stream = rig.find(selector)?.srcObject;
     if (!stream?.getAudioTracks().length) return { level: -Infinity, frequency: 0 };
     const context = new AudioContext();
-    const analyser = new AnalyserNode(context, { fftSize: 4096, smoothingTimeConstant: 0 });
+    const analyser = rig.analyser(context);
     context.createMediaStreamSource(stream).connect(analyser);
+    const loudest = await rig.loudest(analyser, seconds);
+    await context.close();
+    return loudest;
+  },
+
+  analyser: (context) => new AnalyserNode(context, { fftSize: 4096, smoothingTimeConstant: 0 }),
+
+  speaker: null, // what the page last connected to its loudspeaker
+
+  played: (seconds) => (rig.speaker ? rig.loudest(rig.speaker, seconds) : { level: -200, frequency: 0 }),
+
+  async loudest(analyser, seconds) {
     const wave = new Float32Array(analyser.fftSize);
     const spectrum = new Float32Array(analyser.frequencyBinCount);
     let best = { level: -Infinity, frequency: 0 };
@@ -110,10 +128,15 @@ globalThis.rig = {
       const level = 10 * Math.log10(wave.reduce((sum, sample) => sum + sample * sample, 0) / wave.length);
       if (level <= best.level) continue;
       analyser.getFloatFrequencyData(spectrum);
-      const frequency = (spectrum.indexOf(Math.max(...spectrum)) * context.sampleRate) / analyser.fftSize;
+      const frequency = (spectrum.indexOf(Math.max(...spectrum)) * analyser.context.sampleRate) / analyser.fftSize;
       best = { level, frequency };
     }
-    await context.close();
     return Number.isFinite(best.level) ? best : { level: -200, frequency: 0 };
   },
+};
+
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (target, ...rest) {
+  if (target instanceof AudioDestinationNode) connect.call(this, (rig.speaker = rig.analyser(this.context)));
+  return connect.call(this, target, ...rest);
 };

@@ -1,19 +1,20 @@
-"""Chromium as a person uses it: open the page, click, look at the pixels, listen to the sound.
+"""Drives the page in Chromium like a user: opens it, clicks, samples the video, and measures the sound.
 
     async with launch() as browser:
         async with browser.page(url, "a") as a, browser.page(url, "b") as b:
             await a.call("b")
             await a.wait_state("b", "connected")
-            picture = await a.wait_video("b")          # decoded frames advance; .samples are RGB
-            sound = await a.sound("b")                 # level and loudest frequency
+            video = await a.wait_video("b")            # waits until decoded frames advance; .samples are RGB
+            sound = await a.sound("b")                 # level and dominant frequency
 
-``url`` is where a relay serves its page, ``http://127.0.0.1:PORT/``. ``browser.old_page(site, server, …)`` opens the
-old React page instead, with the same methods. One Chromium a session, one context (cookies, storage) a page.
+``url`` is the address at which a relay serves its page, ``http://127.0.0.1:PORT/``. ``browser.legacy_page`` opens the
+legacy React page instead, with the same methods. There is one Chromium per test session, and one context (cookies,
+storage) per page.
 
-Each page gets a camera of its own: one flat ``colour`` with a square that moves, and a ``tone`` in Hz, so that a
-test can tell whose picture it sees and whose sound it hears. ``camera="fake"`` is Chromium's fake device, ``"none"``
-a machine without any, ``"asked"`` one whose user has not yet said yes (``allow``). Leaving a page fails the test if
-its scripts threw.
+Each page gets its own camera, a flat ``color`` with a moving square, and its own microphone, a ``tone`` in Hz. They
+identify the page at the remote. ``camera="fake"`` is Chromium's fake device, ``"none"`` a machine without devices.
+With ``"asked"``, the user has not yet answered the permission prompt (``allow``). Leaving a page fails the test if
+the page's scripts threw an exception.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, ClassVar, Literal
 import playwright.async_api as pw
 
 RELAXED = 20.0
-"""Seconds that anything may take when the test is not about how long it takes."""
+"""Time-out in seconds for tests that do not measure time."""
 
 FLAGS = (
     "--no-sandbox",
@@ -43,42 +44,43 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
-    # Nothing but loopback is ever looked up: the old page asks for a STUN server of somebody else. relay.test is this
-    # machine as seen by a browser that does not trust it: plain http, and not localhost.
+    # Only loopback is resolved: the legacy page uses a public STUN server. relay.test is this machine as an insecure
+    # context: plain http, and not localhost.
     "--host-resolver-rules=MAP relay.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-    # Machines with nothing but loopback must do, and without multicast .local names lead nowhere.
+    # Calls must work on a machine with only a loopback interface, where .local names cannot be resolved.
     "--allow-loopback-in-peer-connection",
     "--disable-features=WebRtcHideLocalIpsWithMdns,HttpsUpgrades",
 )
 
-State = Literal["available", "calling", "incoming", "connected", "silent"]
-Colour = tuple[int, int, int]
+State = Literal["available", "calling", "ringing", "incoming", "connected", "silent"]
+Color = tuple[int, int, int]
 
-RED: Colour = (200, 40, 40)
-GREEN: Colour = (40, 170, 40)
-BLUE: Colour = (50, 60, 210)
+RED: Color = (200, 40, 40)
+GREEN: Color = (40, 170, 40)
+BLUE: Color = (50, 60, 210)
+WHITE: Color = (255, 255, 255)
 
 _SCRIPTS = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a ``<video>`` shows now. ``frames`` counts decoded frames, ``samples`` are 5 x 3 pixels, row by row."""
+    """The present state of a ``<video>``: ``frames`` decoded so far, ``samples`` of 5 x 3 pixels, row by row."""
 
     width: int
     height: int
     frames: int
-    samples: tuple[Colour, ...]
+    samples: tuple[Color, ...]
 
-    def shows(self, colour: Colour, tolerance: int = 40) -> bool:
-        """Whether most of the picture is ``colour``, as well as a lossy codec keeps it."""
-        alike = [all(abs(a - b) <= tolerance for a, b in zip(s, colour, strict=True)) for s in self.samples]
+    def shows(self, color: Color, tolerance: int = 40) -> bool:
+        """Whether most of the frame is ``color``. The tolerance covers the loss of the codec."""
+        alike = [all(abs(a - b) <= tolerance for a, b in zip(s, color, strict=True)) for s in self.samples]
         return sum(alike) * 2 > len(alike)
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What is heard: ``level`` in dBFS (RMS), the loudest frequency in Hz, within 12 Hz."""
+    """Measured audio: ``level`` in dBFS (RMS), and the dominant frequency in Hz, within 12 Hz."""
 
     level: float
     frequency: float
@@ -87,7 +89,7 @@ class Sound:
 async def until(
     condition: Callable[[], Awaitable[bool]], otherwise: Callable[[], str], timeout: float = RELAXED
 ) -> None:
-    """Poll a browser, which cannot call us. Fails with what ``otherwise`` says after ``timeout`` seconds."""
+    """Poll ``condition``. Fail with the text of ``otherwise`` after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not await condition():
         assert time.monotonic() < deadline, f"{otherwise()}, after {timeout} s"
@@ -95,29 +97,29 @@ async def until(
 
 
 class Page:
-    """Our page in a tab. ``tab`` is Playwright's page, for whatever is not here."""
+    """The page in a tab. ``tab`` is Playwright's page, for everything else."""
 
     def __init__(self, tab: pw.Page, id: str) -> None:
         self.tab = tab
         self.id = id
         self.errors: list[str] = []
-        """What the page's scripts threw."""
+        """Exceptions that the page's scripts threw."""
         self.log: list[str] = []
-        """What they wrote to the console; of ours: each command of its negotiation, ``b SendOffer``."""
+        """Console lines; the page logs each command of its negotiation, for instance ``b SendOffer``."""
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
         tab.on("console", lambda message: self.log.append(message.text))
 
     async def peers(self) -> dict[str, str]:
-        """Everybody in the table and their state."""
+        """All peers in the table, and their states."""
         rows = "Array.from(document.querySelectorAll('#peers tr'), (row) => [row.dataset.peer, row.dataset.state])"
         return dict(await self.tab.evaluate(rows))
 
     async def state(self, peer: str) -> str | None:
-        """``available``, ``calling``, ``incoming``, ``connected``, ``silent``; None: not in the room."""
+        """State of a peer (see ``State``), or None if it is not in the room."""
         return (await self.peers()).get(peer)
 
     async def wait_state(self, peer: str, *states: str | None, timeout: float = RELAXED) -> None:
-        """Until ``peer`` is in one of ``states``."""
+        """Wait until ``peer`` is in one of ``states``."""
         state: str | None = None
 
         async def reached() -> bool:
@@ -128,19 +130,19 @@ class Page:
         await until(reached, lambda: f"{self.id} sees {peer} {state}, not {states}", timeout)
 
     async def wait_server(self, state: str, timeout: float = RELAXED) -> None:
-        """Until the page is ``connecting``, ``online``, ``offline`` or ``refused``."""
+        """Wait until the page is ``connecting``, ``online``, ``offline`` or ``refused``."""
         await self.tab.wait_for_selector(f"#server[data-state={state}]", timeout=timeout * 1000)
 
     async def call(self, peer: str) -> None:
-        """Click Call, as soon as ``peer`` is there."""
+        """Click Call as soon as ``peer`` is in the room."""
         await self._click(peer, "call")
 
     async def ready(self, peer: str) -> None:
-        """Until Call can be clicked: a button that has just changed its meaning waits a moment."""
+        """Wait until Call reacts to clicks: a button whose meaning has changed ignores them for a moment."""
         await self.tab.wait_for_selector(self._call_button(peer), timeout=RELAXED * 1000)
 
     async def call_now(self, peer: str) -> bool:
-        """Click Call if it is there this very moment: for glare, where a pointer's way there takes too long."""
+        """Click Call by script, if it exists: for glare, where moving the pointer takes too long."""
         return bool(await self.tab.evaluate("(selector) => rig.click(selector)", self._call_button(peer)))
 
     async def cancel(self, peer: str) -> None:
@@ -148,6 +150,18 @@ class Page:
 
     async def hang_up(self, peer: str) -> None:
         await self._click(peer, "hang-up")
+
+    async def answer(self, peer: str) -> None:
+        """Click Answer in the line of a call that rings."""
+        await self._click_ringing(peer, "answer")
+
+    async def decline(self, peer: str) -> None:
+        """Click Decline in the line of a call that rings."""
+        await self._click_ringing(peer, "decline")
+
+    async def _click_ringing(self, peer: str, action: str) -> None:
+        button = f'#ringing li[data-peer="{peer}"] button[data-action={action}]:not([aria-disabled=true])'
+        await self.tab.click(button, timeout=RELAXED * 1000)
 
     async def _click(self, peer: str, action: str) -> None:
         button = self.tab.locator(f'#peers tr[data-peer="{peer}"] button[data-action={action}]')
@@ -157,23 +171,23 @@ class Page:
         return f'#peers tr[data-peer="{peer}"] button[data-action=call]:not([aria-disabled=true])'
 
     async def allow(self) -> None:
-        """The user says yes to the camera (``camera="asked"``)."""
+        """Grant the permission that ``camera="asked"`` waits for."""
         await self.tab.evaluate("rig.allow()")
 
     async def unplug(self) -> None:
-        """Camera and microphone are pulled."""
+        """Unplug camera and microphone."""
         await self.tab.evaluate("rig.unplug()")
 
     async def plug(self) -> None:
-        """And put back."""
+        """Plug camera and microphone in again."""
         await self.tab.evaluate("rig.plug()")
 
     async def notice(self) -> str:
-        """The line that says what is wrong; empty when nothing is."""
+        """The message to the user; empty if there is none."""
         return (await self.tab.inner_text("#notice")).strip() if await self.tab.is_visible("#notice") else ""
 
     async def wait_notice(self, text: str, timeout: float = RELAXED) -> None:
-        """Until that line begins with ``text``; until there is none, for an empty one."""
+        """Wait until the message begins with ``text``, or until there is none if ``text`` is empty."""
         notice = ""
 
         async def reached() -> bool:
@@ -181,22 +195,22 @@ class Page:
             notice = await self.notice()
             return notice.startswith(text) if text else not notice
 
-        await until(reached, lambda: f"{self.id} says {notice!r}, not {text!r}", timeout)
+        await until(reached, lambda: f"{self.id} shows {notice!r}, not {text!r}", timeout)
 
     async def crash(self) -> None:
-        """The tab dies without running another line of script."""
+        """Crash the tab, so that no further script runs in it."""
         with contextlib.suppress(pw.Error):
             await self.tab.goto("chrome://crash", timeout=1000)
 
     async def video(self, peer: str | None = None) -> Video | None:
-        """What is shown of ``peer``, or of ourselves; None: there is no picture."""
+        """The video of ``peer``, or the local one; None if there is no video."""
         seen = await self.tab.evaluate("(selector) => rig.video(selector)", self._selector(peer))
         if seen is None:
             return None
         return Video(seen["width"], seen["height"], seen["frames"], tuple(tuple(rgb) for rgb in seen["samples"]))
 
     async def wait_video(self, peer: str | None = None, *, frames: int = 5, timeout: float = RELAXED) -> Video:
-        """Until ``frames`` more frames of ``peer`` were decoded than now."""
+        """Wait until ``frames`` more frames of ``peer`` have been decoded."""
         video: Video | None = None
         first: int | None = None
 
@@ -212,18 +226,23 @@ class Page:
         return video
 
     async def sound(self, peer: str, seconds: float = 0.5) -> Sound:
-        """What is heard of ``peer``: the loudest moment within ``seconds``."""
+        """The audio of ``peer``: its loudest moment within ``seconds``."""
         heard = await self.tab.evaluate(
             "([selector, seconds]) => rig.sound(selector, seconds)", [self._selector(peer), seconds]
         )
+        return Sound(heard["level"], heard["frequency"])
+
+    async def played(self, seconds: float = 0.5) -> Sound:
+        """What the page itself plays with Web Audio: its loudest moment within ``seconds``."""
+        heard = await self.tab.evaluate("(seconds) => rig.played(seconds)", seconds)
         return Sound(heard["level"], heard["frequency"])
 
     def _selector(self, peer: str | None) -> str:
         return "#me video" if peer is None else f'#stage .card[data-peer="{peer}"] video'
 
 
-class OldPage(Page):
-    """The old React page. It knows three states, and hangs up without telling anybody."""
+class LegacyPage(Page):
+    """The legacy React page. It has three states, and hangs up without a message."""
 
     _STATES: ClassVar = {"Available": "available", "Calling...": "calling", "Connected": "connected"}
 
@@ -259,59 +278,57 @@ class Browser:
         id: str,
         *,
         camera: Literal["own", "fake", "none", "asked"] = "own",
-        colour: Colour = BLUE,
+        color: Color = BLUE,
         tone: float = 440.0,
         viewport: tuple[int, int] = (1000, 700),
         online: bool = True,
         prepare: Callable[[pw.Page], Awaitable[None]] | None = None,
         **query: str,
     ) -> AsyncIterator[Page]:
-        """Our page, opened at ``url`` as ``id``. ``query`` goes into the address: ``room``, ``token``, ``server``, …
+        """Open the page at ``url`` as ``id``. ``query`` is added to the address: ``room``, ``token``, ``server``, …
 
-        ``online``: wait until it has joined, and say yes when it asks whether to join another relay. ``prepare`` gets
-        the tab before anything is opened in it.
+        ``online``: wait until it has joined, and confirm when it asks whether to join another relay. ``prepare`` is
+        called with the empty tab.
         """
         query = {"id": id, "size": "320x180", "fps": "15"} | query
-        async with self._tab(camera, colour, tone, viewport) as tab:
+        async with self._tab(camera, color, tone, viewport) as tab:
             page = Page(tab, id)
             if prepare is not None:
                 await prepare(tab)
             await tab.goto(f"{url}?{urllib.parse.urlencode(query)}")
             if online:
-                if "server" in query:  # a relay that did not serve the page: it asks
+                if "server" in query:  # not the relay that served the page: it asks for confirmation
                     await tab.click("#notice-action")
                 await page.wait_server("online")
             yield page
             assert not page.errors, f"{id} threw: {page.errors}"
 
     @contextlib.asynccontextmanager
-    async def old_page(
-        self, site: str, server: str, *, id: str | None = None, colour: Colour = BLUE, tone: float = 440.0
-    ) -> AsyncIterator[OldPage]:
-        """The old page of ``tests.legacy.old_page_site``, made to dial ``server`` instead of ws://localhost:8080/ws.
+    async def legacy_page(
+        self, site: str, server: str, *, id: str | None = None, color: Color = BLUE, tone: float = 440.0
+    ) -> AsyncIterator[LegacyPage]:
+        """Open the legacy page of ``tests.legacy.old_page_site``, connected to ``server``, not ws://localhost:8080/ws.
 
-        It rolls dice for its id; with ``id`` they fall that way, for glare in a certain order.
+        Its id is random. ``id`` replaces it, for a certain order in glare.
         """
-        async with self._tab("own", colour, tone, (1000, 700)) as tab:
+        async with self._tab("own", color, tone, (1000, 700)) as tab:
             await tab.add_init_script(f"rig.dial('ws://localhost:8080/ws', {server!r})")
             if id is not None:
                 await tab.add_init_script(f"rig.dice({id!r})")
             await tab.goto(site)
             text = await tab.inner_text("strong:has-text('My ID:') >> xpath=..")
-            page = OldPage(tab, text.removeprefix("My ID:").strip())
+            page = LegacyPage(tab, text.removeprefix("My ID:").strip())
             yield page
 
     @contextlib.asynccontextmanager
-    async def _tab(
-        self, camera: str, colour: Colour, tone: float, viewport: tuple[int, int]
-    ) -> AsyncIterator[pw.Page]:
+    async def _tab(self, camera: str, color: Color, tone: float, viewport: tuple[int, int]) -> AsyncIterator[pw.Page]:
         width, height = viewport
         context = await self.chromium.new_context(viewport={"width": width, "height": height})
         try:
             tab = await context.new_page()
             await tab.add_init_script(path=_SCRIPTS / "rig.js")
             if camera != "fake":
-                await tab.add_init_script(f"rig.camera({camera!r}, {list(colour)}, {tone})")
+                await tab.add_init_script(f"rig.camera({camera!r}, {list(color)}, {tone})")
             yield tab
         finally:
             await context.close()

@@ -1,4 +1,4 @@
-"""The relay and the page it serves, as one thing a test can start, stop and start again."""
+"""A relay with its page, which a test can stop and start again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.relay import Relay, RelayConfig
 
 
 class Site:
-    """A running relay. ``page`` is where a browser goes, ``ws`` where peers dial."""
+    """A running relay. ``page`` is the URL for browsers, ``ws`` the URL for peers."""
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
@@ -28,7 +28,7 @@ class Site:
         await self.relay.stop()
 
     async def start(self) -> None:
-        """Again, on the same port, and without a memory."""
+        """Start again on the same port, with no state of the previous run."""
         self.relay = Relay(dataclasses.replace(self.relay.config, port=self.relay.port))
         await self.relay.start()
 

@@ -1,4 +1,4 @@
-"""Our page with our page, through our relay: what a person sees and hears."""
+"""Two or three pages in calls with each other: video, audio, hang-ups, outages and devices."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ pytestmark = pytest.mark.browser
 
 
 async def connected(a: Page, b: Page) -> None:
-    """Both sides say so, and see each other's moving picture."""
+    """Wait until both sides are connected and receive video."""
     await asyncio.gather(a.wait_state(b.id, "connected"), b.wait_state(a.id, "connected"))
     await asyncio.gather(a.wait_video(b.id), b.wait_video(a.id))
 
 
 async def available(a: Page, b: Page, timeout: float = 1.0) -> None:
-    """Neither side sees a call any more."""
+    """Wait until neither side shows a call."""
     await asyncio.gather(
         a.wait_state(b.id, "available", timeout=timeout), b.wait_state(a.id, "available", timeout=timeout)
     )
 
 
-async def test_call_shows_and_sounds_the_other_side(browser: Browser, site: Site) -> None:
-    async with browser.page(site.page, "a", colour=RED, tone=440) as a:
-        async with browser.page(site.page, "b", colour=GREEN, tone=1000) as b:
+async def test_call_carries_video_and_audio_both_ways(browser: Browser, site: Site) -> None:
+    async with browser.page(site.page, "a", color=RED, tone=440) as a:
+        async with browser.page(site.page, "b", color=GREEN, tone=1000) as b:
             await a.call("b")
             await connected(a, b)
             seen_by_a, seen_by_b = await a.wait_video("b"), await b.wait_video("a")
@@ -40,7 +40,7 @@ async def test_call_shows_and_sounds_the_other_side(browser: Browser, site: Site
             assert heard_by_b.level > -40 and abs(heard_by_b.frequency - 440) < 15
 
 
-async def test_hang_up_is_seen_by_the_other_side_within_a_second(browser: Browser, site: Site) -> None:
+async def test_hang_up_reaches_the_remote_within_a_second(browser: Browser, site: Site) -> None:
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -54,8 +54,8 @@ async def test_hang_up_is_seen_by_the_other_side_within_a_second(browser: Browse
             await connected(a, b)
 
 
-async def test_calls_again_in_every_direction(browser: Browser, site: Site) -> None:
-    """Who hung up and who calls again, lower id or higher: the old page fails half of these."""
+async def test_second_call_works_in_every_direction(browser: Browser, site: Site) -> None:
+    """Either side hangs up, and either calls again. The legacy page fails in half of these cases."""
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -67,8 +67,8 @@ async def test_calls_again_in_every_direction(browser: Browser, site: Site) -> N
 
 
 async def test_glare_ends_in_one_call(browser: Browser, site: Site) -> None:
-    """Both click at once, in turns, until their offers have really crossed twice."""
-    async with browser.page(site.page, "a", colour=RED) as a, browser.page(site.page, "b", colour=GREEN) as b:
+    """Both click at once, in alternating order, until their offers have crossed twice."""
+    async with browser.page(site.page, "a", color=RED) as a, browser.page(site.page, "b", color=GREEN) as b:
         crossed = 0
         for first, second in ((a, b), (b, a)) * 5:
             await asyncio.gather(first.ready(second.id), second.ready(first.id))
@@ -82,28 +82,28 @@ async def test_glare_ends_in_one_call(browser: Browser, site: Site) -> None:
                 return
             await first.hang_up(second.id)
             await available(a, b)
-        raise AssertionError("their offers never crossed: that was no glare")
+        raise AssertionError("no glare: the offers never crossed")
 
 
-async def test_three_pages_make_a_mesh(browser: Browser, site: Site) -> None:
+async def test_three_pages_form_a_mesh(browser: Browser, site: Site) -> None:
     async with (
-        browser.page(site.page, "a", colour=RED) as a,
-        browser.page(site.page, "b", colour=GREEN) as b,
-        browser.page(site.page, "c", colour=BLUE) as c,
+        browser.page(site.page, "a", color=RED) as a,
+        browser.page(site.page, "b", color=GREEN) as b,
+        browser.page(site.page, "c", color=BLUE) as c,
     ):
         await a.call("b")
         await c.call("a")
         await c.call("b")
         await asyncio.gather(connected(a, b), connected(a, c), connected(b, c))
         for page, others in ((a, {"b": GREEN, "c": BLUE}), (b, {"a": RED, "c": BLUE}), (c, {"a": RED, "b": GREEN})):
-            for peer, colour in others.items():
-                assert (await page.wait_video(peer)).shows(colour)
+            for peer, color in others.items():
+                assert (await page.wait_video(peer)).shows(color)
         await b.hang_up("a")
         await available(a, b)
         await asyncio.gather(connected(a, c), connected(b, c))
 
 
-async def test_reload_keeps_the_id_and_can_be_called_at_once(browser: Browser, site: Site) -> None:
+async def test_reloaded_page_keeps_its_id_and_can_be_called(browser: Browser, site: Site) -> None:
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -119,7 +119,7 @@ async def test_reload_keeps_the_id_and_can_be_called_at_once(browser: Browser, s
         await connected(a, b)
 
 
-async def test_closing_the_tab_ends_the_call_at_once(browser: Browser, site: Site) -> None:
+async def test_closed_tab_ends_the_call_at_once(browser: Browser, site: Site) -> None:
     async with browser.page(site.page, "a") as a:
         async with browser.page(site.page, "b") as b:
             await a.call("b")
@@ -129,7 +129,7 @@ async def test_closing_the_tab_ends_the_call_at_once(browser: Browser, site: Sit
         assert await a.video("b") is None
 
 
-async def test_calls_outlive_the_relay_and_both_come_back(browser: Browser, site: Site) -> None:
+async def test_call_survives_a_restart_of_the_relay(browser: Browser, site: Site) -> None:
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -145,8 +145,8 @@ async def test_calls_outlive_the_relay_and_both_come_back(browser: Browser, site
         await connected(a, b)
 
 
-async def test_hang_up_while_the_relay_is_away_is_seen_all_the_same(browser: Browser, site: Site) -> None:
-    """Through the media connection itself: it says goodbye when it is closed in good order."""
+async def test_hang_up_without_the_relay_reaches_the_remote(browser: Browser, site: Site) -> None:
+    """The remote learns of it from DTLS: closing a connection sends a close_notify."""
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -159,10 +159,11 @@ async def test_hang_up_while_the_relay_is_away_is_seen_all_the_same(browser: Bro
         await available(a, b, timeout=10)
 
 
-async def test_page_without_camera_receives_and_says_so(browser: Browser, site: Site) -> None:
-    async with browser.page(site.page, "a", camera="none") as a, browser.page(site.page, "b", colour=GREEN) as b:
+async def test_page_without_devices_receives_and_reports_it(browser: Browser, site: Site) -> None:
+    async with browser.page(site.page, "a", camera="none") as a, browser.page(site.page, "b", color=GREEN) as b:
         assert (
-            await a.notice() == "No microphone or camera found: you see and hear others, they do not see or hear you."
+            await a.notice()
+            == "No microphone or camera found: you can see and hear others, but they cannot see or hear you."
         )
         for caller, callee in ((a, b), (b, a)):
             await caller.call(callee.id)
@@ -174,8 +175,8 @@ async def test_page_without_camera_receives_and_says_so(browser: Browser, site: 
             await available(a, b)
 
 
-async def test_switching_camera_and_microphone_off_is_seen_and_heard(browser: Browser, site: Site) -> None:
-    async with browser.page(site.page, "a", colour=RED) as a, browser.page(site.page, "b") as b:
+async def test_muted_camera_and_microphone_send_black_and_silence(browser: Browser, site: Site) -> None:
+    async with browser.page(site.page, "a", color=RED) as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
         assert (await b.sound("a")).level > -40
@@ -189,16 +190,16 @@ async def test_switching_camera_and_microphone_off_is_seen_and_heard(browser: Br
 
         await a.tab.click("#mic")
         await a.tab.click("#camera")
-        await until(lambda: seen(0, 30), lambda: "b still sees a picture")
+        await until(lambda: seen(0, 30), lambda: "b still sees video")
         await until(lambda: heard(-300, -70), lambda: "b still hears a tone")
         await a.tab.click("#mic")
         await a.tab.click("#camera")
-        await until(lambda: seen(150, 255), lambda: "b sees no picture")
+        await until(lambda: seen(150, 255), lambda: "b sees no video")
         await until(lambda: heard(-40, 0), lambda: "b hears no tone")
 
 
-async def test_call_made_before_the_camera_was_allowed_shows_it_once_it_is(browser: Browser, site: Site) -> None:
-    async with browser.page(site.page, "a", camera="asked", colour=RED) as a, browser.page(site.page, "b") as b:
+async def test_camera_allowed_during_a_call_is_added_to_it(browser: Browser, site: Site) -> None:
+    async with browser.page(site.page, "a", camera="asked", color=RED) as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await asyncio.gather(a.wait_state("b", "connected"), b.wait_state("a", "connected"))
         assert await b.video("a") is None
@@ -206,8 +207,8 @@ async def test_call_made_before_the_camera_was_allowed_shows_it_once_it_is(brows
         assert (await b.wait_video("a")).shows(RED)
 
 
-async def test_unplugged_camera_comes_back_into_the_call(browser: Browser, site: Site) -> None:
-    async with browser.page(site.page, "a", colour=RED) as a, browser.page(site.page, "b") as b:
+async def test_replugged_camera_returns_to_the_call(browser: Browser, site: Site) -> None:
+    async with browser.page(site.page, "a", color=RED) as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
         await a.unplug()
@@ -218,8 +219,8 @@ async def test_unplugged_camera_comes_back_into_the_call(browser: Browser, site:
         await a.wait_notice("")
 
 
-async def test_peer_that_crashes_is_gone_once_its_media_stopped(browser: Browser) -> None:
-    """No goodbye at all: the relay's grace runs out, the picture stands still: both together end the call."""
+async def test_crashed_peer_leaves_once_its_media_stops(browser: Browser) -> None:
+    """A crash sends no message. The call ends once the relay's grace is over and no media arrives."""
     async with relay(grace=0.5) as site, browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.call("b")
         await connected(a, b)
@@ -229,8 +230,8 @@ async def test_peer_that_crashes_is_gone_once_its_media_stopped(browser: Browser
         assert await a.video("b") is None
 
 
-async def test_second_click_does_not_cancel_what_the_first_began(browser: Browser, site: Site) -> None:
-    """A double click, and a call that comes in just as one was about to click Call."""
+async def test_double_click_on_call_does_not_cancel(browser: Browser, site: Site) -> None:
+    """Call becomes Cancel, which ignores the second click."""
     async with browser.page(site.page, "a") as a, browser.page(site.page, "b") as b:
         await a.ready("b")
         await a.tab.dblclick("#peers tr[data-peer=b] button")

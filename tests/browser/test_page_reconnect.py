@@ -1,4 +1,4 @@
-"""How often the page knocks while its relay is away."""
+"""How often the page retries while its relay is away or rejects it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from tests.waiting import until
 pytestmark = pytest.mark.browser
 
 
-async def test_a_refused_page_dials_each_second_and_a_half_however_often_it_failed(
-    browser: Browser, site: Site
-) -> None:
+async def test_refused_page_retries_every_second_and_a_half(browser: Browser, site: Site) -> None:
     refused: asyncio.Queue[pw.WebSocket] = asyncio.Queue()
 
     async def prepare(tab: pw.Page) -> None:
         await tab.clock.install()
-        tab.on("websocket", lambda dialled: dialled.on("close", refused.put_nowait))
+        tab.on("websocket", lambda opened: opened.on("close", refused.put_nowait))
 
     async with browser.page(site.page, "me", camera="none", prepare=prepare) as page:
         await site.stop()
         await asyncio.wait_for(refused.get(), RELAXED)
-        for _ in range(8):  # doubled each time this would be 10 s long since
+        for _ in range(8):  # a doubled delay would have reached 10 s
             await page.tab.clock.run_for(1_500)
             await asyncio.wait_for(refused.get(), RELAXED)
         await site.start()
@@ -41,10 +39,13 @@ async def test_a_refused_page_dials_each_second_and_a_half_however_often_it_fail
     ("limit", "notice"),
     [
         ({"max_room_peers": 1}, "The room is full. Trying again."),
-        ({"address_join_rate": 1, "exempt": ()}, "The relay asks us to wait: too much at once. Trying again."),
+        (
+            {"address_join_rate": 1, "exempt": ()},
+            "The relay is limiting our requests: too many at once. Trying again.",
+        ),
     ],
 )
-async def test_a_page_that_is_refused_for_now_says_so_and_comes_back_later(
+async def test_temporary_rejection_is_reported_and_retried_later(
     browser: Browser, limit: dict[str, Any], notice: str
 ) -> None:
     async def prepare(tab: pw.Page) -> None:

@@ -1,11 +1,11 @@
-"""The token of the page: where it comes from, and where it is not to be seen."""
+"""The access token of the page: where it comes from, what it opens, and where it must not appear."""
 
 from __future__ import annotations
 
 import playwright.async_api as pw
 import pytest
 
-from tests.browser.rig import Browser
+from tests.browser.rig import RED, Browser
 from tests.browser.site import Site, relay
 
 pytestmark = pytest.mark.browser
@@ -15,11 +15,11 @@ QUOTED = "hush%2Bhush%2F%26%3D%23%C3%A9"
 
 
 async def seen(tab: pw.Page) -> str:
-    """All that shows the token to who looks over a shoulder or copies the address."""
+    """Everything in which a bystander could see the token, or which the user could copy."""
     return await tab.evaluate("location.href + document.documentElement.outerHTML + document.title")
 
 
-async def test_a_token_in_the_link_lets_in_and_is_gone_from_the_address(browser: Browser) -> None:
+async def test_token_in_the_link_admits_and_leaves_the_address(browser: Browser) -> None:
     async with relay(token=TOKEN) as site, browser.page(site.page, "a", camera="none", online=False) as page:
         await page.tab.goto(f"{site.page}?id=b#token={QUOTED}")
         await page.wait_server("online")
@@ -33,7 +33,7 @@ async def test_a_token_in_the_link_lets_in_and_is_gone_from_the_address(browser:
         assert page.tab.url == f"{site.page}?id=b"
 
 
-async def test_a_link_with_a_token_works_in_a_page_that_is_open(browser: Browser) -> None:
+async def test_link_with_a_token_works_in_an_open_page(browser: Browser) -> None:
     async with relay(token=TOKEN) as site, browser.page(site.page, "a", camera="none", online=False) as page:
         await page.wait_server("refused")
         await page.tab.evaluate("(token) => { location.hash = `token=${token}` }", QUOTED)
@@ -41,26 +41,29 @@ async def test_a_link_with_a_token_works_in_a_page_that_is_open(browser: Browser
         assert "hush" not in page.tab.url
 
 
-async def test_a_token_in_the_query_works_and_is_gone_too(browser: Browser) -> None:
+async def test_token_in_the_query_admits_and_leaves_the_address(browser: Browser) -> None:
     async with relay(token=TOKEN) as site, browser.page(site.page, "a", camera="none", token=TOKEN) as page:
         assert "hush" not in page.tab.url and "id=a" in page.tab.url
 
 
-async def test_without_a_token_the_page_asks_for_one(browser: Browser) -> None:
+async def test_missing_and_wrong_token_get_different_notices(browser: Browser) -> None:
     async with relay(token=TOKEN) as site, browser.page(site.page, "a", camera="none", online=False) as page:
-        for token, state in (("wrong", "refused"), (TOKEN, "online")):
-            await page.wait_notice("The relay does not let us in without its token.")
+        for notice, token, state in (
+            ("Access denied: this relay requires a token.", "wrong", "refused"),
+            ("Access denied: the token is wrong.", TOKEN, "online"),
+        ):
+            await page.wait_notice(notice)
             await page.tab.click("#notice-action")
             await page.tab.fill("dialog [name=token]", token)
             async with page.tab.expect_event("load"):
                 await page.tab.click("dialog button[type=submit]")
             await page.wait_server(state)
             assert "token" not in page.tab.url
-        await page.tab.go_back()  # no entry of the history has it either
+        await page.tab.go_back()  # the history does not contain it either
         assert "token" not in page.tab.url
 
 
-async def test_the_token_of_one_relay_is_not_told_to_another(browser: Browser) -> None:
+async def test_token_of_one_relay_is_not_sent_to_another(browser: Browser) -> None:
     async with (
         relay(token=TOKEN) as site,
         relay(token=TOKEN) as other,
@@ -68,13 +71,27 @@ async def test_the_token_of_one_relay_is_not_told_to_another(browser: Browser) -
     ):
         await page.tab.goto(f"{site.page}?id=a&server={other.ws}")
         await page.tab.click("#notice-action")
-        await page.wait_notice("The relay does not let us in without its token.")
+        await page.wait_notice("Access denied: this relay requires a token.")
 
 
-async def test_a_page_of_another_site_gets_no_connection(browser: Browser, site: Site) -> None:
-    """relay.test is this machine under a name that could be anybody's: DNS rebinding."""
+async def test_page_of_another_origin_gets_no_connection(browser: Browser, site: Site) -> None:
+    """DNS rebinding: relay.test is this machine, under a name that a stranger could own."""
     async with browser.page(site.page, "victim", camera="none") as victim:
         stranger = f"http://relay.test:{site.relay.port}/"
         async with browser.page(stranger, "stranger", camera="none", online=False) as page:
             await page.wait_server("offline")
             assert await victim.peers() == {}
+
+
+async def test_devices_open_only_after_the_relay_admits_the_page(browser: Browser) -> None:
+    """A rejected page must not turn on the camera's light, or ask for permission."""
+    async with relay(token=TOKEN) as site, browser.page(site.page, "a", color=RED, online=False) as page:
+        await page.wait_notice("Access denied")
+        assert await page.tab.evaluate("rig.captures") == 0
+        await page.tab.evaluate("dispatchEvent(new Event('pageshow'))")
+        await page.tab.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
+        assert await page.tab.evaluate("rig.captures") == 0
+        await page.tab.evaluate("(token) => { location.hash = `token=${token}` }", QUOTED)
+        await page.wait_server("online")
+        assert (await page.wait_video()).shows(RED)
+        assert await page.tab.evaluate("rig.captures") == 1

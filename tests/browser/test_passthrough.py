@@ -25,15 +25,15 @@ def _cam(site: Site, folder: Path, profile: str, b_frames: int = 0) -> Agent:
 
 @pytest.mark.parametrize("caller", ["page", "cam"])
 @pytest.mark.parametrize(("profile", "camera"), [("baseline", "own"), ("main", "own"), ("high", "none")])
-async def test_what_the_page_takes_is_shown_as_it_is(
+async def test_h264_that_the_page_accepts_is_passed_through(
     browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     profile: str, camera: Literal["own", "none"], caller: str,
 ) -> None:  # fmt: skip
-    """A Chromium without hardware decoders takes High only where it does not send: as High 4:4:4."""
+    """Chromium without hardware decoders accepts High only if it does not send: as High 4:4:4."""
     caplog.set_level(logging.INFO, "peer.media.outgoing.passthrough")
     async with (
         _cam(site, tmp_path, profile) as cam,
-        browser.page(site.page, "page", camera=camera, colour=RED) as page,
+        browser.page(site.page, "page", camera=camera, color=RED) as page,
     ):
         if caller == "page":
             await page.call("cam")
@@ -52,14 +52,14 @@ async def test_what_the_page_takes_is_shown_as_it_is(
     ("b_frames", "camera", "why"),
     [(2, "none", "it has B-frames"), (0, "own", "its profile is High, the viewer accepts Baseline")],
 )
-async def test_what_the_page_does_not_take_is_encoded_anew_and_the_log_says_why(
+async def test_other_h264_is_transcoded_and_the_log_names_why(
     browser: Browser, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     b_frames: int, camera: Literal["own", "none"], why: str,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, "peer.media.outgoing.passthrough")
     async with (
         _cam(site, tmp_path, "high", b_frames) as cam,
-        browser.page(site.page, "page", camera=camera, colour=RED) as page,
+        browser.page(site.page, "page", camera=camera, color=RED) as page,
     ):
         await page.call("cam")
         video = await page.wait_video("cam", frames=30)

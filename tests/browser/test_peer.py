@@ -1,4 +1,4 @@
-"""Our page in Chromium and our peer: what each sees and hears of the other."""
+"""Calls between the page in Chromium and a peer: video and audio in both directions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from peer import Agent, Call
 from peer.call import State
 from peer.media.test_pattern import TONE, dominant_frequency
-from tests.browser.rig import GREEN, RED, Browser, Colour, OldPage, Page
+from tests.browser.rig import GREEN, RED, Browser, Color, LegacyPage, Page
 from tests.browser.site import Site
 from tests.legacy import go_server
 from tests.waiting import until
@@ -30,18 +30,18 @@ async def agent(site: Site, id_: str, **options: Any) -> AsyncIterator[Agent]:
         yield made
 
 
-async def sees(call: Call, colour: Colour, tolerance: int = 40) -> None:
-    """The decoded picture is of this colour, for the most part."""
+async def sees(call: Call, color: Color, tolerance: int = 40) -> None:
+    """Wait until most of a decoded frame has this color."""
     async with asyncio.timeout(10):
         with call.frames() as frames:
             async for frame in frames:
                 image = frame.to_ndarray(format="rgb24").astype(int)
-                if np.mean(np.all(np.abs(image - colour) <= tolerance, axis=2)) > 0.5:
+                if np.mean(np.all(np.abs(image - color) <= tolerance, axis=2)) > 0.5:
                     return
 
 
 async def hears(call: Call, frequency: float) -> None:
-    """The loudest frequency of some half second of sound is this one."""
+    """Wait until the dominant frequency of half a second of audio is this one."""
     heard = []
     try:
         async with asyncio.timeout(10):
@@ -56,7 +56,7 @@ async def hears(call: Call, frequency: float) -> None:
 
 
 async def shows_pattern(page: Page, peer: str) -> None:
-    """The page shows the pattern: its size, frames that advance, and colours of more than one kind."""
+    """Check that the page shows the test pattern: its size, frames that advance, and several colors."""
     video = await page.wait_video(peer, frames=10)
     assert (video.width, video.height) == (320, 240)
     assert len({tuple(c // 64 for c in sample) for sample in video.samples}) > 1
@@ -71,17 +71,17 @@ async def plays_tone(page: Page, peer: str) -> None:
                 return
 
 
-async def connected(page: Page, cam: Agent, colour: Colour = RED) -> Call:
-    """Both say so, and both see and hear the other."""
+async def connected(page: Page, cam: Agent, color: Color = RED) -> Call:
+    """Wait until both are connected, and receive each other's video and audio."""
     await page.wait_state(cam.id, "connected")
     await until(lambda: cam.peers.get(page.id) is State.CONNECTED)
     call = cam.calls[page.id]
-    await asyncio.gather(shows_pattern(page, cam.id), plays_tone(page, cam.id), sees(call, colour), hears(call, 600))
+    await asyncio.gather(shows_pattern(page, cam.id), plays_tone(page, cam.id), sees(call, color), hears(call, 600))
     return call
 
 
 async def at_once(page: Page, cam: Agent) -> Call:
-    """Both call; the page's click is on its way to the browser when the peer's offer is made."""
+    """Let both call: the peer creates its offer while the page's click is on its way to the browser."""
     click = "[...document.querySelectorAll('tr button')].find((b) => b.innerText === 'Call')?.click()"
     clicked = asyncio.ensure_future(page.tab.evaluate(click))
     await asyncio.wait([clicked], timeout=0.002)
@@ -90,15 +90,15 @@ async def at_once(page: Page, cam: Agent) -> Call:
     return call
 
 
-async def test_the_page_calls_the_peer_and_each_sees_and_hears_the_other(browser: Browser, site: Site) -> None:
-    async with agent(site, "cam") as cam, browser.page(site.page, "page", colour=RED, tone=600) as page:
+async def test_page_calls_peer_with_media_both_ways(browser: Browser, site: Site) -> None:
+    async with agent(site, "cam") as cam, browser.page(site.page, "page", color=RED, tone=600) as page:
         await page.call("cam")
         await connected(page, cam)
 
 
 @pytest.mark.parametrize("page_id", ["aaa", "zzz"])
-async def test_every_order_of_calling_and_hanging_up(browser: Browser, site: Site, page_id: str) -> None:
-    async with agent(site, "mmm") as cam, browser.page(site.page, page_id, colour=RED, tone=600) as page:
+async def test_calls_and_hang_ups_work_in_every_order(browser: Browser, site: Site, page_id: str) -> None:
+    async with agent(site, "mmm") as cam, browser.page(site.page, page_id, color=RED, tone=600) as page:
         await cam.wait_for(page_id, 10)
         await page.wait_state("mmm", "available")
         for caller in ("page", "peer"):
@@ -124,7 +124,7 @@ async def test_every_order_of_calling_and_hanging_up(browser: Browser, site: Sit
 
 @pytest.mark.parametrize("page_id", ["aaa", "zzz"])
 async def test_glare_ends_in_one_call(browser: Browser, site: Site, page_id: str) -> None:
-    async with agent(site, "mmm") as cam, browser.page(site.page, page_id, colour=RED, tone=600) as page:
+    async with agent(site, "mmm") as cam, browser.page(site.page, page_id, color=RED, tone=600) as page:
         await cam.wait_for(page_id, 10)
         await page.wait_state("mmm", "available")
         call = await at_once(page, cam)
@@ -132,9 +132,9 @@ async def test_glare_ends_in_one_call(browser: Browser, site: Site, page_id: str
         assert cam.calls[page_id] is call
 
 
-async def test_a_mesh_of_two_peers_and_a_page(browser: Browser, site: Site) -> None:
+async def test_two_peers_and_a_page_form_a_mesh(browser: Browser, site: Site) -> None:
     async with agent(site, "one") as one, agent(site, "two") as two:
-        async with browser.page(site.page, "page", colour=GREEN) as page:
+        async with browser.page(site.page, "page", color=GREEN) as page:
             await one.wait_for("two", 10)
             await two.wait_for("page", 10)
             await page.call("one")
@@ -151,8 +151,8 @@ async def test_a_mesh_of_two_peers_and_a_page(browser: Browser, site: Site) -> N
             )
 
 
-async def test_a_page_that_is_reloaded_calls_again(browser: Browser, site: Site) -> None:
-    async with agent(site, "cam") as cam, browser.page(site.page, "page", colour=RED, tone=600) as page:
+async def test_reloaded_page_calls_the_peer_again(browser: Browser, site: Site) -> None:
+    async with agent(site, "cam") as cam, browser.page(site.page, "page", color=RED, tone=600) as page:
         await page.call("cam")
         first = await connected(page, cam)
         await page.tab.reload()
@@ -162,8 +162,8 @@ async def test_a_page_that_is_reloaded_calls_again(browser: Browser, site: Site)
         await connected(page, cam)
 
 
-async def test_a_relay_that_restarts_costs_no_call(browser: Browser, site: Site) -> None:
-    async with agent(site, "cam") as cam, browser.page(site.page, "page", colour=RED, tone=600) as page:
+async def test_call_with_a_peer_survives_a_restart_of_the_relay(browser: Browser, site: Site) -> None:
+    async with agent(site, "cam") as cam, browser.page(site.page, "page", color=RED, tone=600) as page:
         await page.call("cam")
         call = await connected(page, cam)
         await site.stop()
@@ -178,7 +178,7 @@ async def test_a_relay_that_restarts_costs_no_call(browser: Browser, site: Site)
         assert await call.ended() == "remote-hang-up"
 
 
-async def test_a_page_without_a_camera_only_receives(browser: Browser, site: Site) -> None:
+async def test_page_without_devices_receives_from_a_peer(browser: Browser, site: Site) -> None:
     async with agent(site, "cam") as cam, browser.page(site.page, "page", camera="none") as page:
         await page.call("cam")
         await page.wait_state("cam", "connected")
@@ -187,9 +187,9 @@ async def test_a_page_without_a_camera_only_receives(browser: Browser, site: Sit
         assert cam.peers["page"] is State.CONNECTED
 
 
-async def test_h264_both_ways(browser: Browser, site: Site) -> None:
+async def test_h264_works_both_ways(browser: Browser, site: Site) -> None:
     async with agent(site, "cam", video_codec=("h264",)) as cam:
-        async with browser.page(site.page, "page", colour=RED, tone=600) as page:
+        async with browser.page(site.page, "page", color=RED, tone=600) as page:
             await page.call("cam")
             call = await connected(page, cam)
             assert (await call.first_frame()).codec == "h264"
@@ -197,10 +197,12 @@ async def test_h264_both_ways(browser: Browser, site: Site) -> None:
 
 @pytest.mark.legacy
 @pytest.mark.parametrize("ours", ["aaa", "zzz"])
-async def test_the_old_page_in_every_order(browser: Browser, site: Site, old_site: str, ours: str) -> None:
-    """It hangs up in silence and keeps dead entries: what it makes of a later call is its own (see its lower id)."""
+async def test_legacy_page_and_peer_call_in_every_order(
+    browser: Browser, site: Site, legacy_site: str, ours: str
+) -> None:
+    """The legacy page sends no hang-up and keeps closed connections, so only calls that it can make are tested."""
     async with agent(site, ours) as cam:
-        async with browser.old_page(old_site, site.ws, id="mmm", colour=RED, tone=600) as old:
+        async with browser.legacy_page(legacy_site, site.ws, id="mmm", color=RED, tone=600) as old:
             await old.call(ours)
             call = await connected(old, cam)
             await old.hang_up(ours)
@@ -216,9 +218,11 @@ async def test_the_old_page_in_every_order(browser: Browser, site: Site, old_sit
 
 @pytest.mark.legacy
 @pytest.mark.parametrize("ours", ["aaa", "zzz"])
-async def test_glare_with_the_old_page(browser: Browser, site: Site, old_site: str, ours: str) -> None:
+async def test_glare_of_legacy_page_and_peer_ends_in_one_call(
+    browser: Browser, site: Site, legacy_site: str, ours: str
+) -> None:
     async with agent(site, ours) as cam:
-        async with browser.old_page(old_site, site.ws, id="mmm", colour=RED, tone=600) as old:
+        async with browser.legacy_page(legacy_site, site.ws, id="mmm", color=RED, tone=600) as old:
             await cam.wait_for("mmm", 10)
             await old.wait_state(ours, "available")
             call = await at_once(old, cam)
@@ -227,9 +231,11 @@ async def test_glare_with_the_old_page(browser: Browser, site: Site, old_site: s
 
 
 @pytest.mark.legacy
-async def test_the_old_server_carries_our_peers_and_the_old_page(browser: Browser, old_site: str) -> None:
+async def test_legacy_server_serves_peers_and_the_legacy_page(browser: Browser, legacy_site: str) -> None:
     with go_server() as server:
-        async with Agent("aaa", **({"server": server} | PATTERN)) as first:  # alone: its list has no "peers"
+        async with Agent(
+            "aaa", **({"server": server} | PATTERN)
+        ) as first:  # alone in the room: the list has no "peers"
             async with Agent("zzz", **({"server": server} | PATTERN)) as second:
                 await first.wait_for("zzz", 10)
                 async with first.call("zzz") as call:
@@ -239,8 +245,8 @@ async def test_the_old_server_carries_our_peers_and_the_old_page(browser: Browse
                     assert await theirs.ended() == "remote-hang-up"
                 async with second.call("aaa") as call:
                     await call.first_frame(10)
-                old: OldPage
-                async with browser.old_page(old_site, server, id="mmm", colour=RED, tone=600) as old:
+                old: LegacyPage
+                async with browser.legacy_page(legacy_site, server, id="mmm", color=RED, tone=600) as old:
                     await old.call("aaa")
                     await connected(old, first)
                     await second.call("mmm").connected()

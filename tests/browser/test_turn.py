@@ -1,4 +1,4 @@
-"""The page and the relay's TURN server: a real one, and no other way than through it."""
+"""The page with a real TURN server, which every call must use."""
 
 from __future__ import annotations
 
@@ -20,35 +20,33 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
-HUSH = "hush" * 8
-RELAYED_ONLY = """
+SECRET = "hush" * 8
+TURN_ONLY = """
 RTCPeerConnection = class extends RTCPeerConnection {
   constructor(configuration) { super({ ...configuration, iceTransportPolicy: "relay" }) }
 }
 """
 
 
-async def relayed_only(tab: pw.Page) -> None:
-    await tab.add_init_script(RELAYED_ONLY)
+async def turn_only(tab: pw.Page) -> None:
+    await tab.add_init_script(TURN_ONLY)
 
 
 @contextlib.asynccontextmanager
 async def site_with_turn(folder: Path, lifetime: float) -> AsyncIterator[tuple[Site, Coturn]]:
     async with (
-        coturn_with_secret(folder, HUSH) as turn,
-        relay(ice_servers=(turn.url,), turn_secret_file=secret(folder, HUSH), turn_lifetime=lifetime) as site,
+        coturn_with_secret(folder, SECRET) as turn,
+        relay(ice_servers=(turn.url,), turn_secret_file=secret(folder, SECRET), turn_lifetime=lifetime) as site,
     ):
         yield site, turn
 
 
-async def test_the_page_calls_by_the_turn_server_with_the_newest_credentials(
-    browser: Browser, tmp_path: Path
-) -> None:
-    """Two calls; in between those of the join end."""
+async def test_calls_through_turn_use_the_newest_credentials(browser: Browser, tmp_path: Path) -> None:
+    """Two calls. The credentials of the join expire between them."""
     async with site_with_turn(tmp_path, 4.0) as (site, turn):
         async with (
             Agent("node", server=site.ws, video="test", relay_only=True),
-            browser.page(site.page, "page", camera="none", prepare=relayed_only) as page,
+            browser.page(site.page, "page", camera="none", prepare=turn_only) as page,
         ):
             await page.call("node")
             await page.wait_state("node", "connected")
@@ -67,12 +65,12 @@ async def test_the_page_calls_by_the_turn_server_with_the_newest_credentials(
 
 
 @pytest.mark.legacy
-async def test_old_pages_take_no_notice_of_new_credentials(browser: Browser, old_site: str, tmp_path: Path) -> None:
-    file = secret(tmp_path, HUSH)
+async def test_legacy_pages_ignore_new_credentials(browser: Browser, legacy_site: str, tmp_path: Path) -> None:
+    file = secret(tmp_path, SECRET)
     async with (
         relay(ice_servers=("turn:127.0.0.1:9",), turn_secret_file=file, turn_lifetime=1.0) as site,
-        browser.old_page(old_site, site.ws) as a,
-        browser.old_page(old_site, site.ws) as b,
+        browser.legacy_page(legacy_site, site.ws) as a,
+        browser.legacy_page(legacy_site, site.ws) as b,
     ):
         await asyncio.gather(a.wait_state(b.id, "available"), b.wait_state(a.id, "available"))
         before = site.relay.counters.delivered

@@ -173,7 +173,9 @@ async def test_invalid_messages_change_nothing(browser: Browser, site: Site) -> 
 async def test_offer_with_invalid_sdp_is_declined(browser: Browser, site: Site) -> None:
     async with joined(browser, site, "b") as (page, fake):
         fake.send({"type": "offer", "from": "b", "to": "me", "sdp": "nonsense"})
-        assert await fake.next("hang-up") == {"type": "hang-up", "from": "me", "to": "b", "reason": "declined"}
+        hang_up = await fake.next("hang-up")
+        assert "Failed to parse SessionDescription" in hang_up.pop("detail")
+        assert hang_up == {"type": "hang-up", "from": "me", "to": "b", "reason": "declined"}
         await page.wait_state("b", "available")
 
 

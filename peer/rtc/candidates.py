@@ -11,7 +11,7 @@ from aioice.candidate import Candidate
 
 from ..log_limit import LimitedLogger
 from ..signaling.messages import MAX_CANDIDATE, IceCandidate
-from .remote_description import Accepted
+from .remote_description import Place
 from .sdp import MAX_CANDIDATES
 
 log = LimitedLogger(logging.getLogger(__name__))
@@ -22,15 +22,15 @@ class LocalCandidates:
 
     def __init__(self, post: Callable[[IceCandidate], None]) -> None:
         self.username_fragment = ""
-        self.section = Accepted(0, "audio", "0")
+        self.section = Place(0, "0")
         """The section that the transport belongs to. In our own offers it is the first one."""
         self._post = post
         self._waiting: list[IceCandidate] | None = []
 
     def add(self, candidate: Candidate) -> None:
         """Post a gathered candidate, now or after the description."""
-        mid = self.section.mid if self.section.named else None
-        message = IceCandidate(f"candidate:{candidate.to_sdp()}", mid, self.section.index, self.username_fragment)
+        place = self.section
+        message = IceCandidate(f"candidate:{candidate.to_sdp()}", place.mid, place.index, self.username_fragment)
         if self._waiting is None:
             self._post(message)
         else:

@@ -46,6 +46,12 @@ PROTOCOLS: Final = frozenset(
 )
 """Transport protocols of sections that may be accepted: RFC 5764 8, and what older programs write for the same."""
 
+DATA_PROTOCOLS: Final = frozenset({"UDP/DTLS/SCTP", "TCP/DTLS/SCTP"})
+"""Transport protocols of data channels (RFC 8841 4.3)."""
+
+TRANSPORT_LINES: Final = ("c=", "a=ice-", "a=candidate:", "a=end-of-candidates", "a=fingerprint:", "a=setup:")
+"""Starts of the lines that describe a transport."""
+
 DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -84,13 +90,35 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A section that cannot be rejected although nothing in it is used: the remote has no other transport.
+
+    ``formats`` and ``lines`` are what the answer has for it, apart from the transport.
+    """
+
+    index: int
+    mid: str
+    formats: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A section that candidates refer to: its index, and its identification if the remote gave it one."""
+
+    index: int
+    mid: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteDescription:
     """A normalized description.
 
     ``text`` is what the engine is given. ``sections`` are all of the remote's; ``accepted`` are those in ``text``, in
     order, ``rejections`` the reasons for the others, by index. In an answer ``text`` has every section, and those
     with a reason are inactive. ``bundle`` has the identifications of the BUNDLE group in our answer, if it has one.
-    ``candidates`` are pairs of section index and ``candidate:…``.
+    ``candidates`` are pairs of section index and ``candidate:…``. ``kept`` is the tagged section of the group if it
+    is one of the rejected ones and the others need its transport.
     """
 
     text: str
@@ -99,11 +127,15 @@ class RemoteDescription:
     rejections: dict[int, str]
     bundle: tuple[str, ...]
     candidates: tuple[tuple[int, str], ...]
+    kept: Kept | None = None
 
     @property
-    def transport(self) -> Accepted:
+    def transport(self) -> Place:
         """The section that has the transport of all: the first of the group, else the first accepted one."""
-        return next((one for one in self.accepted if self.bundle and one.mid == self.bundle[0]), self.accepted[0])
+        if self.kept is not None:
+            return Place(self.kept.index, self.kept.mid)
+        one = next((one for one in self.accepted if self.bundle and one.mid == self.bundle[0]), self.accepted[0])
+        return Place(one.index, one.mid if one.named else None)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -153,7 +185,10 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
     texts = [_write(one, chosen[one.index], one.direction, transport, parsed.sections[one.index]) for one in accepted]
     mids = {one.index: one.mid for one in accepted if one.named}
     bundle = tuple(mids[index] for index in shared if index in mids) if parsed.bundle else ()
-    return _assemble(parsed, accepted, texts, rejections, bundle)
+    kept = _kept(parsed, parsed.sections[shared[0]])
+    if kept is not None:
+        bundle = (kept.mid, *bundle)
+    return _assemble(parsed, accepted, texts, rejections, bundle, kept)
 
 
 def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> RemoteDescription:
@@ -195,14 +230,14 @@ def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> Remote
             texts.append(_write(one, codecs, "inactive", transport))
         else:
             texts.append(_write(one, codecs, _direction(parsed, section), transport, section))
-    return _assemble(parsed, accepted, texts, rejections, ())
+    return _assemble(parsed, accepted, texts, rejections, (), None)
 
 
 def mirror(answer: str, offer: RemoteDescription) -> str:
     """Bring the engine's ``answer`` into the shape of ``offer``.
 
-    Each section stands in its place, rejected ones with port 0. The BUNDLE group and the ``a=mid`` lines are there
-    only where the offer has them (RFC 8843 7.3, RFC 5888 9).
+    Each section stands in its place, rejected ones with port 0, unless ``kept``. The BUNDLE group and the ``a=mid``
+    lines are there only where the offer has them (RFC 8843 7.3, RFC 5888 9).
     """
     head, *made = re.split(r"^(?=m=)", answer, flags=re.MULTILINE)
     group = f"a=group:BUNDLE {' '.join(offer.bundle)}\r\n" if offer.bundle else ""
@@ -213,6 +248,9 @@ def mirror(answer: str, offer: RemoteDescription) -> str:
             one, text = texts[index]
             text = re.sub(r"^(m=\S+ \d+) \S+", lambda match, to=section.protocol: f"{match[1]} {to}", text, count=1)
             parts.append(text if one.named else re.sub(r"^a=mid:.*\r\n", "", text, flags=re.MULTILINE))
+            continue
+        if offer.kept is not None and index == offer.kept.index:
+            parts.append(_write_kept(offer.kept, section, made[0]))
             continue
         formats = " ".join(section.formats[:MAX_FORMATS]) or "0"
         parts.append(f"m={section.kind} 0 {section.protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n")
@@ -254,6 +292,36 @@ def _sharing(parsed: Parsed, usable: Sequence[int]) -> list[int]:
     places = {parsed.sections[index].mid: index for index in reversed(usable)}
     members = [places[mid] for mid in parsed.bundle if mid in places]
     return members or list(usable[:1])
+
+
+def _kept(parsed: Parsed, first: Section) -> Kept | None:
+    """The tagged section if it is rejected and ``first``, the first accepted one of the group, needs its transport.
+
+    ``first`` has none of its own if it is ``a=bundle-only``, or if it repeats the credentials (``max-bundle`` of
+    libwebrtc). With port 0 in the tagged section the remote would close the transport of all (RFC 8843 7.3.1).
+    """
+    tagged = parsed.tagged
+    if tagged is None or tagged is first or tagged.port == 0 or tagged.mid is None:
+        return None
+    own, shared = (_first("ice-ufrag", (one.attributes, parsed.session)) for one in (first, tagged))
+    if first.port and own and own[:1] != shared[:1]:
+        return None
+    index = parsed.sections.index(tagged)
+    if tagged.kind == "application" and tagged.protocol in DATA_PROTOCOLS:
+        return Kept(index, tagged.mid, tagged.formats[:1] or ("webrtc-datachannel",), ("a=sctp-port:5000",))
+    codecs = read_codecs(tagged.formats, tagged.attributes)
+    if tagged.kind not in ("audio", "video") or tagged.protocol not in PROTOCOLS or not codecs:
+        return None
+    lines = ("a=inactive", "a=rtcp-mux", *(line for codec in codecs for line in codec.lines(tagged.kind)))
+    return Kept(index, tagged.mid, tuple(str(codec.payload_type) for codec in codecs), lines)
+
+
+def _write_kept(kept: Kept, section: Section, bundled: str) -> str:
+    """The section ``kept`` of our answer, with the transport of ``bundled``, another section of the same group."""
+    head, *lines = bundled.splitlines()
+    transport = [line for line in lines if line.startswith(TRANSPORT_LINES)]
+    media = f"m={section.kind} {head.split()[1]} {section.protocol} {' '.join(kept.formats)}"
+    return "\r\n".join([media, *transport, f"a=mid:{kept.mid}", *kept.lines]) + "\r\n"
 
 
 def _accept(parsed: Parsed, indexes: Sequence[int]) -> list[Accepted]:
@@ -365,6 +433,7 @@ def _assemble(
     texts: Sequence[str],
     rejections: dict[int, str],
     bundle: tuple[str, ...],
+    kept: Kept | None,
 ) -> RemoteDescription:
     lite = ["a=ice-lite"] if "ice-lite" in parsed.session else []
     group = f"a=group:BUNDLE {' '.join(one.mid for one in accepted)}"
@@ -377,4 +446,4 @@ def _assemble(
         if len(value) <= MAX_CANDIDATE
     ][:MAX_CANDIDATES]
     text = f"{head}\r\n{''.join(texts)}"
-    return RemoteDescription(text, parsed.sections, tuple(accepted), rejections, bundle, tuple(candidates))
+    return RemoteDescription(text, parsed.sections, tuple(accepted), rejections, bundle, tuple(candidates), kept)

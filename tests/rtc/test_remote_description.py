@@ -163,7 +163,8 @@ def test_section_that_cannot_be_accepted_costs_only_itself(section: tuple[str, .
 
 
 def test_answer_has_rejected_sections_in_their_places() -> None:
-    remote = read(offer(DATA, AUDIO, VIDEO, head=(*HEAD, "a=group:BUNDLE 2 0 1")))
+    data = replaced(DATA, "a=ice-ufrag", "a=ice-ufrag:data")
+    remote = read(offer(data, AUDIO, VIDEO, head=(*HEAD, "a=group:BUNDLE 2 0 1")))
     answer = mirror(engine_answer(remote), remote)
     assert [line.split()[:2] for line in media_lines(answer)] == [
         ["m=application", "0"],
@@ -172,6 +173,37 @@ def test_answer_has_rejected_sections_in_their_places() -> None:
     ]
     assert "a=group:BUNDLE 0 1\r\n" in answer
     assert [one.index for one in remote.accepted] == [1, 2]
+
+
+_VP9 = ("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", *TRANSPORT, "a=rtpmap:98 VP9/90000")
+_BUNDLE_ONLY = (*replaced(without(AUDIO, *TRANSPORT), "m=", "m=audio 0 UDP/TLS/RTP/SAVPF 111"), "a=bundle-only")
+
+
+@pytest.mark.parametrize("audio", [AUDIO, _BUNDLE_ONLY, without(AUDIO, "a=ice-")])
+@pytest.mark.parametrize(
+    ("tagged", "media", "line"),
+    [
+        (DATA, "m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "a=sctp-port:5000"),
+        (_VP9, "m=video 9 UDP/TLS/RTP/SAVPF 98", "a=inactive"),
+    ],
+)
+def test_rejected_section_is_kept_if_the_others_need_its_transport(
+    audio: tuple[str, ...], tagged: tuple[str, ...], media: str, line: str
+) -> None:
+    remote = read(offer(tagged, audio, head=(*HEAD, "a=group:BUNDLE 2 0")))
+    assert remote.kinds == ("audio",) and 0 in remote.rejections
+    assert (remote.transport.index, remote.transport.mid) == (0, "2")
+    answer = mirror(engine_answer(remote), remote)
+    assert media_lines(answer)[0] == media and "a=group:BUNDLE 2 0\r\n" in answer
+    kept = SessionDescription.parse(answer).media[0]
+    assert kept.ice.usernameFragment == "abcd" and kept.dtls is not None and kept.dtls.fingerprints
+    assert line in answer.split("\r\nm=audio")[0].splitlines()
+
+
+@pytest.mark.parametrize("tagged", [("m=image 9 udptl t38", "a=mid:2", *TRANSPORT), (*_VP9[:2], *TRANSPORT)])
+def test_rejected_section_that_cannot_be_answered_is_not_kept(tagged: tuple[str, ...]) -> None:
+    remote = read(offer(tagged, AUDIO, head=(*HEAD, "a=group:BUNDLE 2 0")))
+    assert remote.kept is None and remote.bundle == ("0",)
 
 
 def test_answer_to_an_offer_without_a_group_has_none() -> None:

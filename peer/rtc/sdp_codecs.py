@@ -138,7 +138,9 @@ def read_codecs(formats: Sequence[str], attributes: Mapping[str, Sequence[str]])
     feedback: dict[int | None, dict[str, None]] = {}
     for value in attributes.get("rtpmap", ()):
         if found := _RTPMAP.fullmatch(value):
-            maps.setdefault(int(found[1]), (found[2], int(found[3]), int(found[4] or 1)))
+            # RFC 7587 7: Opus always has two channels here. Some programs, such as GStreamer, may omit them.
+            channels = int(found[4] or (2 if found[2].lower() == "opus" else 1))
+            maps.setdefault(int(found[1]), (found[2], int(found[3]), channels))
     for value in attributes.get("fmtp", ()):
         if (found := _FMTP.match(value)) and (number := int(found[1])) in wanted and number not in parameters:
             parameters[number] = read_parameters(found[2])

@@ -106,6 +106,11 @@ def test_h264_names_profile_and_mode_for_people() -> None:
 
 
 def test_channels_are_part_of_an_audio_codec() -> None:
-    codecs = read("111 112", rtpmap=["111 opus/48000/2", "112 opus/48000"])
+    codecs = read("111 112", rtpmap=["111 opus/48000/2", "112 opus/48000/1"])
     assert [codec.payload_type for codec in choose(codecs, SUPPORTED)] == [111]
     assert next(codecs[0].lines("audio")) == "a=rtpmap:111 opus/48000/2"
+
+
+def test_opus_without_channels_has_two() -> None:
+    codecs = choose(read("96", rtpmap=["96 OPUS/48000"]), SUPPORTED)
+    assert [next(codec.lines("audio")) for codec in codecs] == ["a=rtpmap:96 OPUS/48000/2"]

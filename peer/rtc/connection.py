@@ -228,7 +228,7 @@ class Connection:
     async def _create_answer(self, offer: str) -> None:
         assert self._pc is not None
         remote = normalize_offer(offer, self._supported_codecs())
-        if remote.rejections and not remote.carries_media(self._sent_kinds()):
+        if remote.refuses_media and not remote.carries_media(self._sent_kinds()):
             raise sdp.SdpError(remote.explain())
         self._log_rejections(remote)
         self._local_candidates.section = remote.transport

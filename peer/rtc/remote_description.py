@@ -150,6 +150,14 @@ class RemoteDescription:
             if one.index not in self.rejections
         )
 
+    @property
+    def refuses_media(self) -> bool:
+        """Whether audio or video that the remote offers is rejected."""
+        offered = (self.sections[index] for index in self.rejections)
+        return any(
+            one.kind in ("audio", "video") and (one.port or "bundle-only" in one.attributes) for one in offered
+        )
+
     def explain(self) -> str:
         """Why sections are rejected, for people; empty if none is."""
         return _explain(self.sections, self.rejections)

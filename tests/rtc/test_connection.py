@@ -201,6 +201,14 @@ async def test_offer_of_nothing_acceptable_is_logged_as_a_warning(caplog: pytest
     assert "m=audio (line 8): no common codec, offered: speex/48000" in caplog.text
 
 
+async def test_rejected_data_channel_costs_no_call_without_media() -> None:
+    async with open_session() as session:
+        data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+        silent = DESCRIPTION.replace("a=mid", "a=inactive\r\na=mid")
+        session.connection.create_answer(silent + data)
+        assert isinstance(await session.event(), n.AnswerCreated)
+
+
 async def test_relay_only_without_turn_server_fails_quietly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with open_session(options=ConnectionOptions(relay_only=True)) as session:

@@ -312,6 +312,13 @@ def test_media_flows_by_direction_and_by_what_is_sent(
     assert remote.carries_media(sent) is carries
 
 
+@pytest.mark.parametrize(
+    ("section", "refused"), [(DATA, False), (_VP9, True), (replaced(_VP9, "m=", "m=video 0 RTP/AVP 98"), False)]
+)
+def test_offered_audio_and_video_is_refused_media_and_nothing_else(section: tuple[str, ...], refused: bool) -> None:
+    assert read(offer(AUDIO, section, head=(*HEAD, "a=group:BUNDLE 0 2"))).refuses_media is refused
+
+
 def test_lite_agents_stay_lite() -> None:
     assert SessionDescription.parse(read(offer(head=(*HEAD, BUNDLE, "a=ice-lite"))).text).media[0].ice.iceLite
 

@@ -306,6 +306,11 @@ class SignalingClient:
             self._flushed.set()
         raise closed
 
+    def _put_back(self, until: float, text: str) -> None:
+        """Queue a message again that was not sent. In a full queue it is the oldest, and dropped."""
+        if len(self._send_queue) < MAX_QUEUED:
+            self._send_queue.appendleft((until, text))
+
     async def _write(self, socket: ClientConnection) -> None:
         now = asyncio.get_running_loop().time
         while True:
@@ -316,8 +321,11 @@ class SignalingClient:
                     try:
                         await socket.send(text)
                     except ConnectionClosed:
-                        self._send_queue.appendleft((until, text))
-                        return  # _serve reads the same exception; the message stays queued
+                        self._put_back(until, text)
+                        return  # _serve reads the same exception
+                    except asyncio.CancelledError:  # _serve was first to notice the closed connection
+                        self._put_back(until, text)
+                        raise
             self._queued.clear()
             self._flushed.set()
 

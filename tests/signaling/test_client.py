@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -148,6 +149,39 @@ async def test_messages_sent_while_relay_is_away_arrive_in_order() -> None:
             async with asyncio.timeout(5):
                 assert [await got.get() for _ in range(3)] == ["0", "1", "2"]
             await client.signaling.flush()
+
+
+async def test_message_of_a_cancelled_writer_is_sent_later() -> None:
+    """The writer waits for a socket with backpressure when the connection is found closed."""
+
+    class Socket:
+        def __init__(self, *, blocked: bool) -> None:
+            self.sent: list[str] = []
+            self.blocked = blocked
+            self.busy = asyncio.Event()
+
+        async def send(self, text: str) -> None:
+            self.busy.set()
+            if self.blocked:
+                await asyncio.Event().wait()
+            self.sent.append(json.loads(text)["sdp"])
+
+    client = SignalingClient("ws://127.0.0.1:1/ws", messages.Join("me"), lambda event: None)
+    for number in range(3):
+        client.send(messages.Offer("me", "you", str(number)))
+    blocked, other = Socket(blocked=True), Socket(blocked=False)
+    for connection in (blocked, other):
+        writer = asyncio.ensure_future(client._write(cast(Any, connection)))
+        async with asyncio.timeout(5):
+            await connection.busy.wait()
+        await asyncio.sleep(0)
+        writer.cancel()
+        await asyncio.wait([writer])
+    assert (blocked.sent, other.sent) == ([], ["0", "1", "2"])
+    for number in range(signaling.MAX_QUEUED):
+        client.send(messages.Offer("me", "you", str(number)))
+    client._put_back(1e9, "oldest")
+    assert "oldest" not in [text for _, text in client._send_queue]
 
 
 async def test_message_queued_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ EARLY_PERIOD: Final = 5.0
 """Time for which all audio must be early before the delay is reduced, in seconds. The audio is then in sync with the
 video again."""
 
+RESTART_DELAY: Final = 1.0
+"""Time after which an encoder that failed is replaced, in seconds. One that cannot be created fails at each frame."""
+
 QUEUE_SIZE: Final = 10
 """Maximum number of audio frames that wait for a busy encoder or sender: 200 ms. The oldest are dropped."""
 
@@ -152,20 +155,23 @@ class AudioEncoding:
         self._task.cancel()
 
     async def _run(self, reader: Reader[av.AudioFrame]) -> None:
-        loop, encoder = asyncio.get_running_loop(), AudioEncoder(self._codec)
+        loop = asyncio.get_running_loop()
+        encoder: AudioEncoder | None = None
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode {self._codec}")
         frames = GapFiller(reader)
         try:
             while True:
                 frame = await frames.get()
                 try:
+                    if encoder is None:
+                        encoder = AudioEncoder(self._codec)
                     packets = await loop.run_in_executor(pool, encoder.encode, frame)
+                    for packet in packets:
+                        payloads = tuple(packetize(self._codec, packet.data))
+                        self._encoded.put(OutgoingFrame(payloads, packet.pts, True))
                 except Exception as exc:  # of the encoder, or a bug: calls must go on
                     log.warning("the %s encoder failed and is restarted: %r", self._codec, exc)
-                    encoder = AudioEncoder(self._codec)
-                    continue
-                for packet in packets:
-                    payloads = tuple(packetize(self._codec, packet.data))
-                    self._encoded.put(OutgoingFrame(payloads, packet.pts, True))
+                    encoder = None
+                    await asyncio.sleep(RESTART_DELAY)
         finally:
             pool.shutdown(wait=False)

@@ -224,3 +224,25 @@ async def test_failed_encoder_is_restarted(monkeypatch: pytest.MonkeyPatch, capl
         with AudioEncoding(tasks, source, "opus").read() as reader:
             assert len(await _play(source, reader, 5)) == 5
     assert "is restarted" in caplog.text
+
+
+async def test_encoder_that_cannot_be_created_is_retried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a pause, and without ending the calls."""
+    monkeypatch.setattr(audio_encoding, "RESTART_DELAY", 0.2)
+    create, created = AudioEncoder.__init__, []
+
+    def failing(self: AudioEncoder, codec: str) -> None:
+        created.append(media_time())
+        if len(created) < 3:
+            raise OSError("no such encoder")
+        create(self, codec)
+
+    monkeypatch.setattr(AudioEncoder, "__init__", failing)
+    source: Fanout[av.AudioFrame] = Fanout()
+    async with asyncio.TaskGroup() as tasks:
+        with AudioEncoding(tasks, source, "opus").read() as reader:
+            assert len(await _play(source, reader, 5)) == 5
+    assert len(created) == 3 and created[2] - created[0] >= 0.4
+    assert caplog.text.count("is restarted") == 2

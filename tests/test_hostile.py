@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, unpack_remb_fci
 from websockets.asyncio.client import ClientConnection, connect
@@ -158,6 +158,36 @@ async def test_truncated_remb_does_not_end_the_call(agent: Agent, relay: str) ->
             frames = call.media.video.counters.frames
             await until(lambda: call.media.video.counters.frames > frames + 60)
             assert call.reason is None and "viewer" in agent.calls
+
+
+@pytest.mark.parametrize(("direction", "holders"), [("sendrecv", 1), ("sendonly", 0)])
+async def test_call_that_sends_nothing_releases_the_source(
+    agent: Agent, stranger: ClientConnection, direction: str, holders: int
+) -> None:
+    sdp = (await offer("audio", "video")).replace("a=sendrecv", f"a={direction}")
+    await stranger.send(messages.dump(messages.Offer("stranger", "agent", sdp)))
+    assert isinstance(await answer(stranger), messages.Answer)
+    assert agent._video_out is not None and agent._audio_out is not None
+    assert [out._warm_up._holders for out in (agent._video_out, agent._audio_out)] == [holders] * 2
+
+
+async def test_answer_that_receives_nothing_releases_the_source(agent: Agent, stranger: ClientConnection) -> None:
+    agent.call("stranger")
+    message = None
+    while not isinstance(message, messages.Offer):
+        message = messages.parse(str(await stranger.recv()))
+    assert agent._video_out is not None and agent._audio_out is not None
+    assert [out._warm_up._holders for out in (agent._video_out, agent._audio_out)] == [1, 1]
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    await connection.setRemoteDescription(RTCSessionDescription(message.sdp, "offer"))
+    for transceiver in connection.getTransceivers():
+        transceiver.direction = "recvonly" if transceiver.kind == "audio" else "inactive"
+    await connection.setLocalDescription(await connection.createAnswer())
+    await stranger.send(messages.dump(messages.Answer("stranger", "agent", connection.localDescription.sdp)))
+    video, audio = agent._video_out._warm_up, agent._audio_out._warm_up
+    await until(lambda: video._holders == 0)
+    assert audio._holders == 1
+    await connection.close()
 
 
 async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConnection) -> None:

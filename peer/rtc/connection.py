@@ -236,6 +236,7 @@ class Connection:
         await self._apply(remote, "offer")
         self._start_gathering()
         await self._pc.setLocalDescription(await self._pc.createAnswer())
+        self._release_unsent()
         answer = mirror(self._pc.localDescription.sdp, remote)
         self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
         self._local_candidates.description_posted()
@@ -259,6 +260,7 @@ class Connection:
         remote = normalize_answer(answer, self._pc.localDescription.sdp, self._supported_codecs())
         self._log_rejections(remote)
         await self._apply(remote, "answer")
+        self._release_unsent()
 
     async def _apply(self, remote: RemoteDescription, kind: Literal["offer", "answer"]) -> None:
         """Apply a remote description, then add its candidates one by one."""
@@ -274,6 +276,14 @@ class Connection:
 
     def _supported_codecs(self) -> SupportedCodecs:
         return aiortc_hooks.supported_codecs(self._options.video_codecs or default_codecs(None))
+
+    def _release_unsent(self) -> None:
+        """Stop the tracks that are not negotiated for sending: a camera must not stay open for them."""
+        assert self._pc is not None
+        sent = {t.kind for t in self._pc.getTransceivers() if "send" in (t.currentDirection or "")}
+        for track in (self._tracks.video, self._tracks.audio):
+            if track is not None and track.kind not in sent:
+                track.stop()
 
     def _log_rejections(self, remote: RemoteDescription) -> None:
         """Log why sections are rejected; a warning where other codecs, which a user can choose, would help."""

@@ -40,7 +40,7 @@ _BACKOFF: Final = (0.5, 5.0)
 """First and maximum delay before a lost input is reopened, in seconds. Retries never end: nodes run unattended."""
 
 _OPEN_TIMEOUT: Final = 15.0
-"""Minimum time allowed for the first frame after opening, in seconds."""
+"""Time-out for the first frame after opening, in seconds, unless ``stall`` is longer."""
 
 _MAX_ABANDONED: Final = 3
 """Maximum threads of one capture that are stuck in a read. Beyond it no new attempt starts until one returns."""
@@ -84,7 +84,7 @@ class _Attempt:
         except (MediaError, OSError, ValueError, av.error.FFmpegError) as problem:
             error = media_error(self._name, problem)
         except Exception as bug:  # a node keeps its other input, and retries this one
-            logger.exception("%s: a bug in its reader", self._name)
+            logger.exception("%s: internal error in its reader", self._name)
             error = MediaError(self._name, f"internal error: {bug!r}")
         call_in_loop(self._loop, self._finish, error)
 
@@ -107,14 +107,14 @@ class _Attempt:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self.done.wait()
         except TimeoutError:
-            logger.warning("%s: its thread does not return from a read; abandoned", self._name)
+            logger.warning("%s: its thread is blocked in a read; abandoned", self._name)
             return False
         self.thread.join()  # returns at once: setting ``done`` was the thread's last action
         return True
 
 
 class Capture:
-    """An input that is read between ``start`` and ``stop``. All methods belong to the event loop.
+    """An input that is read between ``start`` and ``stop``. All methods must be called in the event loop.
 
     Args:
         name: the input's name, as the user gave it.
@@ -254,7 +254,7 @@ class Capture:
             return
         self._timer = None
         self._abandon(attempt, interrupt_after=0)
-        self._on_failure(MediaError(self.name, f"delivers nothing for {timeout:.0f} s", "it is opened again"))
+        self._on_failure(MediaError(self.name, f"it has delivered nothing for {timeout:.0f} s", "reopening it"))
 
     def _abandon(self, attempt: _Attempt, interrupt_after: float) -> None:
         self._dropped += attempt.handoff.dropped

@@ -1,4 +1,4 @@
-"""Decoding of an input's packets: tolerant of damage, and of video only while a reader wants it."""
+"""Decoding of an input's packets. Skips damaged packets; decodes video only while it has a reader."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from av.container import InputContainer
 from peer.media.sources.handoff import Media
 
 _MAX_DAMAGED: Final = 60
-"""Maximum undecodable packets in a row, before the input counts as broken. UVC cameras start with torn JPEGs; a
-stream joined midway starts with frames whose reference frames were never received."""
+"""Maximum undecodable packets in a row before the input counts as broken. UVC cameras start with truncated JPEGs. A
+stream that is joined midway starts with frames whose reference frames were never received."""
 
 _MAX_CACHED_BYTES: Final = 4 << 20
 _MAX_CACHED_PACKETS: Final = 150
-"""Maximum size of the packets kept since the last key frame: 5 s at 30 frames per second and 6 Mbit/s. All of them
-are decoded to show the first frame. A longer group of pictures is not cached; decoding then waits for the next key
-frame."""
+"""Maximum size, in bytes, and number of the packets cached since the last key frame: 5 s at 6 Mbit/s and 30 frames
+per second. All of them are decoded to show the first frame. A longer group of pictures is not cached; decoding then
+waits for the next key frame."""
 
 _KEY_FRAME_WAIT: Final = 300
 """Maximum packets for which decoding waits for a key frame. Streams with intra refresh (a key frame spread over many
@@ -60,7 +60,7 @@ def demux(container: InputContainer, streams: list[Any], stop: threading.Event) 
 
 
 class TolerantDecoder:
-    """Decoder of one stream that skips damaged packets, up to 60 in a row."""
+    """Decoder of one stream that skips damaged packets, up to ``_MAX_DAMAGED`` in a row."""
 
     def __init__(self) -> None:
         self._damaged = 0
@@ -69,7 +69,7 @@ class TolerantDecoder:
         """Return the frames that ``packet`` completes.
 
         Raises:
-            av.error.FFmpegError: more than 60 packets in a row were damaged.
+            av.error.FFmpegError: more than ``_MAX_DAMAGED`` packets in a row were damaged.
         """
         try:
             frames = packet.decode()
@@ -96,7 +96,7 @@ class OnDemandVideoDecoder:
         self._cache: deque[Any] = deque()
         self._cached_bytes = 0
         self._without_cache = 0
-        """Packets from the overflow of the cache on; 0 while the cache reaches back to the last key frame."""
+        """Number of packets since the cache overflowed; 0 while it reaches back to the last key frame."""
         self._decoding = False
         self._undecoded = False
         """Whether the last packet was not decoded."""

@@ -1,6 +1,6 @@
 """Lists of this machine's cameras, microphones and speakers, from sysfs, /proc/asound and the kernel.
 
-No device is started for it.
+Listing starts no device.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AudioDevice:
 
 
 def list_cameras(sysfs: Path = _SYSFS) -> list[Camera]:
-    """List the cameras, ordered by number, without device nodes for metadata or output."""
+    """List the cameras, ordered by number. Device nodes for metadata or output are left out."""
     cameras = []
     for node in sorted(sysfs.glob("video*"), key=lambda node: int(re.sub(r"\D", "", node.name) or 0)):
         device = f"/dev/{node.name}"
@@ -53,30 +53,32 @@ def list_cameras(sysfs: Path = _SYSFS) -> list[Camera]:
 
 
 def list_microphones(asound: Path = _ASOUND) -> list[AudioDevice]:
-    """List the devices that capture audio; the sound server first, because it occupies the cards while it runs."""
-    return _sound_server() + _cards(asound, "capture")
+    """List the devices that capture audio; the sound server first, because it occupies sound cards while it runs."""
+    return _sound_server() + _pcm_devices(asound, "capture")
 
 
 def list_speakers(asound: Path = _ASOUND) -> list[AudioDevice]:
     """List the devices that play audio; the sound server first."""
-    return _sound_server() + _cards(asound, "playback")
+    return _sound_server() + _pcm_devices(asound, "playback")
 
 
-def _cards(asound: Path, direction: str) -> list[AudioDevice]:
-    """Parse lines like ``01-00: USB Audio : USB Audio : playback 1 : capture 1`` of /proc/asound/pcm."""
+def _pcm_devices(asound: Path, direction: str) -> list[AudioDevice]:
+    """Return the PCM devices of all sound cards, from /proc/asound/pcm.
+
+    Its lines look like ``01-00: USB Audio : USB Audio : playback 1 : capture 1``.
+    """
     found = []
     for line in _read(asound / "pcm").splitlines():
         match = re.match(r"(\d+)-(\d+): ([^:]*)", line)
         if match is not None and f": {direction} " in line + " ":
             card, pcm = int(match[1]), int(match[2])
             identity = _read(asound / f"card{card}" / "id") or str(card)
-            found.append(
-                AudioDevice(f"plughw:CARD={identity},DEV={pcm}", f"{_card_name(asound, card)}, {match[3].strip()}")
-            )
+            name = f"{_sound_card_name(asound, card)}, {match[3].strip()}"
+            found.append(AudioDevice(f"plughw:CARD={identity},DEV={pcm}", name))
     return found
 
 
-def _card_name(asound: Path, card: int) -> str:
+def _sound_card_name(asound: Path, card: int) -> str:
     """Return the name in `` 1 [Webcam         ]: USB-Audio - HD Webcam`` of /proc/asound/cards."""
     match = re.search(rf"^\s*{card} \[[^]]*\]: \S+ - (.+)$", _read(asound / "cards"), re.MULTILINE)
     return match[1].strip() if match is not None else f"card {card}"

@@ -1,9 +1,9 @@
 """One input shared by all calls: opened once, read while it has a reader.
 
-A ``Source`` reads its input from its first reader on, and for ``LINGER`` seconds after its last one. So a call that
-is made again, or moved to a new connection, does not switch a camera off and on.
+A ``Source`` reads its input from its first reader on, and for ``LINGER`` seconds after its last one. A call that is
+repeated, or moves to a new connection, therefore does not restart the camera.
 
-``open()`` detects at program start that an input cannot work. It checks a file without playing it. For any other
+``open()`` checks at program start whether an input can work. It checks a file without playing it. For any other
 input it waits for the first frame, and keeps the input open for the first call. A file plays in real time from its
 first reader on, each time from its beginning; later readers join midway. After its end, its last video frame is
 repeated until the last reader has closed.
@@ -153,7 +153,7 @@ class Source:
             async with asyncio.timeout(_FIRST_FRAME_TIMEOUT):
                 return await first_frame
         except TimeoutError:
-            why = f"it delivers nothing within {_FIRST_FRAME_TIMEOUT:g} s"
+            why = f"it has delivered nothing for {_FIRST_FRAME_TIMEOUT:g} s"
             return MediaError(self.name, why, "check whether another program can show it")
 
     async def close(self) -> None:

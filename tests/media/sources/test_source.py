@@ -171,7 +171,7 @@ async def test_source_open_without_frame_times_out(monkeypatch: pytest.MonkeyPat
         yield from ()
 
     source = Source(Input(name="silent", read=silent, video=True, audio=False))
-    with pytest.raises(MediaError, match="delivers nothing"):
+    with pytest.raises(MediaError, match="delivered nothing"):
         await source.open()
     assert _threads("silent") == []
 

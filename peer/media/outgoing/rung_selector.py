@@ -25,11 +25,11 @@ LOSS: Final = 0.02
 """Fraction of packets lost above which the network may be full. Radio links always lose some (libwebrtc's value)."""
 
 HEAVY_LOSS: Final = 0.10
-"""Fraction of packets lost above which the network is full whatever the estimate, which some receivers do not send
-(libwebrtc's value)."""
+"""Fraction of packets lost above which the network is full, whatever the estimate (libwebrtc's value). Some receivers
+send no estimate."""
 
 RTT_INCREASE: Final = 0.2
-"""Growth of the RTT by which the queue in front of a slow link is recognized, in seconds."""
+"""Minimum growth of the RTT that indicates a queue in front of a slow link, in seconds."""
 
 MIN_RTT_WINDOW: Final = 10
 """Time over which the minimum RTT is taken, in seconds, as in BBR (draft-ietf-ccwg-bbr, MinRTTFilterLen).
@@ -37,12 +37,12 @@ A move down takes at most 5 s and a probe 3 s, so the minimum is still that of a
 longer would otherwise look like a full queue for the rest of the call."""
 
 _FULL: Final = 0.85
-"""Estimate, as a fraction of the bitrate sent, by which a receiver shows that it has seen its queue grow
+"""Estimate, as a fraction of the bitrate sent, below which the receiver has detected a growing queue
 (draft-ietf-rmcat-gcc section 5.5)."""
 
-_CHOKED: Final = 0.4
-"""Estimate, as a fraction of the bitrate sent, below which it is assumed to be falling still, because it is a mean
-over the last second."""
+_STALLED: Final = 0.4
+"""Estimate, as a fraction of the bitrate sent, below which it is assumed to be still falling. It is a mean over the
+last second."""
 
 _DOWN_AFTER: Final = 1.0
 """Time for which the network must be full before a move down, in seconds; also the minimum time on a rung."""
@@ -57,7 +57,7 @@ _UP_AFTER_WITHOUT_PROBES: Final = (10.0, 160.0)
 """As ``_UP_AFTER``, for a viewer that cannot be probed. Its video freezes briefly if a move up fails."""
 
 _UP_SOON: Final = 1.0
-"""As ``_UP_AFTER``, where the estimate already covers the next rung."""
+"""Time without problems before a probe, in seconds, if the estimate already covers the next rung."""
 
 _PROBE_DURATION: Final = 3.0
 _PROBE_RAMP: Final = 2.0
@@ -86,8 +86,8 @@ class RungSelector:
         self.bitrates = bitrates
         self.rung = 0
         """Index of the selected rung; 0 is the best."""
-        self.choked = False
-        """Whether the last move down was made because almost nothing arrived. Packets on the way are lost, too."""
+        self.stalled = False
+        """Whether the last move down was made because almost nothing arrived. Packets in flight are lost, too."""
         self._can_probe = can_probe
         self._initial_up_after, self._max_up_after = _UP_AFTER if can_probe else _UP_AFTER_WITHOUT_PROBES
         self._moved_at = now
@@ -153,11 +153,11 @@ class RungSelector:
         if (is_low and (loss > LOSS or rtt_grown or stays_low)) or reported_loss > HEAVY_LOSS:
             self._well_since = now
             self._full_since = now if self._full_since is None else self._full_since
-            choked = estimate is not None and estimate < sent * _CHOKED and loss > HEAVY_LOSS
+            stalled = estimate is not None and estimate < sent * _STALLED and loss > HEAVY_LOSS
             if self._probe is not None:
                 self._postpone_up(now)
-            elif now - self._moved_at >= _DOWN_AFTER and (choked or now - self._full_since >= _DOWN_AFTER):
-                self._move_down(estimate if is_low else None, now, choked=choked)
+            elif now - self._moved_at >= _DOWN_AFTER and (stalled or now - self._full_since >= _DOWN_AFTER):
+                self._move_down(estimate if is_low else None, now, stalled=stalled)
             return self.rung
         self._full_since = None
         if is_low or loss > LOSS or rtt_grown:
@@ -198,21 +198,21 @@ class RungSelector:
         self._probe, self._well_since = None, now
         self._up_after = min(self._up_after * 2, self._max_up_after)
 
-    def _move_down(self, estimate: float | None, now: float, *, choked: bool) -> None:
+    def _move_down(self, estimate: float | None, now: float, *, stalled: bool) -> None:
         lowest = len(self.bitrates) - 1
         if self.rung >= lowest:
             return
         if self._on_trial:
             self._postpone_up(now)
         rung = self.rung + 1
-        while rung < lowest and (choked or (estimate is not None and self.bitrates[rung] * _FULL > estimate)):
+        while rung < lowest and (stalled or (estimate is not None and self.bitrates[rung] * _FULL > estimate)):
             rung += 1
         self._move(rung, now)
-        self.choked = choked
+        self.stalled = stalled
 
     def _move(self, rung: int, now: float) -> None:
         self.rung, self._moved_at, self._well_since, self._full_since = rung, now, now, None
-        self._on_trial, self._probe, self._low_estimate, self.choked = False, None, None, False
+        self._on_trial, self._probe, self._low_estimate, self.stalled = False, None, None, False
 
     @staticmethod
     def _recent(reported: tuple[float, float] | None, now: float) -> float | None:

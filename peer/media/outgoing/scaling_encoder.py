@@ -1,4 +1,4 @@
-"""Scales and encodes the frames of one source at one rung, with a new encoder for each new size or frame rate."""
+"""Scaling and encoding of one source at one rung, with a new encoder for each new size or frame rate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScalingEncoder:
         self._limiter: tuple[float, FrameRateLimiter] | None = None
 
     def accepts(self, frame: av.VideoFrame) -> bool:
-        """Whether ``frame`` is encoded, or dropped to limit the frame rate. Called in the event loop."""
+        """Whether to encode ``frame``. False: drop it to limit the frame rate. Called in the event loop."""
         rung = self._rung_for_size(frame.width, frame.height)
         if not rung.limits_frame_rate or frame.time is None:
             return True
@@ -49,12 +49,13 @@ class ScalingEncoder:
         return self._limiter[1].accepts(frame.time)
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool) -> tuple[list[EncodedPacket], tuple[int, int]]:
-        """Encode ``frame``, which is shared and not modified. Return the packets and their frame size.
+        """Encode ``frame``, which is shared and not modified. Return the packets and the size of
+        the encoded frames in pixels.
 
         Called in the encoder's thread.
 
         Raises:
-            av.FFmpegError: the encoder failed. Make a new object.
+            av.FFmpegError: the encoder failed. This object is not usable any more.
         """
         rung = self._rung_for_size(frame.width, frame.height)
         size = (rung.width, rung.height)

@@ -1,4 +1,4 @@
-"""The video that one call sends, read from what all calls share of the source.
+"""The outgoing video of one call, read from the encodings that all calls share.
 
     source --frames--> VideoEncoding, one per codec and rung --+--packets--> OutgoingVideo, one per call
            --H.264---> Passthrough, for viewers that can ------+
@@ -6,7 +6,7 @@
 Encodings are created on demand (``shared.py``). ``OutgoingVideo`` and ``OutgoingAudio`` belong to one call. The
 bandwidth of its viewer determines the rung that it reads.
 
-Must never: let the reports or the slowness of one viewer change what another one receives.
+Must never: let the reports or the slowness of one viewer affect another one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OutgoingVideo:
         self._bytes_at_selection = 0
         self._packets_since_selection = 0
         self._nacked: set[int] = set()
-        """Sequence numbers requested again since the last selection."""
+        """Sequence numbers that the viewer NACKed since the last selection."""
         self._key_frame_budget = KeyFrameBudget()
         self._key_frame_timer: asyncio.TimerHandle | None = None
         """Set while a key frame request waits for the budget."""
@@ -83,9 +83,9 @@ class OutgoingVideo:
         self._last: OutgoingFrame | None = None
         self._frames = self._bytes = self._skipped = 0
         self._previous_encoders = EncoderCounters()
-        """What the encoders before the current one did for this viewer."""
+        """Counters of the earlier encoders, for the time in which this viewer read them."""
         self._encoder_at_start = EncoderCounters()
-        """Counters of the current encoder when this viewer came to it."""
+        """Counters of the current encoder when this viewer started to read it."""
 
     @property
     def profile_level_id(self) -> str | None:
@@ -164,7 +164,7 @@ class OutgoingVideo:
         )
 
     def _encoder_counters(self) -> EncoderCounters:
-        """Return what encoders did since this viewer came to them. They may have run for others for days."""
+        """Return the encoders' counters for the time in which this viewer read them; encoders may have run before."""
         previous, start, now = self._previous_encoders, self._encoder_at_start, _counters(self._stream)
         return EncoderCounters(
             previous.frames + now.frames - start.frames,
@@ -204,9 +204,10 @@ class OutgoingVideo:
             self._selector.add_report(loss, rtt, asyncio.get_running_loop().time())
 
     def allow_retransmission(self, sequence_number: int) -> bool:
-        """Count a NACK of the viewer. Return whether to answer it: not while the current stream is abandoned."""
+        """Count a NACK of the viewer. Return whether to answer it: not while the current stream is
+        abandoned for the next one."""
         self._nacked.add(sequence_number)
-        return not self._is_choked
+        return not self._is_stalled
 
     def probe_bitrate(self) -> int:
         """Return the bitrate at which to repeat packets in addition to the video now, in bit/s."""
@@ -258,15 +259,15 @@ class OutgoingVideo:
         return None
 
     @property
-    def _is_choked(self) -> bool:
-        """Whether almost nothing arrives, so that more of the current stream would only delay the next one."""
-        return self._next is not None and self._selector is not None and self._selector.choked
+    def _is_stalled(self) -> bool:
+        """Whether almost nothing arrives, so that more frames of the current stream would only delay the next one."""
+        return self._next is not None and self._selector is not None and self._selector.stalled
 
     def _can_send(self, frame: OutgoingFrame) -> bool:
         """Whether ``frame`` can be sent: no frame that it refers to is missing, and its timestamp does not go back by
         more than ``MAX_LAG``."""
         assert self._reader is not None
-        if self._is_choked:
+        if self._is_stalled:
             self._decodable = False
             self._skipped += 1
             return False

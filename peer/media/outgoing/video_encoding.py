@@ -1,7 +1,7 @@
 """One encoding of one source, shared by all its viewers. It runs while it has viewers.
 
-Frames come from a fan-out, the newest first, pass through one encoder in one thread, and leave as RTP payloads in
-another fan-out. So a further viewer costs its packets, but no encoding.
+Frames come from a fan-out whose queue holds one, so the encoder always gets the newest frame. They pass through one
+encoder in one thread, and leave as RTP payloads in another fan-out. An additional viewer costs only its packets.
 
 An encoding does not end while it has readers. While its source delivers nothing, it repeats the last frame, and then
 shows the card. An encoder that fails is replaced.
@@ -36,8 +36,8 @@ MIN_KEY_FRAME_INTERVAL: Final = 0.5
 """Minimum time between two key frames, in seconds, however many are requested."""
 
 FIRST_FRAME_TIMEOUT: Final = 0.1
-"""Time after which a new encoding shows the card if its source delivers nothing, in seconds. It is short, so that a
-viewer sees something."""
+"""Time after which a new encoding shows the card if its source delivers nothing, in seconds. It is short, because
+the viewer has no video until then."""
 
 EXPECTED_FRAME_TIMEOUT: Final = 2.0
 """As ``FIRST_FRAME_TIMEOUT``, while the source is expected to deliver a frame: a file, decoder or camera has just

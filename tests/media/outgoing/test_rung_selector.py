@@ -108,12 +108,12 @@ def test_probe_grows_until_the_estimate_falls() -> None:
     assert selector.select(153_000, now + 1.1) == 3
 
 
-def test_choked_viewer_moves_to_the_lowest_rung_at_once() -> None:
+def test_stalled_viewer_moves_to_the_lowest_rung_at_once() -> None:
     """The estimate is still falling, because it covers the time before."""
     selector = RungSelector(BITRATES, 0.0)
     selector.set_estimate(1_000_000, 10.2)
     assert selector.select(2_764_800, 10.5, nack_ratio=0.8) == 3
-    assert selector.choked
+    assert selector.stalled
 
 
 def test_partial_loss_moves_down_by_the_estimate_after_a_delay() -> None:
@@ -123,7 +123,7 @@ def test_partial_loss_moves_down_by_the_estimate_after_a_delay() -> None:
         selector.set_estimate(1_500_000, half / 2)
         rungs.append(selector.select(2_764_800, half / 2, nack_ratio=0.3))
     assert rungs == [0, 0, 1, 1]
-    assert not selector.choked
+    assert not selector.stalled
 
 
 def test_reports_about_the_previous_rung_do_not_move_again() -> None:

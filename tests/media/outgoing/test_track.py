@@ -138,7 +138,7 @@ async def test_stream_that_lags_takes_over_at_its_first_key_frame(
         assert lower.requests == 0
 
 
-async def test_choked_viewer_is_sent_no_more_of_its_stream(
+async def test_stalled_viewer_is_sent_no_more_of_its_stream(
     frequent_selection: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rung_selector, "_DOWN_AFTER", 0.0)

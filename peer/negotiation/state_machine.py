@@ -28,7 +28,7 @@ Phases:
 
     IDLE        no call
     WAITING     the user has dialed; an older offer, ours or theirs, has to be answered first (rule 4)
-    OFFERING    createOffer is running; nothing has been sent yet, so an offer that arrives now is no glare
+    OFFERING    createOffer is running; nothing has been sent yet, so an offer that arrives now causes no glare
     OFFERED     our offer is sent and unanswered
     ANSWERING   the remote's offer is being answered, or is queued behind an older one
     CONNECTING  both descriptions are exchanged
@@ -87,7 +87,7 @@ MAX_QUEUED: Final = 64
 dropped. Limits the memory that a misbehaving remote can occupy."""
 
 ITEM_OVERHEAD: Final = 256
-"""Memory of a waiting offer or candidate besides its text, in bytes."""
+"""Memory of a queued offer or candidate in addition to its text, in bytes."""
 
 ABSENCE_TIMEOUT: Final = 20.0
 """Maximum absence of a connected peer from the room, in seconds, while its media flows. When the relay restarts, a
@@ -112,7 +112,7 @@ class Outcome(enum.Enum):
     ACCEPTED = "accepted"
     """Send the answer; the call continues on this connection."""
     SUPERSEDED = "superseded"
-    """Send the answer, because every offer gets one (rule 4), and close: the remote has moved on."""
+    """Send the answer, because every offer gets one (rule 4), and close: a newer offer or a hang-up has arrived."""
     HUNG_UP = "hung-up"
     """Send the answer, then a hang-up: our user hung up in the meantime."""
     DECLINED = "declined"
@@ -145,7 +145,7 @@ def _fragment(candidate: IceCandidate) -> str | None:
 
 
 def _size(candidate: IceCandidate) -> int:
-    """Return the memory that a waiting candidate takes, in bytes."""
+    """Return the memory that a queued candidate takes, in bytes."""
     texts = (candidate.candidate, candidate.sdp_mid, candidate.username_fragment)
     return ITEM_OVERHEAD + sum(len(text) for text in texts if text is not None)
 
@@ -213,12 +213,12 @@ class Negotiation:
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of the remote's offers and candidates that wait to be processed."""
+        """Size of the remote's queued offers and candidates, in bytes."""
         offers = sum(len(sdp) + ITEM_OVERHEAD for sdp, _ in self._offers)
         return offers + sum(_size(candidate) for candidate in self._remote_candidates)
 
     def drop_waiting(self) -> None:
-        """Drop the remote's waiting offers and candidates. A call that they belong to ends at its deadline."""
+        """Drop the remote's queued offers and candidates. A call that they belong to ends at its deadline."""
         self._offers = ()
         self._remote_candidates = ()
 
@@ -293,7 +293,7 @@ class Negotiation:
     def _offer_received(self, sdp: str, allowed: bool, now: float) -> None:
         if self._unanswered is not None:  # rule 2: glare
             if self.me < self.remote:
-                return  # our offer stands, even an abandoned one: the remote drops its own and answers ours
+                return  # our offer stands, even if it was abandoned: the remote drops its own and answers ours
             self._resolve_offer()  # the remote's offer stands; ours will never be answered
         if len(self._offers) >= MAX_QUEUED:
             return  # a flood: a conforming peer waits for the answer or for its deadline (rule 4)

@@ -31,23 +31,25 @@ from ..rtp.header import NTP_EPOCH, HeaderWriter
 log = LimitedLogger(logging.getLogger(__name__))
 
 HISTORY_SIZE: Final = 1024
-"""Packets kept for retransmission, three seconds of 720p. The engine keeps 128, less than a large key frame and its
-RTT take."""
+"""Number of packets kept for retransmission: three seconds of 720p. The engine keeps 128, fewer than are sent with a
+large key frame and within the RTT after it."""
 
 MAX_BURST: Final = 16
-"""Packets sent before other tasks run. A key frame for 16 viewers would block the event loop for 50 ms."""
+"""Maximum number of packets sent before other tasks may run. A key frame for 16 viewers would block the event loop
+for 50 ms."""
 
 BLOCKED_POLL_INTERVAL: Final = 0.01
-"""Interval between two checks of a blocked socket, in seconds. A datagram transport does not signal its end."""
+"""Interval between two checks of a blocked socket, in seconds. A datagram transport does not
+signal that it accepts data again."""
 
 MAX_RETRANSMITTED: Final = 0.5
 """Retransmission budget per packet sent. A receiver that NACKs more than half of the stream is broken or hostile."""
 
 MAX_PADDING_BURST: Final = 0.1
-"""Maximum padding sent at once after a pause, in seconds of its bitrate."""
+"""Maximum padding sent at once after a pause, in seconds at the bitrate of the padding."""
 
 MAX_SENDER_REPORTS: Final = 8
-"""Sender reports whose times are kept. One is sent per second, and an RTT may be longer."""
+"""Number of sender reports whose send time is kept. One is sent per second, and the RTT may exceed a second."""
 
 _ENGINE_ATTRIBUTES: Final = (
     *("rtp_started", "rtp_exited", "ntp_timestamp", "rtp_timestamp", "octet_count", "packet_count"),
@@ -63,7 +65,7 @@ reveal the authentication key (RFC 7714 8.2, 9.1)."""
 
 
 class Sender:
-    """Sends ``track`` with ``rtp_sender``, and starts and stops it. Create it before the transport connects."""
+    """Sends ``track`` with ``rtp_sender``; starts and stops the track. Create it before the transport connects."""
 
     def __init__(self, rtp_sender: RTCRtpSender, track: Outgoing) -> None:
         self.rtp_sender = rtp_sender
@@ -83,7 +85,8 @@ class Sender:
         self._retransmission_budget = 0.0
         self._padded_at = 0.0
         self._sender_reports: dict[int, float | None] = {}
-        """Times of the last sender reports, by their timestamps. ``None`` if two have the same."""
+        """Monotonic send times of the last sender reports, by their ``lsr`` value (RFC 3550 6.4.1). ``None`` if two
+        reports have the same."""
         self._size: tuple[int, int] | None = None
         self._sequence_number = random.getrandbits(15)  # below 2**15, because SRTP's roll-over count starts at zero
         self._rtx_sequence_number = random.getrandbits(15)
@@ -111,7 +114,7 @@ class Sender:
     async def _run(self, codec: RTCRtpCodecParameters) -> None:
         """Send frames until the connection closes. Replaces the engine's loop of the same name.
 
-        As that one, it sets two events and ends when it is cancelled.
+        Like the engine's, it sets two events and ends when it is cancelled.
         """
         self._engine._RTCRtpSender__rtp_started.set()
         try:
@@ -259,11 +262,12 @@ class Sender:
                 self.track.set_estimate(bitrate)
 
     async def _send_rtcp(self, packets: list[Any]) -> None:
-        """Note the time of sender reports. The engine notes that of the wall clock, which may be set meanwhile."""
+        """Record the send time of sender reports. The engine records wall-clock time, which may be set in the
+        meantime."""
         for packet in packets:
             if isinstance(packet, RtcpSrPacket):
                 lsr = packet.sender_info.ntp_timestamp >> 16 & 0xFFFFFFFF
-                is_repeated = lsr in self._sender_reports  # without a frame in between
+                is_repeated = lsr in self._sender_reports  # no frame was sent in between
                 self._sender_reports[lsr] = None if is_repeated else time.monotonic()
                 while len(self._sender_reports) > MAX_SENDER_REPORTS:
                     del self._sender_reports[next(iter(self._sender_reports))]

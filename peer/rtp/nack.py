@@ -36,7 +36,8 @@ _MIN_DELAY: Final = 0.005
 """Minimum delay until the next check, in seconds. It limits the wake-ups to 200 per second."""
 
 _MAX_MISSING_FOR_RTT: Final = 10
-"""Number of missing packets below which retransmissions measure the RTT. More of them queue behind each other."""
+"""Number of missing packets below which retransmissions measure the RTT. With more, they queue behind each other at
+the sender, which makes the RTT look longer."""
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class NackGenerator:
         return min(max(3 * self.retry_interval, shortest), longest)
 
     def add(self, number: int, now: float) -> list[int]:
-        """Record the arrival of a packet. Return the numbers to request at once: those that it overtook."""
+        """Record the arrival of a packet. Return the missing numbers before it, to be requested at once."""
         self._active_until_last_arrival, self._last_arrival = self._active_time(now), now
         if self._next is None or number == self._next:
             self._next = number + 1
@@ -88,11 +89,11 @@ class NackGenerator:
                 if len(self._missing) < _MAX_MISSING_FOR_RTT:
                     self.rtt += (now - missing.since - self.rtt) / 4
             return []
-        overtaken = range(max(self._next, number - MAX_MISSING - 1), number)
+        gap = range(max(self._next, number - MAX_MISSING - 1), number)
         self._next = number + 1
-        for one in overtaken:
+        for one in gap:
             self._missing[one] = _Missing(now, now, self._active_until_last_arrival)
-        return list(overtaken) if len(self._missing) <= MAX_MISSING else []
+        return list(gap) if len(self._missing) <= MAX_MISSING else []
 
     def due(self, now: float) -> tuple[list[int], bool]:
         """Return the numbers to request again, and whether to give up the first missing packet."""

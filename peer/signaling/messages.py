@@ -51,10 +51,13 @@ ERROR_CODES: Final = frozenset(
         "room-full",
     }
 )
+"""Values of ``code`` in an ``error`` message of the relay."""
 
 MAX_DETAIL: Final = 256
 """Maximum length of ``detail`` in a hang-up, in characters. It is shown in one line of a terminal or page."""
 
+# WebSocket close codes: below 4000 those of RFC 6455 7.4.1 and its IANA registry, from 4000 on our own
+# (docs/protocol.md)
 CLOSE_PROTOCOL_ERROR: Final = 1002
 CLOSE_INVALID_DATA: Final = 1007
 CLOSE_TRY_AGAIN: Final = 1013
@@ -211,11 +214,11 @@ class Envelope:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")  # Python reads NaN and Infinity; a browser's JSON.parse does not
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode
 
 
 def _read_object(text: str) -> dict[str, Any]:
@@ -336,7 +339,7 @@ def parse(text: str) -> Message:
 
 
 def _sentence(value: object) -> str:
-    """A sentence for people that a peer may have written: printable, on one line, bounded; empty if there is none."""
+    """Return ``detail`` as it may be shown: one line of at most ``MAX_DETAIL`` printable characters, or nothing."""
     text = value if isinstance(value, str) else ""
     return "".join(c if c.isprintable() else " " for c in text[:MAX_DETAIL])
 

@@ -116,21 +116,21 @@ class Node(Generic[C]):
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def rooms(self) -> list[str]:
-        """The names of the rooms with clients of this node."""
+        """Return the names of the rooms with clients of this node."""
         return [name.removeprefix("/") for name, room in self._state.rooms.items() if room.seats]
 
     def peers(self, room: str = DEFAULT_ROOM) -> list[str]:
-        """The ids in ``room`` as this node knows them; empty if it has no client there."""
+        """Return the ids in ``room`` as this node knows them; empty if it has no client there."""
         found = self._state.rooms.get(ledger_room(room))
         return list(found.peers) if found else []
 
     def name_of(self, conn: C) -> str | None:
-        """The id that ``conn`` holds."""
+        """Return the id that ``conn`` holds, or ``None``."""
         seat = self._state.seats.get(conn)
         return seat.id if seat else None
 
     def room_of(self, conn: C) -> str | None:
-        """The name of the room that ``conn`` is in."""
+        """Return the name of the room that ``conn`` is in, or ``None``."""
         seat = self._state.seats.get(conn)
         return seat.room.name.removeprefix("/") if seat else None
 
@@ -140,7 +140,7 @@ class Node(Generic[C]):
     # --- clients --------------------------------------------------------------------------------------------------
 
     def join(self, conn: C, join: Join, now: float) -> list[Command[C]]:
-        """``conn`` requests a seat. The answer comes later, unless ``conn`` returns to its seat at this node."""
+        """Process a join. The answer follows later, unless ``conn`` returns to its seat at this node."""
         return self._seats.join(conn, join, now)
 
     def route(self, conn: C, envelope: Envelope, text: bytes, now: float) -> Sequence[Command[C]]:
@@ -148,19 +148,19 @@ class Node(Generic[C]):
         return self._forwarding.route(conn, envelope, text, now)
 
     def pong(self, conn: C) -> list[Command[C]]:
-        """``conn`` answered a ping, so it keeps its seat (rule 3)."""
+        """Process a pong: ``conn`` keeps its seat (rule 3)."""
         return self._seats.pong(conn)
 
     def leave(self, conn: C) -> list[Command[C]]:
-        """``conn`` closed cleanly: free its seat at once, with or without a key."""
+        """Process a clean close: free the seat of ``conn`` at once, with or without a key."""
         return self._seats.leave(conn)
 
     def drop(self, conn: C, now: float) -> list[Command[C]]:
-        """``conn`` was lost without a close frame: keep a seat with a key for its owner (rule 6)."""
+        """Process the loss of ``conn`` without a close frame: a seat with a key enters grace (rule 6)."""
         return self._seats.drop(conn, now)
 
     def expire(self, now: float) -> list[Command[C]]:
-        """Do what is due. The shell calls this at ``deadline``; other times do no harm."""
+        """Process the deadlines that have passed. The shell calls this at ``deadline``; other times do no harm."""
         commands: list[Command[C]] = []
         for message in self.outgoing.take_expired(now):
             commands += self._forwarding.undelivered(message)
@@ -216,7 +216,7 @@ class Node(Generic[C]):
         return self._handlers[type(event)](event, now)
 
     def next_batch(self, *, empty: bool = False) -> Batch | None:
-        """The next batch for the ledger; with ``empty`` also one without operations, as a heartbeat.
+        """Return the next batch for the ledger; with ``empty`` also one without operations, as a heartbeat.
 
         The shell calls ``outgoing.acknowledge`` when the batch was answered.
         """

@@ -1,8 +1,8 @@
-"""The link of a relay to its cluster: the shell around ``node``. The only user of redis here.
+"""The link of a relay to its cluster: the shell around ``node``. The only module that uses redis.
 
 There are two connections to Redis. One sends batches and waits for their answers, the other waits for inbox entries.
-When either breaks, both are made again, and nothing is lost: an unanswered batch is sent again, and unread entries
-are read. If Redis was restarted in the meantime, or has removed this node, the node registers under a new name.
+When either breaks, both are made again. Nothing is lost: an unanswered batch is sent again, and unread entries are
+read then. If Redis was restarted in the meantime, or has removed this node, the node registers under a new name.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ logger = logging.getLogger("server.cluster")
 VERSION: Final = "v1"
 """Version of the ledger's script and keys. Relays with another version form another cluster."""
 _START_TIMEOUT: Final = 5.0
-"""Time for Redis to answer when the relay starts, in seconds. A wrong address should fail at once."""
+"""Maximum time for Redis to answer when the relay starts, in seconds. A wrong address should fail soon."""
 _STOP_TIMEOUT: Final = 2.0
-"""Time for the other nodes to take over the seats when the relay stops, in seconds. A stop must not hang."""
+"""Maximum time for the other nodes to take over the seats when the relay stops, in seconds. A stop must not hang."""
 _RETRY_DELAY: Final = (0.1, 0.5)
 """Range of the random delay before a reconnection, in seconds, so that relays do not reconnect at the same time."""
 _READ_TIMEOUT: Final = 500
 """Maximum time of one wait for inbox entries, in milliseconds. A broken connection is noticed after it."""
 _HANDOVER_TIMEOUT: Final = 1.0
-"""Maximum time for which a seat waits for the messages queued at its previous node, in seconds: a peer waits, too."""
+"""Maximum time for which a seat waits for the messages queued at its previous node, in seconds. The
+joining peer waits as long."""
 
 
 class _Unregistered(Exception):
@@ -73,7 +74,7 @@ class RedisLink(Generic[C]):
         self._address = parse_address(config.cluster)
         self._lease = config.cluster_lease
         self._silence_limit = config.cluster_lease / 5
-        """Time without an answer after which Redis is out of reach. The ledger treats nodes in the same way."""
+        """Time without an answer after which Redis counts as out of reach, in seconds."""
         self._counters = counters
         self._execute = execute
         self._token = secrets.token_hex(6)
@@ -207,7 +208,7 @@ class RedisLink(Generic[C]):
         raise self._bug
 
     def drain(self) -> None:
-        """Entrust the seats of this relay to the others. After this, only ``stop`` may be called."""
+        """Hand over the seats of this relay to the other relays. After this, only ``stop`` may be called."""
         self._node.drain(self._loop.time())
         self._has_work.set()
 
@@ -267,7 +268,7 @@ class RedisLink(Generic[C]):
             if failure is not None:
                 self._connection_lost(failure)
                 await asyncio.sleep(random.uniform(*_RETRY_DELAY))
-            # ResponseError: the script itself failed. It may have executed a part of the batch, and which is unknown
+            # ResponseError: the script itself failed, after it executed an unknown part of the batch
             if register or type(failure) is ResponseError:
                 self._register()
 
@@ -283,7 +284,7 @@ class RedisLink(Generic[C]):
             protocol=2,
             socket_connect_timeout=self._silence_limit,
             socket_timeout=self._silence_limit,
-            retry=Retry(NoBackoff(), 0),  # batches are repeated here, with their number
+            retry=Retry(NoBackoff(), 0),  # this module repeats batches, with their number
             client_name="peer-relay",
             **tls,
         )
@@ -415,7 +416,7 @@ def _translated(found: BaseException, address: Address) -> Exception:
 
 
 def _cause(found: BaseException) -> BaseException | None:
-    """Return the operating system's error behind one of the library."""
+    """Return the operating system's error behind an error of the library."""
     return found if isinstance(found, OSError) else found.__cause__ or found.__context__
 
 

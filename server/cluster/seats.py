@@ -1,4 +1,4 @@
-"""Seats and claims of one cluster node: which client holds which id, and who waits for one. Pure.
+"""Seats and claims of one cluster node: which client holds an id, and which clients claim it. Pure.
 
 A join is a claim until the ledger answers. A client that returns with the key to a seat at this node is admitted at
 once, so that it needs no ledger; the ledger is informed.
@@ -65,14 +65,14 @@ class Seats(Generic[C]):
         return []
 
     def pong(self, conn: C) -> list[Command[C]]:
-        """``conn`` answered a ping, so it keeps its seat (rule 3)."""
+        """Process a pong: ``conn`` keeps its seat (rule 3)."""
         seat = self._state.seats.get(conn)
         if seat is not None:
             self._answer_claims(seat, "denied")
         return []
 
     def leave(self, conn: C) -> list[Command[C]]:
-        """``conn`` closed cleanly: free its seat at once, with or without a key."""
+        """Process a clean close: free the seat of ``conn`` at once, with or without a key."""
         claim = self._state.claims.get(conn)
         if claim is not None:
             self._remove_claim(claim.join.ticket)  # if the ledger grants it nevertheless, the answer is a leave
@@ -83,7 +83,7 @@ class Seats(Generic[C]):
         return []
 
     def drop(self, conn: C, now: float) -> list[Command[C]]:
-        """``conn`` was lost without a close frame: keep a seat with a key for its owner (rule 6)."""
+        """Process the loss of ``conn`` without a close frame: a seat with a key enters grace (rule 6)."""
         seat = self._state.seats.get(conn)
         if seat is None or seat.key == NONE or self._state.config.grace <= 0:
             return self.leave(conn)
@@ -183,7 +183,7 @@ class Seats(Generic[C]):
     # --- from the ledger: claims ----------------------------------------------------------------------------------
 
     def seat_claimed(self, event: messages.SeatClaimed, now: float) -> Sequence[Command[C]]:
-        """A client without the key wants a seat of this node: ping its holder (rule 3)."""
+        """Process a claim, without the key, for a seat of this node: ping its holder (rule 3)."""
         seat = self._state.seat(event.room, event.id)
         claim = (event.node, event.claim)
         if seat is None or seat.ticket != event.ticket:

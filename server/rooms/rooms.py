@@ -55,7 +55,7 @@ from ..memory_budget import MESSAGE_OVERHEAD
 MAX_CLAIMS: Final = 8
 """Maximum number of clients waiting for one id while its holder is pinged; the next one gets ``id-taken`` at once.
 
-A client that tries ids in a loop must not fill the memory."""
+Limits the memory that a client can occupy by claiming ids in a loop."""
 
 C = TypeVar("C", bound=Hashable)
 
@@ -165,20 +165,20 @@ class Rooms(Generic[C]):
         return self._deadlines[0][0] if self._deadlines else None
 
     def rooms(self) -> list[str]:
-        """The names of all rooms. A room exists while it has a seat."""
+        """Return the names of all rooms. A room exists while it has a seat."""
         return list(self._rooms)
 
     def peers(self, room: str = DEFAULT_ROOM) -> list[str]:
-        """The ids in ``room`` in the order of their joins, those in grace included."""
+        """Return the ids in ``room`` in the order of their joins, those in grace included."""
         return list(self._rooms.get(room, ()))
 
     def name(self, conn: C) -> str | None:
-        """The id that ``conn`` holds."""
+        """Return the id that ``conn`` holds, or ``None``."""
         seat = self._seats.get(conn)
         return seat.id if seat else None
 
     def room(self, conn: C) -> str | None:
-        """The name of the room that ``conn`` is in."""
+        """Return the name of the room that ``conn`` is in, or ``None``."""
         seat = self._seats.get(conn)
         return seat.room if seat else None
 
@@ -188,7 +188,7 @@ class Rooms(Generic[C]):
     # --- events -----------------------------------------------------------------------------------------------
 
     def join(self, conn: C, join: Join, now: float) -> list[Command[C]]:
-        """``conn`` requests a seat. If the seat is contested, the answer comes later."""
+        """Process a join. If the seat is contested, the answer follows later."""
         assert conn not in self._seats and conn not in self._claims, "a connection joins once"
         room = join.room or DEFAULT_ROOM
         seat = self._rooms.get(room, {}).get(join.peer_id)
@@ -223,7 +223,7 @@ class Rooms(Generic[C]):
         return ()
 
     def pong(self, conn: C) -> list[Command[C]]:
-        """``conn`` answered a ping, so it keeps its seat (rule 3)."""
+        """Process a pong: ``conn`` keeps its seat (rule 3)."""
         seat = self._seats.get(conn)
         if seat is None or seat.pong_until is None:
             return []
@@ -233,7 +233,7 @@ class Rooms(Generic[C]):
         return commands
 
     def leave(self, conn: C, now: float) -> list[Command[C]]:
-        """``conn`` closed cleanly: free its seat at once, with or without a key."""
+        """Process a clean close: free the seat of ``conn`` at once, with or without a key."""
         seat = self._seats.get(conn)
         if seat is None:
             self._withdraw(conn)
@@ -241,7 +241,7 @@ class Rooms(Generic[C]):
         return self._vacate(seat, now)
 
     def drop(self, conn: C, now: float) -> list[Command[C]]:
-        """``conn`` was lost without a close frame: keep a seat with a key for its owner (rule 6)."""
+        """Process the loss of ``conn`` without a close frame: a seat with a key enters grace (rule 6)."""
         seat = self._seats.get(conn)
         if seat is None or seat.key is None or self._grace <= 0:
             return self.leave(conn, now)
@@ -251,12 +251,12 @@ class Rooms(Generic[C]):
         return []
 
     def expire(self, now: float) -> list[Command[C]]:
-        """Do what is due. The shell calls this at ``deadline``; other times do no harm."""
+        """Process the deadlines that have passed. The shell calls this at ``deadline``; other times do no harm."""
         commands: list[Command[C]] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             seat = heapq.heappop(self._deadlines)[2]
             if seat.others.get(seat.id) is not seat:
-                continue  # it was freed before
+                continue  # it was freed in the meantime
             grace_over = seat.grace_until is not None and seat.grace_until <= now
             unanswered = seat.pong_until is not None and seat.pong_until <= now
             if unanswered and seat.conn is not None:
@@ -273,7 +273,7 @@ class Rooms(Generic[C]):
         return deadline
 
     def _full(self, room: str) -> str | None:
-        """Why ``room`` accepts no more peers, or ``None``."""
+        """Return why ``room`` accepts no more peers, or ``None``."""
         if self._max_room_peers and len(self._rooms.get(room, ())) >= self._max_room_peers:
             return f"the room is full: its limit is {self._max_room_peers}"
         if self._max_rooms and room not in self._rooms and len(self._rooms) >= self._max_rooms:
@@ -294,7 +294,7 @@ class Rooms(Generic[C]):
         ]
 
     def _return(self, conn: C, seat: _Seat[C], now: float) -> list[Command[C]]:
-        """Give ``seat`` to ``conn``, a new connection of its owner. No other peer notices."""
+        """Give ``seat`` to ``conn``, a new connection of its owner, without notices to other peers."""
         commands: list[Command[C]] = []
         if seat.conn is not None:
             del self._seats[seat.conn]

@@ -1,10 +1,11 @@
 """One TCP connection of the relay: HTTP, then a WebSocket, with a bounded send queue.
 
-``FrameReader`` cuts the received data into frames. Whole text messages and pongs go to the relay directly, all other
-frames through websockets' sans-I/O protocol, which a connection creates only when it needs it: the one of its
-handshake would keep the whole request, up to 16 kB. Sent frames go into the send queue, and to the socket with the
-relay's next flush: in a join storm this makes one write of many notices. The queue counts bytes here and in the
-transport (rule 7).
+``FrameReader`` cuts the received data into frames. Whole text messages and pongs go to the relay directly. All other
+frames go through the sans-I/O protocol of websockets. A connection creates that object only when it needs one, and
+does not keep the one of its handshake, which holds the whole request of up to 16 kB.
+
+Sent frames go into the send queue, and from there to the socket with the relay's next flush: when many peers join at
+once, their notices leave in one write. The size of the queue includes the bytes in the transport (rule 7).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from .send_queue import SendQueue
 
 _PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
 _MAX_UNCOUNTED: Final = 64 * 1024
-"""Bytes that may arrive between two frames before they are counted. A frame that is too large may never end."""
+"""Maximum bytes that are received between two frames and not yet counted against the rate limits. Without it, an
+endless frame would never be counted."""
 _TOO_SLOW: Final = "too slow: the send queue is full"
 
 
@@ -59,7 +61,7 @@ class RelayInterface(Protocol):
 
     config: RelayConfig
     read_buffer: memoryview
-    """Into which all clients read, one after the other."""
+    """Receive buffer shared by all clients, which read one after the other."""
     counters: Counters
     memory_budget: MemoryBudget[Client]
 
@@ -132,8 +134,8 @@ class Client(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         limit = self._relay.config.max_send_queue
         self._send_queue = SendQueue(self._transport, limit, self._relay.request_flush, self._update_memory)
-        # so that "paused" means "holds data". Not high=0, which an empty TLS transport takes for full. Not before the
-        # queue exists: a transport that still holds its TLS session tickets pauses at once
+        # With high=1, "paused" means that the transport holds data. With high=0 an empty TLS transport counts as
+        # full. The queue must exist first, because a transport that still holds TLS session tickets pauses at once.
         self._transport.set_write_buffer_limits(high=1, low=0)
         host = transport.get_extra_info("peername")
         if host:
@@ -174,7 +176,7 @@ class Client(asyncio.BufferedProtocol):
             self._timer.cancel()
         try:
             self._leave(clean=False)
-        finally:  # release everything, whatever the relay did with that
+        finally:  # release everything, even if the relay raised
             if self._ws is not None:
                 websocket.release(self._ws)
                 self._ws = None
@@ -192,7 +194,7 @@ class Client(asyncio.BufferedProtocol):
 
     @property
     def queued(self) -> int:
-        """Bytes in its send queue."""
+        """Size of the send queue, in bytes."""
         return self._send_queue.size
 
     # --- called by the relay ----------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ class Client(asyncio.BufferedProtocol):
         self.address = f"{hop.address} by {self.address}"
 
     def admit(self) -> None:
-        """Note that it has joined: raise its message limit, and cancel the join time-out."""
+        """Mark the client as joined: raise its message limit, and cancel the join time-out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -219,12 +221,12 @@ class Client(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._resume)
 
     def claim(self) -> None:
-        """Stop reading until the holder of its id has answered a ping, or not."""
+        """Stop reading until the claim is decided: the holder of the id answers a ping, or its time is over."""
         self.phase = Phase.CLAIMING
         self._transport.pause_reading()
 
     def keepalive(self) -> bool:
-        """Send a ping. ``False``, and no ping: nothing has arrived since the last one, so the connection is dead."""
+        """Send a ping and return True; or return False if no data has arrived since the last one, so it is dead."""
         if not self._active:
             return False
         self._active = False
@@ -245,7 +247,7 @@ class Client(asyncio.BufferedProtocol):
             self._send_last(b"".join(ws.data_to_send()))
 
     def evict(self, code: int, reason: str) -> None:
-        """Close it, discard its queue and its input, and read nothing more: it has used too much already."""
+        """Close a connection that has exceeded its limits: discard its queue and its input."""
         if self.phase in (Phase.HEAD, Phase.CLOSING):
             self.abort()
             return
@@ -313,7 +315,7 @@ class Client(asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         if self._transport.is_closing():
-            return  # aborted in the turn in which it was admitted; it is not counted any more
+            return  # aborted in the iteration of the event loop that admitted it; its memory is no longer counted
         self._read_frames()
         self._update_partial_size()
         self._relay.flush()
@@ -330,7 +332,7 @@ class Client(asyncio.BufferedProtocol):
             if kind is Kind.PONG:
                 self._relay.pong_received(self)
             elif kind is Kind.ILLEGAL:
-                self.close(CLOSE_PROTOCOL_ERROR, "the length of a frame has its first bit set")
+                self.close(CLOSE_PROTOCOL_ERROR, "invalid frame length: its most significant bit is set")
                 self._end()
             elif kind is not Kind.TEXT:
                 self._read_other_frame(data, too_large=kind is Kind.TOO_LARGE)
@@ -398,7 +400,7 @@ class Client(asyncio.BufferedProtocol):
 
     def _send_all(self, frames: Iterable[bytes]) -> None:
         for data in frames:
-            if data and not self._send_queue.put(data):  # a client that sends pings and reads no pongs
+            if data and not self._send_queue.put(data):  # the client sends pings and does not read the pongs
                 self.close(CLOSE_TOO_SLOW, _TOO_SLOW)
                 return
 
@@ -412,7 +414,7 @@ class Client(asyncio.BufferedProtocol):
         self._send_queue.finish(last)
 
     def _end(self) -> None:
-        """Half-close, so that a reset does not destroy the last data sent, and wait for the client's end."""
+        """Half-close and wait for the client. Closing at once could cause a reset, which discards data sent."""
         self._discards_input = True
         if self._transport.is_closing():
             return

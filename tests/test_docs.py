@@ -1,4 +1,4 @@
-"""What programs may depend on stands in the documentation, and what stands there is true."""
+"""The documentation is complete and true. Names of tests are short."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_public_library_is_documented(name: str) -> None:
             assert re.search(rf"`(await )?{member}[(`]", INTERFACE), f"{name}.{member}"
 
 
-def test_every_argument_of_the_agent_is_documented_with_its_default() -> None:
+def test_every_argument_of_agent_is_documented_with_its_default() -> None:
     arguments = INTERFACE[INTERFACE.index("### The arguments of Agent") :]
     for name, parameter in inspect.signature(peer.Agent).parameters.items():
         default = f"{parameter.default}" if not isinstance(parameter.default, str) else f'"{parameter.default}"'
@@ -135,7 +135,7 @@ def test_every_argument_of_the_agent_is_documented_with_its_default() -> None:
     [*WITH_LIBRARY, *(ROOT / "examples").glob("*.py")],
     ids=lambda page: page.name,
 )
-def test_the_programs_that_are_shown_end_with_a_line_when_there_is_no_relay(page: Path) -> None:
+def test_programs_in_the_docs_end_without_a_relay(page: Path) -> None:
     for block in _fenced(page.read_text(), "python") if page.suffix == ".md" else [page.read_text()]:
         nodes = list(ast.walk(ast.parse(block)))
         calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "Agent"]
@@ -212,3 +212,9 @@ def test_layers_are_those_of_the_architecture_page(program: str) -> None:
 def test_page_names_its_readers_first(page: Path) -> None:
     title, first, *_ = [line for line in page.read_text().splitlines() if line]
     assert title.startswith("# ") and first.startswith("For ")
+
+
+def test_no_test_name_exceeds_60_characters() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for name in re.findall(r"\bdef (test_\w+)", path.read_text()):
+            assert len(name) <= 60, f"{path.relative_to(ROOT)}: {name} has {len(name)} characters"

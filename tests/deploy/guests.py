@@ -71,7 +71,7 @@ async def reaches_the_page(front: Front) -> None:
 
 
 async def refuses_a_foreign_page(front: Front) -> None:
-    """Our page comes from here, another one is told so by the relay, through the proxy."""
+    """The relay accepts its own page through the proxy, and rejects one of another origin with a hint."""
     with pytest.raises(InvalidStatus) as refused:
         async with front.opened(origin="https://evil.example"):
             pass

@@ -66,7 +66,7 @@ async def caddy(folder: Path, where: str, health: int) -> AsyncIterator[Front]:
 
 
 async def _until_it_has_its_certificate(port: int, cacert: str) -> None:
-    """It listens before, and its log says so before it is there."""
+    """Caddy listens, and logs the certificate, before it serves it."""
     async with asyncio.timeout(10):
         while True:
             try:

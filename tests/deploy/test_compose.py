@@ -1,4 +1,4 @@
-"""The containers, as far as that goes without an engine: the programs know what they are told, and it all fits."""
+"""The Compose files, without a container engine: the options exist, and the files match each other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_relays_command_is_understood(name: str) -> None:
     for secret in (params["token_file"], params["turn_secret_file"]):
         assert secret.removeprefix("/run/secrets/") in RELAYS[name]["secrets"]
     for server in params["ice_servers"]:
-        assert server.startswith(("stun:", "turn:")), "turns: where coturn is told --no-tls"
+        assert server.startswith(("stun:", "turn:")), "turns:, but coturn runs with --no-tls"
 
 
 def test_the_relays_trust_their_proxys_network_and_no_other() -> None:

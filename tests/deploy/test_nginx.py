@@ -1,4 +1,4 @@
-"""The example for nginx, in Debian's nginx: peers of a room by wss://, whom the relay sees, a reload."""
+"""The example for nginx, in Debian's nginx: a call through wss://, the addresses that the relay sees, a reload."""
 
 from __future__ import annotations
 

@@ -154,10 +154,10 @@ def test_turn_certificate_copies_the_newest_and_tells_coturn(machine: Path, kept
     script = re.sub(r"^certbot=\S*", f"certbot={machine}/certbot", script, flags=re.MULTILINE)
     script = script.replace("${1:?usage: turn-certificate NAME}", name)
     reload = "systemctl kill --signal=USR2 coturn"
-    for content, told in (("first", True), ("first", False), ("second", True)):
+    for content, reloaded in (("first", True), ("first", False), ("second", True)):
         for path in files.values():
             path.write_text(f"{content} {path.suffix}")
-        assert (reload in run(machine, script)) is told
+        assert (reload in run(machine, script)) is reloaded
         for copy, path in files.items():
             assert (machine / "etc" / "coturn" / copy).read_text() == path.read_text()
             assert (machine / "etc" / "coturn" / copy).stat().st_mode & 0o777 == 0o640

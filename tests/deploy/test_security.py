@@ -46,7 +46,7 @@ async def test_who_has_not_joined_is_told_nothing_but_counts(tmp_path: Path) -> 
         assert health == {"status": "ok", "peers": 1, "rooms": 1}
 
 
-async def test_a_peer_of_a_shared_token_may_be_anybody_who_is_not_there() -> None:
+async def test_peer_with_a_shared_token_may_take_any_free_id() -> None:
     """An id is a name and no identity; signed tokens bind it."""
     async with relay(token="secret", grace=0) as server:
         async with joined(server, "door", token="secret", key="the real one"):

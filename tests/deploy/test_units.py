@@ -131,7 +131,7 @@ def test_process_metrics_and_sound_cards_can_be_read() -> None:
         assert values(unit, "ProcSubset") == []
 
 
-def test_descriptors_and_memory_suffice_for_all_that_clients_can_do() -> None:
+def test_unit_limits_cover_the_descriptors_and_memory_of_a_relay() -> None:
     config = RelayConfig()
     assert seconds(UNITS["serve"], "LimitNOFILE") >= config.max_connections + RESERVED_DESCRIPTORS
     assert values(UNITS["serve"], "MemoryMax") == ["1G"] and COMPOSE_MEMORY == ["1g"]

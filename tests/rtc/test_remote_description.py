@@ -187,7 +187,7 @@ _BUNDLE_ONLY = (*replaced(without(AUDIO, *TRANSPORT), "m=", "m=audio 0 UDP/TLS/R
         (_VP9, "m=video 9 UDP/TLS/RTP/SAVPF 98", "a=inactive"),
     ],
 )
-def test_rejected_section_is_kept_if_the_others_need_its_transport(
+def test_rejected_section_is_kept_if_others_need_its_transport(
     audio: tuple[str, ...], tagged: tuple[str, ...], media: str, line: str
 ) -> None:
     remote = read(offer(tagged, audio, head=(*HEAD, "a=group:BUNDLE 2 0")))
@@ -247,7 +247,7 @@ def test_sections_beyond_the_limit_are_rejected() -> None:
 
 
 @pytest.mark.parametrize("missing", ["a=ice-ufrag", "a=ice-pwd", "a=fingerprint", "a=rtcp-mux"])
-def test_offer_without_a_transport_is_refused_with_the_line_and_rule(missing: str) -> None:
+def test_offer_without_transport_is_rejected_with_line_and_rule(missing: str) -> None:
     with pytest.raises(SdpError, match=rf"m=audio \(line 6\): no {missing}.*\(RFC \d+") as caught:
         read(offer(*(without(section, missing) for section in (AUDIO, VIDEO))))
     assert caught.value.rule
@@ -260,7 +260,7 @@ def test_offer_with_illegal_credentials_is_refused(value: str) -> None:
         read(offer(*(replaced(section, name, value) for section in (AUDIO, VIDEO))))
 
 
-def test_offer_without_anything_acceptable_says_why_for_each_section() -> None:
+def test_offer_without_usable_sections_has_a_reason_for_each() -> None:
     vp9 = ("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:1", *TRANSPORT, "a=rtpmap:98 VP9/90000")
     with pytest.raises(SdpError, match=r"m=application \(line 6\): .*; m=video \(line 14\): no common codec.*VP9"):
         read(offer(DATA, vp9))
@@ -315,7 +315,7 @@ def test_media_flows_by_direction_and_by_what_is_sent(
 @pytest.mark.parametrize(
     ("section", "refused"), [(DATA, False), (_VP9, True), (replaced(_VP9, "m=", "m=video 0 RTP/AVP 98"), False)]
 )
-def test_offered_audio_and_video_is_refused_media_and_nothing_else(section: tuple[str, ...], refused: bool) -> None:
+def test_only_offered_audio_or_video_counts_as_refused_media(section: tuple[str, ...], refused: bool) -> None:
     assert read(offer(AUDIO, section, head=(*HEAD, "a=group:BUNDLE 0 2"))).refuses_media is refused
 
 

@@ -95,7 +95,7 @@ def test_broadcast_within_one_node_needs_no_ledger() -> None:
     assert node.route(None) == [Send(["conn-b", "conn-c"], TEXT)] and node.operations() == []
 
 
-def test_full_queue_of_a_seat_in_grace_is_answered_but_not_a_broadcast() -> None:
+def test_full_seat_queue_is_answered_unless_for_a_broadcast() -> None:
     node = Fixture(replace(CONFIG, max_seat_queue=len(TEXT)))
     node.disconnect(node.b)
     assert node.route("b") == []

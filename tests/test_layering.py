@@ -1,4 +1,5 @@
-"""The layers of docs/architecture.md: who may import whom, the home of each library, what must stay pure or light."""
+"""The layers of docs/architecture.md: which module may import which, the home of each library, pure modules, light
+imports."""
 
 from __future__ import annotations
 

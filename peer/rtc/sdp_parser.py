@@ -23,7 +23,7 @@ Attributes = Mapping[str, Sequence[str]]
 
 _MEDIA: Final = re.compile(r"m=([!-~]{1,32}) +(\d{1,5})(?:/\d{1,5})? +([!-~]{1,64})((?: +[!-~]+)*) *")
 _TOKEN: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")
-"""RFC 8866 9: ``token``, at most as long as anybody writes one."""
+"""RFC 8866 9: ``token``, of at most 64 characters. Real ones are shorter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Diagnosis:
     """Why an attempt failed.
 
     ``why`` is what happened and ``hint`` what to try. ``permanent`` means that every further attempt will fail in the
-    same way until somebody changes the configuration.
+    same way until the configuration is changed.
     """
 
     why: str

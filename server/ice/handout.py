@@ -1,7 +1,7 @@
-"""Sends each client its ICE servers: with its ``peer-list``, and again before the credentials expire.
+"""Handout of ICE servers: to each client with its ``peer-list``, and again before the credentials expire.
 
-The shell around ``turn_credentials``, with one timer for all clients. Credentials contain the wall clock, which the
-TURN server has, too. Renewals follow the event loop's clock, which nobody can set.
+The shell around ``turn_credentials``, with one timer for all clients. Credentials contain wall-clock time, which the
+TURN server checks. Renewals follow the event loop's clock, which is monotonic.
 """
 
 from __future__ import annotations

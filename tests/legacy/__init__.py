@@ -1,4 +1,4 @@
-"""The programs we stay compatible with, run for real: the old Go server and the old React page.
+"""The legacy programs, which we stay compatible with, run for real: the Go server and the React page.
 
 ``main.go`` and ``page.tsx`` are verbatim copies out of the document they were published in; nothing here edits them.
 
@@ -6,7 +6,7 @@
   free port into it, so that several can run at once and port 8080 stays free. Where namespaces are forbidden (many
   containers; sysctl ``user.max_user_namespaces``, ``kernel.unprivileged_userns_clone`` or
   ``kernel.apparmor_restrict_unprivileged_userns``), it runs a copy of the compiled program with the port replaced.
-- The page dials ``ws://localhost:8080/ws``, hard-coded. Whoever opens it tells the browser to dial elsewhere
+- The page dials ``ws://localhost:8080/ws``, hard-coded. A test makes the browser dial another address
   (``tests.browser.rig`` does, by wrapping ``WebSocket``).
 
 Builds are kept in ``$XDG_CACHE_HOME/headless-webrtc-peer``, by the hash of what went into them: seconds once, then
@@ -111,7 +111,7 @@ def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _lifeline() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """A pipe: reading our end returns when nobody holds theirs any more."""
+    """A pipe: reading our end returns when all holders of the other end have ended."""
     ours, theirs = os.pipe()
     with open(ours, "rb") as reader, open(theirs, "wb") as writer:
         yield reader, writer
@@ -178,7 +178,7 @@ def _built(name: str, sources: list[str], build: Callable[[Path], None]) -> Path
         build(fresh)
         try:
             fresh.rename(folder)
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             shutil.rmtree(fresh)
     return folder
 

@@ -384,7 +384,7 @@ async def test_bug_in_the_relay_ends_the_link_and_is_logged(
 async def test_bug_in_the_link_is_raised_and_logged(
     ledger_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Otherwise the relay would run on without a cluster, and accept no peer until somebody restarts it."""
+    """Otherwise the relay would run on without a cluster, and accept no peer until it is restarted."""
     async with linked(ledger_redis.url) as relay:
         waiting = asyncio.ensure_future(relay.link.wait_failed())
         await asyncio.sleep(0)

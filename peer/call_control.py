@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -29,7 +30,21 @@ log = logging.getLogger(__name__)
 limited_log = LimitedLogger(log)
 
 MAX_CALLS: Final = 32
-"""Maximum number of simultaneous calls. Further incoming calls are declined, because each may need an encoder."""
+"""Maximum number of simultaneous calls: connected ones, and those that we dialed. Further incoming calls are
+declined, because each may need an encoder."""
+
+MAX_ATTEMPTS: Final = 16
+"""Maximum number of incoming calls that are not connected yet. They do not count as calls: a stranger whose offers
+never connect would otherwise occupy all of them for 15 s each."""
+
+MIN_ATTEMPT_TIME: Final = 2.0
+"""Time for which an attempt keeps its place when another one needs it, in seconds. Nearly all connect sooner."""
+
+FREE_ATTEMPTS: Final = 4
+"""Offers in a row without a connected call that one remote may make at any time."""
+
+ATTEMPT_INTERVAL: Final = 5.0
+"""Minimum time between further offers of a remote whose calls do not connect, in seconds."""
 
 
 MAX_WAITING: Final = 4 << 20
@@ -47,6 +62,9 @@ class Remote:
     negotiation: n.Negotiation
     call: Call | None = None
     connections: dict[int, Connection] = field(default_factory=dict)
+    attempts: int = 0
+    """Number of its offers since a call was connected last."""
+    attempted_at: float = 0.0
     waiting: int = 0
     """Size of its waiting offers and candidates, in bytes."""
 
@@ -102,7 +120,7 @@ class CallControl:
     @property
     def is_full(self) -> bool:
         """Whether the maximum number of calls is reached."""
-        return len(self.calls) >= MAX_CALLS
+        return sum(not _is_attempt(call) for call in self.calls.values()) >= MAX_CALLS
 
     def state(self, peer: str) -> State:
         """Return the state of the call with ``peer``; ``AVAILABLE`` without one."""
@@ -147,6 +165,9 @@ class CallControl:
         ):
             limited_log.info("= %s: dropped an offer, because too many are waiting", peer)
             return
+        if isinstance(event, n.OfferReceived) and event.allowed and not self._admit_attempt(peer, remote):
+            limited_log.info("= %s: declined, because too many calls do not connect", peer)
+            event = replace(event, allowed=False)
         before = remote.negotiation.phase
         commands = remote.negotiation.handle(event, asyncio.get_running_loop().time())
         if remote.negotiation.phase is not before:
@@ -159,6 +180,30 @@ class CallControl:
         if remote.negotiation.settled and not self._is_present(peer):
             self._waiting -= remote.waiting
             del self.remotes[peer]
+
+    def _admit_attempt(self, peer: str, remote: Remote) -> bool:
+        """Whether an offer may become an attempt. If there are too many, one is hung up for it.
+
+        That is the one whose remote has failed most often, and of those the oldest. A remote that repeats its offers
+        therefore makes room for one that does not.
+        """
+        if remote.call is not None and not remote.call.incoming:
+            return True  # glare: we dialed
+        now = time.monotonic()
+        if remote.attempts >= FREE_ATTEMPTS and now - remote.attempted_at < ATTEMPT_INTERVAL:
+            return False
+        failed, remote.attempts, remote.attempted_at = remote.attempts, remote.attempts + 1, now
+        others = [
+            (other.attempts - 1, now - other.call.started_at, name)
+            for name, other in self.remotes.items()
+            if name != peer and other.call is not None and _is_attempt(other.call)
+        ]
+        if len(others) >= MAX_ATTEMPTS:
+            most_failed, age, name = max(others)
+            if most_failed <= failed and age < MIN_ATTEMPT_TIME:
+                return False
+            self.dispatch(name, n.HangUp("timeout"))
+        return True
 
     def _count_waiting(self, remote: Remote) -> None:
         self._waiting -= remote.waiting
@@ -196,7 +241,11 @@ class CallControl:
             case n.CallStarted(incoming):
                 self._start_call(peer, remote, incoming)
             case n.CallConnected(generation):
-                self._call_connected(remote, connections[generation])
+                remote.attempts = 0
+                if remote.call is not None and _is_attempt(remote.call) and self.is_full:
+                    self.dispatch(peer, n.HangUp())  # others connected meanwhile
+                else:
+                    self._call_connected(remote, connections[generation])
             case n.CallEnded(reason, detail):
                 assert remote.call is not None
                 call, remote.call = remote.call, None
@@ -261,3 +310,8 @@ class CallControl:
             if remote.negotiation.deadline is not None and remote.negotiation.deadline <= now:
                 self.dispatch(peer, n.Tick())
         self._set_timer()
+
+
+def _is_attempt(call: Call) -> bool:
+    """Whether ``call`` is incoming and not connected yet."""
+    return call.incoming and call.connected_at is None

@@ -399,6 +399,83 @@ async def test_call_control_at_the_call_limit_is_full() -> None:
         assert b.calls.is_full
 
 
+def offer_and_answer(b: Bench, peer: str) -> bool:
+    """Let ``peer`` offer. Return whether it is answered; it then never connects."""
+    made = len(b.connections)
+    b.present.add(peer)
+    b.calls.dispatch(peer, n.OfferReceived(OFFER))
+    if len(b.connections) == made:
+        return False
+    connection = b.connections[-1]
+    connection.post(n.AnswerCreated(connection.generation, ANSWER))
+    return True
+
+
+def age(b: Bench, seconds: float) -> None:
+    """Let all attempts be older by ``seconds``."""
+    for remote in b.calls.remotes.values():
+        remote.attempted_at -= seconds
+        if remote.call is not None:
+            remote.call.started_at -= seconds
+
+
+async def test_offers_that_never_connect_lock_no_viewer_out() -> None:
+    """40 peers offer every 9 s; their calls end only by the time-out of 15 s."""
+    async with bench() as b:
+        hostile = [f"hostile-{number}" for number in range(40)]
+        for wave in range(5):
+            for name in hostile:
+                offer_and_answer(b, name)
+            attempts = [call for call in b.calls.calls.values() if call.connected_at is None]
+            assert len(attempts) <= call_control.MAX_ATTEMPTS
+            assert not b.calls.is_full
+            if wave:
+                assert offer_and_answer(b, f"viewer-{wave}"), "an honest viewer comes before those that repeat"
+                b.connections[-1].post(n.TransportConnected(b.connections[-1].generation))
+                assert b.calls.state(f"viewer-{wave}") is State.CONNECTED
+            else:
+                age(b, call_control.MIN_ATTEMPT_TIME)
+                assert offer_and_answer(b, "viewer-0")
+            age(b, 9 - call_control.MIN_ATTEMPT_TIME)
+        assert [b.calls.state(f"viewer-{wave}") for wave in range(1, 5)] == [State.CONNECTED] * 4
+
+
+async def test_remote_whose_calls_do_not_connect_is_slowed_down() -> None:
+    async with bench() as b:
+        answered = [offer_and_answer(b, "b") for _ in range(call_control.FREE_ATTEMPTS + 2)]
+        assert answered == [True] * call_control.FREE_ATTEMPTS + [False] * 2
+        assert b.trace[-1] == messages.HangUp("a", "b", "declined")
+        age(b, call_control.ATTEMPT_INTERVAL)
+        assert [offer_and_answer(b, "b") for _ in range(2)] == [True, False]
+        assert offer_and_answer(b, "c"), "each remote has its own budget"
+        connected = b.connections[-1]
+        connected.post(n.TransportConnected(connected.generation))
+        assert b.calls.remotes["c"].attempts == 0
+
+
+async def test_recent_attempts_are_not_replaced_by_newer_ones() -> None:
+    async with bench() as b:
+        peers = [f"peer-{number}" for number in range(call_control.MAX_ATTEMPTS)]
+        assert all([offer_and_answer(b, peer) for peer in peers])
+        assert not offer_and_answer(b, "late")
+        assert all(b.calls.state(peer) is State.CALLING for peer in peers)
+        age(b, call_control.MIN_ATTEMPT_TIME)
+        b.calls.calls["peer-3"].started_at -= 1
+        assert offer_and_answer(b, "late")
+        assert [peer for peer in peers if b.calls.state(peer) is State.AVAILABLE] == ["peer-3"]
+
+
+async def test_attempt_that_connects_beyond_the_call_limit_ends() -> None:
+    async with bench() as b:
+        assert offer_and_answer(b, "b")
+        connection = b.connections[-1]
+        for number in range(MAX_CALLS):
+            b.calls.dispatch(f"peer-{number}", n.Dial(15.0))
+        connection.post(n.TransportConnected(connection.generation))
+        assert b.calls.state("b") is State.AVAILABLE and connection.closed
+        assert len(b.calls.calls) == MAX_CALLS
+
+
 async def test_new_options_apply_to_new_connections_only() -> None:
     async with bench() as b:
         b.calls.dispatch("b", n.Dial(15.0))

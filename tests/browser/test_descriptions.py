@@ -35,8 +35,8 @@ OFFER = """async ([config, order]) => {
   return pc.localDescription.sdp;
 }"""
 ANSWER = "(sdp) => pc.setRemoteDescription({type: 'answer', sdp})"
-CANDIDATE = """({candidate, sdp_mid, sdp_mline_index}) =>
-  pc.addIceCandidate({candidate, sdpMid: sdp_mid, sdpMLineIndex: sdp_mline_index})"""
+CANDIDATE = """({candidate, sdp_mid, sdp_m_line_index}) =>
+  pc.addIceCandidate({candidate, sdpMid: sdp_mid, sdpMLineIndex: sdp_m_line_index})"""
 
 
 @pytest.mark.parametrize("policy", ["balanced", "max-compat", "max-bundle"])

@@ -85,7 +85,7 @@ async def _one(agent: Agent, peer: str, settings: Settings, paths: SinkPaths, ou
         call = agent.call(peer, timeout=max(0.1, deadline - loop.time()))
         await call.connected()
     except CallFailed as error:
-        if error.reason == "declined" and codecs is not None and len(codecs) == 1:
+        if error.reason == "declined" and not error.detail and codecs is not None and len(codecs) == 1:
             error.detail = f"perhaps because this peer accepts only {codecs[0]}; try --video-codec vp8,h264"
         report(out, error, peer)
         return exits.for_error(error)

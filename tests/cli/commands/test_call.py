@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from peer import Agent
 from tests.cli.program import QUIET, TEST, Program
 
 
@@ -51,10 +53,17 @@ def test_call_without_common_codec_explained_at_both_ends(relay: str) -> None:
         node.expect("joined")
         with call(relay, "cam", "--video-codec", "vp8") as program:
             assert program.wait() == 4
-            hint = "declined (perhaps because this peer accepts only vp8; try --video-codec vp8,h264)"
-            assert hint in program.errors
+            assert "declined (m=" in program.errors and NO_COMMON_CODEC in program.errors
         assert node.expect("ended")["reason"] == "media-error"
         assert NO_COMMON_CODEC in node.errors
+
+
+async def test_call_declined_without_a_reason_suggests_other_codecs(relay: str) -> None:
+    async with Agent("cam", server=relay, accept=lambda _: False):
+        with call(relay, "cam", "--video-codec", "vp8") as program:
+            assert await asyncio.to_thread(program.wait) == 4
+            hint = "declined (perhaps because this peer accepts only vp8; try --video-codec vp8,h264)"
+            assert hint in program.errors
 
 
 def test_call_without_common_codec_continues_with_audio(relay: str) -> None:

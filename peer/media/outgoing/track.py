@@ -183,6 +183,9 @@ class OutgoingVideo:
         if wait := self._key_frame_budget.spend(loop.time()):
             self._key_frame_timer = loop.call_later(wait, self._request_deferred_key_frame)
             return
+        self._request_from_encoder()
+
+    def _request_from_encoder(self) -> None:
         # Passthrough ignores requests, so while it is the next stream, the current one has to answer.
         use_next = self._next is not None and self._next[0] is not self._shared.passthrough
         stream = self._next[0] if self._next is not None and use_next else self._stream
@@ -276,7 +279,7 @@ class OutgoingVideo:
         if frame.key:
             self._decodable = True
         elif not self._decodable:
-            self.request_key_frame()
+            self._request_from_encoder()  # not of the viewer's budget, because each frame until then asks
         in_order = self._last is None or frame.timestamp > self._last.timestamp - MAX_LAG
         self._decodable = self._decodable and in_order
         self._skipped += not self._decodable

@@ -182,6 +182,17 @@ async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: 
         assert viewer._key_frame_timer is not None and viewer._key_frame_timer.cancelled()
 
 
+async def test_frames_before_the_first_key_frame_spend_no_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_streams(monkeypatch) as (viewer, (best, *_)):
+        for n in range(2 * BURST):  # the encoding runs for others, and makes its next key frame within 0.5 s
+            best.put(n * 3000)
+        best.put(2 * BURST * 3000, key=True)
+        assert (await viewer.get()).key and best.requests > 0
+        before = best.requests
+        viewer.request_key_frame()
+        assert best.requests == before + 1
+
+
 async def test_viewer_that_was_too_slow_continues_at_a_key_frame() -> None:
     async with studio() as made:
         slow, fast = made.viewer(), made.viewer()

@@ -183,7 +183,10 @@ export class View {
     row.dataset.state = state;
     $(".state", row).textContent = text;
     button.hidden = !action; // a call that rings has its buttons in #ringing
-    if (!action) return row;
+    if (!action) {
+      delete button.dataset.action; // so that it is guarded when it reappears
+      return row;
+    }
     button.textContent = label;
     button.dataset.action = action;
     button.setAttribute("aria-label", `${label} ${row.dataset.peer}`);

@@ -116,7 +116,11 @@ globalThis.rig = {
 
   speaker: null, // what the page last connected to its loudspeaker
 
-  played: (seconds) => (rig.speaker ? rig.loudest(rig.speaker, seconds) : { level: -200, frequency: 0 }),
+  played(seconds) {
+    // An analyser of a closed context returns its last samples forever.
+    const playing = rig.speaker && rig.speaker.context.state !== "closed";
+    return playing ? rig.loudest(rig.speaker, seconds) : { level: -200, frequency: 0 };
+  },
 
   async loudest(analyser, seconds) {
     const wave = new Float32Array(analyser.fftSize);

@@ -233,7 +233,7 @@ class Page:
         return Sound(heard["level"], heard["frequency"])
 
     async def played(self, seconds: float = 0.5) -> Sound:
-        """What the page itself plays with Web Audio: its loudest moment within ``seconds``."""
+        """What the page plays with Web Audio, for instance its ringing: the loudest moment within ``seconds``."""
         heard = await self.tab.evaluate("(seconds) => rig.played(seconds)", seconds)
         return Sound(heard["level"], heard["frequency"])
 

@@ -46,6 +46,20 @@ async def test_who_has_not_joined_is_told_nothing_but_counts(tmp_path: Path) -> 
         assert health == {"status": "ok", "peers": 1, "rooms": 1}
 
 
+async def test_relay_does_not_log_what_peers_send(caplog: pytest.LogCaptureFixture) -> None:
+    """Even with ``-v``: descriptions and candidates contain addresses."""
+    caplog.set_level("WARNING", "websockets")  # the test's own client
+    caplog.set_level("DEBUG")
+    async with relay() as server, joined(server, "A") as a, joined(server, "B") as b:
+        assert (await a.get())["type"] == "peer-joined"
+        for kind in ("offer", "candidate", "hang-up", "unknown"):
+            await a.send_message(kind, to="B", sdp="192.0.2.99 private")
+            assert (await b.get())["sdp"] == "192.0.2.99 private"
+        await a.send_message("offer", to="nobody", sdp="192.0.2.99 private")
+        assert (await a.get())["code"] == "peer-not-found"
+    assert "offer" in caplog.text and "private" not in caplog.text and "192.0.2.99" not in caplog.text
+
+
 async def test_peer_with_a_shared_token_may_take_any_free_id() -> None:
     """An id is a name and no identity; signed tokens bind it."""
     async with relay(token="secret", grace=0) as server:

@@ -46,7 +46,7 @@ LIVENESS_INTERVAL: Final = 0.5
 KINDS: Final[tuple[Literal["video"], Literal["audio"]]] = ("video", "audio")
 
 OpenPeerConnection = Callable[[Callable[[], None], bool], RTCPeerConnection]
-"""Opens an RTCPeerConnection. The arguments: called when connecting the transport fails; ``relay_only``."""
+"""Opens an RTCPeerConnection. Arguments: a callback for the failure to connect the transport; ``relay_only``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +364,6 @@ class Connection:
 
 
 def _codec_hint(reasons: str) -> str:
-    """What to try where a section is rejected for its codecs."""
+    """Return what to try if a video section is rejected for its codecs, otherwise an empty text."""
     concerned = "m=video" in reasons and "no common codec" in reasons
     return "; try --video-codec vp8,h264 at both ends" if concerned else ""

@@ -1,9 +1,9 @@
 """Validation and normalization of remote descriptions, in front of the engine's parser. Pure.
 
-That parser raises on many legal lines, takes quadratic time on others, and accepts all sections of an offer or none.
-So it never sees what a remote wrote, only a description that is made here and that
+The engine's parser raises on many legal lines, takes quadratic time on others, and accepts all sections of an offer
+or none. It therefore never gets the remote's own text, but a description that this module makes, and that
 
-- is bounded: what is read by ``sdp_parser``, what is written by the codecs that are supported;
+- is bounded: in input by ``sdp_parser``, in output by the number of supported codecs;
 - is complete: attributes are inherited from the section that stands for the BUNDLE group (RFC 8843 7.1.3) and from
   the session level (RFC 8866 5.13), and defaults are filled in;
 - has only sections that can be negotiated. The others are rejected one by one: ``mirror`` puts them into our answer,
@@ -77,9 +77,9 @@ _SSRC: Final = re.compile(r"(\d{1,10})\s+cname:([!-~]{1,256})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A section that the engine is given. ``index`` is its place in the remote description.
+    """A section that is passed to the engine. ``index`` is its place in the remote description.
 
-    ``named`` says whether ``mid`` is the remote's; otherwise only the engine knows it. ``direction`` is the remote's.
+    ``named``: whether ``mid`` is the remote's; otherwise only the engine uses it. ``direction`` is the remote's.
     """
 
     index: int
@@ -91,9 +91,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A section that cannot be rejected although nothing in it is used: the remote has no other transport.
+    """A section of which nothing is used, but which must not be rejected: the remote has no other transport.
 
-    ``formats`` and ``lines`` are what the answer has for it, apart from the transport.
+    ``formats`` and ``lines`` are its content in our answer, apart from the transport.
     """
 
     index: int
@@ -159,7 +159,7 @@ class RemoteDescription:
         )
 
     def explain(self) -> str:
-        """Why sections are rejected, for people; empty if none is."""
+        """Return the reasons of rejected sections, for people; an empty text if none is rejected."""
         return _explain(self.sections, self.rejections)
 
 
@@ -185,7 +185,7 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
     parsed = parsed.using(chosen)
     shared = _sharing(parsed, list(chosen))
     for index in chosen.keys() - set(shared):
-        rejections[index] = "it needs a transport of its own, and there is one for all (RFC 8843 BUNDLE)"
+        rejections[index] = "it needs a transport of its own, but only one is supported (BUNDLE, RFC 8843)"
     if not shared:
         raise SdpError(_explain(parsed.sections, rejections))
     accepted = _accept(parsed, sorted(shared))
@@ -202,8 +202,8 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
 def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> RemoteDescription:
     """Read the answer to ``offer``, a description of ours.
 
-    The sections that it rejects become inactive ones: the engine knows no rejected section, and one that neither
-    sends nor receives costs nothing.
+    Sections that it rejects are passed to the engine as inactive ones, because the engine does not support rejected
+    sections (port 0). An inactive section costs nothing.
 
     Raises:
         SdpError: the answer cannot be read, does not fit the offer, or rejects all of it.
@@ -221,7 +221,7 @@ def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> Remote
         if section.port == 0:
             rejections[index] = "rejected by the answerer"
         elif not chosen[index]:
-            rejections[index] = "no codec of ours"
+            rejections[index] = "no supported codec"
     live = [index for index in chosen if index not in rejections]
     if not live:
         raise SdpError(_explain(parsed.sections, rejections))
@@ -268,7 +268,7 @@ def mirror(answer: str, offer: RemoteDescription) -> str:
 
 
 def _refusal(parsed: Parsed, section: Section, accepted: int) -> str | None:
-    """Why an offered section is rejected before its codecs are read."""
+    """Return why an offered section is rejected before its codecs are read, or ``None``."""
     if section.kind not in ("audio", "video"):
         return f"{section.kind} is not supported"
     if section.port == 0 and not ("bundle-only" in section.attributes and section.mid in parsed.members):
@@ -292,10 +292,10 @@ def _explain(sections: Sequence[Section], rejections: dict[int, str]) -> str:
 
 
 def _sharing(parsed: Parsed, usable: Sequence[int]) -> list[int]:
-    """Those of the sections ``usable`` that share one transport, first the one whose transport it is.
+    """Return those of the sections ``usable`` that share one transport; first the section that describes it.
 
-    In a BUNDLE group that is the one that the group names first (RFC 8843 7.3.1). Without a group, or if none of
-    them is in it, the first section has the transport to itself.
+    In a BUNDLE group that is the first one named (RFC 8843 7.3.1). Without a group, or if it contains none of them,
+    only the first section is returned.
     """
     places = {parsed.sections[index].mid: index for index in reversed(usable)}
     members = [places[mid] for mid in parsed.bundle if mid in places]
@@ -303,10 +303,11 @@ def _sharing(parsed: Parsed, usable: Sequence[int]) -> list[int]:
 
 
 def _kept(parsed: Parsed, first: Section) -> Kept | None:
-    """The tagged section if it is rejected and ``first``, the first accepted one of the group, needs its transport.
+    """Return the tagged section if it is rejected and ``first``, the first accepted one, needs its transport.
 
     ``first`` has none of its own if it is ``a=bundle-only``, or if it repeats the credentials (``max-bundle`` of
-    libwebrtc). With port 0 in the tagged section the remote would close the transport of all (RFC 8843 7.3.1).
+    libwebrtc). With port 0 in the tagged section, the remote would close the transport of the whole group (RFC 8843
+    7.3.1).
     """
     tagged = parsed.tagged
     if tagged is None or tagged is first or tagged.port == 0 or tagged.mid is None:
@@ -325,7 +326,8 @@ def _kept(parsed: Parsed, first: Section) -> Kept | None:
 
 
 def _write_kept(kept: Kept, section: Section, bundled: str) -> str:
-    """The section ``kept`` of our answer, with the transport of ``bundled``, another section of the same group."""
+    """Return the section ``kept`` of our answer, with the transport of ``bundled``, another section of the same
+    group."""
     head, *lines = bundled.splitlines()
     transport = [line for line in lines if line.startswith(TRANSPORT_LINES)]
     media = f"m={section.kind} {head.split()[1]} {section.protocol} {' '.join(kept.formats)}"
@@ -346,10 +348,10 @@ def _accept(parsed: Parsed, indexes: Sequence[int]) -> list[Accepted]:
 
 
 def _transport(parsed: Parsed, members: Sequence[Section], *, offer: bool) -> list[str]:
-    """The attributes of the transport that ``members`` share: those of the first member that has them.
+    """Return the attributes of the transport that ``members`` share.
 
-    Then come those of the section that the BUNDLE group names first, even if that section is rejected, then the
-    session's, then any other member's.
+    Each is taken from the first place that has it: the first member; the section that the BUNDLE group names first,
+    even if it is rejected; the session level; the other members.
 
     Raises:
         SdpError: one is missing.
@@ -363,7 +365,7 @@ def _transport(parsed: Parsed, members: Sequence[Section], *, offer: bool) -> li
     if not _first("rtcp-mux", places):
         raise SdpError(f"{members[0].where}: no a=rtcp-mux", rule="RFC 8834 4.5")
     setup = next(iter(_first("setup", places)), "")
-    # RFC 8842 5.2 and 5.3: the roles that are recommended, where there is none or none that can be taken
+    # RFC 8842 5.2 and 5.3: the recommended role if the attribute is missing or unusable
     role = setup if setup in ("active", "passive") else "actpass" if offer else "active"
     lines = (f"a=fingerprint:{value}" for value in fingerprints)
     return ["a=rtcp-mux", f"a=ice-ufrag:{ufrag}", f"a=ice-pwd:{pwd}", *lines, f"a=setup:{role}"]
@@ -375,7 +377,7 @@ def _first(name: str, places: Iterable[Attributes]) -> Sequence[str]:
 
 def _credential(name: str, values: Sequence[str], section: Section) -> str:
     if not values or _CREDENTIAL.fullmatch(values[0]) is None:
-        problem = f"a={name} cannot be used" if values else f"no a={name}"
+        problem = f"invalid a={name}" if values else f"no a={name}"
         raise SdpError(f"{section.where}: {problem}", line=section.line, rule="RFC 8839 5.4")
     return values[0]
 
@@ -386,7 +388,7 @@ def _fingerprints(values: Sequence[str]) -> list[str]:
 
 
 def _direction(parsed: Parsed, section: Section) -> str:
-    """The section's own direction, or the session's, or ``sendrecv`` (RFC 8866 6.7)."""
+    """Return the section's own direction, or the session's, or ``sendrecv`` (RFC 8866 6.7)."""
     for attributes in (section.attributes, parsed.session):
         for name in attributes:
             if name in DIRECTIONS:
@@ -397,7 +399,7 @@ def _direction(parsed: Parsed, section: Section) -> str:
 def _write(
     one: Accepted, codecs: Sequence[Codec], direction: str, transport: Sequence[str], section: Section | None = None
 ) -> str:
-    """One section, as the engine is given it; ``section`` is its source unless it was rejected."""
+    """Return the text of one section for the engine. ``section`` is the remote's, unless that was rejected."""
     extras: list[str] = []
     if section is not None:
         extras = [*_extensions(section, named=one.named), *_ssrcs(section)]
@@ -414,7 +416,7 @@ def _write(
 
 
 def _extensions(section: Section, *, named: bool) -> Iterator[str]:
-    """The supported header extensions, each URI and each number once (RFC 8285 5). No MID where there is no name."""
+    """Yield the supported header extensions, each URI and each number once (RFC 8285 5); MID only if ``named``."""
     uris, numbers = (set() if named else {MID}), {0, 15}
     for value in section.attributes.get("extmap", ()):
         if match := _EXTENSION.fullmatch(value):

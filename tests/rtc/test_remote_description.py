@@ -256,7 +256,7 @@ def test_offer_without_transport_is_rejected_with_line_and_rule(missing: str) ->
 @pytest.mark.parametrize("value", ["a=ice-ufrag:a b", "a=ice-ufrag:", "a=ice-pwd:" + "x" * 300, "a=ice-pwd:\u00e4"])
 def test_offer_with_illegal_credentials_is_refused(value: str) -> None:
     name = value.partition(":")[0]
-    with pytest.raises(SdpError, match=f"{name} cannot be used"):
+    with pytest.raises(SdpError, match=f"invalid {name}"):
         read(offer(*(replaced(section, name, value) for section in (AUDIO, VIDEO))))
 
 

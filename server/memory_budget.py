@@ -1,7 +1,7 @@
 """Memory budget shared by all clients: unsent outgoing data plus partially received messages. Pure.
 
 Only data that stays is counted: messages behind a blocked socket, and messages that have arrived in part. Data that
-passes through within one turn of the event loop is not. A message to several clients counts once per client.
+passes through within one iteration of the event loop is not. A message to several clients counts once per client.
 """
 
 from __future__ import annotations

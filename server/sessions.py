@@ -1,7 +1,7 @@
-"""Sessions of clients: passes their messages to the rooms, and executes the rooms' commands. Decides nothing itself.
+"""Sessions of clients, the shell around the rooms: passes messages to them and executes their commands.
 
-There is one thread and no task per client: only callbacks of asyncio, one timer for the rooms' next deadline, and one
-for keepalive pings.
+Everything runs in one thread, without a task per client: callbacks of asyncio, one timer for the rooms' next
+deadline, and one for keepalive pings.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class Sessions:
     def flush(self) -> None:
         """Write the send queues, unless a notice to several clients is among them.
 
-        Notices wait for the end of this turn of the event loop: in a join storm the same turn brings more of them.
+        Notices wait for the end of this iteration of the event loop: when many peers join, it brings more of them.
         """
         if self._to_flush and not self._flush_scheduled:
             self._flush()
@@ -321,7 +321,8 @@ class Sessions:
         self.counters.join_seconds.add(self._loop.time() - client.join_received_at)
         found = facts("joined", peer=name, room=self.rooms.room(client), address=client.address)
         logger.info("+ %s joined from %s", name, client.address, extra=found)
-        # last, because a client whose send queue is full is closed by this, and has to be removed from the above
+        # Last: if this fills the send queue, the client is closed, and removed from everything that it was added to
+        # above
         self._send((client,), dump(PeerList(peers, self.ice.add(client, name))).encode())
 
     def _close(self, client: Client, code: int, reason: str) -> None:

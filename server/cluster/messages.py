@@ -15,9 +15,10 @@ NONE: Final = "-"
 """Stands for a missing key or node."""
 
 MAX_INBOX_ENTRIES: Final = 100_000
-"""Maximum number of unread entries in an inbox. A node that falls further behind is removed, which bounds Redis."""
+"""Maximum number of unread entries in an inbox. A node that falls further behind is removed, which
+bounds the memory of Redis."""
 MAX_INBOX_BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of the texts in unread entries, in bytes. The reason is the same."""
+"""Maximum size of the texts in unread entries, in bytes, for the same reason."""
 READ_COUNT: Final = 100
 """Entries that a node reads at once: a few milliseconds of work. All are in memory, each as large as one message."""
 
@@ -57,7 +58,7 @@ class Resume(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """All seats have been resumed."""
+    """Report that all seats have been resumed."""
 
 
 class Leave(NamedTuple):
@@ -97,7 +98,7 @@ class HandOver(NamedTuple):
 
 
 class EndHandover(NamedTuple):
-    """All messages were handed over, or the new holder stops waiting for them."""
+    """Report that all messages were handed over, or that the new holder stops waiting for them."""
 
     room: str
     id: str
@@ -173,7 +174,7 @@ class SeatGranted(NamedTuple):
 
 
 class SeatEntrusted(NamedTuple):
-    """The seat is this node's. Its owner is away, and has ``grace`` seconds to return."""
+    """The seat is this node's. It is in grace: its owner has ``grace`` seconds to return."""
 
     room: str
     id: str
@@ -212,7 +213,7 @@ class SeatMoved(NamedTuple):
 
 
 class SeatLost(NamedTuple):
-    """A seat that this node wanted to resume has another holder."""
+    """A seat that this node tried to resume has another holder."""
 
     ticket: str
 

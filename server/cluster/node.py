@@ -176,7 +176,7 @@ class Node(Generic[C]):
         return commands
 
     def drain(self, now: float) -> None:
-        """Entrust the seats with a key to other nodes, because this one stops.
+        """Hand over the seats with a key to other nodes, because this one stops.
 
         The shell closes all connections, and sends ``messages.Unregister`` once ``is_drained``.
         """

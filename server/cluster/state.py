@@ -37,7 +37,7 @@ class NodeConfig:
     max_messages: int
     """Maximum size of the messages that wait for the ledger."""
     settle_time: float
-    """Age from which a ledger is trusted to know all peers."""
+    """Age from which a ledger is assumed to contain all peers."""
     handover_timeout: float
     """How long a seat that moved here waits for the messages queued at its previous node."""
 
@@ -62,7 +62,7 @@ class Seat(Generic[C]):
     claims: list[tuple[str, str]] = field(default_factory=list)
     """Joins without the key that wait for the answer to the ping: node and ticket of each."""
     rejoin: QueuedOperation | None = None
-    """The queued join of an owner that came back."""
+    """The queued join of an owner that has returned."""
     confirm_until: float | None = None
     """When the join is sent again, because the ledger has not yet confirmed it; ``None`` once it has."""
     awaits: set[str] = field(default_factory=set)
@@ -111,7 +111,7 @@ class Room(Generic[C]):
     """Peers known from before a restart that the new ledger has not reported yet."""
 
     def others(self, peer: str) -> list[C]:
-        """The connections to notify about ``peer``: all admitted ones but its own."""
+        """Return the connections to notify about ``peer``: all admitted ones except its own."""
         return [
             seat.conn for seat in self.seats.values() if seat.conn is not None and seat.admitted and seat.id != peer
         ]
@@ -181,6 +181,6 @@ class NodeState(Generic[C]):
         return str(self._count)
 
     def seat(self, room: str, id: str) -> Seat[C] | None:
-        """The seat at this node for ``id`` in ``room``."""
+        """Return the seat at this node for ``id`` in ``room``, or ``None``."""
         found = self.rooms.get(room)
         return found.seats.get(id) if found is not None else None

@@ -19,7 +19,7 @@ from ..transport.connection import Client
 from .turn_credentials import SECRET_OPTION, IceServerList
 
 _GROUP: Final = 64
-"""Maximum number of renewals per turn of the event loop.
+"""Maximum number of renewals per iteration of the event loop.
 
 They take a millisecond; those of 10,000 clients take 4 s.
 """

@@ -14,7 +14,7 @@ from ..renewal_queue import RenewalQueue
 from .connection import Client
 
 _GROUP: Final = 32
-"""Maximum number of pings per turn of the event loop. They take 0.3 ms."""
+"""Maximum number of pings per iteration of the event loop. They take 0.3 ms."""
 _PAUSE: Final = 0.005
 """Time between two groups, in seconds: 6,400 pings per second, enough for 76,000 clients."""
 

@@ -33,16 +33,16 @@ for files and the reserve."""
 SOCKET_BUFFER: Final = 128 * 1024
 """Size of the kernel's buffer per connection and direction, in bytes. Linux uses twice that, for its own needs.
 
-The default of 4 MB is filled by a client that does not read, and more by one that writes too fast.
+By default, a client that does not read can occupy 4 MB, and a client that writes too fast even more.
 """
 
 _BACKLOG: Final = 1024
 """Connections that may wait to be accepted: after a restart, a thousand peers reconnect at once."""
 _BATCH: Final = 256
-"""Maximum number of connections accepted per turn of the event loop, so that others are served in between."""
+"""Maximum number of connections accepted per iteration of the event loop, so that other clients are served, too."""
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 1.0
-"""Time without accepting after the reserve did not help, in seconds."""
+"""Time for which accepting is paused when even the reserve cannot be used, in seconds."""
 
 
 class Listener(Generic[V]):
@@ -224,7 +224,7 @@ class Listener(Generic[V]):
 
 
 def max_connections_allowed(wanted: int) -> int:
-    """Return ``wanted``, or the number of connections that the file descriptors allow if it is lower or 0 is wanted.
+    """Return ``wanted``, limited to the connections that the file descriptors allow. 0: as many as they allow.
 
     A peer needs a descriptor, and the usual soft limit of 1,024 is too low. It is raised to the hard limit.
     """

@@ -36,7 +36,7 @@ from .signaling.identity import default_id
 log = logging.getLogger(__name__)
 
 EVENT_BACKLOG: Final = 1000
-"""Maximum number of events that a reader may be late. Then it loses the oldest."""
+"""Maximum number of events queued per reader. A reader that falls further behind loses the oldest."""
 
 DEFAULT_SIZE: Final = (1280, 720)
 """Size of the outgoing video in pixels before the source has delivered its first frame."""
@@ -222,8 +222,7 @@ class Agent:
 
         Raises:
             CallFailed: with ``no-answer`` (``NotHere``) after ``timeout`` seconds, or with ``shutdown`` when this
-            agent
-                leaves.
+                agent leaves.
             JoinRefused: the relay has rejected this agent for good.
         """
         await self._room.wait_for(peer, timeout)
@@ -237,8 +236,8 @@ class Agent:
         await self._room.wait_closed()
 
     def events(self) -> Reader[ev.Event]:
-        """Reader of all events from now on: ``async for event in agent.events()``. It ends with the agent. A reader
-        that is 1,000 events late loses the oldest."""
+        """Return a reader of all events from now on: ``async for event in agent.events()``. It ends with the agent. A
+        reader that falls 1,000 events behind loses the oldest."""
         return self._events.read(EVENT_BACKLOG)
 
     async def _watch_source(self, source: Source) -> None:

@@ -46,13 +46,14 @@ FREE_ATTEMPTS: Final = 4
 ATTEMPT_INTERVAL: Final = 5.0
 """Minimum time between further offers of a remote whose calls do not connect, in seconds."""
 
-
 MAX_WAITING: Final = 4 << 20
-"""Maximum size of what all remotes together have waiting, in bytes: offers behind an older one, and candidates
-without a description. It needs no call, so it needs a budget of its own. A real offer has up to 60 kB."""
+"""Memory budget for queued offers and candidates, shared by all remotes, in bytes. Offers wait for an older one to be
+answered, candidates for their description. Neither requires a call, so ``MAX_CALLS`` does not bound them. A real
+offer has up to 60 kB."""
 
 MAX_WAITING_PER_REMOTE: Final = 512 << 10
-"""Maximum size of what one remote has waiting, in bytes: two offers as large as the relay forwards."""
+"""Maximum size of the queued offers and candidates of one remote, in bytes: two offers of the maximum message
+size."""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Remote:
     """Number of its offers since a call was connected last."""
     attempted_at: float = 0.0
     waiting: int = 0
-    """Size of its waiting offers and candidates, in bytes."""
+    """Size of its queued offers and candidates, in bytes."""
 
 
 class CallControl:
@@ -163,7 +164,7 @@ class CallControl:
         if isinstance(event, n.OfferReceived) and (
             remote.negotiation.waiting_bytes + len(event.sdp) > MAX_WAITING_PER_REMOTE
         ):
-            limited_log.info("= %s: dropped an offer, because too many are waiting", peer)
+            limited_log.info("= %s: dropped an offer, because too many are queued", peer)
             return
         if isinstance(event, n.OfferReceived) and event.allowed and not self._admit_attempt(peer, remote):
             limited_log.info("= %s: declined, because too many calls do not connect", peer)
@@ -211,9 +212,9 @@ class CallControl:
         self._waiting += remote.waiting
 
     def _drop_waiting(self) -> None:
-        """Drop what the remote with the most bytes has waiting, to keep the budget."""
+        """Drop the queued offers and candidates of the remote that has the most, to stay within the budget."""
         peer, largest = max(self.remotes.items(), key=lambda item: item[1].waiting)
-        limited_log.info("= %s: dropped %d bytes that waited for its call", peer, largest.waiting)
+        limited_log.info("= %s: dropped %d bytes of queued offers and candidates", peer, largest.waiting)
         largest.negotiation.drop_waiting()
         self._count_waiting(largest)
 

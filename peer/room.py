@@ -1,7 +1,7 @@
 """Membership in one room: joins it, tracks presence, and passes the relay's messages to the calls.
 
-Everything that the relay sends ends up in one of three places: in ``Presence`` (who is in the room), in the options
-of new connections (ICE servers), or, as an event of one remote, in call control.
+Everything that the relay sends ends up in one of three places: in ``Presence`` (the peers in the room), in the
+options of new connections (ICE servers), or, as an event of one remote, in call control.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Room:
         usable = merge(self._options.ice_servers, found)
         lacks_turn = self._options.relay_only and not any(server.is_turn for server in usable)
         if lacks_turn and not self._lacks_turn:  # no error: the relay may send one later
-            log.warning("no call can connect: relay only, but no TURN server is known; add %s", TURN_HINT)
+            log.warning("no call can connect: --relay-only is set, but no TURN server is known; add %s", TURN_HINT)
         self._lacks_turn = lacks_turn
         self._calls.options = replace(self._options, ice_servers=usable)
 

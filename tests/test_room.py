@@ -253,7 +253,7 @@ async def test_relay_only_without_turn_server_is_logged_once(caplog: pytest.LogC
     b = Bench(options=ConnectionOptions(relay_only=True))
     b.client.on_event(joined())
     b.receive(messages.IceServers((STUN,)))
-    assert caplog.text.count("no call can connect: relay only, but no TURN server is known") == 1
+    assert caplog.text.count("no call can connect: --relay-only is set, but no TURN server is known") == 1
     turn = {"urls": "turn:turn.example", "username": "me", "credential": "secret"}
     b.receive(messages.IceServers((turn,)), messages.IceServers(()))
     assert caplog.text.count("no TURN server is known") == 2, "the relay has withdrawn its TURN server"

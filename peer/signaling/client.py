@@ -3,8 +3,8 @@
 The client keeps no state about peers or calls. It passes everything it receives to ``on_event``, in the event loop,
 as one of the events below.
 
-While the relay is away, outgoing messages are queued for up to ``MAX_QUEUE_AGE`` seconds and sent in order after the
-next join. A hang-up or a candidate then still reaches its call.
+While the relay is unreachable, outgoing messages are queued for up to ``MAX_QUEUE_AGE`` seconds and sent in order
+after the next join. A hang-up or a candidate then still reaches its call.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class SignalingClient:
         log.debug("> %s", _summary(message))
 
     async def flush(self) -> None:
-        """Wait until the send queue is empty. Returns at once while the relay is away."""
+        """Wait until the send queue is empty. Returns at once while the relay is unreachable."""
         if self._socket is not None:
             await self._flushed.wait()
 
@@ -307,7 +307,7 @@ class SignalingClient:
         raise closed
 
     def _put_back(self, until: float, text: str) -> None:
-        """Queue a message again that was not sent. In a full queue it is the oldest, and dropped."""
+        """Queue a message again that was not sent. If the queue is full, drop it, because it is the oldest."""
         if len(self._send_queue) < MAX_QUEUED:
             self._send_queue.appendleft((until, text))
 

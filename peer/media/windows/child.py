@@ -1,7 +1,7 @@
 """The child process that shows the windows: ``python -m peer.media.windows.child FD``.
 
-It imports cv2 and numpy and nothing heavy besides. Where PyAV was imported first, ``imshow`` hangs forever (measured,
-4 of 4 times). Without a display it aborts the process, and its import stalls an event loop for 0.2 s.
+It imports cv2, numpy and no other large library. If PyAV was imported first, ``imshow`` hangs forever (measured, 4 of
+4 times). Without a display it aborts the process, and its import stalls an event loop for 0.2 s.
 
 ``FD`` is a stream socket to the parent. Both sides send one JSON object per line:
 
@@ -41,7 +41,10 @@ _TITLE_BAR: Final = 32
 """Assumed height of a title bar, in pixels."""
 
 _COLUMNS: Final = 3
+"""Windows per row of the grid."""
+
 _FALLBACK_SCREEN: Final = (1280, 720)
+"""Assumed size of the screen if it cannot be queried, in pixels."""
 
 
 class _Window:

@@ -92,11 +92,11 @@ class _FrameRate:
 
 
 class Windows:
-    """All windows of one agent. Tasks run in ``tasks``; all methods belong to the event loop.
+    """All windows of one agent. Tasks run in ``tasks``; all methods must be called in the event loop.
 
     ``on_close(key)`` is called when the user closes the window of ``key`` with q, Esc or the close button, so that
     its call is hung up. It is not called for the preview, which is only hidden. ``on_notice(line)`` receives the
-    reason when windows do not work, or no longer.
+    reason when windows do not work, or stop working.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Windows:
                 if not again:
                     self._on_notice(failure)
                     break
-                self._on_notice(f"{failure}; starting the windows again")
+                self._on_notice(f"{failure}; restarting the windows")
         except OSError as exc:
             self._on_notice(f"no windows: their process cannot be started ({exc.strerror})")
         finally:
@@ -198,7 +198,7 @@ class Windows:
                             self._on_user_close(key)
         except TimeoutError:
             return f"no windows: OpenCV did not start within {_START_TIMEOUT:.0f} s"
-        return f"the windows are gone: {await child.exit_reason()}"
+        return f"the windows have closed: {await child.exit_reason()}"
 
     def _on_user_close(self, key: str) -> None:
         if key in self._windows:

@@ -245,7 +245,7 @@ async def test_windows_x_server_death_gives_two_notices(display: XServer) -> Non
         it.show("door", "door", door)
         await _window("door 640x360")
         display.kill()
-        assert "windows are gone" in await it.notices.get()
+        assert "windows have closed" in await it.notices.get()
         assert "display cannot be opened" in await it.notices.get()
         it.windows.hide("door")
         it.show("door", "door", door)

@@ -33,9 +33,9 @@ MAX_CALLS: Final = 32
 """Maximum number of simultaneous calls: connected ones, and those that we dialed. Further incoming calls are
 declined, because each may need an encoder."""
 
-MAX_ATTEMPTS: Final = 16
+MAX_ATTEMPTS: Final = MAX_CALLS
 """Maximum number of incoming calls that are not connected yet. They do not count as calls: a stranger whose offers
-never connect would otherwise occupy all of them for 15 s each."""
+never connect would otherwise occupy all of them for 15 s each. When a node starts, all its viewers call at once."""
 
 MIN_ATTEMPT_TIME: Final = 2.0
 """Time for which an attempt keeps its place when another one needs it, in seconds. Nearly all connect sooner."""

@@ -453,6 +453,14 @@ async def test_remote_whose_calls_do_not_connect_is_slowed_down() -> None:
         assert b.calls.remotes["c"].attempts == 0
 
 
+async def test_as_many_viewers_as_calls_are_answered_at_once() -> None:
+    async with bench() as b:
+        assert all([offer_and_answer(b, f"viewer-{number}") for number in range(MAX_CALLS)])
+        for connection in b.connections:
+            connection.post(n.TransportConnected(connection.generation))
+        assert len(b.calls.calls) == MAX_CALLS and b.calls.is_full
+
+
 async def test_recent_attempts_are_not_replaced_by_newer_ones() -> None:
     async with bench() as b:
         peers = [f"peer-{number}" for number in range(call_control.MAX_ATTEMPTS)]

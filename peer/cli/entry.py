@@ -26,7 +26,7 @@ from ..errors import PeerError
 from ..node import systemd
 from . import exit_codes as exits
 from . import logs
-from .output import Output, OutputClosed
+from .output import Output, OutputClosed, pipe_descriptor
 from .root import cli
 
 Body = Callable[[], Awaitable[int]]
@@ -170,6 +170,14 @@ async def _with_signals(body: Body, out: Output, on_sigterm: int) -> int:
             loop.call_soon_threadsafe(stop)
 
     out.on_closed(on_output_closed)
+    pipe = pipe_descriptor()
+    if pipe is not None:  # nothing can be read from it, so it becomes readable when its reader closes it
+
+        def on_pipe_closed() -> None:
+            loop.remove_reader(pipe)
+            stop()
+
+        loop.add_reader(pipe, on_pipe_closed)
     for number in (signal.SIGINT, *_termination_signals()):
         loop.add_signal_handler(number, on_signal, number)
     systemd.start_watchdog(loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,6 +120,15 @@ def _stdout_write() -> Callable[[bytes], None]:
 
         return write
     return lambda data: write_all(descriptor, data)
+
+
+def pipe_descriptor() -> int | None:
+    """The file descriptor of standard output if it is a pipe."""
+    try:
+        descriptor = sys.stdout.fileno()
+        return descriptor if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else None
+    except (OSError, AttributeError):
+        return None
 
 
 def _redirect_to_null() -> None:

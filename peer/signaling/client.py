@@ -15,7 +15,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -126,6 +126,22 @@ def check_url(url: str) -> str:
             f"{redacted(url)!r} is not a relay URL: use ws://host:port/ws or wss://host/ws", where="--server"
         )
     return url if parts.path not in ("", "/") else parts._replace(path="/ws").geturl()
+
+
+def without_zone(url: str) -> tuple[str, dict[str, Any]]:
+    """Split the zone off an IPv6 address: ``ws://[fe80::1%25eth0]/ws`` (RFC 6874; the % may be raw).
+
+    Return the URL without it, for the ``Host`` header and the certificate, and ``host`` and ``port`` to connect to.
+    Without a zone, the latter are absent.
+    """
+    parts = urlsplit(url)
+    address, percent, zone = (parts.hostname or "").partition("%")
+    if not percent:
+        return url, {}
+    user, at, _ = parts.netloc.rpartition("@")
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    plain = parts._replace(netloc=f"{user}{at}[{address}]:{port}").geturl()
+    return plain, {"host": f"{address}%{zone.removeprefix('25') or zone}", "port": port}
 
 
 def tls_context(cacert: str | None) -> ssl.SSLContext | None:
@@ -256,8 +272,10 @@ class SignalingClient:
         return self._rejection or (code, reason or text)
 
     def _connect(self) -> connect:
+        url, address = without_zone(self._url)
         return connect(
-            self._url,
+            url,
+            **address,
             logger=_WEBSOCKETS_LOG,
             ssl=self._tls,
             compression=None,  # offers are sent once; deflate costs memory per connection and CPU per message

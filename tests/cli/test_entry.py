@@ -137,6 +137,17 @@ def test_closed_stdout_ends_an_idle_command() -> None:
         assert process.wait(20) == 130
 
 
+def test_closed_stdout_ends_a_command_that_writes_nothing() -> None:
+    read, write = os.pipe()
+    with talker(0, write) as process:
+        os.close(write)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "said\n"
+        os.close(read)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == ""
+
+
 def test_stdout_on_a_full_disk_does_not_end_the_command() -> None:
     with open("/dev/full", "wb") as full, talker(1, full.fileno()) as process:
         assert process.stderr is not None

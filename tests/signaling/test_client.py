@@ -32,6 +32,7 @@ from peer.signaling.client import (
     SignalingEvent,
     check_url,
     tls_context,
+    without_zone,
 )
 from peer.signaling.diagnosis import JOIN_UNANSWERED, Diagnosis, diagnose, is_connection_refused
 
@@ -73,6 +74,40 @@ class Client:
                 event = await self.events.get()
                 if isinstance(event, kind):
                     return event
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "host", "port"),
+    [
+        ("ws://[fe80::1%25eth0]:8080/ws", "ws://[fe80::1]:8080/ws", "fe80::1%eth0", 8080),
+        ("ws://[fe80::1%eth0]:8080/ws", "ws://[fe80::1]:8080/ws", "fe80::1%eth0", 8080),
+        ("wss://[fe80::1%25Wlan0]/ws", "wss://[fe80::1]:443/ws", "fe80::1%Wlan0", 443),
+        ("ws://[fe80::1%252]/ws", "ws://[fe80::1]:80/ws", "fe80::1%2", 80),
+    ],
+)
+def test_zone_of_an_address_is_decoded(url: str, plain: str, host: str, port: int) -> None:
+    assert without_zone(check_url(url)) == (plain, {"host": host, "port": port})
+
+
+@pytest.mark.parametrize("url", ["ws://[fe80::1]:8080/ws", "ws://relay.example/a%20b"])
+def test_url_without_zone_is_unchanged(url: str) -> None:
+    assert without_zone(url) == (url, {})
+
+
+async def test_client_connects_to_an_address_with_a_zone() -> None:
+    hosts = []
+
+    async def room(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        hosts.append(socket.request.headers["Host"])
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    async with serve(room, "::1", 0) as made:
+        port = made.sockets[0].getsockname()[1]
+        async with Client(f"ws://[::1%251]:{port}/ws") as client:
+            await client.next(Joined)
+    assert hosts == [f"[::1]:{port}"]
 
 
 async def test_client_connected_joins_and_reports_peers() -> None:

@@ -1,10 +1,11 @@
-"""A test RTSP server (RFC 2326) with one camera: test pattern as H.264 and test tone as PCMU, interleaved over
-TCP."""
+"""A test RTSP server (RFC 2326) with one camera: test pattern as H.264 and test tone as PCMU, interleaved over TCP
+or sent over UDP."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,10 @@ class Camera:
     def __init__(self) -> None:
         self.url = ""
         self.microphone = True
+        self.tcp = True
+        """Whether the camera sends media over TCP."""
+        self.credentials = ""
+        """``name:password`` that the camera requires (RFC 7617), or empty."""
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
         encoder = av.CodecContext.create("libx264", "w")
@@ -74,14 +79,26 @@ async def _talk(camera: Camera, reader: asyncio.StreamReader, writer: asyncio.St
     camera.connections += 1
     camera.writers.add(writer)
     channels: dict[str, int] = {}
+    ports: dict[str, int] = {}
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", 0))
     try:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 method, url, headers = await _request(reader)
-                answer, body = {"CSeq": headers["cseq"], "Session": "1"}, ""
-                if method == "DESCRIBE":
+                answer, body, status = {"CSeq": headers["cseq"], "Session": "1"}, "", "200 OK"
+                if camera.credentials and not _is_authorized(camera, headers):
+                    status, answer["WWW-Authenticate"] = "401 Unauthorized", 'Basic realm="camera"'
+                elif method == "DESCRIBE":
                     body = camera.sdp()
                     answer |= {"Content-Type": "application/sdp", "Content-Base": f"{camera.url}/"}
+                elif method == "SETUP" and not camera.tcp and "tcp" in headers["transport"].lower():
+                    status = "461 Unsupported Transport"
+                elif method == "SETUP" and not camera.tcp:
+                    client = headers["transport"].split("client_port=")[1].split("-")[0]
+                    ports[url.rsplit("/", 1)[1]] = int(client)
+                    own = udp.getsockname()[1]
+                    answer["Transport"] = f"RTP/AVP;unicast;client_port={client}-{int(client) + 1};server_port={own}"
                 elif method == "SETUP":
                     track = url.rsplit("/", 1)[1]
                     channels[track] = len(channels) * 2
@@ -90,12 +107,13 @@ async def _talk(camera: Camera, reader: asyncio.StreamReader, writer: asyncio.St
                 elif method == "OPTIONS":
                     answer["Public"] = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"
                 lines = [f"{name}: {value}" for name, value in answer.items()] + [f"Content-Length: {len(body)}"]
-                writer.write(("RTSP/1.0 200 OK\r\n" + "\r\n".join(lines) + "\r\n\r\n" + body).encode())
+                writer.write((f"RTSP/1.0 {status}\r\n" + "\r\n".join(lines) + "\r\n\r\n" + body).encode())
                 if method == "PLAY":
-                    tasks.create_task(_play(camera, writer, channels))
+                    tasks.create_task(_play(camera, writer, channels, udp, ports))
     except* (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:
+        udp.close()
         camera.writers.discard(writer)
         writer.close()
 
@@ -105,19 +123,35 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, st
         _, length = struct.unpack("!BH", await reader.readexactly(3))
         await reader.readexactly(length)
     head = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
+    pairs = (line.split(": ", 1) for line in head[1:] if ": " in line)
+    headers = {name.lower(): value for name, value in pairs}
     method, url, _ = head[0].split(" ")
     return method, url.rstrip("/"), headers
 
 
-async def _play(camera: Camera, writer: asyncio.StreamWriter, channels: dict[str, int]) -> None:
+def _is_authorized(camera: Camera, headers: dict[str, str]) -> bool:
+    expected = base64.b64encode(camera.credentials.encode()).decode()
+    return headers.get("authorization") == f"Basic {expected}"
+
+
+async def _play(
+    camera: Camera,
+    writer: asyncio.StreamWriter,
+    channels: dict[str, int],
+    udp: socket.socket,
+    ports: dict[str, int],
+) -> None:
     start = media_time()
     sequence = {"track0": 0, "track1": 0}
 
     def send(track: str, kind: int, stamp: int, payload: bytes, marker: bool) -> None:
-        if track in channels and not writer.is_closing():
-            header = struct.pack("!BBHII", 0x80, kind | marker << 7, sequence[track], stamp, channels[track] + 1)
-            sequence[track] += 1
+        if writer.is_closing():
+            return
+        header = struct.pack("!BBHII", 0x80, kind | marker << 7, sequence[track], stamp, int(track[-1]) + 1)
+        sequence[track] += 1
+        if track in ports:
+            udp.sendto(header + payload, ("127.0.0.1", ports[track]))
+        elif track in channels:
             writer.write(struct.pack("!cBH", b"$", channels[track], 12 + len(payload)) + header + payload)
 
     for n, units in enumerate(camera.video):

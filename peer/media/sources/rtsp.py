@@ -1,14 +1,16 @@
-"""An RTSP camera as a source: over TCP, video and audio in sync."""
+"""An RTSP camera as a source: over TCP, or UDP if the camera refuses TCP; video and audio in sync."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import time
 from collections.abc import Generator
 from fractions import Fraction
 from typing import Final
+from urllib.parse import quote
 
 import av
 from av.container import InputContainer
@@ -24,8 +26,19 @@ from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, Toler
 from peer.media.sources.encoded import PacketConverter, stream_info
 from peer.media.sources.handoff import Captured
 
-_OPTIONS: Final = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "500000"}
-"""RTP over TCP, which nearly every camera supports: over UDP it loses packets, and does not get through a NAT."""
+_OPTIONS: Final = {
+    "rtsp_transport": "tcp+udp",
+    "rtsp_flags": "prefer_tcp",
+    "fflags": "nobuffer",
+    "analyzeduration": "500000",
+}
+"""RTP over TCP, which nearly every camera supports: over UDP it loses packets, and does not get through a NAT. UDP is
+used if the camera refuses TCP (461 Unsupported Transport, RFC 2326 section 11.3.14)."""
+
+_RAW_SLASH: Final = re.compile(r"(rtsps?://[^/?#:@\s]*:)(?!\d{1,5}[/?#])([^@\s]*[/?#]\S*)@(?=[^@\s]*$)")
+"""A password with a raw slash, question mark or number sign, where the port of a URL would be."""
+
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 
 _TIMEOUT: Final = 5.0
 """Maximum time for the camera to answer, and between two packets, in seconds."""
@@ -34,6 +47,11 @@ _TIMEOUT: Final = 5.0
 def name(url: str) -> str:
     """Return ``url`` for messages and logs, without its password."""
     return redacted(url)
+
+
+def escaped(url: str) -> str:
+    """Return ``url`` with a password that FFmpeg finds: a raw slash in it would end the host."""
+    return _RAW_SLASH.sub(lambda match: f"{match[1]}{quote(_LONE_PERCENT.sub('%25', match[2]), safe='%')}@", url)
 
 
 def read(
@@ -89,7 +107,11 @@ def _seconds(pts: int | None, time_base: Fraction) -> float | None:
 def _open(url: str, options: dict[str, str]) -> InputContainer:
     started = time.monotonic()
     try:
-        return av.open(url, format="rtsp", options=options, timeout=_TIMEOUT)
+        return av.open(escaped(url), format="rtsp", options=options, timeout=_TIMEOUT)
+    except av.error.HTTPUnauthorizedError:
+        if name(url) == url:
+            raise
+        raise MediaError(name(url), "the name or the password is wrong", "check both") from None
     except av.error.InvalidDataError:  # FFmpeg also raises this for its own time-out during the handshake
         if time.monotonic() - started >= _TIMEOUT:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None

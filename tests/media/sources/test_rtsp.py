@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -43,6 +44,46 @@ async def test_rtsp_audio_and_video_in_sync_from_one_connection() -> None:
     end = audio_frames[-1].time + 0.02
     beeps = [end - (len(samples) / 48_000 - onset) for onset in beep_onsets(samples)]
     assert min(abs(flash - beep) for beep in beeps) < 0.05
+
+
+async def test_rtsp_camera_that_refuses_tcp_is_read_over_udp() -> None:
+    async with rtsp_server.serve() as camera:
+        camera.tcp = False
+        media = await open_sources(parse_video(camera.url), parse_audio(camera.url))
+        assert media.video is not None and media.audio is not None
+        with media.video.read() as video, media.audio.read() as audio:
+            frame = await asyncio.wait_for(video.get(), 10)
+            assert read_pattern(frame.to_ndarray(format="gray")) is not None
+            assert (await asyncio.wait_for(audio.get(), 10)).samples == 960
+        await media.close()
+
+
+@pytest.mark.parametrize("password", ["secret", "sec/ret", "sec?ret#1", "sec%2Fret", "a@b", "50%/h"])
+async def test_rtsp_password_may_have_raw_delimiters(password: str) -> None:
+    async with rtsp_server.serve() as camera:
+        camera.credentials = f"admin:{unquote(password)}"
+        url = camera.url.replace("//", f"//admin:{password}@")
+        media = await open_sources(parse_video(url), parse_audio("none"))
+        assert media.video is not None
+        await media.close()
+
+
+async def test_rtsp_wrong_password_is_called_wrong() -> None:
+    async with rtsp_server.serve() as camera:
+        camera.credentials = "admin:secret"
+        url = camera.url.replace("//", "//admin:wrong@")
+        with pytest.raises(MediaError, match="the name or the password is wrong") as caught:
+            await open_sources(parse_video(url), parse_audio("none"))
+        assert "admin" not in str(caught.value)
+        with pytest.raises(MediaError, match="requires a name and a password"):
+            await open_sources(parse_video(camera.url), parse_audio("none"))
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://camera:554/live@1", "rtsp://camera/a:b@c", "rtsp://me:secret@camera:554/a@b"]
+)
+def test_rtsp_url_with_an_at_sign_in_its_path_is_unchanged(url: str) -> None:
+    assert rtsp.escaped(url) == url
 
 
 async def test_rtsp_requests_only_required_kinds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from .bit_reader import BitReader, unescape
@@ -16,6 +17,14 @@ _MAX_PARSED: Final = 1024
 
 _PROFILES_WITH_CHROMA_FORMAT: Final = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 """Values of profile_idc with which the SPS has chroma format and bit depth (7.3.2.1.1)."""
+
+
+_EXTENDED_SAR: Final = 255
+_PIXEL_ASPECTS: Final = (
+    (0, 0), (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11),
+    (80, 33), (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
+)  # fmt: skip
+"""Pixel aspect ratios by aspect_ratio_idc (table E-1); 0 is unspecified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Sps:
     """Whether frames may be coded as fields."""
     max_reorder_frames: int | None
     """max_num_reorder_frames, or ``None`` if the SPS does not have it."""
+    pixel_aspect: Fraction
+    """Width of a pixel divided by its height; 1 if the SPS does not have it."""
 
     @property
     def profile_level_id(self) -> str:
@@ -68,7 +79,10 @@ def parse_sps(unit: bytes) -> Sps:
         height -= (top + bottom) * (2 if chroma_format == 1 else 1) * (1 + fields)
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ValueError(f"implausible video size {width}x{height}")
-    return Sps(profile_idc, constraint_flags, level_idc, width, height, bool(fields), _read_max_reorder_frames(bits))
+    pixel_aspect, max_reorder_frames = _read_vui(bits)
+    return Sps(
+        profile_idc, constraint_flags, level_idc, width, height, bool(fields), max_reorder_frames, pixel_aspect
+    )
 
 
 def _read_chroma_format(bits: BitReader) -> int:
@@ -106,40 +120,55 @@ def _skip_picture_order_count(bits: BitReader) -> None:
             bits.read_se()
 
 
-def _read_max_reorder_frames(bits: BitReader) -> int | None:
-    """Read the VUI up to max_num_reorder_frames, if there is one."""
+def _read_vui(bits: BitReader) -> tuple[Fraction, int | None]:
+    """Read the VUI, if there is one, and return the pixel aspect ratio and max_num_reorder_frames."""
+    pixel_aspect = Fraction(1)
     try:
         if not bits.read(1):  # vui_parameters_present_flag
-            return None
-        if bits.read(1) and bits.read(8) == 255:  # aspect_ratio_idc is Extended_SAR
-            bits.read(32)  # sar_width, sar_height
-        if bits.read(1):  # overscan_info_present_flag
-            bits.read(1)
-        if bits.read(1):  # video_signal_type_present_flag
-            bits.read(4)  # video_format, video_full_range_flag
-            if bits.read(1):  # colour_description_present_flag
-                bits.read(24)
-        if bits.read(1):  # chroma_loc_info_present_flag
-            bits.read_ue()
-            bits.read_ue()
-        if bits.read(1):  # timing_info_present_flag
-            bits.read(65)
-        has_hrd = bits.read(1)  # nal_hrd_parameters_present_flag
-        if has_hrd:
-            _skip_hrd(bits)
-        if bits.read(1):  # vcl_hrd_parameters_present_flag
-            _skip_hrd(bits)
-            has_hrd = 1
-        bits.read(has_hrd)  # low_delay_hrd_flag
-        bits.read(1)  # pic_struct_present_flag
-        if not bits.read(1):  # bitstream_restriction_flag
-            return None
-        bits.read(1)  # motion_vectors_over_pic_boundaries_flag
-        for _ in range(4):
-            bits.read_ue()
-        return bits.read_ue()
+            return pixel_aspect, None
+        if bits.read(1):  # aspect_ratio_info_present_flag
+            pixel_aspect = _read_pixel_aspect(bits)
+        return pixel_aspect, _read_max_reorder_frames(bits)
     except ValueError:
+        return pixel_aspect, None
+
+
+def _read_pixel_aspect(bits: BitReader) -> Fraction:
+    index = bits.read(8)  # aspect_ratio_idc
+    if index == _EXTENDED_SAR:
+        width, height = bits.read(16), bits.read(16)
+    else:
+        width, height = _PIXEL_ASPECTS[index] if index < len(_PIXEL_ASPECTS) else (0, 0)
+    return Fraction(width, height) if width and height else Fraction(1)
+
+
+def _read_max_reorder_frames(bits: BitReader) -> int | None:
+    """Read the VUI from overscan_info_present_flag to max_num_reorder_frames."""
+    if bits.read(1):  # overscan_info_present_flag
+        bits.read(1)
+    if bits.read(1):  # video_signal_type_present_flag
+        bits.read(4)  # video_format, video_full_range_flag
+        if bits.read(1):  # colour_description_present_flag
+            bits.read(24)
+    if bits.read(1):  # chroma_loc_info_present_flag
+        bits.read_ue()
+        bits.read_ue()
+    if bits.read(1):  # timing_info_present_flag
+        bits.read(65)
+    has_hrd = bits.read(1)  # nal_hrd_parameters_present_flag
+    if has_hrd:
+        _skip_hrd(bits)
+    if bits.read(1):  # vcl_hrd_parameters_present_flag
+        _skip_hrd(bits)
+        has_hrd = 1
+    bits.read(has_hrd)  # low_delay_hrd_flag
+    bits.read(1)  # pic_struct_present_flag
+    if not bits.read(1):  # bitstream_restriction_flag
         return None
+    bits.read(1)  # motion_vectors_over_pic_boundaries_flag
+    for _ in range(4):
+        bits.read_ue()
+    return bits.read_ue()
 
 
 def _skip_hrd(bits: BitReader) -> None:

@@ -22,12 +22,21 @@ MAX_PIXELS: Final = 139_264 * 16 * 16
 """Maximum size of a decoded frame, in pixels: 8192x4352, the highest of any H.264 level (6.2, Table A-1). Without it,
 one packet that claims 16000x16000 makes the decoder allocate 400 MB."""
 
+_MAX_DISTORTION: Final = Fraction(1, 100)
+_MAX_PIXEL_ASPECT: Final = Fraction(4)
+
 _ORIGIN = time.monotonic()
 
 
 def media_time() -> float:
     """Return the media clock in seconds, monotonic from zero at start. All captured frames are stamped with it."""
     return time.monotonic() - _ORIGIN
+
+
+def is_anamorphic(pixel_aspect: Fraction) -> bool:
+    """Whether pixels of that aspect ratio must be scaled. A distortion of 1% is invisible, and a ratio beyond 4 is a
+    mistake in the file: those of ITU-T H.264 table E-1 are between 10:11 and 32:11."""
+    return abs(pixel_aspect - 1) > _MAX_DISTORTION and 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT
 
 
 @dataclass(frozen=True, slots=True)

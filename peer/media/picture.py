@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from fractions import Fraction
 from typing import Final
 
 import av
@@ -13,7 +14,9 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
 from peer.media import bitmap_font
-from peer.media.frames import VIDEO_TIME_BASE
+from peer.media.frames import VIDEO_TIME_BASE, is_anamorphic
+
+_SQUARE: Final = Fraction(1)
 
 
 class _Conversion(threading.local):
@@ -35,15 +38,23 @@ def even_size(width: int, height: int, max_size: tuple[int, int] | None = None) 
     return max(2, width // 2 * 2), max(2, height // 2 * 2)
 
 
-def normalize(frame: av.VideoFrame, capture_time: float, max_size: tuple[int, int] | None = None) -> av.VideoFrame:
-    """Return ``frame`` upright, in yuv420p, of an even size within ``max_size``, stamped with ``capture_time``.
+def normalize(
+    frame: av.VideoFrame,
+    capture_time: float,
+    max_size: tuple[int, int] | None = None,
+    pixel_aspect: Fraction = _SQUARE,
+) -> av.VideoFrame:
+    """Return ``frame`` upright, in yuv420p with square pixels, of an even size within ``max_size``, stamped with
+    ``capture_time``.
 
-    ``capture_time`` is in seconds of ``media_time()``.
+    ``capture_time`` is in seconds of ``media_time()``. ``pixel_aspect`` is the width of a pixel of ``frame`` divided
+    by its height.
     """
     quarter_turns = round(frame.rotation / 90) % 4
     if quarter_turns % 2 and max_size is not None:
         max_size = (max_size[1], max_size[0])
-    width, height = even_size(frame.width, frame.height, max_size)
+    stretched = round(frame.width * pixel_aspect) if is_anamorphic(pixel_aspect) else frame.width
+    width, height = even_size(stretched, frame.height, max_size)
     # Cameras deliver full-range JPEG levels; every WebRTC decoder assumes limited range.
     # One thread, because several would take a third more processor time.
     reformat = _conversion.reformatter.reformat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -34,6 +35,7 @@ def test_parse_sps_agrees_with_ffmpeg(
     with av.open(str(clip)) as container:
         context = container.streams.video[0].codec_context
         assert (sps.width, sps.height, sps.level_idc) == (context.width, context.height, context.level)
+        assert sps.pixel_aspect == (context.sample_aspect_ratio or 1)
     assert (sps.profile_idc, sps.interlaced) == (idc, False)
     assert (sps.max_reorder_frames or 0) > 0 if b_frames else sps.max_reorder_frames == 0
     assert sps.profile_level_id == extradata[1:4].hex()
@@ -112,6 +114,22 @@ _RESTRICTION = "1" + "1" + ue(0) * 4 + ue(2) + ue(4)
 def test_parse_sps_reads_reorder_frames_behind_any_vui(vui: tuple[str, ...], expected: int | None) -> None:
     sps = parse_sps(_sps_with_vui(*vui))
     assert (sps.width, sps.height, sps.max_reorder_frames) == (320, 192, expected)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "expected"),
+    [
+        ("0", 1),
+        ("1" + f"{0:08b}", 1),
+        ("1" + f"{4:08b}", Fraction(16, 11)),
+        ("1" + f"{16:08b}", 2),
+        ("1" + f"{17:08b}", 1),  # reserved
+        ("1" + f"{255:08b}" + f"{4:016b}" + f"{3:016b}", Fraction(4, 3)),
+        ("1" + f"{255:08b}" + f"{4:016b}" + f"{0:016b}", 1),  # unspecified (E.2.1)
+    ],
+)
+def test_parse_sps_reads_the_pixel_aspect(aspect: str, expected: Fraction | int) -> None:
+    assert parse_sps(_sps_with_vui("1", aspect)).pixel_aspect == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -37,6 +39,23 @@ def test_normalize_camera_format_becomes_stamped_yuv420p(layout: str) -> None:
     assert (normalized.width, normalized.height, normalized.format.name) == (642, 482, "yuv420p")
     assert normalized.pict_type == PictureType.NONE
     assert (normalized.pts, normalized.time_base) == (135_000, VIDEO_TIME_BASE)
+
+
+@pytest.mark.parametrize(
+    ("pixel_aspect", "max_size", "expected"),
+    [
+        (Fraction(16, 11), None, (1046, 576)),
+        (Fraction(10, 11), None, (654, 576)),
+        (Fraction(16, 11), (720, 576), (720, 396)),
+        (Fraction(200, 199), None, (720, 576)),
+        (Fraction(9), None, (720, 576)),
+    ],
+)
+def test_normalize_anamorphic_frame_has_square_pixels(
+    pixel_aspect: Fraction, max_size: tuple[int, int] | None, expected: tuple[int, int]
+) -> None:
+    normalized = picture.normalize(av.VideoFrame(720, 576, "yuv420p"), 0, max_size, pixel_aspect)
+    assert (normalized.width, normalized.height) == expected
 
 
 def test_normalize_full_range_becomes_limited_range() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Any, Final, Literal
 
@@ -34,7 +35,25 @@ def best_stream(container: InputContainer, kind: Literal["video", "audio"]) -> A
 
 def stream_info(stream: Any) -> StreamInfo:
     """Return the information about ``stream`` in the container's header. No packet is read."""
-    return StreamInfo(stream.codec_context.name, bytes(stream.codec_context.extradata or b""))
+    extradata = bytes(stream.codec_context.extradata or b"")
+    return StreamInfo(stream.codec_context.name, extradata, pixel_aspect=PixelAspect(stream).current)
+
+
+class PixelAspect:
+    """The pixel aspect ratio of one video stream. A container's ratio overrides that of its codec, unless the latter
+    changes within the stream, as when television switches between 4:3 and 16:9."""
+
+    def __init__(self, stream: Any) -> None:
+        self._codec = stream.codec_context
+        self._first = self._codec.sample_aspect_ratio
+        self._container = stream.sample_aspect_ratio
+
+    @property
+    def current(self) -> Fraction:
+        """Width of a pixel divided by its height, for the frame decoded last."""
+        decoded = self._codec.sample_aspect_ratio
+        changed = bool(self._first) and decoded != self._first
+        return (decoded if changed else self._container or decoded) or Fraction(1)
 
 
 def inspect(container: InputContainer) -> StreamInfo:

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final, Literal
 
 import av
@@ -29,7 +30,7 @@ from peer.media.frames import VIDEO_TIME_BASE, media_time
 from peer.media.sources.audio_framer import AudioFramer
 from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
-from peer.media.sources.encoded import PacketConverter, best_stream, inspect, open_file
+from peer.media.sources.encoded import PacketConverter, PixelAspect, best_stream, inspect, open_file
 from peer.media.sources.handoff import Captured, Media
 from peer.media.sources.passthrough import StreamInfo
 
@@ -112,10 +113,10 @@ def play(
                 case av.AudioFrame():
                     yield from framer.push(item, start + time)
                 case av.VideoFrame() if late < _MAX_LATE and limiter.accepts(time):
-                    shown = picture.normalize(item, start + time, constraints.size)
+                    shown = picture.normalize(item, start + time, constraints.size, playback.pixel_aspect)
                     yield shown
                 case _Repeat(av.VideoFrame() as newest):
-                    shown = picture.normalize(newest, start + time, constraints.size)
+                    shown = picture.normalize(newest, start + time, constraints.size, playback.pixel_aspect)
                     yield shown
                 case _Repeat() if shown is not None:
                     yield picture.copy(shown, round((start + time) / VIDEO_TIME_BASE))
@@ -176,9 +177,15 @@ class _Playback:
         """Difference between playing time and the file's time, in seconds, by section."""
         self._ends: dict[int, float] = {}
         """End of the media read so far, in seconds of the file's time, by section."""
+        self._pixel_aspect: PixelAspect | None = None
         self._position = 0.0
         self._last_video = 0.0
         """Playing time of the last item, and of the last video frame or packet, in seconds."""
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel of the video divided by its height."""
+        return self._pixel_aspect.current if self._pixel_aspect is not None else Fraction(1)
 
     @property
     def duration(self) -> float:
@@ -221,6 +228,7 @@ class _Playback:
         found = (best_stream(container, kind) for kind, required in wanted.items() if required)
         streams = [stream for stream in found if stream is not None]
         self._queues = {stream.type: deque() for stream in streams}
+        self._pixel_aspect = next((PixelAspect(stream) for stream in streams if stream.type == "video"), None)
         audio_decoder = TolerantDecoder()
         converters = [PacketConverter(stream) for stream in streams if stream.type == "video" and self._passthrough]
         if converters and converters[0].is_h264:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from peer.codecs.h264 import IDR, SLICE, SPS, is_b_slice, nal_units, parameter_sets
 from peer.codecs.h264_sps import Sps, parse_sps
-from peer.media.frames import EncodedFrame
+from peer.media.frames import EncodedFrame, is_anamorphic
 
 KEY_INTERVAL: Final = 2.5
 """Maximum interval between key frames, in seconds. A viewer may see a broken picture for this long after a loss."""
@@ -62,6 +63,8 @@ class StreamInfo:
     extradata: bytes = b""
     rotation: int = 0
     """Rotation that a player has to apply, in degrees."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel divided by its height, in the container."""
     key_interval: float | None = None
     """Longest interval between two key frames, in seconds, from the container's index."""
 
@@ -162,6 +165,9 @@ class PassthroughCheck:
             return "it has B-frames"
         if sps.interlaced:
             return "it is interlaced"
+        for aspect in (self._info.pixel_aspect, sps.pixel_aspect):
+            if is_anamorphic(aspect):
+                return f"its pixels are not square but {aspect.numerator}:{aspect.denominator}"
         if self._info.rotation % 360:
             return f"it must be rotated by {self._info.rotation % 360} degrees"
         return self._exceeds_constraints(sps) or self._rare_key_frames()

@@ -23,7 +23,7 @@ from peer.media.sources.audio_framer import AudioFramer
 from peer.media.sources.capture_time import CaptureClock
 from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
-from peer.media.sources.encoded import PacketConverter, stream_info
+from peer.media.sources.encoded import PacketConverter, PixelAspect, stream_info
 from peer.media.sources.handoff import Captured
 
 _OPTIONS: Final = {
@@ -82,6 +82,7 @@ def _frames(
     streams = [*container.streams.video[:1], *container.streams.audio[:1]]
     if container.streams.video:
         yield stream_info(container.streams.video[0])
+        pixel_aspect = PixelAspect(container.streams.video[0])
     converters = {stream: PacketConverter(stream) for stream in container.streams.video[:1]}
     for packet in demux(container, streams, stop):
         packet_time = clock.capture_time(_seconds(packet.pts, packet.time_base))
@@ -97,7 +98,7 @@ def _frames(
             if isinstance(frame, av.AudioFrame):
                 yield from framer.push(frame, capture_time)
             elif limiter.accepts(capture_time):
-                yield picture.normalize(frame, capture_time, constraints.size)
+                yield picture.normalize(frame, capture_time, constraints.size, pixel_aspect.current)
 
 
 def _seconds(pts: int | None, time_base: Fraction) -> float | None:

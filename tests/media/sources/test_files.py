@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -385,3 +386,17 @@ def test_file_clock_that_jumps_costs_no_time(tmp_path: Path, offset: float) -> N
     loud = [frame.time for frame in audio if np.abs(frame.to_ndarray()).max() > 1000]
     for flash in flashes:
         assert min(abs(time - flash) for time in loud) < 0.06
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+def test_file_anamorphic_video_gets_square_pixels(tmp_path: Path, suffix: str) -> None:
+    """In MP4 the container has the pixel aspect ratio too; in a transport stream only the codec has it."""
+    clip = write_h264(tmp_path / "clip.mkv", seconds=0.2, **{"x264-params": "sar=4/3"})
+    wide = tmp_path / f"wide.{suffix}"
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy", str(wide)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    info = files.check(str(wide), VIDEO)
+    assert info is not None
+    assert info.pixel_aspect == Fraction(4, 3)
+    frames = [frame for frame in files.play(str(wide), VIDEO, threading.Event()) if isinstance(frame, av.VideoFrame)]
+    assert {(frame.width, frame.height) for frame in frames} == {(426, 180)}

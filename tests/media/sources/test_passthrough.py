@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -223,6 +224,15 @@ def test_passthrough_rotated_or_interlaced_is_refused() -> None:
     assert _seen(*_stream(), passthrough=passthrough).refusal() == "it must be rotated by 270 degrees"
     fields = _stream(seconds=0.2, profile="main", **{"x264-params": "interlaced=1"})
     assert _seen(*fields).refusal("4d001f") == "it is interlaced"
+
+
+def test_passthrough_anamorphic_is_refused() -> None:
+    passthrough = PassthroughCheck()
+    passthrough.restart(StreamInfo("h264", pixel_aspect=Fraction(4, 3)))
+    assert _seen(*_stream(), passthrough=passthrough).refusal() == "its pixels are not square but 4:3"
+    narrow = _stream(seconds=0.2, **{"x264-params": "sar=10/11"})
+    assert _seen(*narrow).refusal() == "its pixels are not square but 10:11"
+    assert _seen(*_stream(seconds=0.2, **{"x264-params": "sar=200/199"})).refusal() is None
 
 
 def test_passthrough_unreadable_parameter_set_is_refused() -> None:

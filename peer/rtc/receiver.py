@@ -26,7 +26,7 @@ from ..media.frames import EncodedFrame
 from ..media.incoming.track import IncomingTrack
 from ..rtp.depacketizer import depacketize
 from ..rtp.frame_assembler import AssembledFrame
-from ..rtp.header import NTP_EPOCH
+from ..rtp.ntp import from_ntp
 from ..rtp.packet import Packet
 from ..rtp.remb import RembThrottler
 from ..rtp.reorder_buffer import AudioPacket
@@ -294,7 +294,7 @@ class Receiver:
             return
         # A sender without a wall clock reports zero (RFC 3550 6.4.1), which cannot synchronize streams.
         if isinstance(packet, RtcpSrPacket) and packet.ssrc == self._ssrc and packet.sender_info.ntp_timestamp:
-            seconds = packet.sender_info.ntp_timestamp / (1 << 32) - NTP_EPOCH
+            seconds = from_ntp(packet.sender_info.ntp_timestamp, now=time.time())
             timestamp = self._timestamps.peek(packet.sender_info.rtp_timestamp)
             if timestamp is not None:
                 self._sender_report = (seconds, timestamp)

@@ -26,7 +26,8 @@ from ..codecs.names import ffmpeg_name
 from ..log_limit import LimitedLogger
 from ..media.frames import OutgoingFrame, media_time
 from ..media.outgoing.track import Outgoing
-from ..rtp.header import NTP_EPOCH, HeaderWriter
+from ..rtp.header import HeaderWriter
+from ..rtp.ntp import to_ntp
 
 log = LimitedLogger(logging.getLogger(__name__))
 
@@ -173,7 +174,7 @@ class Sender:
         # Sender reports (RFC 3550 6.4.1) map RTP timestamps to the capture time. With the time of sending, audio and
         # video would be out of sync, because encoding takes longer for video.
         age = media_time() - frame.timestamp / self._clock_rate
-        self._engine._RTCRtpSender__ntp_timestamp = round((time.time() + NTP_EPOCH - age) * (1 << 32))
+        self._engine._RTCRtpSender__ntp_timestamp = to_ntp(time.time() - age)
         self._engine._RTCRtpSender__rtp_timestamp = timestamp
         self._engine._RTCRtpSender__octet_count += frame.byte_count
         self._engine._RTCRtpSender__packet_count += count

@@ -9,8 +9,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-NTP_EPOCH: Final = 2_208_988_800
-"""Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix)."""
+from .ntp import NTP_EPOCH
 
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 ABS_SEND_TIME: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"

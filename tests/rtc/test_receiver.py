@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from aiortc import rtcrtpsender
 from aiortc.rtp import RtcpByePacket, RtcpSenderInfo, RtcpSrPacket, RtpPacket
 
 from peer.media.frames import EncodedFrame
 from peer.media.incoming.track import FirstFrame
 from peer.rtc import receiver as receiver_module
 from peer.rtc.rtp_fast_path import MAX_STREAMS
-from peer.rtp.header import NTP_EPOCH
+from peer.rtp.ntp import NTP_EPOCH
 from peer.rtp.packet import Packet
 from tests.media import encoded_frames
 from tests.rtc.loopback import Loopback, loopback
@@ -286,6 +287,23 @@ async def test_sender_report_without_a_clock_is_ignored() -> None:
             await pair.receiver._handle_rtcp(RtcpSrPacket(ssrc=pair.sender._ssrc, sender_info=info))
             reported = pair.receiver._sender_report
             assert (reported and reported[0]) == report
+
+
+async def test_wraps_cost_no_frame_and_keep_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequence numbers, SRTP's roll-over counter and timestamps, all started just before they wrap."""
+    monkeypatch.setattr(rtcrtpsender, "random_sequence_number", lambda: 65_500)
+    ssrcs_and_offset = itertools.count((1 << 32) - 30 * 3000)  # the offset is the third one
+    monkeypatch.setattr(rtcrtpsender, "random32", lambda: next(ssrcs_and_offset))
+    async with loopback() as pair:
+        frames = await read(pair, 120)
+        sequence = pair.receiver._streams[pair.sender._ssrc].statistics.sequence
+        assert sequence.base == 65_500 + 0x10000
+        assert sequence.highest > 0x20000
+    assert frames[-1].timestamp > 30 * 3000
+    assert frames[-1].ntp is not None
+    assert all(second.timestamp > first.timestamp for first, second in itertools.pairwise(frames))
+    assert pair.receiver.lost == 0
+    assert all(abs(frame.ntp - time.time()) < 10 for frame in frames if frame.ntp is not None)
 
 
 async def test_sender_report_is_not_applied_to_the_next_stream() -> None:

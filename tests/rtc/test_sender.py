@@ -6,6 +6,7 @@ If one of these tests fails after an upgrade, read ``peer/rtc/sender.py`` first.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from peer.media.test_pattern import Pattern, read_pattern
 from peer.rtc import aiortc_hooks
 from peer.rtc.sender import Sender
 from peer.rtp.header import ABS_SEND_TIME, MID, HeaderWriter
+from peer.rtp.ntp import NTP_EPOCH, from_ntp
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -96,12 +98,15 @@ def _without_tag(datagram: bytes) -> RtpPacket:
 
 
 @asynccontextmanager
-async def loopback(kind: str = "video", codec: str = "vp8", rtx: bool = True) -> AsyncIterator[Loopback]:
+async def loopback(
+    kind: str = "video", codec: str = "vp8", rtx: bool = True, prepare: Callable[[Sender], None] = lambda sender: None
+) -> AsyncIterator[Loopback]:
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     async with asyncio.TaskGroup() as tasks:
         pair = Loopback(tasks, kind, near, far)
         transceiver = far.addTransceiver(kind, direction="sendonly")
         pair.sender = Sender(transceiver.sender, pair.track)
+        prepare(pair.sender)
         pair.track.open()
         wanted = (codec, "rtx") if rtx else (codec,)
         known = [c for c in RTCRtpSender.getCapabilities(kind).codecs if c.name.lower() in wanted]
@@ -177,6 +182,61 @@ async def test_sender_reports_have_the_capture_time() -> None:
         stats = await pair.far.getStats()
         sent = next(entry for entry in stats.values() if entry.type == "outbound-rtp")
         assert sent.packetsSent >= len(pair.packets) > 0 and sent.bytesSent > 0
+
+
+def _start_before_the_wrap(sender: Sender) -> None:
+    """Let sequence numbers wrap after 36 packets, and timestamps after a second."""
+    sender._sequence_number = sender._rtx_sequence_number = 65_500
+    sender._timestamp_offset = -round((media_time() + 1) * 90_000) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("rtx", [True, False])
+async def test_sequence_number_wrap_costs_no_packet(rtx: bool) -> None:
+    """SRTP's roll-over counter then is 1 for new packets, and 0 for retransmissions of older ones."""
+    async with loopback(rtx=rtx, prepare=_start_before_the_wrap) as pair:
+        ssrc = cast(Any, pair.sender.rtp_sender)._ssrc
+        lost: list[int] = []
+
+        def lose(packet: RtpPacket) -> bool:
+            number = packet.sequence_number
+            if packet.ssrc != ssrc or number in lost or number not in (65_534, 65_535, 0, 1):
+                return False
+            lost.append(number)
+            return True
+
+        pair.lose = lose
+        await pair.feed_until(lambda: len(lost) == 4 and pair.sender.retransmitted >= 4)
+        assert len(await pair.receive_frames(20)) == 20
+        assert pair.sender._sequence_number < 32_768
+
+
+async def test_timestamp_wrap_keeps_the_capture_time() -> None:
+    async with loopback(prepare=_start_before_the_wrap) as pair:
+        await pair.feed_until(lambda: pair.packets and pair.packets[-1].timestamp < 1 << 31)
+        assert pair.packets[0].timestamp > 1 << 31
+        assert len(await pair.receive_frames(20)) == 20
+        stamps = [packet.timestamp for packet in pair.packets]
+        assert all((later - earlier) & 0xFFFFFFFF < 90_000 * 5 for earlier, later in itertools.pairwise(stamps))
+        sender = cast(Any, pair.sender.rtp_sender)
+        ntp = from_ntp(sender._RTCRtpSender__ntp_timestamp, time.time())
+        taken = (sender._RTCRtpSender__rtp_timestamp - pair.sender._timestamp_offset & 0xFFFFFFFF) / 90_000
+        assert time.time() - ntp == pytest.approx(media_time() - taken, abs=0.02)
+
+
+async def test_sender_report_clock_wrap_keeps_reports_and_rtt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of an era of NTP timestamps, and of the 18.2 h after which their middle 32 bits wrap."""
+    rtts: list[float | None] = []
+    monkeypatch.setattr(OutgoingVideo, "add_report", lambda self, loss, rtt: rtts.append(rtt))
+    real = time.time
+    shift = (1 << 32) - NTP_EPOCH - real() - 4.0
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    async with loopback() as pair:
+        reports = pair.sender._sender_reports
+        await pair.feed_until(lambda: any(lsr >> 16 > 0xFFF0 for lsr in reports))
+        await pair.feed_until(lambda: any(lsr >> 16 < 0xF for lsr in reports))
+        rtts.clear()
+        await pair.feed_until(lambda: any(rtt is not None for rtt in rtts))
+        assert all(rtt < 5 for rtt in rtts if rtt is not None)
 
 
 @pytest.mark.parametrize("rtx", [True, False])

@@ -2,8 +2,8 @@
 
 A fenced block is a shell command, a Python program or expected output. A command that starts with ``peer serve``, or
 with ``peer run`` without ``--duration``, keeps running in a terminal of its own. Such a block interrupts an earlier
-one of the same command first, as the page says. Expected output has to appear line by line in what the last command
-or a running one prints; numbers may differ, and a line ``…`` stands for any others. The relay's port comes from the
+one of the same command first, as the page says. Expected output has to appear line by line on standard output, or on
+standard error, of the last command or of a running one; numbers may differ, and a line ``…`` stands for any others. The relay's port comes from the
 environment, so that the tests can share a machine.
 """
 
@@ -172,7 +172,8 @@ class Desk:
         assert self.last is not None
         terminals = [self.last, *self.running.values()]
         problem = f"line {block.line} of the page: no command printed\n{block.text}"
-        self._wait(lambda: any(shows(terminal.lines, shown) for terminal in terminals), problem, *terminals)
+        outputs = [output for terminal in terminals for output in (terminal.lines, terminal.log)]
+        self._wait(lambda: any(shows(output, shown) for output in outputs), problem, *terminals)
 
     def clean_up(self) -> None:
         """Press Ctrl-C everywhere, clients first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ def _describe(video: str, audio: str) -> str:
     if audio == "none":
         audio_text = "no audio"
     elif audio == "test":
-        audio_text = "a 440 Hz tone"
+        audio_text = "a 440 Hz tone with a beep every second"
     else:
         audio_text = "its audio" if audio == video else redacted(audio)
     return f"{video_text} and {audio_text}"
@@ -162,9 +162,8 @@ async def _receive(call: Call, check: MediaCheck, began: float, duration: float 
             ending = group.create_task(call.ended(), name="ended")
             tasks.append(ending)
             start = time.monotonic()
-            while duration is None or time.monotonic() - start < duration:
-                left = 1.0 if duration is None else min(1.0, max(0.0, start + duration - time.monotonic()))
-                done, _ = await asyncio.wait([ending], timeout=left)
+            for status_at in _status_times(duration):
+                done, _ = await asyncio.wait([ending], timeout=max(0.0, start + status_at - time.monotonic()))
                 out.text(f"{time.monotonic() - start:5.0f} s  {check.status_line()}")
                 if done:
                     break
@@ -172,6 +171,17 @@ async def _receive(call: Call, check: MediaCheck, began: float, duration: float 
             for task in tasks:
                 task.cancel()
     return check.failure() is None
+
+
+def _status_times(duration: float | None) -> Iterator[float]:
+    """Times of the status lines, in seconds since the first frame: every second, and at the end of ``duration``.
+
+    They are fixed in advance. A timer that fires late therefore adds no line shortly before the end.
+    """
+    elapsed = 0.0
+    while duration is None or elapsed < duration:
+        elapsed = elapsed + 1 if duration is None else min(elapsed + 1, duration)
+        yield elapsed
 
 
 async def _check_video(call: Call, check: MediaCheck) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peer.cli.commands.demo import _describe
+from itertools import islice
+
+from peer.cli.commands.demo import _describe, _status_times
 from tests.cli.program import Program
 
 
@@ -28,6 +30,13 @@ def test_demo_without_video_fails() -> None:
     with Program("demo", "--duration", "1s", "--no-show", "--video", "none") as program:
         assert program.wait(40) == 1
         assert "Traceback" not in program.errors
+
+
+def test_status_times_are_every_second_and_the_end() -> None:
+    assert list(_status_times(3)) == [1, 2, 3]
+    assert list(_status_times(2.5)) == [1, 2, 2.5]
+    assert list(_status_times(0.5)) == [0.5]
+    assert list(islice(_status_times(None), 3)) == [1, 2, 3]
 
 
 def test_demo_does_not_print_the_camera_password() -> None:

@@ -3,8 +3,8 @@
 A fenced block is a shell command, a Python program or expected output. A command that starts with ``peer serve``, or
 with ``peer run`` without ``--duration``, keeps running in a terminal of its own. Such a block interrupts an earlier
 one of the same command first, as the page says. Expected output has to appear line by line on standard output, or on
-standard error, of the last command or of a running one; numbers may differ, and a line ``…`` stands for any others. The relay's port comes from the
-environment, so that the tests can share a machine.
+standard error, of the last command or of a running one; numbers may differ, and a line ``…`` stands for any others.
+The relay's port comes from the environment, so that the tests can share a machine.
 """
 
 from __future__ import annotations

@@ -52,5 +52,5 @@ class MemoryBudget(Generic[H]):
         return max(0, self.used - self._limit * 7 // 8)
 
     def largest(self) -> list[H]:
-        """The holders in descending order of their memory."""
+        """Return the holders in descending order of their memory."""
         return sorted(self._held, key=self._held.__getitem__, reverse=True)

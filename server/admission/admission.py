@@ -27,7 +27,7 @@ RETRY_AFTER: Final = 10
 """Value of ``Retry-After`` in the response to a rejected connection, in seconds."""
 
 WRONG_TOKEN_COST: Final = 10
-"""Number of joins as which a join with a wrong token counts, so that guessing is ten times slower than joining."""
+"""Number of joins that a join with a wrong token counts as, so that guessing is ten times slower than joining."""
 
 _REJECTIONS: Final = {
     "connections": (HTTPStatus.SERVICE_UNAVAILABLE, "this relay has reached its limit of connections"),
@@ -48,7 +48,7 @@ _RATE_EXCEEDED: Final = {
 
 
 class ConnectionRecord:
-    """What admission keeps of one TCP connection."""
+    """State of one TCP connection."""
 
     __slots__ = ("accepted_at", "address", "host", "meter", "open", "refusal")
 
@@ -59,7 +59,7 @@ class ConnectionRecord:
         self.address: Address | None = None
         """``None`` if the address has no limits, or is not known yet."""
         self.refusal: bytes | None = None
-        """The HTTP response that the connection gets instead of any other."""
+        """The HTTP response to send if the connection is rejected; otherwise ``None``."""
         self.open = True
 
 

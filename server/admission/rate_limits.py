@@ -6,7 +6,7 @@ has no cost, so no sender is ever ahead of it.
 
 Rule for messages and bytes (docs/limits.md): up to ``BURST`` seconds ahead, messages pass. Beyond that, a message is
 dropped, but still counted. Beyond twice that, the connection is closed. What a connection sends beyond its own rates
-does not count against its address, so a flooding connection does not use up the share of its neighbors.
+does not count against its address, so a flooding connection does not use up the limits of others there.
 """
 
 from __future__ import annotations
@@ -121,12 +121,12 @@ class TrafficMeter:
         return address_ahead if address_ahead > ahead else ahead
 
     def ahead(self, now: float) -> float:
-        """How far the sender is ahead of the rate that it exceeds most, in seconds."""
+        """Return how far the sender is ahead of the rate that it exceeds most, in seconds."""
         own = max(self._message_due, self._byte_due) - now
         return own if self.address is None else max(own, self.address.ahead(now))
 
     def exceeded(self, now: float) -> str:
-        """The name of the limit that the sender exceeds most, or is nearest to."""
+        """Return the name of the limit that the sender exceeds most, or is nearest to."""
         if self.address is not None and self.address.ahead(now) > max(self._message_due, self._byte_due) - now:
             return f"address-{self.address.exceeded(now)}"
         return "octets" if self._byte_due > self._message_due else "messages"
@@ -139,9 +139,10 @@ class TrafficMeter:
             self.address.copies.add(copies, now)
 
     def exceeded_copy_limit(self, now: float) -> str | None:
-        """The name of the limit that forbids a broadcast now, or ``None``.
+        """Return the name of the limit that forbids a broadcast now, or ``None``.
 
-        An allowed broadcast may exceed the rate by its own size. The next one has to wait until that is paid off.
+        An allowed broadcast may exceed the rate by its own size. The next one is rejected until the rate
+        permits it.
         """
         if not self.copies.allows(now):
             return "copies"
@@ -215,7 +216,7 @@ class AddressTable:
         return address
 
     def remove_connection(self, address: Address, now: float) -> None:
-        """Note that a connection of ``address`` has ended."""
+        """Record the end of a connection of ``address``."""
         address.sockets -= 1
         if address.sockets:
             return

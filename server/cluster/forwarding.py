@@ -66,7 +66,7 @@ class Forwarding(Generic[C]):
         return [Send(ready, text)]
 
     def undelivered(self, message: messages.Deliver | messages.DeliverToAll) -> Sequence[Command[C]]:
-        """Answer the sender of a message that the ledger did not accept in time, or whose fate is unknown."""
+        """Send an error for a message that the ledger did not accept in time, or that may not have arrived."""
         seat = self._state.seats_by_ticket.get(message.ticket)
         if seat is None or seat.conn is None or not seat.admitted or isinstance(message, messages.DeliverToAll):
             return ()
@@ -86,7 +86,7 @@ class Forwarding(Generic[C]):
     # --- from other nodes -----------------------------------------------------------------------------------------
 
     def message_received(self, event: messages.MessageReceived, now: float) -> Sequence[Command[C]]:
-        """A client of another node sent a message to a peer here."""
+        """Deliver or queue a message from a client of another node to a peer here."""
         seat = self._state.seat(event.room, event.to)
         commands = None if seat is None else self._deliver(seat, seat.queue, event.text)
         if commands is None:
@@ -95,7 +95,7 @@ class Forwarding(Generic[C]):
         return commands
 
     def broadcast_received(self, event: messages.BroadcastReceived, now: float) -> Sequence[Command[C]]:
-        """A client of another node sent a message to all peers of the room."""
+        """Deliver or queue a message from a client of another node to all peers of the room."""
         room = self._state.rooms.get(event.room)
         if room is None:
             return ()
@@ -108,7 +108,7 @@ class Forwarding(Generic[C]):
         return (Send(ready, event.text),)
 
     def peer_not_found(self, event: messages.PeerNotFound, now: float) -> Sequence[Command[C]]:
-        """A message of a client of this node found no recipient."""
+        """Send an error to the client whose message found no recipient."""
         seat = self._state.seats_by_ticket.get(event.ticket)
         if seat is None or seat.conn is None or not seat.admitted:
             return ()
@@ -129,18 +129,18 @@ class Forwarding(Generic[C]):
         self._state.outgoing.add(messages.Notify(self._state.name, echo))
 
     def handed_over(self, event: messages.MessageHandedOver, now: float) -> Sequence[Command[C]]:
-        """The previous node handed over one message."""
+        """Deliver or queue a message that the previous node has handed over."""
         seat = self._state.seat(event.room, event.id)
         return () if seat is None else self._deliver(seat, seat.handed, event.text) or ()
 
     def handover_ended(self, event: messages.HandoverEnded, now: float) -> Sequence[Command[C]]:
-        """The previous node has handed over all messages."""
-        # the ticket is not compared: it is another one if the owner has come back since
+        """End the handover, once the echo has arrived too: the previous node has sent all messages."""
+        # the ticket is not compared: it has changed if the owner has returned since
         seat = self._state.seat(event.room, event.id)
         return () if seat is None else self._arrived(seat, "handed")
 
     def echo_received(self, event: messages.Echo, now: float) -> Sequence[Command[C]]:
-        """All messages that this node's clients sent before the seat moved here have been processed."""
+        """End the handover, once the previous node has: our clients' earlier messages have been processed."""
         seat = self._state.seat(event.room, event.id)
         return () if seat is None or seat.echo != event.ticket else self._arrived(seat, "echo")
 
@@ -163,7 +163,7 @@ class Forwarding(Generic[C]):
         return [] if seat.awaits else self.end_handover(seat)
 
     def end_handover(self, seat: Seat[C]) -> list[Command[C]]:
-        """Deliver what was held back for ``seat``: nothing has to arrive before it any more."""
+        """Deliver the messages held back for ``seat``, now that all earlier ones have arrived."""
         seat.awaits, seat.awaits_until = set(), None
         if seat.conn is None:
             seat.queue, seat.handed, seat.local = [*seat.handed, *seat.queue, *seat.local], [], []

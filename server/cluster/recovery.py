@@ -55,7 +55,7 @@ class Recovery(Generic[C]):
         return commands
 
     def entered(self, event: messages.Entered, now: float) -> Sequence[Command[C]]:
-        """The ledger has registered this node."""
+        """Process the registration of this node: schedule ``settle``."""
         self._settled_at = self._state.schedule(now + max(0.0, self._state.config.settle_time - event.age), None)
         return ()
 
@@ -113,7 +113,7 @@ class Recovery(Generic[C]):
         self.remove_if_empty(room)
 
     def peer_arrived(self, event: messages.PeerArrived, now: float) -> Sequence[Command[C]]:
-        """A peer has joined a room at another node."""
+        """Add a peer that has joined at another node."""
         room = self._state.rooms.get(event.room)
         return () if room is None else self.peer_joined(room, event.id)
 

@@ -108,7 +108,7 @@ class Seats(Generic[C]):
     # --- from the ledger: seats -----------------------------------------------------------------------------------
 
     def seat_granted(self, event: messages.SeatGranted, now: float) -> Sequence[Command[C]]:
-        """The seat is this node's; admit the client, unless another node has to hand over first."""
+        """Take a seat granted by the ledger. Admit the client, unless another node has to hand over first."""
         state, ticket = self._state, event.ticket
         room, commands = self._recovery.subscribe(event.room, event.peers, now)
         claim = self._remove_claim(ticket)
@@ -149,7 +149,7 @@ class Seats(Generic[C]):
         return commands
 
     def peer_gone(self, event: messages.PeerGone, now: float) -> Sequence[Command[C]]:
-        """A seat of the room is free. If it was this node's, the node was silent for too long."""
+        """Remove a peer from the room. If its seat was at this node, the node was silent for too long."""
         room = self._state.rooms.get(event.room)
         if room is None:
             return ()
@@ -163,7 +163,7 @@ class Seats(Generic[C]):
         return commands
 
     def seat_moved(self, event: messages.SeatMoved, now: float) -> Sequence[Command[C]]:
-        """The seat is another node's now: hand over its messages. The peer stays in the room."""
+        """Hand over the messages of a seat that is now another node's. The peer stays in the room."""
         room = self._state.rooms.get(event.room)
         commands: list[Command[C]] = []
         seat = room.seats.get(event.id) if room is not None else None
@@ -176,7 +176,7 @@ class Seats(Generic[C]):
         return commands
 
     def seat_lost(self, event: messages.SeatLost, now: float) -> Sequence[Command[C]]:
-        """A seat that this node resumed has another holder by now."""
+        """Close a resumed seat that another client holds by now."""
         seat = self._state.seats_by_ticket.get(event.ticket)
         return () if seat is None else self._close(seat, _TAKEN)
 
@@ -200,7 +200,7 @@ class Seats(Generic[C]):
         return ()
 
     def claim_denied(self, event: messages.ClaimDenied, now: float) -> Sequence[Command[C]]:
-        """The holder of a seat that this node claimed is alive."""
+        """Reject a claim of this node: the holder of the seat is alive."""
         claim = self._remove_claim(event.ticket)
         if claim is not None:
             return id_taken(claim.conn, claim.join.id)
@@ -208,7 +208,7 @@ class Seats(Generic[C]):
         return () if seat is None or seat.confirm_until is None else self._close(seat, _TAKEN)
 
     def join_again(self, event: messages.JoinAgain, now: float) -> Sequence[Command[C]]:
-        """A seat that this node claimed is free by now, or has moved."""
+        """Send a join again: the seat that it claims is free by now, or has moved."""
         state = self._state
         if (claim := state.claims_by_ticket.get(event.ticket)) is not None:
             claim.queued = state.outgoing.add(claim.join)
@@ -217,7 +217,7 @@ class Seats(Generic[C]):
         return ()
 
     def room_is_full(self, event: messages.RoomFull, now: float) -> Sequence[Command[C]]:
-        """The room has as many peers as it may."""
+        """Reject a join: the room has the maximum number of peers."""
         why = f"the room is full: its limit is {self._state.config.max_room_peers}"
         claim = self._remove_claim(event.ticket)
         if claim is not None:
@@ -232,7 +232,7 @@ class Seats(Generic[C]):
     # --- deadlines ------------------------------------------------------------------------------------------------
 
     def check_seat(self, seat: Seat[C], now: float) -> list[Command[C]]:
-        """Do what is due for ``seat``: repeat its join, end its grace, or give it up after a missing pong."""
+        """Process the deadlines of ``seat``: repeat its join, end its grace, or give it up after a missing pong."""
         commands: list[Command[C]] = []
         state = self._state
         if seat.confirm_until is not None and seat.confirm_until <= now:
@@ -263,7 +263,7 @@ class Seats(Generic[C]):
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def _full(self, room: str) -> str | None:
-        """Why this node accepts no claim for ``room``, or ``None``. The ledger enforces the peers per room."""
+        """Return why this node accepts no claim for ``room``, or ``None``. The ledger limits the peers per room."""
         rooms, claimed, most = self._state.rooms, self._claims_per_room, self._state.config.max_rooms
         if most and room not in rooms:
             full = len(rooms) + len(claimed) >= most and len(rooms.keys() | claimed.keys()) >= most

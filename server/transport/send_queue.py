@@ -98,12 +98,12 @@ class SendQueue:
             self._blocked_changed()
 
     def pause(self) -> None:
-        """The transport could not send everything it was given."""
+        """Stop writing: the transport has not sent everything that was written."""
         self._paused = True
         self._blocked_changed()
 
     def resume(self) -> None:
-        """The transport is empty again."""
+        """Continue writing: the transport is empty again."""
         self._paused = False
         self._size = sum(map(len, self._frames))
         self._blocked_changed()

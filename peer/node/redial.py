@@ -76,7 +76,7 @@ class Redial:
         return self._max_calls - len(self._calls)
 
     def room_joined(self, peers: Iterable[str], now: float) -> None:
-        """The node joined or rejoined the room, and exactly ``peers`` are in it."""
+        """Process a join or rejoin of this node. ``peers``: all others in the room."""
         present = set(peers)
         for peer in set(self._present) - present:
             self.peer_left(peer)
@@ -84,27 +84,27 @@ class Redial:
             self.peer_joined(peer, now)
 
     def peer_joined(self, peer: str, now: float) -> None:
-        """``peer`` joined the room, possibly again."""
+        """Process that ``peer`` has joined the room, possibly again."""
         if is_valid_id(peer) if self._targets is None else peer in self._targets:
             self._present[peer] = _Target(None if peer in self._calls else now)
 
     def peer_left(self, peer: str) -> None:
-        """``peer`` left the room. A call with it may continue."""
+        """Process that ``peer`` has left the room. A call with it may continue."""
         self._present.pop(peer, None)
 
     def call_started(self, peer: str) -> None:
-        """A call with ``peer`` started, by either side."""
+        """Process the start of a call with ``peer``, by either side."""
         self._calls.setdefault(peer, float("inf"))
         if peer in self._present:
             self._present[peer].due = None
 
     def call_connected(self, peer: str, now: float) -> None:
-        """The call with ``peer`` is connected."""
+        """Process that the call with ``peer`` is connected."""
         self.call_started(peer)
         self._calls[peer] = now
 
     def call_ended(self, peer: str, reason: Reason, now: float) -> None:
-        """The call with ``peer`` ended. If it was replaced, another one continues it."""
+        """Process the end of the call with ``peer``. If it was replaced, another one continues it."""
         if reason == "replaced":
             return
         connected_at = self._calls.pop(peer, float("inf"))

@@ -1,4 +1,4 @@
-"""Hooks into private parts of aiortc and aioice: all that this project needs and they do not offer.
+"""Hooks into private parts of aiortc and aioice, for functions that this project needs and they do not offer.
 
 Each hook states what the engine does without it (measurements: docs/engine.md). Each has a contract test in
 ``tests/rtc/test_aiortc_hooks.py``, which fails when a new release moves the hooked part.
@@ -31,13 +31,12 @@ CLOSE_TIMEOUT: Final = 3.0
 """Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""
 
 MAX_DATAGRAM: Final = 2048
-"""Maximum size of a received datagram, in bytes. Peers send at most 1,500, the MTU of Ethernet. The packets that a
-stream buffers are limited in number first, so a remote could fill much memory with a few large ones."""
+"""Maximum size of a received datagram, in bytes. Peers send at most 1,500, the MTU of Ethernet. Buffers of packets
+are limited by number, so large packets would occupy much memory."""
 
 H264_PROFILES: Final = ("4d001f", "64001f", "640c1f", "f4001f")
 """profile-level-id (RFC 6184 8.1) of Main, High, Constrained High and High 4:4:4 Predictive, at level 3.1, which all
-browsers state.
-A Chromium without hardware decoders uses the last one to announce that it receives High."""
+browsers state. A Chromium without hardware decoders uses the last one to announce that it receives High."""
 
 DYNAMIC_PAYLOAD_TYPES: Final = frozenset((*range(35, 64), *range(96, 128)))
 """Payload types that may be negotiated where RTP and RTCP share a port (RFC 5761 4, RFC 3551 6)."""
@@ -77,7 +76,7 @@ def widen_codecs() -> None:
 
 
 def supported_codecs(video_codecs: Sequence[str]) -> SupportedCodecs:
-    """The codecs of the engine; of its video codecs those named in ``video_codecs``, in lower case."""
+    """Return the codecs of the engine; of its video codecs those named in ``video_codecs``, in lower case."""
     widen_codecs()
     names, h264 = set(), set()
     for codec in (*CODECS["audio"], *CODECS["video"]):
@@ -142,7 +141,7 @@ def ice_connection(connection: RTCPeerConnection) -> Any:
 def limit_datagrams(protocol: Any) -> None:
     """Drop datagrams above ``MAX_DATAGRAM`` before they are parsed. ``protocol``: aioice's of one socket. Idempotent.
 
-    Hook: aioice parses every datagram as STUN first, for anyone, and the engine passes on up to 65,507 bytes.
+    Hook: aioice first parses every datagram, from any sender, as STUN; the engine passes on up to 65,507 bytes.
 
     Hook: asyncio allocates a buffer of 256 KiB for each datagram, which takes 14 of 30 us.
     """

@@ -25,7 +25,7 @@ Capability = TypeVar("Capability", bound=CodecCapability)
 
 
 def default_codecs(profile_level_id: str | None) -> tuple[str, ...]:
-    """The codecs where the user named none: H.264 first if the source delivers it, VP8 first otherwise.
+    """Return the codecs if the user named none: H.264 first if the source delivers it, otherwise VP8 first.
 
     Passthrough of H.264 costs no CPU time and no quality.
     """
@@ -35,7 +35,7 @@ def default_codecs(profile_level_id: str | None) -> tuple[str, ...]:
 def preferred_codecs(
     known: Sequence[Capability], codecs: Sequence[str], profile_level_id: str | None = None
 ) -> list[Capability]:
-    """The capabilities among ``known`` whose codec is named in ``codecs``, in that order, followed by RTX.
+    """Return the capabilities in ``known`` whose codec is named in ``codecs``, in that order, followed by RTX.
 
     ``profile_level_id`` is that of the H.264 that the source delivers. H.264 capabilities with the same profile come
     first, then those whose decoders also accept this profile, then the rest.

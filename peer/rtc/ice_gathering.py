@@ -1,4 +1,4 @@
-"""Gathering of ICE candidates that waits for no server (trickle ICE, RFC 8838).
+"""Gathering of ICE candidates without waiting for servers (trickle ICE, RFC 8838).
 
 Host candidates are sent with the description. Candidates of STUN and TURN servers follow, each as soon as it is
 known. All configured servers are used.

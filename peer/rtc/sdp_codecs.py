@@ -79,7 +79,7 @@ class Codec:
         return {"1": 1, "2": 2}.get(self.parameters.get("packetization-mode") or "", 0)
 
     def lines(self, kind: str) -> Iterator[str]:
-        """The attributes of this codec, as the engine reads them."""
+        """Yield the attributes of this codec, as the engine reads them."""
         channels = f"/{self.channels}" if kind == "audio" and self.channels > 1 else ""
         yield f"a=rtpmap:{self.payload_type} {self.name}/{self.clock_rate}{channels}"
         for value in self.feedback:
@@ -92,7 +92,7 @@ class Codec:
             yield f"a=fmtp:{self.payload_type} {text}"
 
     def _known_profile_level_id(self) -> str:
-        """The profile and level in the notation that the engine knows; it refuses other constraint bits and levels.
+        """Return the profile and level in the notation of the engine, which rejects other constraint bits and levels.
 
         Levels are not compared (``passthrough``), so one that the engine does not know becomes 3.1.
         """
@@ -127,7 +127,7 @@ class SupportedCodecs:
 
 
 def read_codecs(formats: Sequence[str], attributes: Mapping[str, Sequence[str]]) -> list[Codec]:
-    """The codecs of a section, in the order of its ``m=`` line, each payload type once.
+    """Return the codecs of a section, in the order of its ``m=`` line, each payload type once.
 
     ``formats``: the payload types of the ``m=`` line. ``attributes``: the values of its ``a=`` lines by name. A line
     that cannot be read, or that is about a payload type which the ``m=`` line lacks, is dropped.
@@ -166,7 +166,7 @@ def read_codecs(formats: Sequence[str], attributes: Mapping[str, Sequence[str]])
 
 
 def read_parameters(text: str) -> dict[str, str | None]:
-    """The parameters of an ``a=fmtp`` line: ``key=value`` or ``key``, separated by semicolons and spaces.
+    """Return the parameters of an ``a=fmtp`` line: ``key=value`` or ``key``, separated by semicolons and spaces.
 
     An empty one, one that is too long or not printable ASCII, and one that should be a number and is none are
     dropped.

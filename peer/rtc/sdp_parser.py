@@ -78,7 +78,7 @@ class Parsed:
         return next((by_mid[mid] for mid in self.bundle if mid in by_mid), None)
 
     def using(self, usable: Iterable[int]) -> Parsed:
-        """The same with the first group that has one of the sections ``usable`` as ``bundle``, or with no group."""
+        """Return a copy whose ``bundle`` is the first group with one of the sections ``usable``, or empty."""
         mids = {self.sections[index].mid for index in usable}
         return replace(self, bundle=next((group for group in self.groups if not mids.isdisjoint(group)), ()))
 

@@ -40,8 +40,8 @@ MAX_BURST: Final = 16
 for 50 ms."""
 
 BLOCKED_POLL_INTERVAL: Final = 0.01
-"""Interval between two checks of a blocked socket, in seconds. A datagram transport does not
-signal that it accepts data again."""
+"""Interval between two checks of a blocked socket, in seconds. A datagram transport does not signal that it accepts
+data again."""
 
 MAX_RETRANSMITTED: Final = 0.5
 """Retransmission budget per packet sent. A receiver that NACKs more than half of the stream is broken or hostile."""

@@ -204,7 +204,8 @@ class _Line:
         return peer
 
     def _time(self, word: str, *, positive: bool = False) -> float:
-        """A time in seconds; with ``positive``, 0 is an error: recording, measuring and connecting take time."""
+        """Parse a time, in seconds. With ``positive``, 0 is an error: recording, measuring and connecting take
+        time."""
         seconds = parse_seconds(word)
         if seconds is None:
             self._fail(f'"{word}" is not a time; write it like 500ms, 10s, 2m or 1h')

@@ -135,7 +135,7 @@ class Runner:
         return self._timeout if timeout is None else timeout  # 0 is a valid time limit
 
     def _call(self, peer: str) -> Call:
-        """The current call with ``peer``, otherwise the last one."""
+        """Return the current call with ``peer``, otherwise the last one."""
         call = self._agent.calls.get(peer) or self._calls.get(peer)
         if call is None:
             raise PeerError(f"there is no call with {peer}; add a line before: call {peer}")

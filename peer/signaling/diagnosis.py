@@ -89,7 +89,8 @@ def is_loopback(url: str) -> bool:
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for ``url`` (``http_proxy``, ``https_proxy``, ``no_proxy``), if any."""
+    """Return the proxy that the environment names for ``url`` (``http_proxy``, ``https_proxy``, ``no_proxy``), if
+    any."""
     if is_loopback(url):
         return None
     try:

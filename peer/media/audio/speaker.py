@@ -49,8 +49,8 @@ _JOIN_TIMEOUT: Final = 2.0
 class Speaker:
     """Plays on ALSA device ``device``; ``auto`` is the default device, if there is one.
 
-    Tasks run in ``tasks``. All public methods belong to the event loop. ``on_notice(line)`` is called when the device
-    fails and when it is back.
+    Tasks run in ``tasks``. All public methods must be called in the event loop. ``on_notice(line)`` is called when
+    the device fails and when it is back.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, device: str, on_notice: Callable[[str], None]) -> None:
@@ -166,7 +166,7 @@ class Speaker:
         return not self._closing
 
     def _play(self, playback: PlaybackDevice) -> None:
-        """Play until no call is left. A real device blocks ``write`` in real time; others are paced here."""
+        """Play until no call remains. A real device blocks ``write`` in real time; others are paced here."""
         until = 0.0
         while len(self._mixer) and not self._closing:
             playback.write(self._mixer.mix(AUDIO_FRAME_SAMPLES))

@@ -1,4 +1,4 @@
-"""Orders the frames of both tracks by their time in the recording, starting with the first video frame.
+"""Interleaver: orders the frames of both tracks by their time in the recording, from the first video frame on.
 
 A recording starts at a key frame. Before it starts, it waits up to ``START_TIMEOUT`` for a frame of each negotiated
 kind. It also waits up to ``REPORT_TIMEOUT`` for the sender reports that put both tracks on one clock. The first video

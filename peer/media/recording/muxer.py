@@ -1,8 +1,8 @@
-"""Writes encoded frames into one media file: Matroska, WebM or fragmented MP4. Blocking: threads only.
+"""Muxer: encoded frames into one Matroska, WebM or fragmented MP4 file. Blocking: threads only.
 
 A file survives ``kill -9`` or a full disk up to its last second or so. Its clusters (MP4: fragments) last half a
-second and are passed to the system as soon as they are complete. Against a power cut they are synced to disk
-(fdatasync) every two seconds.
+second and are passed to the system as soon as they are complete. They are synced to disk (fdatasync) every two
+seconds, in case of a power cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cuts one recording into files: placed frames in, one file after another out. Blocking: threads only.
+"""Segmenter: placed frames of one recording into one file after another. Blocking: threads only.
 
 A file starts with a key frame, or with audio if there is no video. The next file starts at the first such frame after
 one of these events:

@@ -148,7 +148,7 @@ class _Repeat:
 
 
 _Item = Media | _EncodedPacket | _Repeat | None
-"""What waits for its time. ``None`` stands for a packet that was not decoded."""
+"""Content of an entry that is yielded at its time. ``None``: a packet that was not decoded."""
 
 _Entry = tuple[int, float, _Item]
 """An item with its time in seconds and the section of the file to which that time belongs."""

@@ -133,7 +133,7 @@ def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
 
 
 def _always_works() -> None:
-    """The test source needs no check."""
+    """Do nothing: the test source needs no check."""
 
 
 def _passthrough_check(constraints: Constraints) -> PassthroughCheck | None:
@@ -167,7 +167,7 @@ def _microphones() -> list[Input]:
 
 
 async def _nothing_to_open() -> None:
-    """The audio comes from the source of the video."""
+    """Do nothing: the audio comes from the source of the video."""
 
 
 async def _open(

@@ -54,5 +54,5 @@ def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
 
 
 def with_conversion(name: str) -> str:
-    """``plughw:`` for ``hw:``, which fails with a bare I/O error for a rate or channel count that it lacks."""
+    """Replace ``hw:`` by ``plughw:``, which converts rates and channels. ``hw:`` fails with a bare I/O error."""
     return f"plug{name}" if name.startswith("hw:") else name

@@ -15,9 +15,9 @@ from typing import Final
 from .messages import Deliver, DeliverToAll, Operation, encode
 
 MAX_BATCH_OPERATIONS: Final = 500
-"""Maximum number of operations in a batch. Redis executes these in some milliseconds, and does nothing else then."""
+"""Maximum number of operations in a batch. Redis executes them in a few milliseconds, and nothing else meanwhile."""
 MAX_BATCH_BYTES: Final = 1024 * 1024
-"""Size of the messages from which a batch is full, in bytes. The reason is the same."""
+"""Size of the messages from which a batch is full, in bytes, for the same reason."""
 
 MAX_MESSAGES: Final = 8 * 1024 * 1024
 """Maximum size of the messages that wait for the ledger, in bytes, including ``MESSAGE_OVERHEAD`` for each."""
@@ -152,7 +152,7 @@ class BatchQueue:
         return self._batch
 
     def acknowledge(self) -> None:
-        """Note that the batch in flight was answered."""
+        """Record that the batch in flight was answered."""
         self._batch = None
         self._in_flight = []
 

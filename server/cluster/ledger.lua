@@ -24,7 +24,7 @@ local prefix = KEYS[1]
 local run, me, number, first = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local lease, read, heard = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local most_entries, most_octets = tonumber(ARGV[8]), tonumber(ARGV[9])
-local SWEEP = 500 -- maximum number of seats of removed nodes that one batch frees: some milliseconds of work
+local SWEEP = 500 -- maximum number of seats of removed nodes that one batch frees: a few milliseconds of work
 local call = redis.call
 
 local function key(kind, name) return prefix .. kind .. ':' .. name end

@@ -20,7 +20,7 @@ from .state import C, NodeState, Room
 
 
 class Recovery(Generic[C]):
-    """Keeps each room as the inbox describes it, also when the node registers again."""
+    """Presence in the rooms, as reported by the inbox. It is kept when the node registers again."""
 
     def __init__(self, state: NodeState[C], forwarding: Forwarding[C]) -> None:
         self._state = state
@@ -87,7 +87,7 @@ class Recovery(Generic[C]):
     # --- presence -------------------------------------------------------------------------------------------------
 
     def subscribe(self, name: str, peers: Iterable[str] | None, now: float) -> tuple[Room[C], list[Command[C]]]:
-        """Note that the ledger now reports changes of the room ``name``.
+        """Record that the ledger now reports changes of the room ``name``.
 
         Args:
             peers: all peers in the room; ``None`` if the ledger reported its changes before, too.
@@ -108,7 +108,7 @@ class Recovery(Generic[C]):
         return room, commands
 
     def unsubscribe(self, room: Room[C]) -> None:
-        """Note that the ledger reports no more changes of ``room``."""
+        """Record that the ledger reports no more changes of ``room``."""
         room.subscribed = False
         self.remove_if_empty(room)
 

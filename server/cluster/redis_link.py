@@ -74,7 +74,8 @@ class RedisLink(Generic[C]):
         self._address = parse_address(config.cluster)
         self._lease = config.cluster_lease
         self._silence_limit = config.cluster_lease / 5
-        """Time without an answer after which Redis counts as out of reach, in seconds."""
+        """Time without an answer after which Redis counts as out of reach, in seconds. The ledger applies the same
+        time to nodes (``silent`` in ``ledger.lua``)."""
         self._counters = counters
         self._execute = execute
         self._token = secrets.token_hex(6)

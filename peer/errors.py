@@ -77,8 +77,8 @@ IS_IT_RUNNING: Final = "is `peer serve` running there?"
 
 
 class ServerUnreachable(ServerError):
-    """The relay at ``url`` could not be reached in time. ``why`` is the cause, ``hint`` what to try; none of them
-    contains credentials."""
+    """The relay at ``url`` could not be reached in time. ``why`` is the cause, ``hint`` what to try. None of
+    the three contains credentials."""
 
     def __init__(self, url: str, why: str, hint: str | None = IS_IT_RUNNING) -> None:
         url, why = redacted(url), redacted(why)

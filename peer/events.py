@@ -131,10 +131,9 @@ class Snapshot(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Event):
-    """A file of a recording was closed. ``seconds`` is its length. ``dropped`` counts the video frames and audio
-    packets
-    that are missing: lost on the network, not decodable after such a loss, or dropped because the disk was too
-        slow."""
+    """A file of a recording was closed. ``seconds`` is its length. ``dropped`` is the number of missing video frames
+    and audio packets: lost on the network, not decodable after such a loss, or dropped because the disk was too
+    slow."""
 
     event = "recorded"
     peer: str

@@ -11,7 +11,7 @@ LOG_INTERVAL: Final = 1.0
 """Minimum time between two lines of one cause, in seconds. A remote can send thousands of invalid packets in it."""
 
 MAX_CAUSES: Final = 256
-"""Maximum number of causes remembered. Ours are constants of the code; beyond them the oldest one is forgotten."""
+"""Maximum number of causes stored. When there are more, the oldest one is dropped. Most are constants of the code."""
 
 
 class RateLimiter:
@@ -36,7 +36,7 @@ class RateLimiter:
 
 
 SHARED: Final = RateLimiter()
-"""The limiter of all loggers. Calls come and go, so each of them having its own would limit nothing."""
+"""The limiter of all loggers. One per call would limit nothing, because a remote can start any number of calls."""
 
 
 class LimitedLogger:

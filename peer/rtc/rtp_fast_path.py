@@ -1,7 +1,7 @@
 """Fast path of received RTP from the socket to its receiver.
 
-Hook: in the engine every datagram waits in a queue, wakes a task, is parsed into a packet of many objects and passes
-as many coroutines. At eight calls of 720p this was most of a receiver's work. Here a datagram with RTP is decrypted,
+Hook: in the engine every datagram waits in a queue, wakes a task, is parsed into many objects and passes through many
+coroutines. At eight calls of 720p this was most of a receiver's work. Here a datagram with RTP is decrypted,
 parsed and processed within the callback of its socket. Everything else (DTLS, RTCP, packets before the keys are
 known) is left to the engine.
 
@@ -31,7 +31,7 @@ PacketHandler = Callable[[Packet], None]
 
 
 class RtpFastPath:
-    """Routes the RTP of one DTLS transport to its receivers. ``of`` returns the one of a transport."""
+    """Routes the RTP of one DTLS transport to its receivers. ``of`` installs it, or returns the installed one."""
 
     def __init__(self, dtls: RTCDtlsTransport) -> None:
         self._dtls = cast(Any, dtls)

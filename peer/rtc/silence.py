@@ -9,7 +9,8 @@ SILENT_AFTER: Final = 2.5
 """Seconds without a datagram after which a transport that receives media is silent."""
 
 LOST_AFTER: Final = 10.0
-"""Seconds without a datagram after which it is lost. ICE consent (RFC 7675) alone takes 30 s to expire."""
+"""Seconds without a datagram after which such a transport is lost. ICE consent (RFC 7675) alone takes 30 s to
+expire."""
 
 IDLE_SILENT_AFTER: Final = 8.0
 """As ``SILENT_AFTER``, for a transport that receives no media: an RTCP report or consent check arrives every 5 s."""

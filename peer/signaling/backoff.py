@@ -6,7 +6,7 @@ There are three cases:
 
 - The host answers, but no relay listens: connection refused, or a proxy's 502. This is what a restart of the relay
   looks like. An attempt costs one packet in each direction, so for the first ``RESTART_WINDOW`` the delay is at most
-  ``MAX_RESTART_DELAY``. Every peer is back within 2 s of the relay.
+  ``MAX_RESTART_DELAY``. Every peer is back within 2 s after the relay.
 - The host does not answer: exponential backoff up to ``BACKOFF_MAX``.
 - The relay rejects us because of a limit (docs/limits.md): at least half of ``BACKOFF_MAX``.
 

@@ -1,10 +1,9 @@
-"""Identity across restarts: a default id, and the secret by which a peer reclaims its seat (protocol.md, server rule
-3).
+"""Identity across restarts: a default id, and the secret by which a peer reclaims its seat.
 
 A state file in ``$XDG_STATE_HOME/peer`` holds an id and a secret, with mode 0600. A running process locks its file. A
 second process on the same machine uses the next file. If both were given the same id, the second one uses a temporary
-secret: two processes with the same key would take over each other's seat for ever. The operating system releases the
-lock when the process ends.
+secret: two processes with the same key would take over each other's seat forever (docs/protocol.md, server rule 3).
+The operating system releases the lock when the process ends.
 
 The secret stays on this machine. Each relay receives a key derived from it, so a relay that knows its key cannot
 take a seat at another relay.

@@ -91,7 +91,7 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
             systemd.status("connection to the relay lost; calls continue")
         queue.put_nowait(event)  # stays short: _run_calls takes each event at once, and never waits for a call
 
-    systemd.ready("connecting to the relay")  # before joining: the relay may be away for days
+    systemd.ready("connecting to the relay")  # before joining: the relay may be unreachable for days
     try:
         async with asyncio.timeout(settings.duration) as limit:
             async with joined(settings, join_timeout=None, on_event=on_event) as agent:

@@ -49,8 +49,7 @@ class ScalingEncoder:
         return self._limiter[1].accepts(frame.time)
 
     def encode(self, frame: av.VideoFrame, pts: int, key: bool) -> tuple[list[EncodedPacket], tuple[int, int]]:
-        """Encode ``frame``, which is shared and not modified. Return the packets and the size of
-        the encoded frames in pixels.
+        """Encode ``frame``, which is shared and not modified. Return the packets and their frame size.
 
         Called in the encoder's thread.
 

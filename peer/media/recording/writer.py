@@ -27,8 +27,8 @@ class Recorded:
     seconds: float
     """Length of the file."""
     dropped: int
-    """Frames missing from the file: lost by the network, not decodable because of a loss, too many for the disk, or
-    in a codec that the file has no track for."""
+    """Frames missing from the file: lost by the network, not decodable because of a loss, dropped because the disk
+    was too slow, or in a codec for which the file has no track."""
 
 
 class Writer:

@@ -23,7 +23,11 @@ MAX_PIXELS: Final = 139_264 * 16 * 16
 one packet that claims 16000x16000 makes the decoder allocate 400 MB."""
 
 _MAX_DISTORTION: Final = Fraction(1, 100)
+"""Maximum deviation of a pixel aspect ratio from 1 that is ignored, because it is invisible."""
+
 _MAX_PIXEL_ASPECT: Final = Fraction(4)
+"""Maximum pixel aspect ratio. The ratios of ITU-T H.264 table E-1 are between 10:11 and 32:11; one beyond 4 is an
+error in the file."""
 
 _ORIGIN = time.monotonic()
 
@@ -34,8 +38,7 @@ def media_time() -> float:
 
 
 def is_anamorphic(pixel_aspect: Fraction) -> bool:
-    """Whether pixels of that aspect ratio must be scaled. A distortion of 1% is invisible, and a ratio beyond 4 is a
-    mistake in the file: those of ITU-T H.264 table E-1 are between 10:11 and 32:11."""
+    """Whether pixels of that aspect ratio must be scaled."""
     return abs(pixel_aspect - 1) > _MAX_DISTORTION and 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT
 
 

@@ -4,8 +4,8 @@ Video without readers is not decoded, because decoding is costly and receiving i
 starts the decoder at the next key frame, which it requests; the last reader stops it. The very first video frame is
 always decoded, so that ``first-frame`` means a frame that can be shown.
 
-A track outlives its connection: when a call's connection is replaced, its readers stay. ``peer.rtc.receiver`` puts
-the frames in, in the event loop.
+A track outlives its connection: when a call's connection is replaced, its readers stay. ``peer.rtc.receiver`` calls
+``put`` in the event loop.
 
 Must never: import aiortc, block, or hold more frames than the queues of its readers and its decoder.
 """
@@ -28,7 +28,6 @@ KEY_FRAME_REQUEST_INTERVAL: Final = 0.3
 """Minimum time between two key frame requests, in seconds. If a request is lost, video freezes for that long. RFC
 4585 section 3.4 asks for restraint, and senders merge requests anyway."""
 
-
 MAX_QUEUED_BYTES: Final = 16 << 20
 """Maximum size of the encoded frames that wait for one reader, in bytes: five seconds at 25 Mbit/s. A remote chooses
 the size of its frames, up to 8 MiB."""
@@ -50,7 +49,9 @@ class IncomingCounters:
     frames: int = 0
     """Frames received."""
     byte_count: int = 0
+    """Bytes of payload received."""
     decoded: int = 0
+    """Frames decoded."""
     decode_seconds: float = 0.0
     """Total decoding time of the ``decoded`` frames."""
     lost: int = 0
@@ -64,7 +65,8 @@ class IncomingCounters:
 
 
 class IncomingTrack:
-    """One kind of media from one remote. ``frames`` delivers decoded PyAV frames, ``encoded`` receives all others."""
+    """One kind of media from one remote. ``encoded`` receives every encoded frame; ``frames`` delivers decoded
+    ones."""
 
     def __init__(
         self,

@@ -64,8 +64,8 @@ _VP8: Final = (
             "static-thresh": "1",
             "overshoot-pct": "15",
             "undershoot-pct": "100",
-            "drop-threshold": "20",  # percent of its buffer below which it drops frames; without, 300k becomes 430k
-            "max-intra-rate": "900",  # maximum key frame size, in percent of a frame's share: libwebrtc's at 30 fps
+            "drop-threshold": "20",  # drops frames below 20% of the buffer; otherwise it exceeds 300 kbit/s by 43%
+            "max-intra-rate": "900",  # maximum key frame size, in percent of the mean frame size (libwebrtc, 30 fps)
         },
     ),
 )
@@ -177,7 +177,7 @@ def _works(spec: _EncoderSpec) -> bool:
             types = {unit[0] & 0x1F for unit in nal_units(bytes(packets[0]))}
             keys.append({IDR, SPS} <= types)
         if keys != [True] + [False] * (_TRIAL_FRAMES - 2) + [True]:
-            raise ValueError("it makes no key frame on request, or makes others")
+            raise ValueError("it makes no key frame on request, or some without request")
     except (av.FFmpegError, ValueError) as exc:
         log.debug("%s does not work: %s", spec.name, exc)
         return False

@@ -65,7 +65,7 @@ def run(machine: Path, script: str) -> list[str]:
 def test_installation_blocks_leave_working_files(machine: Path) -> None:
     etc = machine / "etc"
     noted = run(machine, block("apt-get install"))
-    assert "apt-get install -y caddy coturn curl jq" in noted
+    assert "apt-get install -y caddy coturn curl jq openssl" in noted
     assert noted.index("systemd-sysusers ") < noted.index("systemctl enable --now peer-serve")
     assert (etc / "sysusers.d" / "peer.conf").exists()
     secrets = [(etc / "peer" / name).read_text() for name in ("relay.token", "turn.secret")]
@@ -88,6 +88,18 @@ def test_installation_blocks_leave_working_files(machine: Path) -> None:
     assert {"peer-serve.service", "turn-certificate.service", "turn-certificate.timer"} == {
         path.name for path in (etc / "systemd" / "system").iterdir()
     }
+
+
+def test_own_names_are_set_only_in_the_first_lines(machine: Path) -> None:
+    for words in ("apt-get install", "reload caddy", "turnserver.conf >"):
+        names, commands = block(words).split("\n", 1)
+        own = names.replace("turn.example", "turn.own.test").replace("relay.example", "relay.own.test")
+        run(machine, f"{own}\n{commands}")
+    files = ["peer/relay.toml", "caddy/Caddyfile", "turnserver.conf", "systemd/system/turn-certificate.service"]
+    for name in files:
+        text = (machine / "etc" / name).read_text()
+        assert "own.test" in text
+        assert not re.search(r"(relay|turn)\.example", text), name
 
 
 def test_relay_with_installed_configuration_writes_only_json(machine: Path) -> None:

@@ -1,23 +1,23 @@
 #!/bin/sh
-# Sets the project up in .venv and, if asked, runs something in it. POSIX sh; needs python3 (3.11 or newer) with venv.
+# Installs the project into .venv and runs a command in it. POSIX sh; needs Python 3.11 or newer with venv.
 #
-#   ./setup.sh                 set up only
-#   ./setup.sh demo [ARG...]   set up, then `peer demo`
-#   ./setup.sh test [ARG...]   set up with all test tools, then pytest
+#   ./setup.sh                     install only
+#   ./setup.sh demo [ARG...]       install, then run `peer demo`
+#   ./setup.sh test [ARG...]       install with all test tools, then run pytest
 #   ./setup.sh coverage [ARG...]   the same, with branch coverage of peer/ and server/
-#   ./setup.sh tools           set up with all test tools only
+#   ./setup.sh tools               install with all test tools
 #
-# System packages are installed with apt-get by root, or through sudo when that asks no password; otherwise what is
-# missing is said in one line. With CI=true a tool that is missing is a failure. A second run finds everything in place
-# and is quick.
+# As root, or with a sudo that needs no password, it installs system packages with apt-get. Otherwise it prints the
+# command that installs the missing ones. With CI=true a missing test tool is an error. A second run changes nothing
+# and takes a second.
 set -eu
 cd "$(dirname "$0")"
 
-# What the opencv-python wheel and its Qt plugin link to (`ldd`) and do not bring; libgl1 depends on the X libraries.
+# Libraries that the opencv-python wheel and its Qt plugin need (`ldd`) but do not contain; libgl1 depends on X11.
 WINDOW_LIBRARIES="libgl1 libglib2.0-0 libice6 libsm6"
-# What tests drive: a browser; a display; sound without a card; a TURN server; FFmpeg as the other end of RTSP; Redis for
-# a cluster of relays; the page's modules (libatomic1 is for the node inside of playwright); the old page and server;
-# proxies before the relay, and what understands its unit.
+# Programs that the tests use: a browser; a display; audio without a sound card; a TURN server; FFmpeg as RTSP server and
+# client; Redis for a cluster; Node.js for the page's modules (playwright's own needs libatomic1); Go for the old server;
+# reverse proxies; systemd to verify the units.
 TEST_PACKAGES="chromium libatomic1 xvfb xdotool iproute2 pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg redis-server
     nodejs npm golang-go golang-github-gorilla-websocket-dev nginx-light caddy systemd"
 
@@ -26,8 +26,9 @@ die() { say "$*"; exit 1; }
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
-# Some come from elsewhere as well, and then Debian's own would not go beside them: NodeSource's nodejs brings npm.
-came_otherwise() {
+# Whether the program of package $1 is installed from elsewhere. Debian's package could then conflict: NodeSource's nodejs
+# contains npm.
+installed_otherwise() {
     case $1 in
         nodejs) command -v node ;;
         npm) command -v npm ;;
@@ -36,10 +37,10 @@ came_otherwise() {
     esac >/dev/null 2>&1
 }
 
-# Prints the packages among "$@" that are not installed. Newer releases call libglib2.0-0 libglib2.0-0t64.
+# Prints the packages among "$@" that are not installed. In newer releases libglib2.0-0 is named libglib2.0-0t64.
 missing() {
     for package in "$@"; do
-        installed "$package" || installed "${package}t64" || came_otherwise "$package" || printf '%s ' "$package"
+        installed "$package" || installed "${package}t64" || installed_otherwise "$package" || printf '%s ' "$package"
     done
 }
 
@@ -54,7 +55,7 @@ logged() {
     [ "$(tail -n 1 "$log")" = "exit code 0" ]
 }
 
-# What pip and apt-get write when they cannot reach a server.
+# Error messages of pip and apt-get for an unreachable server.
 NETWORK_ERRORS="Temporary failure (in name resolution|resolving)|Name or service not known|Could not resolve host\
 |No address associated with hostname|Network is unreachable|No route to host|Connection refused|[Cc]onnection timed out\
 |Connect timeout|Read timed out|Tunnel connection failed|Cannot connect to proxy|certificate verify failed"
@@ -65,22 +66,22 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# Installs the Debian packages "$@" that are missing; fails when it cannot.
+# Installs the missing Debian packages among "$@". Fails if one cannot be installed.
 provide() {
-    command -v dpkg-query >/dev/null 2>&1 || { say "this is not Debian; please provide: $*"; return 1; }
+    command -v dpkg-query >/dev/null 2>&1 || { say "this system has no dpkg; please install the equivalents of: $*"; return 1; }
     wanted=$(missing "$@")
     [ -n "$wanted" ] || return 0
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
         say "missing; please run: sudo apt-get install ${wanted% }"
         return 1
     fi
-    say "installing ${wanted% }"
+    say "installing ${wanted% } (a minute or more)"
     log=$(mktemp)
-    apt_get update || true  # a package may be known already
+    apt_get update || true  # the present package lists may suffice
     start_nothing
     # shellcheck disable=SC2086  # a list of packages
     if ! apt_get install -y --no-install-recommends $wanted && [ -z "$(network_error)" ]; then
-        for package in $wanted; do  # one that this release does not have must not keep out the others
+        for package in $wanted; do  # a package that this release lacks must not prevent the others
             apt_get install -y --no-install-recommends "$package" || true
         done
     fi
@@ -99,8 +100,8 @@ provide() {
     [ -z "$wanted" ]
 }
 
-# Debian starts the servers that it installs, nginx on port 80 for one; tests start their own. What says so is
-# policy-rc.d(8); one that is there already is somebody's own word.
+# Debian starts the servers that it installs, such as nginx on port 80; the tests start their own. policy-rc.d(8)
+# prevents that. An existing policy is left alone.
 POLICY=/usr/sbin/policy-rc.d
 start_nothing() {
     [ ! -e "$POLICY" ] || return 0
@@ -130,7 +131,7 @@ find_python() {
     return 1
 }
 
-# Ubuntu and Debian keep venv's pip in a package of its own.
+# In Debian and Ubuntu, pip for venv is in a package of its own.
 make_venv() {
     python=$(find_python) || {
         provide python3 python3-venv || die "Python 3.11 or newer is needed"
@@ -144,7 +145,7 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
-# Whether .venv/bin/python can be used at all.
+# Whether .venv/bin/python and its pip run.
 venv_runs() { [ -x .venv/bin/python ] && usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; }
 
 # Whether the project installed in .venv is the one in this folder. A .venv holds absolute paths: after the folder was
@@ -198,7 +199,7 @@ case $what in
         install ""
         if [ -n "${DISPLAY:-}" ]; then
             # shellcheck disable=SC2086
-            provide $WINDOW_LIBRARIES || say "going on without windows"
+            provide $WINDOW_LIBRARIES || say "the demo runs without windows"
         fi
         exec .venv/bin/peer demo "$@"
         ;;
@@ -207,13 +208,13 @@ case $what in
         provide $WINDOW_LIBRARIES $TEST_PACKAGES || [ "${CI:-}" != true ] || die "CI needs every tool"
         install test
         [ "$what" != tools ] || exit 0
-        # A whole run takes a process a core, four at most; what is named is run as it is named.
+        # The whole suite runs in one process per core, at most four; named tests run as the arguments say.
         [ $# != 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
         exec .venv/bin/python -m pytest "$@"
         ;;
     coverage)
         # shellcheck disable=SC2086
-        provide $WINDOW_LIBRARIES $TEST_PACKAGES || say "going on without"
+        provide $WINDOW_LIBRARIES $TEST_PACKAGES || say "tests that need the missing packages are skipped"
         install test
         rm -rf .cache/coverage
         mkdir -p .cache/coverage
@@ -230,6 +231,6 @@ case $what in
         sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
         ;;
     *)
-        die "there is no \"$what\"; there are: demo, test, coverage, tools"
+        die "unknown command \"$what\"; try demo, test, coverage or tools"
         ;;
 esac

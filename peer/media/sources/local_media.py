@@ -199,6 +199,13 @@ async def _open(
             await _open(spec, replace(constraints, audio=False), list_devices, opened, notices)
 
 
+_WITHOUT_DEVICE: Final = {
+    "camera": "sending no video; --video test sends a test pattern",
+    "microphone": "sending no audio; --audio test sends a tone",
+}
+"""Effect of a missing device, and an alternative. Same wording as ``peer devices``."""
+
+
 async def _open_first(
     list_devices: Callable[[], list[Input]], kind: str, opened: list[Source], notices: list[str]
 ) -> None:
@@ -214,4 +221,4 @@ async def _open_first(
         opened.append(source)
         return
     reason = f"no {kind} works ({'; '.join(problems)})" if problems else f"no {kind} found"
-    notices.append(f"{reason}: receiving only")
+    notices.append(f"{reason}: {_WITHOUT_DEVICE[kind]}")

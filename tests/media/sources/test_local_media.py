@@ -89,7 +89,10 @@ async def test_open_auto_without_devices_gives_notices(monkeypatch: pytest.Monke
     monkeypatch.setattr(devices, "list_microphones", list)
     media = await _open("auto", "auto")
     assert (media.video, media.audio) == (None, None)
-    assert media.notices == ("no camera found: receiving only", "no microphone found: receiving only")
+    assert media.notices == (
+        "no camera found: sending no video; --video test sends a test pattern",
+        "no microphone found: sending no audio; --audio test sends a tone",
+    )
 
 
 async def test_open_auto_with_broken_device_notice_has_cause(monkeypatch: pytest.MonkeyPatch) -> None:

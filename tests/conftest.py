@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from peer import log_limit
 from tests import legacy
 
 _ROOT = Path(__file__).parent
+
+settings.register_profile("unhurried", deadline=None)  # examples take longer than 200 ms on a loaded machine
+settings.load_profile("unhurried")
+
 _ORDER = (".", "rtp", "codecs", "signaling", "script", "node", "rtc", "media", "server", "cli", "negotiation")
 """Folders whose tests run first, from the fastest to the slowest. Whole programs and browsers run last."""
 

@@ -9,6 +9,8 @@ A server that does not answer delays every call by 5 s on each side.
 Hook: aioice resolves names in the default executor; see ``resolver``.
 
 Hook: aioice finds no address on a machine whose only interface is loopback.
+
+``ice_checks`` sets the priorities, and orders and retransmits the checks.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candida
 from ..log_limit import LimitedLogger
 from ..signaling.ice_servers import MAX_SERVERS, IceServer
 from .aiortc_hooks import limit_datagrams
+from .ice_checks import IceChecks
 from .resolver import resolve
 
 log = LimitedLogger(logging.getLogger(__name__))
@@ -93,6 +96,7 @@ class IceGatherer:
         self._host_task: asyncio.Task[list[Candidate]] | None = None
         self._host_gathered = asyncio.Event()
         self._turn_gathered = asyncio.Event()
+        self._checks = IceChecks(connection)
         connection.gather_candidates = self._gather_candidates
 
     async def _gather_candidates(self) -> None:
@@ -115,8 +119,10 @@ class IceGatherer:
             loop = asyncio.get_running_loop()
             self._host_task = loop.create_task(connection.get_component_candidates(1, host_addresses()))
             connection._local_candidates += await asyncio.shield(self._host_task)
+            self._checks.add_hosts(connection._local_candidates)
             for protocol in connection._protocols:
                 limit_datagrams(protocol)
+                self._checks.add_protocol(protocol)
             self._host_gathered.set()
         connection._local_candidates_end = True
 
@@ -186,6 +192,7 @@ class IceGatherer:
             await protocol.close()
             return
         limit_datagrams(protocol)
+        self._checks.add_protocol(protocol)
         connection._protocols.append(protocol)
         for remote in connection._remote_candidates:
             connection._pair_remote_candidate(remote)

@@ -41,6 +41,12 @@ class ScriptedIce:
         self._local_candidates_start = False
         self._local_candidates_end = False
         self._protocols: list[Any] = []
+        self._check_list: list[Any] = []
+        self._closing = False
+        self.ice_controlling = True
+
+    def sort_check_list(self) -> None:
+        raise AssertionError("replaced by a hook")
 
     async def get_component_candidates(self, component: int, addresses: list[str]) -> list[Candidate]:
         await self._engine.step("gather")

@@ -104,6 +104,8 @@ def read_config_file(ctx: click.Context, _param: click.Parameter, value: Path | 
     def check(command: str, key: str, value: Any) -> str | None:
         if command != own:
             return None
+        if (key, value) == ("log-format", "json"):  # now, because the mistakes of this file are logged, too
+            logs.configure("json", 0)
         try:
             options[key].type_cast_value(ctx, _listed(options[key], value))
         except click.BadParameter as error:
@@ -111,8 +113,6 @@ def read_config_file(ctx: click.Context, _param: click.Parameter, value: Path | 
         return None
 
     values = config_file.load(path, known_options(), check)[own]
-    if values.get("log-format") == "json":
-        logs.configure("json", 0)
     ctx.default_map = {options[key].name or "": _listed(options[key], given) for key, given in values.items()}
     return value
 

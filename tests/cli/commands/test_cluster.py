@@ -47,7 +47,7 @@ def serve(url: str) -> subprocess.CompletedProcess[str]:
         ("http://:secret@127.0.0.1", 2, "write it like redis://host:6379/0"),
         ("redis://:secret@127.0.0.1/x", 2, "write it like redis://host:6379/0"),
         ("redis://:secret@127.0.0.1?prefix=a:b", 2, "prefix=a:b"),
-        ("redis://:secret@127.0.0.1?timeout=1", 2, "there is no timeout="),
+        ("redis://:secret@127.0.0.1?timeout=1", 2, "unknown parameter timeout="),
     ],
 )
 def test_unusable_redis_error_has_one_line_and_no_password(

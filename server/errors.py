@@ -59,8 +59,8 @@ class UnprotectedRelay(ConfigError):
 
     def __init__(self, host: str, where: str = "--host") -> None:
         super().__init__(
-            f"other machines can reach {host}, and no token would be required; set one (--token-file, "
-            "--jwt-secret-file, --jwt-key), or use --open",
+            f"other machines can reach {host}, and no token would be required; set one (PEER_TOKEN, "
+            "--token-file, --jwt-secret-file or --jwt-key), or use --open",
             where=where,
         )
         self.host = host

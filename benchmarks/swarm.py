@@ -50,15 +50,28 @@ SERVER_CORE, SWARM_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity
 
 
 def isolate() -> None:
-    """Continue in a network namespace with only loopback, on the swarm's core, with the maximum of descriptors."""
+    """Continue in a network namespace with only loopback, on the swarm's core, with the maximum of descriptors.
+
+    Where no namespace can be made, as in some containers, continue in the network of this machine and say so.
+    """
     if os.environ.get("SWARM") is None:
-        inside = ("unshare", "--map-root-user", "--net", "--", sys.executable, *sys.orig_argv[1:])
-        os.execvpe(inside[0], inside, os.environ | {"SWARM": "isolated"})
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # netdevice(7): SIOCSIFFLAGS, IFF_UP
+        for flags in (("--map-root-user", "--net"), ("--net",)):
+            unshare = ("unshare", *flags, "--")
+            if subprocess.run((*unshare, "true"), stderr=subprocess.DEVNULL).returncode == 0:
+                inside = (*unshare, sys.executable, *sys.orig_argv[1:])
+                os.execvpe(inside[0], inside, os.environ | {"SWARM": "isolated"})
+        print("no network namespace can be made here; using the network of this machine", file=sys.stderr)
+        os.environ["SWARM"] = "shared"
+    if os.environ["SWARM"] == "isolated":
+        _raise_loopback()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     os.sched_setaffinity(0, {SWARM_CORE})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the relays end with us
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # netdevice(7): SIOCSIFFLAGS, IFF_UP
 
 
 # --- relays ---------------------------------------------------------------------------------------------------

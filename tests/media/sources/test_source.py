@@ -20,6 +20,7 @@ from peer.media.sources.handoff import Captured, Media
 from peer.media.sources.passthrough import PassthroughCheck, StreamInfo
 from peer.media.sources.source import Input, Source, SourceBack, SourceLost
 from peer.media.test_pattern import Pattern, tone_frame
+from tests.waiting import until
 
 DEADLINE = 20.0
 """Time limit in seconds, ample on a busy machine."""
@@ -298,7 +299,7 @@ async def test_source_open_lost_device_raises_its_error() -> None:
     source = _source(device)
     with pytest.raises(MediaError, match="cam: the device is gone"):
         await source.open()
-    assert _threads("cam") == []
+    await until(lambda: not _threads("cam"))
 
 
 async def test_source_close_ends_its_readers() -> None:

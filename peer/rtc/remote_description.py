@@ -19,15 +19,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ..rtp.header import ABS_SEND_TIME, MID
+from ..signaling.messages import MAX_CANDIDATE
 from .sdp import MAX_CANDIDATES, SdpError
 from .sdp_codecs import REPAIR, Codec, SupportedCodecs, choose, read_codecs
 from .sdp_parser import Attributes, Parsed, Section, parse
 
 MAX_SECTIONS: Final = 8
 """Maximum number of accepted sections. The engine starts threads and tasks for each. Later ones are rejected."""
-
-MAX_CANDIDATE: Final = 1024
-"""Maximum length of a candidate, in characters. The longest real ones have 250."""
 
 MAX_FORMATS: Final = 64
 """Maximum number of formats repeated in our answer per rejected section."""
@@ -54,13 +53,7 @@ TRANSPORT_LINES: Final = ("c=", "a=ice-", "a=candidate:", "a=end-of-candidates",
 
 DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 
-MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
-
-EXTENSIONS: Final = frozenset({
-    MID,
-    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
-    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
-})  # fmt: skip
+EXTENSIONS: Final = frozenset({MID, ABS_SEND_TIME, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"})
 """Header extensions that can be negotiated (RFC 9143, RFC 6464, libwebrtc's send time)."""
 
 HASHES: Final = frozenset({"sha-256", "sha-384", "sha-512"})

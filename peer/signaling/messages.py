@@ -56,6 +56,12 @@ ERROR_CODES: Final = frozenset(
 MAX_DETAIL: Final = 256
 """Maximum length of ``detail`` in a hang-up, in characters. It is shown in one line of a terminal or page."""
 
+MAX_INSTANCE: Final = 64
+"""Maximum length of ``instance``, in characters. It is repeated in the ``peer-list`` of every join."""
+
+MAX_ROUND: Final = 2**31 - 1
+"""Maximum ``round``. Every programming language has an integer type that holds it."""
+
 # WebSocket close codes: below 4000 those of RFC 6455 7.4.1 and its IANA registry, from 4000 on our own
 # (docs/protocol.md)
 CLOSE_PROTOCOL_ERROR: Final = 1002
@@ -76,6 +82,7 @@ TARGETED_TYPES: Final = frozenset({"offer", "answer", "candidate", "hang-up"})
 broadcast offer."""
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_CALL = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def is_valid_id(value: object) -> bool:
@@ -92,12 +99,14 @@ def is_valid_id(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """client → server, the first message. The legacy server ignores ``room``, ``token`` and ``key``."""
+    """client → server, the first message. The legacy server ignores everything but ``peer_id``."""
 
     peer_id: str
     room: str | None = None
     token: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
+    instance: str | None = None
+    """Random text that distinguishes this process from others with the same id and key (server rule 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,8 @@ class PeerList:
     peers: tuple[str, ...]
     ice_servers: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     """W3C RTCIceServer objects, with passwords."""
+    instances: Mapping[str, str] = field(default_factory=dict)
+    """``instance`` by id, of the peers that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,7 @@ class PeerJoined:
     """server → the others in the room."""
 
     peer_id: str
+    instance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,8 @@ class Offer:
     from_: str
     to: str
     sdp: str
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,8 @@ class Answer:
     from_: str
     to: str
     sdp: str
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +194,8 @@ class HangUp:
     to: str
     reason: str | None = None
     detail: str = ""
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +292,10 @@ def read_join(text: str) -> Join:
     key = _optional_text(body, "key", code="bad-join") or None
     if key is not None and len(key) > 256:
         raise ProtocolError("bad-join", "key must be at most 256 characters")
-    return Join(peer_id, room, _optional_text(body, "token", code="bad-join"), key)
+    instance = _optional_text(body, "instance", code="bad-join") or None
+    if instance is not None and len(instance) > MAX_INSTANCE:
+        raise ProtocolError("bad-join", f"instance must be at most {MAX_INSTANCE} characters")
+    return Join(peer_id, room, _optional_text(body, "token", code="bad-join"), key, instance)
 
 
 def read_envelope(text: str) -> Envelope:
@@ -314,22 +335,26 @@ def parse(text: str) -> Message:
     kind = _type(body)
     match kind:
         case "peer-list":
-            return PeerList(_id_list(body.get("peers")), _ice_servers(body.get("iceServers")))
+            peers, instances = _id_list(body.get("peers")), _instances(body.get("instances"))
+            return PeerList(peers, _ice_servers(body.get("iceServers")), instances)
         case "ice-servers" if body.get("from") is None:  # sent by the relay: it forwards no message without "from"
             return IceServers(_ice_servers(body.get("iceServers")))
         case "peer-joined":
-            return PeerJoined(_text(body, "peerId", kind))
+            return PeerJoined(_text(body, "peerId", kind), _instance(body.get("instance")))
         case "peer-left":
             return PeerLeft(_text(body, "peerId", kind))
         case "offer":
-            return Offer(_text(body, "from", kind), _to(body), _text(body, "sdp", kind))
+            sdp, call, number = _text(body, "sdp", kind), _call(body.get("call")), _round(body.get("round"))
+            return Offer(_text(body, "from", kind), _to(body), sdp, call, number)
         case "answer":
-            return Answer(_text(body, "from", kind), _to(body), _text(body, "sdp", kind))
+            sdp, call, number = _text(body, "sdp", kind), _call(body.get("call")), _round(body.get("round"))
+            return Answer(_text(body, "from", kind), _to(body), sdp, call, number)
         case "candidate":
             return Candidate(_text(body, "from", kind), _to(body), _candidate(body.get("candidate")))
         case "hang-up":
-            reason, detail = _optional_text(body, "reason"), body.get("detail")
-            return HangUp(_text(body, "from", kind), _to(body), reason, _sentence(detail))
+            reason, detail = _optional_text(body, "reason"), _sentence(body.get("detail"))
+            call, number = _call(body.get("call")), _round(body.get("round"))
+            return HangUp(_text(body, "from", kind), _to(body), reason, detail, call, number)
         case "error":
             return Error(_text(body, "code", kind), str(body.get("message") or ""), _optional_text(body, "to"))
         case "join":
@@ -342,6 +367,31 @@ def _sentence(value: object) -> str:
     """Return ``detail`` as it may be shown: one line of at most ``MAX_DETAIL`` printable characters, or nothing."""
     text = value if isinstance(value, str) else ""
     return "".join(c if c.isprintable() else " " for c in text[:MAX_DETAIL])
+
+
+def _call(value: object) -> str | None:
+    """Return a valid ``call``. Any other value counts as absent."""
+    return value if isinstance(value, str) and _CALL.fullmatch(value) else None
+
+
+def _round(value: object) -> int | None:
+    """Return a valid ``round``. Any other value counts as absent.
+
+    JSON does not distinguish 2 from 2.0, and neither does the page.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ROUND else None
+
+
+def _instance(value: object) -> str | None:
+    """Return a valid ``instance``. Any other value counts as absent."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_INSTANCE else None
+
+
+def _instances(value: object) -> dict[str, str]:
+    found = value if isinstance(value, dict) else {}
+    return {peer: instance for peer, text in found.items() if (instance := _instance(text)) is not None}
 
 
 def _to(body: dict[str, Any]) -> str:
@@ -403,33 +453,39 @@ def dump(message: Message) -> str:
 
 def _body(message: Message) -> Mapping[str, Any]:
     match message:
-        case Join(peer_id, room, token, key):
-            extra = {"room": room, "token": token, "key": key}
+        case Join(peer_id, room, token, key, instance):
+            extra = {"room": room, "token": token, "key": key, "instance": instance}
             return {"type": "join", "peerId": peer_id} | {k: v for k, v in extra.items() if v}
-        case PeerList(peers, ice_servers):
+        case PeerList(peers, ice_servers, instances):
             body: dict[str, Any] = {"type": "peer-list", "peers": list(peers)}
-            return body | ({"iceServers": list(ice_servers)} if ice_servers else {})
+            if ice_servers:
+                body["iceServers"] = list(ice_servers)
+            return body | ({"instances": dict(instances)} if instances else {})
         case IceServers(ice_servers):
             return {"type": "ice-servers", "iceServers": list(ice_servers)}
-        case PeerJoined(peer_id):
-            return {"type": "peer-joined", "peerId": peer_id}
+        case PeerJoined(peer_id, instance):
+            return {"type": "peer-joined", "peerId": peer_id} | ({"instance": instance} if instance else {})
         case PeerLeft(peer_id):
             return {"type": "peer-left", "peerId": peer_id}
-        case Offer(from_, to, sdp):
-            return {"type": "offer", "from": from_, "to": to, "sdp": sdp}
-        case Answer(from_, to, sdp):
-            return {"type": "answer", "from": from_, "to": to, "sdp": sdp}
+        case Offer(from_, to, sdp, call, number):
+            return {"type": "offer", "from": from_, "to": to, "sdp": sdp} | _call_body(call, number)
+        case Answer(from_, to, sdp, call, number):
+            return {"type": "answer", "from": from_, "to": to, "sdp": sdp} | _call_body(call, number)
         case Candidate(from_, to, candidate):
             return {"type": "candidate", "from": from_, "to": to, "candidate": _candidate_body(candidate)}
-        case HangUp(from_, to, reason, detail):
+        case HangUp(from_, to, reason, detail, call, number):
             explanation = {"reason": reason} if reason else {}
             if sentence := _sentence(detail):
                 explanation["detail"] = sentence
-            return {"type": "hang-up", "from": from_, "to": to} | explanation
+            return {"type": "hang-up", "from": from_, "to": to} | explanation | _call_body(call, number)
         case Error(code, text, to):
             return {"type": "error", "code": code, "message": text} | ({"to": to} if to else {})
         case Other(_, _, _, body_):
             return body_
+
+
+def _call_body(call: str | None, number: int | None) -> dict[str, Any]:
+    return ({} if call is None else {"call": call}) | ({} if number is None else {"round": number})
 
 
 def _candidate_body(candidate: IceCandidate | None) -> dict[str, Any] | None:

@@ -16,6 +16,8 @@ from peer.signaling import messages as messages_module
 from peer.signaling.messages import (
     MAX_CANDIDATE,
     MAX_FRAGMENT,
+    MAX_INSTANCE,
+    MAX_ROUND,
     Answer,
     Candidate,
     Envelope,
@@ -40,6 +42,9 @@ from peer.signaling.messages import (
 ids = st.text("ABCXYZabcxyz0189._~-", min_size=1, max_size=64)
 texts = st.text(min_size=1)
 maybe = st.none() | texts
+calls = st.none() | st.text("ABZabz09_-", min_size=1, max_size=64)
+rounds = st.none() | st.integers(1, MAX_ROUND)
+instances = st.text(min_size=1, max_size=MAX_INSTANCE)
 short = st.none() | st.text(min_size=1, max_size=MAX_FRAGMENT // 4)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
@@ -60,22 +65,37 @@ KINDS = [
     "ice-servers",
     "hello",
 ]
-KEYS = ["peerId", "room", "token", "key", "peers", "iceServers", "from", "to", "sdp", "candidate", "reason", "code"]
+KEYS = [
+    *["peerId", "room", "token", "key", "instance", "peers", "iceServers", "instances", "from", "to", "sdp"],
+    *["call", "round", "candidate", "reason", "detail", "code"],
+]
 bodies = st.fixed_dictionaries(
     {"type": st.sampled_from(KINDS) | json_values},
     optional={key: json_values | ids for key in [*KEYS, "message"]},
 )
 
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Join, ids, st.just("") | ids, maybe, st.none() | st.text(min_size=1, max_size=256)),
+    st.builds(
+        Join,
+        ids,
+        st.just("") | ids,
+        maybe,
+        st.none() | st.text(min_size=1, max_size=256),
+        st.none() | instances,
+    ),
     st.builds(IceServers, st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple)),
-    st.builds(PeerList, st.lists(ids).map(tuple), st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple)),
-    st.builds(PeerJoined, ids),
+    st.builds(
+        PeerList,
+        st.lists(ids).map(tuple),
+        st.lists(st.dictionaries(texts, scalars), max_size=2).map(tuple),
+        st.dictionaries(ids, instances),
+    ),
+    st.builds(PeerJoined, ids, st.none() | instances),
     st.builds(PeerLeft, ids),
-    st.builds(Offer, ids, ids, texts),
-    st.builds(Answer, ids, ids, texts),
+    st.builds(Offer, ids, ids, texts, calls, rounds),
+    st.builds(Answer, ids, ids, texts, calls, rounds),
     st.builds(Candidate, ids, ids, candidates),
-    st.builds(HangUp, ids, ids, maybe),
+    st.builds(HangUp, ids, ids, maybe, st.text("abz. ", max_size=messages_module.MAX_DETAIL), calls, rounds),
     st.builds(Error, texts, st.text(), st.none() | ids),
 )
 
@@ -158,12 +178,60 @@ def test_other_type_without_addressee_is_a_broadcast(to: dict[str, Any]) -> None
         '{"type":"join","peerId":"a","key":5}',
         '{"type":"join","peerId":"a","key":"' + "k" * 257 + '"}',
         '{"type":"join","peerId":"a","token":{}}',
+        '{"type":"join","peerId":"a","instance":5}',
+        '{"type":"join","peerId":"a","instance":"' + "i" * 65 + '"}',
         '{"Type":"join","peerId":"a"}',
     ],
 )
 def test_invalid_first_message_is_a_bad_join(text: str) -> None:
     with pytest.raises(ProtocolError, match="bad-join"):
         read_join(text)
+
+
+@pytest.mark.parametrize("kind", ["offer", "answer", "hang-up"])
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ("", 0),
+        ("x" * 65, 2**31),
+        ("a.b", -1),
+        ("a\n", 1.5),
+        ("\u0661", True),
+        (7, "1"),
+        (None, None),
+        (["a"], [1]),
+        ({}, {}),
+        (True, 1e400),
+    ],
+)
+def test_invalid_call_and_round_count_as_absent(kind: str, call: object, number: object) -> None:
+    text = json.dumps({"type": kind, "from": "a", "to": "b", "sdp": "x", "call": call, "round": number})
+    message = parse(text.replace("Infinity", "1e400"))
+    assert isinstance(message, Offer | Answer | HangUp)
+    assert (message.call, message.round) == (None, None)
+    assert json.loads(dump(message)).keys() & {"call", "round"} == set()
+
+
+@pytest.mark.parametrize("kind", ["offer", "answer", "hang-up"])
+@pytest.mark.parametrize(("call", "number"), [("A-z_9", 1), ("x" * 64, 2**31 - 1), ("-", 2.0)])
+def test_valid_call_and_round_are_kept(kind: str, call: str, number: float) -> None:
+    message = parse(json.dumps({"type": kind, "from": "a", "to": "b", "sdp": "x", "call": call, "round": number}))
+    assert isinstance(message, Offer | Answer | HangUp)
+    assert (message.call, message.round) == (call, number)
+    assert isinstance(message.round, int)
+
+
+@pytest.mark.parametrize("instance", ["", "i" * 65, 5, None, True, ["i"]])
+def test_invalid_instance_of_a_peer_counts_as_absent(instance: object) -> None:
+    joined = parse(json.dumps({"type": "peer-joined", "peerId": "a", "instance": instance}))
+    listed = parse(json.dumps({"type": "peer-list", "peers": ["a"], "instances": {"a": instance, "b": "1"}}))
+    assert joined == PeerJoined("a")
+    assert listed == PeerList(("a",), (), {"b": "1"})
+
+
+@pytest.mark.parametrize("instances", [None, 5, [], ["a"], "a"])
+def test_invalid_instances_of_a_list_count_as_absent(instances: object) -> None:
+    assert parse(json.dumps({"type": "peer-list", "peers": ["a"], "instances": instances})) == PeerList(("a",))
 
 
 def test_join_of_legacy_client_has_no_room_or_key() -> None:

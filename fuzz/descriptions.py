@@ -14,7 +14,8 @@ from collections.abc import Callable
 from aiortc.sdp import SessionDescription
 
 from peer.rtc.aiortc_hooks import supported_codecs
-from peer.rtc.remote_description import MAX_SECTIONS, RemoteDescription, mirror, normalize_answer, normalize_offer
+from peer.rtc.answer import mirror
+from peer.rtc.remote_description import MAX_SECTIONS, RemoteDescription, normalize_answer, normalize_offer
 from peer.rtc.sdp import SdpError
 
 SUPPORTED = supported_codecs(("vp8", "h264"))

@@ -77,8 +77,8 @@ PURE = (
     "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
     "peer.media.recording.av_sync", "peer.media.recording.key_frame_gate",
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
-    "peer.rtc.codec_preferences",
-    "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
+    "peer.rtc.answer", "peer.rtc.codec_preferences", "peer.rtc.remote_description", "peer.rtc.sdp",
+    "peer.rtc.sdp_bundle", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
     "peer.script.language", "peer.script.steps",
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
@@ -90,8 +90,9 @@ before anything heavy may be loaded."""
 
 NO_CLOCK = (
     "peer.media.incoming.freezes", "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder",
-    "peer.media.outgoing.rung_selector", "peer.negotiation", "peer.node.redial", "peer.rtc.codec_preferences",
-    "peer.rtc.remote_description", "peer.rtc.sdp", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
+    "peer.media.outgoing.rung_selector", "peer.negotiation", "peer.node.redial", "peer.rtc.answer",
+    "peer.rtc.codec_preferences", "peer.rtc.remote_description", "peer.rtc.sdp",
+    "peer.rtc.sdp_bundle", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.silence",
     "peer.signaling.backoff", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",

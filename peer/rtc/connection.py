@@ -27,12 +27,13 @@ from ..media.outgoing.track import OutgoingVideo
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks, sdp
+from .answer import mirror
 from .candidates import LocalCandidates, RemoteCandidates
 from .codec_preferences import default_codecs, preferred_codecs
 from .ice_gathering import IceGatherer, NoTurnServerError
 from .liveness import Liveness
 from .receiver import Receiver
-from .remote_description import Kind, RemoteDescription, mirror, normalize_answer, normalize_offer
+from .remote_description import Kind, RemoteDescription, normalize_answer, normalize_offer
 from .rtcp_stats import TransportStats, sender_stats
 from .sdp_codecs import SupportedCodecs
 from .sender import Sender

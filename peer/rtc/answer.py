@@ -1,0 +1,51 @@
+"""The shape of our answers: the engine's text, with all sections of the offer in their places. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from .remote_description import RemoteDescription
+from .sdp_bundle import Kept
+from .sdp_parser import Section
+
+MAX_FORMATS: Final = 64
+"""Maximum number of formats repeated in our answer per rejected section."""
+
+TRANSPORT_LINES: Final = ("c=", "a=ice-", "a=candidate:", "a=end-of-candidates", "a=fingerprint:", "a=setup:")
+"""Starts of the lines that describe a transport."""
+
+
+def mirror(answer: str, offer: RemoteDescription) -> str:
+    """Bring the engine's ``answer`` into the shape of ``offer``.
+
+    Each section stands in its place, rejected ones with port 0, unless ``kept``. The BUNDLE group and the ``a=mid``
+    lines are there only where the offer has them (RFC 8843 7.3, RFC 5888 9).
+    """
+    head, *made = re.split(r"^(?=m=)", answer, flags=re.MULTILINE)
+    group = f"a=group:BUNDLE {' '.join(offer.bundle)}\r\n" if offer.bundle else ""
+    parts = [re.sub(r"^a=group:BUNDLE.*\r\n", lambda _: group, head, flags=re.MULTILINE)]
+    texts = {one.index: (one, text) for one, text in zip(offer.accepted, made, strict=True)}
+    for index, section in enumerate(offer.sections):
+        if index in texts:
+            one, text = texts[index]
+            text = re.sub(r"^(m=\S+ \d+) \S+", lambda match, to=section.protocol: f"{match[1]} {to}", text, count=1)
+            parts.append(text if one.named else re.sub(r"^a=mid:.*\r\n", "", text, flags=re.MULTILINE))
+            continue
+        if offer.kept is not None and index == offer.kept.index:
+            parts.append(_write_kept(offer.kept, section, made[0]))
+            continue
+        formats = " ".join(section.formats[:MAX_FORMATS]) or "0"
+        parts.append(f"m={section.kind} 0 {section.protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n")
+        if section.mid is not None:
+            parts.append(f"a=mid:{section.mid}\r\n")
+    return "".join(parts)
+
+
+def _write_kept(kept: Kept, section: Section, bundled: str) -> str:
+    """Return the section ``kept`` of our answer, with the transport of ``bundled``, another section of the same
+    group."""
+    head, *lines = bundled.splitlines()
+    transport = [line for line in lines if line.startswith(TRANSPORT_LINES)]
+    media = f"m={section.kind} {head.split()[1]} {section.protocol} {' '.join(kept.formats)}"
+    return "\r\n".join([media, *transport, f"a=mid:{kept.mid}", *kept.lines]) + "\r\n"

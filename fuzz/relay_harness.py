@@ -22,8 +22,8 @@ READ: Final = 32 * 1024
 
 NO_RATES: Final[dict[str, Any]] = dict.fromkeys(
     (
-        *("message_rate", "octet_rate", "copy_rate", "address_connect_rate", "address_join_rate"),
-        *("address_message_rate", "address_octet_rate", "address_copy_rate", "address_sockets"),
+        *("message_rate", "byte_rate", "copy_rate", "address_connect_rate", "address_join_rate"),
+        *("address_message_rate", "address_byte_rate", "address_copy_rate", "address_sockets"),
     ),
     0,
 )

@@ -1,9 +1,13 @@
-"""Configuration of a relay. Times in seconds, sizes in bytes."""
+"""Configuration of a relay, each option declared once: name, type, default and description. Pure.
+
+Times are in seconds, sizes in bytes. The command line (``peer.cli.commands.serve``) makes a flag, an environment
+variable and a key of the configuration file of each field that has a description. Only programs set the others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 from peer.signaling.messages import MAX_MESSAGE, MAX_MESSAGE_BEFORE_JOIN
 
@@ -13,21 +17,15 @@ MAX_HEAD: Final = 16 * 1024
 MAX_CONNECTIONS: Final = 20_000
 """Default of ``max_connections``, which bounds the memory (``memory_estimate``)."""
 
-_NOT_NEGATIVE: Final = (
-    "message_rate",
-    "octet_rate",
-    "copy_rate",
-    "address_sockets",
-    "address_connect_rate",
-    "address_join_rate",
-    "address_message_rate",
-    "address_octet_rate",
-    "address_copy_rate",
-    "max_connections",
-    "max_rooms",
-    "max_room_peers",
-    "max_buffers",
-)
+
+def _option(default: Any, description: str, *, unset: str | None = None, repr: bool = True) -> Any:
+    """A field that is an option of ``peer serve``; ``unset`` describes its default in words."""
+    return field(default=default, repr=repr, metadata={"description": description, "unset": unset})
+
+
+def _limit(default: float, description: str) -> Any:
+    """A limit of docs/limits.md, which 0 turns off."""
+    return field(default=default, metadata={"description": description, "unset": None, "limit": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,56 +33,60 @@ class RelayConfig:
     """Addresses, credentials, time-outs and limits of a relay.
 
     Raises:
-        ValueError: a size or a time is out of range.
+        ValueError: a size or a time is out of range. The message begins with the name of the field.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    """0 takes a free port, see ``Relay.port``."""
+    host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 means all.")
+    port: int = _option(8080, "Port to listen on; 0 selects a free one and prints it.")
 
     token: str | None = field(default=None, repr=False)
     """Token that every peer has to send with its join. At most one of this and the next two is allowed."""
-    jwt_secret_file: str | None = None
-    """File with the secret that tokens are signed with (HS256)."""
-    jwt_key: str | None = None
-    """PEM file with the public key that verifies signed tokens."""
-    open: bool = False
-    """Whether to listen beyond loopback without a token."""
-    allow_origins: tuple[str, ...] = ()
-    """Origins that may connect in addition to the relay's own page and pages from this machine; ``*`` for all."""
+    jwt_secret_file: str | None = _option(
+        None, "File with the secret that signs tokens (HS256); `peer token` makes them."
+    )
+    jwt_key: str | None = _option(None, "Public key of signed tokens, in PEM format: P-256, Ed25519 or RSA.")
+    open: bool = _option(False, "Accept clients from beyond this machine without a token.")
+    allow_origins: tuple[str, ...] = _option(
+        (), "Website that may connect, like https://site.example, repeatable; * allows all.", unset="own page"
+    )
+    """In addition to the relay's own page and to pages from this machine."""
 
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
-    """Port of the monitoring server (``/metrics``, ``/healthz``, ``/readyz``).
+    metrics: tuple[str, int] | None = _option(
+        None,
+        "Serve /metrics, /healthz and /readyz on this port; without HOST, for this machine only.",
+        unset="off",
+    )
+    """Host and port. Port 0 selects a free one."""
+    tls_cert: str | None = _option(None, "TLS certificate in PEM format, with the intermediate certificates.")
+    tls_key: str | None = _option(None, "Private key of the certificate, in PEM format.", unset="in the same file")
+    trust_proxies: tuple[str, ...] = _option(
+        (), "Trust the X-Forwarded-… headers of proxies in this network, repeatable."
+    )
+    """``X-Forwarded-For``, ``-Proto`` and ``-Host``."""
 
-    ``None``: no server. 0: a free port.
-    """
-    tls_cert: str | None = None
-    """PEM file with the certificate and any intermediate ones. ``None``: no TLS."""
-    tls_key: str | None = None
-    """PEM file with its private key. ``None``: in the same file."""
-    trust_proxies: tuple[str, ...] = ()
-    """Networks of proxies whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are trusted."""
+    ice_servers: tuple[str, ...] = _option(
+        (), "STUN or TURN server to announce to all peers, password included; repeatable.", repr=False
+    )
+    turn_secret_file: str | None = _option(
+        None, "File with the TURN server's secret (coturn: static-auth-secret). Each peer gets expiring credentials."
+    )
+    """For the TURN servers in ``ice_servers`` that have no user and password."""
+    turn_lifetime: float = _option(
+        3600.0, "How long these credentials are valid for a new call; they are renewed in time."
+    )
+    """Peers get new ones after half of it."""
 
-    ice_servers: tuple[str, ...] = field(default=(), repr=False)
-    """STUN and TURN servers that are sent to every peer, with their passwords, as for ``--ice-server``."""
-    turn_secret_file: str | None = None
-    """File with the secret of the TURN servers without user and password (coturn's ``static-auth-secret``).
-
-    Each peer gets expiring credentials of its own.
-    """
-    turn_lifetime: float = 3600.0
-    """Validity of these credentials for new calls. Peers get new ones after half of it."""
-
-    cluster: str | None = field(default=None, repr=False)
-    """URL of the cluster's Redis (docs/cluster.md), as for ``--cluster``. ``None``: a standalone relay."""
+    cluster: str | None = _option(
+        None,
+        "Form a cluster with all relays at this Redis: redis://host:6379/0. With a password, prefer PEER_CLUSTER.",
+        repr=False,
+    )
     cluster_lease: float = 15.0
     """How long a relay may be silent before its peers are reported as gone. Must be the same for all relays."""
 
-    join_timeout: float = 10.0
-    """Maximum time from the TCP connection to the ``join``, including the HTTP request."""
-    grace: float = 5.0
-    """How long a seat with a key outlives its connection (rule 6). 0: not at all."""
+    grace: float = _option(5.0, "How long to keep the seat of a peer that lost its connection; 0 turns it off.")
+    """Applies to seats with a key (rule 6)."""
+    join_timeout: float = _option(10.0, "Time limit from connecting to joining, TLS and HTTP included.")
     takeover_ping: float = 2.0
     """Time for the holder of an id to answer a ping when another client claims the id (rule 3)."""
     ping_interval: float = 12.0
@@ -95,41 +97,39 @@ class RelayConfig:
     close_timeout: float = 5.0
     """Maximum time for the closing handshake. After that, the connection is aborted."""
 
-    max_frame: int = MAX_MESSAGE
+    max_frame: int = _option(MAX_MESSAGE, "Maximum size of a message.")
     max_frame_before_join: int = MAX_MESSAGE_BEFORE_JOIN
     max_send_queue: int = 4 * 1024 * 1024
     """Maximum size of one client's send queue (rule 7). The list and notices of 10,000 peers take 1.3 MB."""
     max_seat_queue: int = MAX_MESSAGE
     """Maximum size of the messages queued for one seat in grace (rule 6)."""
 
-    # the limits of docs/limits.md; 0: no limit
-
-    message_rate: float = 500
-    """Messages per second and connection. Bursts of ten seconds' worth are allowed, as for all rates per second."""
-    octet_rate: float = 1024 * 1024
-    """Bytes per second and connection."""
-    copy_rate: float = 5000
-    """Copies per second that a connection's broadcasts result in."""
-    address_sockets: int = 500
-    """Simultaneous connections per address."""
-    address_connect_rate: float = 1200
-    """New connections per minute and address. Bursts of one minute's worth are allowed."""
-    address_join_rate: float = 600
-    """Joins per minute and address, including rejected ones. Bursts of one minute's worth are allowed."""
-    address_message_rate: float = 2000
-    address_octet_rate: float = 4 * 1024 * 1024
-    address_copy_rate: float = 20_000
-    """The three rates per second for all connections of an address together."""
-    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1")
-    """Networks without limits per address."""
-    max_connections: int = MAX_CONNECTIONS
-    """Simultaneous connections. The number of file descriptors is a second limit, and the only one if this is 0."""
-    max_rooms: int = 0
-    """Simultaneous rooms."""
-    max_room_peers: int = 2000
-    """Peers per room, including those in grace."""
-    max_buffers: int = 256 * 1024 * 1024
-    """Size of the data buffered for all clients, in both directions. A quarter is reserved for seats in grace."""
+    message_rate: float = _limit(500, "Messages per second per connection.")
+    """Bursts of ten seconds' worth are allowed, as for all rates per second."""
+    byte_rate: float = _limit(1024 * 1024, "Bytes per second per connection.")
+    copy_rate: float = _limit(5000, "Copies per second per connection; a broadcast to 20 peers counts as 20.")
+    address_sockets: int = _limit(500, "Connections per address.")
+    address_connect_rate: float = _limit(1200, "New connections per minute per address.")
+    """Bursts of one minute's worth are allowed."""
+    address_join_rate: float = _limit(600, "Joins per minute per address.")
+    """Rejected joins count. Bursts of one minute's worth are allowed."""
+    address_message_rate: float = _limit(2000, "Messages per second per address.")
+    """This and the next two apply to all connections of an address together."""
+    address_byte_rate: float = _limit(4 * 1024 * 1024, "Bytes per second per address.")
+    address_copy_rate: float = _limit(20_000, "Copies per second per address.")
+    exempt: tuple[str, ...] = _option(
+        ("127.0.0.0/8", "::1"),
+        "Addresses without limits of their own, repeatable; none exempts no address.",
+        unset="this machine",
+    )
+    max_connections: int = _limit(
+        MAX_CONNECTIONS, "Concurrent connections; fewer if the limit of open files is lower."
+    )
+    max_rooms: int = _limit(0, "Rooms.")
+    max_room_peers: int = _limit(2000, "Peers per room.")
+    """Including those in grace."""
+    max_buffers: int = _limit(256 * 1024 * 1024, "Memory budget for all clients: unsent data and partial messages.")
+    """A quarter is reserved for seats in grace."""
 
     @property
     def max_seat_queues(self) -> int:
@@ -144,9 +144,9 @@ class RelayConfig:
             raise ValueError("turn_lifetime must be at least 1 s")
         if not self.grace >= 0:
             raise ValueError("grace must not be negative; 0 disables it")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative; 0 means no limit")
+        for item in fields(self):
+            if "limit" in item.metadata and not getattr(self, item.name) >= 0:
+                raise ValueError(f"{item.name} must not be negative; 0 means no limit")
         if 0 < self.max_buffers < self.max_frame:
             raise ValueError("max_buffers must hold at least one message")
         for name in ("max_frame", "max_frame_before_join", "max_send_queue"):
@@ -154,5 +154,5 @@ class RelayConfig:
                 raise ValueError(f"{name} must be at least 1024 bytes")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be 0 to 65535")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise ValueError("metrics_port must be 0 to 65535")
+        if self.metrics is not None and not 0 <= self.metrics[1] <= 65535:
+            raise ValueError("metrics must name a port from 0 to 65535")

@@ -137,9 +137,9 @@ class Relay:
             cause = exc if isinstance(exc, OSError) else OSError(str(exc))
             raise CannotListen(config.host, config.port, cause) from None
         self._listener, self._port = listener, listener.port
-        if config.metrics_port is not None:
+        if config.metrics is not None:
             try:
-                await self._start_monitoring(config.metrics_host, config.metrics_port)
+                await self._start_monitoring(*config.metrics)
             except CannotListen:
                 await self.stop()
                 raise

@@ -15,14 +15,14 @@ INPUTS = 150
 
 
 def inputs(seeds: list[bytes]) -> Iterator[bytes]:
-    """The seeds, two of them one after the other, some of their octets changed, and noise."""
+    """The seeds, two of them one after the other, some of their bytes changed, and noise."""
     chance = random.Random(8)
     yield from seeds
     for _ in range(INPUTS):
-        octets = bytearray(chance.choice(seeds) + chance.choice((b"", chance.choice(seeds), chance.randbytes(20))))
+        data = bytearray(chance.choice(seeds) + chance.choice((b"", chance.choice(seeds), chance.randbytes(20))))
         for _ in range(chance.randrange(6)):
-            octets[chance.randrange(len(octets))] = chance.randrange(256)
-        yield bytes(octets)
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        yield bytes(data)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -83,7 +83,7 @@ PURE = (
     "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",
-    "server.rooms.rooms",
+    "server.config", "server.rooms.rooms",
 )  # fmt: skip
 """Modules and packages that reach nothing but the standard library: decisions without I/O, and what is imported
 before anything heavy may be loaded."""

@@ -1,4 +1,4 @@
-"""Options that several commands share. Those of ``peer.options`` get their syntax here."""
+"""Options that several commands share, and the syntax of those that ``peer.options`` declares."""
 
 from __future__ import annotations
 
@@ -27,30 +27,33 @@ SOURCES: Final = "Sources (what this peer sends)"
 SINKS: Final = "Sinks (what happens to received media)"
 
 
-def _declared(
-    options: type[RelayOptions | MediaOptions],
+def declared(
+    options: type[Any],
     name: str,
     *flags: str,
     note: str = "",
     unset: str | None = None,
+    shown: Callable[[Any], Any] = lambda default: default,
     **attributes: Any,
 ) -> Callable[[F], F]:
-    """The field ``name`` of ``options`` as a command line option.
+    """The field ``name`` of ``options``, a dataclass of declared options, as a command line option.
 
     Args:
         flags: as click takes them; without any, ``--name``.
         note: added to the description of the field.
         unset: what the default is, in words, instead of the field's.
+        shown: writes the default of the field as a user would, such as ``1h`` for 3600.
         attributes: of ``click.option``; without a ``default``, that of the field applies.
     """
     field = options.__dataclass_fields__[name]
-    attributes.setdefault("default", field.default)
+    default = attributes.setdefault("default", shown(field.default))
     unset = unset or field.metadata["unset"]
-    empty = attributes["default"] in (None, False, ())
-    default = f" [default: {unset}]" if empty and unset else ""
-    text = " ".join(part for part in (field.metadata["description"], note, default) if part)
+    text = " ".join(
+        part for part in (field.metadata["description"], note, f" [default: {unset}]" if unset else "") if part
+    )
     flags = flags or ("--" + name.replace("_", "-"),)
-    return option(*flags, name, help=text, show_default=not empty, **attributes)
+    has_default = not unset and default not in (None, ()) and default is not False
+    return option(*flags, name, help=text, show_default=has_default, **attributes)
 
 
 output_options = together(
@@ -79,7 +82,7 @@ output_options = together(
 )
 
 _TOKEN = (
-    _declared(
+    declared(
         RelayOptions,
         "token",
         type=any_text,
@@ -96,7 +99,7 @@ def joining(default_id: str) -> Callable[[F], F]:
     """How to join. ``default_id`` describes the command's default id."""
 
     def relay(name: str, *flags: str, **attributes: Any) -> Callable[[F], F]:
-        return _declared(RelayOptions, name, *flags, group=RELAY, **attributes)
+        return declared(RelayOptions, name, *flags, group=RELAY, **attributes)
 
     return together(
         [
@@ -118,7 +121,7 @@ def media_options(*, video: str, audio: str) -> Callable[[F], F]:
     """What is sent. ``video`` and ``audio`` are the command's defaults."""
 
     def source(name: str, **attributes: Any) -> Callable[[F], F]:
-        return _declared(MediaOptions, name, group=SOURCES, **attributes)
+        return declared(MediaOptions, name, group=SOURCES, **attributes)
 
     return together(
         [
@@ -137,8 +140,8 @@ def sink_options(*, speaker: str) -> Callable[[F], F]:
     """Where received media is played. ``speaker`` is the command's default."""
     return together(
         [
-            _declared(MediaOptions, "speaker", type=any_text, default=speaker, metavar="DEVICE", group=SINKS),
-            _declared(
+            declared(MediaOptions, "speaker", type=any_text, default=speaker, metavar="DEVICE", group=SINKS),
+            declared(
                 MediaOptions, "show", "--show/--no-show", default=None, unset="on if there is a display", group=SINKS
             ),
         ]

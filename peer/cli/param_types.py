@@ -50,6 +50,14 @@ def duration_or_zero(value: Any) -> float:
     return 0.0 if str(value) in ("0", "0s", "0.0") else duration(value)
 
 
+def duration_text(seconds: float) -> str:
+    """``seconds`` as ``duration_or_zero`` accepts it, in the largest unit that divides it: ``1h``, ``90s``."""
+    for factor, unit in ((3600, "h"), (60, "m")):
+        if seconds and seconds % factor == 0:
+            return f"{seconds / factor:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def peer_id(value: Any) -> str:
     """An id of a peer or room. Rejects one that begins with ``--``: then the id itself was forgotten."""
     if not is_valid_id(value):

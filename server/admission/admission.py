@@ -78,10 +78,10 @@ class Admission:
         self._counters = counters
         self._proxies = proxies
         self._exempt = Networks(config.exempt, "--exempt")
-        self._rates = Rates(messages=config.message_rate, octets=config.octet_rate, copies=config.copy_rate)
+        self._rates = Rates(messages=config.message_rate, bytes=config.byte_rate, copies=config.copy_rate)
         address_rates = Rates(
             messages=config.address_message_rate,
-            octets=config.address_octet_rate,
+            bytes=config.address_byte_rate,
             copies=config.address_copy_rate,
         )
         self._addresses = AddressTable(
@@ -94,10 +94,10 @@ class Admission:
         )
         self._limits = {
             "messages": config.message_rate,
-            "octets": config.octet_rate,
+            "octets": config.byte_rate,
             "copies": config.copy_rate,
             "address-messages": config.address_message_rate,
-            "address-octets": config.address_octet_rate,
+            "address-octets": config.address_byte_rate,
             "address-copies": config.address_copy_rate,
             _JOINS: config.address_join_rate,
         }

@@ -36,7 +36,7 @@ class Rates:
     """Limits per second; 0: no limit."""
 
     messages: float
-    octets: float
+    bytes: float
     copies: float
     """Messages that result from broadcasts, one per recipient."""
 
@@ -83,7 +83,7 @@ class TrafficMeter:
 
     def __init__(self, rates: Rates, address: TrafficMeter | None = None) -> None:
         self._message_cost = 1 / rates.messages if rates.messages else 0.0
-        self._byte_cost = 1 / rates.octets if rates.octets else 0.0
+        self._byte_cost = 1 / rates.bytes if rates.bytes else 0.0
         self._message_due = 0.0
         self._byte_due = 0.0
         self.copies = RateLimit(rates.copies, BURST)

@@ -39,6 +39,15 @@ def test_valid_value_is_converted(convert: Callable[[Any], Any], given: object, 
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.5, "0.5s"), (10.0, "10s"), (60, "1m"), (90, "90s"), (3600.0, "1h"), (86400, "24h")],
+)
+def test_duration_is_written_as_its_option_reads_it(seconds: float, text: str) -> None:
+    assert param_types.duration_text(seconds) == text
+    assert param_types.duration_or_zero(text) == seconds
+
+
+@pytest.mark.parametrize(
     ("convert", "given", "message"),
     [
         (param_types.parsed_by("parse_size"), True, "expected text or a number, not True"),

@@ -83,7 +83,10 @@ async def _until_it_has_its_certificate(port: int, cacert: str) -> None:
 async def test_a_relay_behind_caddy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     (metrics,) = free_ports(1)
-    async with relay(metrics_port=metrics) as running, caddy(tmp_path, f"127.0.0.1:{running.port}", metrics) as front:
+    async with (
+        relay(metrics=("127.0.0.1", metrics)) as running,
+        caddy(tmp_path, f"127.0.0.1:{running.port}", metrics) as front,
+    ):
         await reaches_the_page(front)
         await refuses_a_foreign_page(front)
         await sees_who_it_is(front, caplog)
@@ -98,7 +101,7 @@ async def test_who_comes_while_the_relay_starts_again_waits_for_it(tmp_path: Pat
         waits = asyncio.ensure_future(front.get("/healthz", tls=tls_context(front.cacert)))
         in_vain = _looks(tmp_path)
         await until(lambda: _looks(tmp_path) > in_vain + 2)  # for 0.4 s: it has asked by then
-        async with relay(metrics_port=metrics, port=port):
+        async with relay(metrics=("127.0.0.1", metrics), port=port):
             assert (await waits).startswith(b"HTTP/1.1 200 ")
 
 
@@ -110,7 +113,7 @@ def _looks(folder: Path) -> int:
 async def test_several_relays_stand_beside_each_other(tmp_path: Path) -> None:
     """Not one room here, which takes a cluster: each is reached."""
     (metrics,) = free_ports(1)
-    async with relay(metrics_port=metrics) as one, relay() as two:
+    async with relay(metrics=("127.0.0.1", metrics)) as one, relay() as two:
         async with caddy(tmp_path, f"127.0.0.1:{one.port} 127.0.0.1:{two.port}", metrics) as front:
             async with asyncio.timeout(10):
                 while not (one.counters.accepted and two.counters.accepted):

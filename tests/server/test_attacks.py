@@ -54,7 +54,7 @@ async def warm(server: Process) -> int:
 
 
 async def test_huge_frames_after_the_join_cost_no_memory() -> None:
-    with process(octet_rate=0) as server:
+    with process(byte_rate=0) as server:
         before = await warm(server)
         raw = await Raw.join(server.port, "attacker")
         await push(raw, huge_head(1, 32 * MEGABYTE), 32 * MEGABYTE)
@@ -76,7 +76,7 @@ async def test_huge_frames_after_the_join_cost_no_memory() -> None:
 
 
 async def test_huge_frames_before_the_join_cost_no_memory() -> None:
-    with process(octet_rate=0) as server:
+    with process(byte_rate=0) as server:
         before = await warm(server)
         for opcode, fin in ((1, True), (2, True), (1, False)):
             raw = await Raw.open(server.port)
@@ -155,7 +155,7 @@ async def test_client_without_room_for_its_list_is_closed() -> None:
 
 
 async def test_flood_delays_others_only_a_little() -> None:
-    with process(message_rate=0, octet_rate=0) as server:  # the worst case: no limit
+    with process(message_rate=0, byte_rate=0) as server:  # the worst case: no limit
         flooder, sink = await Raw.join(server.port, "flooder"), await Raw.join(server.port, "sink")
         frames = text({"type": "offer", "from": "flooder", "to": "nobody", "sdp": "x" * 150}) * 200
         flooding = True

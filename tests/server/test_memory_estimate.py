@@ -29,7 +29,7 @@ LIMIT_NAMES: dict[str, Any] = {
     "max_connections": 350,
     "max_buffers": 32 * MEGABYTE,
     "message_rate": 0,
-    "octet_rate": 0,
+    "byte_rate": 0,
     "copy_rate": 0,
 }
 

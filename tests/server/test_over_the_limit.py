@@ -86,7 +86,7 @@ async def test_client_that_slows_down_is_served_again() -> None:
 
 
 async def test_excess_bytes_of_any_kind_are_closed_with_4429() -> None:
-    async with relay(octet_rate=1000, max_frame=1024) as server, joined(server, "A") as a:
+    async with relay(byte_rate=1000, max_frame=1024) as server, joined(server, "A") as a:
         for data in (
             frame(9, b"x" * 125) * 300,
             text({"type": "offer", "from": "flooder", "to": "A", "sdp": "x" * 30_000}),
@@ -360,7 +360,7 @@ async def test_seats_in_grace_count_towards_the_limit() -> None:
 
 
 async def test_largest_holders_are_closed_when_memory_runs_out() -> None:
-    async with relay(max_buffers=2 << 20, octet_rate=0, close_timeout=2) as server, joined(server, "A") as a:
+    async with relay(max_buffers=2 << 20, byte_rate=0, close_timeout=2) as server, joined(server, "A") as a:
         stalled = [await Raw.join(server.port, f"stalled-{n}", receive_buffer=4096) for n in range(8)]
         for raw in stalled:
             assert (await a.get())["type"] == "peer-joined"

@@ -8,17 +8,20 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from server.config import RelayConfig
+
 from ...errors import ConfigError
 from ...node import systemd
 from .. import exit_codes as exits
-from ..command import Command, option
-from ..options import RELAY, output_options, token_options
-from ..param_types import any_text, duration, duration_or_zero, path
+from ..command import Command, F, together
+from ..options import RELAY, declared, output_options, token_options
+from ..param_types import any_text, duration, duration_or_zero, duration_text, path
 from ..settings import Settings
 from .serve_limits import limit_options
 
@@ -49,119 +52,30 @@ def _lifetime(value: Any) -> float:
     return seconds
 
 
+def _declared(name: str, *flags: str, **attributes: Any) -> Callable[[F], F]:
+    return declared(RelayConfig, name, *flags, group=RELAY, **attributes)
+
+
 @click.command("serve", cls=Command)
-@option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    group=RELAY,
-    metavar="ADDRESS",
-    help="Address to listen on; 0.0.0.0 means all.",
-)
-@option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    metavar="N",
-    group=RELAY,
-    help="Port to listen on; 0 selects a free one and prints it.",
-)
-@option(
-    "--grace",
-    type=duration_or_zero,
-    default="5s",
-    show_default=True,
-    metavar="TIME",
-    group=RELAY,
-    help="How long to keep the seat of a peer that lost its connection; 0 turns it off.",
-)
-@token_options
-@option(
-    "--jwt-secret-file",
-    type=path,
-    metavar="FILE",
-    group=RELAY,
-    help="File with the secret that signs tokens (HS256); `peer token` makes them.",
-)
-@option(
-    "--jwt-key",
-    type=path,
-    metavar="FILE",
-    group=RELAY,
-    help="Public key of signed tokens, in PEM format: P-256, Ed25519 or RSA.",
-)
-@option("--open", is_flag=True, group=RELAY, help="Accept clients from beyond this machine without a token.")
-@option(
-    "--allow-origin",
-    "allow_origins",
-    type=any_text,
-    multiple=True,
-    metavar="ORIGIN",
-    group=RELAY,
-    help="Website that may connect, like https://site.example, repeatable; * allows all.  [default: own page]",
-)
-@option(
-    "--metrics",
-    type=_listen_address,
-    metavar="[HOST:]PORT",
-    group=RELAY,
-    help="Serve /metrics, /healthz and /readyz on this port; without HOST, for this machine only.  [default: off]",
-)
-@option(
-    "--cluster",
-    type=any_text,
-    metavar="URL",
-    group=RELAY,
-    help="Form a cluster with all relays at this Redis: redis://host:6379/0. With a password, prefer PEER_CLUSTER.",
-)
-@option(
-    "--tls-cert",
-    type=path,
-    metavar="FILE",
-    group=RELAY,
-    help="TLS certificate in PEM format, with the intermediate certificates.",
-)
-@option(
-    "--tls-key",
-    type=path,
-    metavar="FILE",
-    group=RELAY,
-    help="Private key of the certificate, in PEM format.  [default: in the same file]",
-)
-@option(
-    "--trust-proxy",
-    "trust_proxies",
-    type=any_text,
-    multiple=True,
-    metavar="NETWORK",
-    group=RELAY,
-    help="Trust the X-Forwarded-… headers of proxies in this network, repeatable.",
-)
-@option(
-    "--ice-server",
-    "ice_servers",
-    type=any_text,
-    multiple=True,
-    metavar="URL",
-    group=RELAY,
-    help="STUN or TURN server to announce to all peers, password included; repeatable.",
-)
-@option(
-    "--turn-secret-file",
-    type=path,
-    metavar="FILE",
-    group=RELAY,
-    help="File with the TURN server's secret (coturn: static-auth-secret). Each peer gets expiring credentials.",
-)
-@option(
-    "--turn-lifetime",
-    type=_lifetime,
-    default="1h",
-    show_default=True,
-    metavar="TIME",
-    group=RELAY,
-    help="How long these credentials are valid for a new call; they are renewed in time.",
+@together(
+    [
+        _declared("host", metavar="ADDRESS"),
+        _declared("port", type=click.IntRange(0, 65535), metavar="N"),
+        _declared("grace", type=duration_or_zero, shown=duration_text, metavar="TIME"),
+        token_options,
+        _declared("jwt_secret_file", type=path, metavar="FILE"),
+        _declared("jwt_key", type=path, metavar="FILE"),
+        _declared("open", is_flag=True),
+        _declared("allow_origins", "--allow-origin", type=any_text, multiple=True, metavar="ORIGIN"),
+        _declared("metrics", type=_listen_address, metavar="[HOST:]PORT"),
+        _declared("cluster", type=any_text, metavar="URL"),
+        _declared("tls_cert", type=path, metavar="FILE"),
+        _declared("tls_key", type=path, metavar="FILE"),
+        _declared("trust_proxies", "--trust-proxy", type=any_text, multiple=True, metavar="NETWORK"),
+        _declared("ice_servers", "--ice-server", type=any_text, multiple=True, metavar="URL"),
+        _declared("turn_secret_file", type=path, metavar="FILE"),
+        _declared("turn_lifetime", type=_lifetime, shown=duration_text, metavar="TIME"),
+    ]
 )
 @limit_options
 @output_options
@@ -187,13 +101,12 @@ def command(**params: Any) -> int:
         )
     out = Output(as_json=settings.as_json)
     params["token"] = settings.relay.token
-    params["metrics_host"], params["metrics_port"] = params["metrics"] or ("127.0.0.1", None)
     return run(lambda: _serve(params, out), out, on_sigterm=exits.DONE)
 
 
 async def _serve(params: dict[str, Any], out: Output) -> int:
     """Run a relay whose ``RelayConfig`` consists of the options of the same names."""
-    from server.relay import CannotListen, RedisUnavailable, Relay, RelayConfig
+    from server.relay import CannotListen, RedisUnavailable, Relay
 
     from ..entry import fail
 
@@ -201,7 +114,8 @@ async def _serve(params: dict[str, Any], out: Output) -> int:
         config = RelayConfig(**{item.name: params[item.name] for item in fields(RelayConfig) if item.name in params})
     except ValueError as error:
         name, _, why = str(error).partition(" ")
-        raise ConfigError(why, where=f"--{name.replace('_', '-')}") from None
+        flag = next(param.opts[0] for param in command.params if param.name == name)
+        raise ConfigError(why, where=flag) from None
     relay = Relay(config)
     try:
         await relay.start()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
-from ..command import option
-from ..param_types import any_text, duration
+from server.config import RelayConfig
 
-F = TypeVar("F", bound=Callable[..., Any])
+from ..command import F, together
+from ..options import declared
+from ..param_types import any_text, duration, duration_text
 
 LIMITS: Final = "Limits (0 or none: no limit)"
 
@@ -47,43 +48,54 @@ def _message_size(value: Any) -> int:
     return limit
 
 
-_OPTIONS: Final[tuple[tuple[str, Callable[[Any], Any], str, str, str], ...]] = (
-    ("--message-rate", count, "500", "N", "Messages per second per connection."),
-    ("--octet-rate", size, "1M", "SIZE", "Bytes per second per connection."),
-    ("--copy-rate", count, "5000", "N", "Copies per second per connection; a broadcast to 20 peers counts as 20."),
-    ("--address-sockets", count, "500", "N", "Connections per address."),
-    ("--address-connect-rate", count, "1200", "N", "New connections per minute per address."),
-    ("--address-join-rate", count, "600", "N", "Joins per minute per address."),
-    ("--address-message-rate", count, "2000", "N", "Messages per second per address."),
-    ("--address-octet-rate", size, "4M", "SIZE", "Bytes per second per address."),
-    ("--address-copy-rate", count, "20000", "N", "Copies per second per address."),
-    ("--max-connections", count, "20000", "N", "Concurrent connections; fewer if the limit of open files is lower."),
-    ("--max-rooms", count, "none", "N", "Rooms."),
-    ("--max-room-peers", count, "2000", "N", "Peers per room."),
-    ("--max-buffers", size, "256M", "SIZE", "Memory budget for all clients: unsent data and partial messages."),
-    ("--max-frame", _message_size, "256k", "SIZE", "Maximum size of a message."),
-    ("--join-timeout", duration, "10s", "TIME", "Time limit from connecting to joining, TLS and HTTP included."),
-)
-
-
 def _without_none(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     return () if value == ("none",) else value
 
 
-def limit_options(function: F) -> F:
-    """Add all limits and ``--exempt`` to a command."""
-    add = option(
-        "--exempt",
-        type=any_text,
-        multiple=True,
-        default=("127.0.0.0/8", "::1"),
-        callback=_without_none,
-        metavar="NETWORK",
-        group=LIMITS,
-        help="Addresses without limits of their own, repeatable; none exempts no address.  [default: this machine]",
-    )
-    function = add(function)
-    for name, kind, default, metavar, text in reversed(_OPTIONS):
-        add = option(name, type=kind, default=default, show_default=True, metavar=metavar, group=LIMITS, help=text)
-        function = add(function)
-    return function
+def count_text(limit: float) -> str:
+    """``limit`` as ``count`` accepts it."""
+    return f"{limit:.0f}" if limit else "none"
+
+
+def size_text(limit: int) -> str:
+    """``limit`` as ``size`` accepts it, in the largest unit that divides it."""
+    unit = max((unit for unit, factor in _UNITS.items() if limit % factor == 0), key=_UNITS.__getitem__)
+    return f"{limit // _UNITS[unit]}{unit}" if limit else "none"
+
+
+def _count(name: str) -> Callable[[F], F]:
+    return declared(RelayConfig, name, type=count, shown=count_text, metavar="N", group=LIMITS)
+
+
+def _size(name: str, *flags: str, type: Callable[[Any], int] = size) -> Callable[[F], F]:
+    return declared(RelayConfig, name, *flags, type=type, shown=size_text, metavar="SIZE", group=LIMITS)
+
+
+limit_options = together(
+    [
+        _count("message_rate"),
+        _size("byte_rate", "--octet-rate"),
+        _count("copy_rate"),
+        _count("address_sockets"),
+        _count("address_connect_rate"),
+        _count("address_join_rate"),
+        _count("address_message_rate"),
+        _size("address_byte_rate", "--address-octet-rate"),
+        _count("address_copy_rate"),
+        _count("max_connections"),
+        _count("max_rooms"),
+        _count("max_room_peers"),
+        _size("max_buffers"),
+        _size("max_frame", type=_message_size),
+        declared(RelayConfig, "join_timeout", type=duration, shown=duration_text, metavar="TIME", group=LIMITS),
+        declared(
+            RelayConfig,
+            "exempt",
+            type=any_text,
+            multiple=True,
+            callback=_without_none,
+            metavar="NETWORK",
+            group=LIMITS,
+        ),
+    ]
+)

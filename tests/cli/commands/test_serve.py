@@ -8,11 +8,32 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from server.config import RelayConfig
+from tests.cli.parameters import params
 from tests.cli.program import Program
+
+
+def test_serve_without_options_runs_the_default_configuration() -> None:
+    given = params("serve")
+    config = RelayConfig(**{field.name: given[field.name] for field in fields(RelayConfig) if field.name in given})
+    assert config == RelayConfig()
+
+
+def test_serve_has_every_declared_option() -> None:
+    declared = {field.name for field in fields(RelayConfig) if "description" in field.metadata}
+    shared = {"token", "token_file", "config", "as_json", "verbose", "quiet", "log_format"}
+    assert set(params("serve")) - shared == declared
+
+
+def test_serve_contradiction_names_the_option() -> None:
+    with Program("serve", "--max-buffers", "100") as program:
+        assert program.wait() == 2
+        assert "--max-buffers: must hold at least one message" in program.errors
 
 
 def test_list_without_relay_exits_with_3() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from peer.cli.commands.serve_limits import count, size
+from peer.cli.commands.serve_limits import count, count_text, size, size_text
 from tests.cli.program import QUIET, Program
 
 
@@ -17,6 +17,16 @@ def test_count_accepts_numbers_and_none(given: object, expected: int) -> None:
 @pytest.mark.parametrize(("given", "expected"), [("none", 0), ("100", 100), ("8k", 8192), ("1M", 1 << 20), (7, 7)])
 def test_size_units_are_powers_of_1024(given: object, expected: int) -> None:
     assert size(given) == expected
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1000, 1024, 1536, 8 << 10, 1 << 20, 256 << 20, 3 << 30])
+def test_limit_is_written_as_its_option_reads_it(limit: int) -> None:
+    assert size(size_text(limit)) == limit
+    assert count(count_text(limit)) == limit
+
+
+def test_size_is_written_in_the_largest_unit() -> None:
+    assert [size_text(limit) for limit in (0, 1000, 256 << 10, 1 << 20)] == ["none", "1000", "256k", "1M"]
 
 
 @pytest.mark.parametrize("given", ["-1", "1.5", "", "1T", "k", True, "unlimited"])

@@ -23,8 +23,8 @@ class Fixture:
     def __init__(self, *, connections: int = 1000, **options: Any) -> None:
         off = dict.fromkeys(
             (
-                *("message_rate", "octet_rate", "copy_rate", "address_sockets", "address_connect_rate"),
-                *("address_join_rate", "address_message_rate", "address_octet_rate", "address_copy_rate"),
+                *("message_rate", "byte_rate", "copy_rate", "address_sockets", "address_connect_rate"),
+                *("address_join_rate", "address_message_rate", "address_byte_rate", "address_copy_rate"),
             ),
             0,
         )

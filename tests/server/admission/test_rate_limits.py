@@ -18,13 +18,13 @@ from server.admission.rate_limits import (
     TrafficMeter,
 )
 
-FREE = Rates(messages=0, octets=0, copies=0)
+FREE = Rates(messages=0, bytes=0, copies=0)
 
 
 def meter(
-    messages: float = 0, octets: float = 0, copies: float = 0, address: TrafficMeter | None = None
+    messages: float = 0, bytes: float = 0, copies: float = 0, address: TrafficMeter | None = None
 ) -> TrafficMeter:
-    return TrafficMeter(Rates(messages=messages, octets=octets, copies=copies), address)
+    return TrafficMeter(Rates(messages=messages, bytes=bytes, copies=copies), address)
 
 
 def addresses(sockets: int = 0, connects: float = 0, joins: float = 0) -> AddressTable:
@@ -55,7 +55,7 @@ def test_sender_that_waits_may_continue() -> None:
 
 
 def test_bytes_are_counted_as_read_and_stop_messages() -> None:
-    sender = meter(messages=1000, octets=100)
+    sender = meter(messages=1000, bytes=100)
     assert sender.count_bytes(500, 0.0) <= BURST
     assert sender.count_message(501, 0.0) > BURST
     assert sender.exceeded(0.0) == "octets"
@@ -102,7 +102,7 @@ def test_connections_of_an_address_share_its_rate() -> None:
 
 
 def test_flooding_connection_leaves_its_neighbors_their_share() -> None:
-    address = meter(messages=50, octets=50_000)
+    address = meter(messages=50, bytes=50_000)
     flooder, other = meter(5, 5000, address=address), meter(5, 5000, address=address)
     for _ in range(10_000):
         flooder.count_message(1000, 0.0)

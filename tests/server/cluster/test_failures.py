@@ -177,7 +177,7 @@ async def test_broadcasts_time_out_like_other_messages(ledger_redis: RedisServer
 
 
 async def test_relay_cut_off_longer_is_removed_and_registers_again(ledger_redis: RedisServer) -> None:
-    options = {"cluster_lease": LEASE, "metrics_port": 0}
+    options = {"cluster_lease": LEASE, "metrics": ("127.0.0.1", 0)}
     async with wire(ledger_redis) as line:
         url = f"redis://127.0.0.1:{line.port}/0"
         async with relay(cluster=url, **options) as one, relay(cluster=ledger_redis.url, **options) as two:

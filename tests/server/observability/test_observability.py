@@ -26,7 +26,7 @@ Samples = dict[tuple[str, str], float]
 
 @pytest.fixture
 async def server() -> AsyncIterator[Relay]:
-    async with relay(metrics_port=0, max_send_queue=400_000, max_frame=200_000, octet_rate=0) as running:
+    async with relay(metrics=("127.0.0.1", 0), max_send_queue=400_000, max_frame=200_000, byte_rate=0) as running:
         yield running
 
 
@@ -87,7 +87,7 @@ async def test_documented_metrics_are_those_of_the_code(ledger_redis: RedisServe
     page = (ROOT / "docs" / "metrics.md").read_text()
     written = set(re.findall(r"^\| `(relay_\w+)", page, re.MULTILINE))
     suffixes = ("_bucket", "_count", "_sum", "_created")
-    async with relay(metrics_port=0, cluster=ledger_redis.url) as server:
+    async with relay(metrics=("127.0.0.1", 0), cluster=ledger_redis.url) as server:
         seen = await look(server)
     assert {name for name, _ in seen if name.startswith("relay_") and not name.endswith(suffixes)} | {
         "relay_join_seconds",
@@ -110,7 +110,7 @@ async def test_counters_start_at_zero_with_all_labels(server: Relay) -> None:
 
 async def test_idle_monitoring_connection_does_not_delay_a_stop() -> None:
     before = asyncio.all_tasks()
-    async with relay(metrics_port=0) as server:
+    async with relay(metrics=("127.0.0.1", 0)) as server:
         assert server.metrics is not None
         port = int(server.metrics.rpartition(":")[2].partition("/")[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -214,7 +214,7 @@ async def test_relay_without_metrics_port_has_no_monitoring() -> None:
 async def test_metrics_port_in_use_raises_and_stops_the_relay() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        running = Relay(RelayConfig(port=0, metrics_port=port))
+        running = Relay(RelayConfig(port=0, metrics=("127.0.0.1", port)))
         with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port} for --metrics: .*in use"):
             await running.start()
     with pytest.raises(ConnectionRefusedError):

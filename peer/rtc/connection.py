@@ -129,6 +129,15 @@ class Connection:
         """Apply ``offer`` and create the answer. Posts ``AnswerCreated`` or ``DescriptionFailed``."""
         self._operations.put_nowait(lambda: self._create_answer(offer))
 
+    def renegotiate(self, offer: str, *, ice_restart: bool) -> None:
+        """Apply a further offer of the remote to this connection and create the answer.
+
+        The DTLS association, the SRTP keys and our fingerprint stay. With ``ice_restart``, the offer has new ICE
+        credentials, and so has the answer (RFC 8445 9). Posts ``AnswerCreated`` or ``DescriptionFailed``, like
+        ``create_answer``. After a failure the connection is unusable and has to be closed.
+        """
+        self._operations.put_nowait(lambda: self._renegotiate(offer, ice_restart))
+
     def apply_answer(self, answer: str) -> None:
         """Apply the answer to our offer. Posts ``DescriptionFailed`` on failure."""
         self._operations.put_nowait(lambda: self._apply_answer(answer))
@@ -241,6 +250,19 @@ class Connection:
         answer = mirror(self._pc.localDescription.sdp, remote)
         self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
         self._local_candidates.description_posted()
+
+    async def _renegotiate(self, offer: str, ice_restart: bool) -> None:
+        assert self._pc is not None
+        remote = normalize_offer(offer, self._supported_codecs())
+        if ice_restart:
+            raise sdp.SdpError("an ICE restart is not supported yet")
+        self._log_rejections(remote)
+        self._local_candidates.section = remote.transport
+        await self._apply(remote, "offer")
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        self._release_unsent()
+        answer = mirror(self._pc.localDescription.sdp, remote)
+        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
 
     def _add_transceivers(self, kinds: Sequence[str]) -> None:
         assert self._pc is not None

@@ -138,6 +138,25 @@ async def test_create_answer_applies_the_offer_without_candidates() -> None:
         assert session.connection.receives == {"audio", "video"}
 
 
+async def test_renegotiate_answers_on_the_same_connection() -> None:
+    async with open_session() as session:
+        session.connection.create_answer(DESCRIPTION)
+        assert isinstance(await session.event(), n.AnswerCreated)
+        session.connection.renegotiate(DESCRIPTION, ice_restart=False)
+        assert isinstance(await session.event(), n.AnswerCreated)
+        assert session.engine.steps.count("open") == 1
+        assert session.engine.steps.count("gather") == 1
+
+
+async def test_renegotiate_with_a_bad_offer_posts_a_failure() -> None:
+    async with open_session() as session:
+        session.connection.create_answer(DESCRIPTION)
+        assert isinstance(await session.event(), n.AnswerCreated)
+        session.connection.renegotiate("no description", ice_restart=False)
+        assert await session.event() == NOT_SDP
+    session.assert_released()
+
+
 async def test_apply_answer_posts_nothing_on_success() -> None:
     async with open_session() as session:
         await session.create_offer()

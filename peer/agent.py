@@ -29,9 +29,9 @@ from .playout import Playout
 from .room import Room
 from .rtc.connection import ConnectionOptions, OutgoingTracks
 from .signaling import messages
-from .signaling.client import check_url, tls_context
 from .signaling.ice_servers import IceServer, merge, parse_ice_server
 from .signaling.identity import default_id
+from .signaling.relay_url import check_url, tls_context
 
 log = logging.getLogger(__name__)
 

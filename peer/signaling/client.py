@@ -15,13 +15,13 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from ..errors import ConfigError, ProtocolError, redacted
+from ..errors import ProtocolError
 from ..log_limit import LimitedLogger
 from . import messages
 from .backoff import Backoff
@@ -35,14 +35,15 @@ from .diagnosis import (
     rate_limit_rejection,
 )
 from .messages import Join, Message
+from .relay_url import check_url, without_zone
 
 log = logging.getLogger(__name__)
 limited_log = LimitedLogger(log)
 
 
 class _WarningsOnly(logging.LoggerAdapter[logging.Logger]):
-    """Suppresses the debug log of ``websockets``, which contains whole messages and headers: the token and key of the
-    join, and passwords of TURN servers."""
+    """The log of ``websockets`` without its debug lines, which hold whole messages: tokens, keys and passwords of
+    TURN servers."""
 
     def isEnabledFor(self, level: int) -> bool:
         return level >= logging.WARNING and super().isEnabledFor(level)
@@ -108,58 +109,6 @@ class MessageReceived:
 
 
 SignalingEvent = Joined | Disconnected | Rejected | MessageReceived
-
-
-def check_url(url: str) -> str:
-    """Return ``url`` with the path ``/ws`` if it has none.
-
-    Raises:
-        ConfigError: not the URL of a relay.
-    """
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("ws", "wss") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ConfigError(
-            f"{redacted(url)!r} is not a relay URL: use ws://host:port/ws or wss://host/ws", where="--server"
-        )
-    return url if parts.path not in ("", "/") else parts._replace(path="/ws").geturl()
-
-
-def without_zone(url: str) -> tuple[str, dict[str, Any]]:
-    """Split the zone off an IPv6 address: ``ws://[fe80::1%25eth0]/ws`` (RFC 6874; the % may be raw).
-
-    Return the URL without it, for the ``Host`` header and the certificate, and ``host`` and ``port`` to connect to.
-    Without a zone, the latter are absent.
-    """
-    parts = urlsplit(url)
-    address, percent, zone = (parts.hostname or "").partition("%")
-    if not percent:
-        return url, {}
-    user, at, _ = parts.netloc.rpartition("@")
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
-    plain = parts._replace(netloc=f"{user}{at}[{address}]:{port}").geturl()
-    return plain, {"host": f"{address}%{zone.removeprefix('25') or zone}", "port": port}
-
-
-def tls_context(cacert: str | None) -> ssl.SSLContext | None:
-    """Return a TLS context that trusts only the certificates in the PEM file ``cacert``.
-
-    Returns ``None``, for the system's trust, if ``cacert`` is ``None``.
-
-    Raises:
-        ConfigError: the file cannot be read or contains no certificate.
-    """
-    if cacert is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=cacert)
-    except ssl.SSLError:
-        raise ConfigError(f"{cacert}: no PEM certificate", where="--cacert") from None
-    except OSError as exc:
-        raise ConfigError(f"{cacert}: {exc.strerror or exc}", where="--cacert") from None
 
 
 class SignalingClient:

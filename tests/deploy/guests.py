@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from peer.signaling.client import tls_context
 from peer.signaling.messages import MAX_MESSAGE
+from peer.signaling.relay_url import tls_context
 from tests.server.wire import DEADLINE, Peer
 
 HOST = "relay.example"

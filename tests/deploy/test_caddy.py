@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from peer.errors import ConfigError
-from peer.signaling.client import tls_context
+from peer.signaling.relay_url import tls_context
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import STEP, until

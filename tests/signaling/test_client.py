@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import logging
-import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 
-from peer.errors import ConfigError
 from peer.signaling import backoff, messages
 from peer.signaling import client as signaling
 from peer.signaling.client import (
@@ -29,69 +18,12 @@ from peer.signaling.client import (
     MessageReceived,
     Rejected,
     SignalingClient,
-    SignalingEvent,
-    check_url,
-    tls_context,
-    without_zone,
 )
-from peer.signaling.diagnosis import JOIN_UNANSWERED, Diagnosis, diagnose, is_connection_refused
+from peer.signaling.diagnosis import JOIN_UNANSWERED, Diagnosis
 
-Handler = Callable[[ServerConnection], Awaitable[None]]
-EMPTY = json.dumps({"type": "peer-list", "peers": []})
+from .wire import EMPTY, Client, server
 
-
-@pytest.fixture(autouse=True)
-def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff, "BACKOFF_MIN", 0.02)
-    monkeypatch.setattr(backoff, "BACKOFF_MAX", 0.1)
-    monkeypatch.setattr(backoff, "MAX_RESTART_DELAY", 0.05)
-
-
-@asynccontextmanager
-async def server(handler: Handler, port: int = 0) -> AsyncIterator[tuple[Server, str]]:
-    async with serve(handler, "127.0.0.1", port) as made:
-        yield made, f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
-
-
-class Client:
-    """A SignalingClient whose events are put into a queue."""
-
-    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, **extra: str) -> None:
-        self.events: asyncio.Queue[SignalingEvent] = asyncio.Queue()
-        self.signaling = SignalingClient(url, messages.Join("me", **extra), self.events.put_nowait, tls=tls)
-
-    async def __aenter__(self) -> Client:
-        self._task = asyncio.ensure_future(self.signaling.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def next(self, kind: type[SignalingEvent]) -> SignalingEvent:
-        async with asyncio.timeout(5):
-            while True:
-                event = await self.events.get()
-                if isinstance(event, kind):
-                    return event
-
-
-@pytest.mark.parametrize(
-    ("url", "plain", "host", "port"),
-    [
-        ("ws://[fe80::1%25eth0]:8080/ws", "ws://[fe80::1]:8080/ws", "fe80::1%eth0", 8080),
-        ("ws://[fe80::1%eth0]:8080/ws", "ws://[fe80::1]:8080/ws", "fe80::1%eth0", 8080),
-        ("wss://[fe80::1%25Wlan0]/ws", "wss://[fe80::1]:443/ws", "fe80::1%Wlan0", 443),
-        ("ws://[fe80::1%252]/ws", "ws://[fe80::1]:80/ws", "fe80::1%2", 80),
-    ],
-)
-def test_zone_of_an_address_is_decoded(url: str, plain: str, host: str, port: int) -> None:
-    assert without_zone(check_url(url)) == (plain, {"host": host, "port": port})
-
-
-@pytest.mark.parametrize("url", ["ws://[fe80::1]:8080/ws", "ws://relay.example/a%20b"])
-def test_url_without_zone_is_unchanged(url: str) -> None:
-    assert without_zone(url) == (url, {})
+pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 async def test_client_connects_to_an_address_with_a_zone() -> None:
@@ -310,107 +242,6 @@ async def test_client_cancelled_closes_with_code_1000() -> None:
             assert await code == 1000
 
 
-@pytest.mark.parametrize(
-    ("given", "used"),
-    [
-        ("ws://host:1", "ws://host:1/ws"),
-        ("wss://host/", "wss://host/ws"),
-        ("ws://host/other?x=1", "ws://host/other?x=1"),
-    ],
-)
-def test_check_url_without_path_appends_ws(given: str, used: str) -> None:
-    assert check_url(given) == used
-
-
-@pytest.mark.parametrize(
-    "url", ["", "host:8080", "http://host", "ws://", "ws://host:0", "ws://host:99999", "ws://[x"]
-)
-def test_check_url_invalid_raises_with_example(url: str) -> None:
-    with pytest.raises(ConfigError, match="ws://host:port/ws"):
-        check_url(url)
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """PEM file with the key and the self-signed certificate of ``localhost``."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path = tmp_path / "localhost.pem"
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(encoding)
-    )
-    return path
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-async def test_wss_joins_only_with_trusted_certificate(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
-) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
-        port = made.sockets[0].getsockname()[1]
-        async with Client(f"wss://localhost:{port}") as client:
-            if trusted:
-                assert await client.next(Joined) == Joined(messages.PeerList(()))
-            else:
-                down = await client.next(Disconnected)
-                assert isinstance(down, Disconnected) and "certificate" in down.diagnosis.why
-
-
-async def test_wss_to_relay_without_tls_suggests_ws() -> None:
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(plain, "127.0.0.1", 0) as made:
-        url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
-        async with Client(f"wss{url}") as client:
-            diagnosis = Diagnosis("it does not speak TLS", f"try ws{url}", permanent=True)
-            assert await client.next(Disconnected) == Disconnected(diagnosis)
-
-
-async def test_ws_to_relay_with_tls_suggests_wss(certificate: Path) -> None:
-    async def never(socket: ServerConnection) -> None:
-        raise AssertionError
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    async with serve(never, "127.0.0.1", 0, ssl=context) as made:
-        url = f"://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
-        async with Client(f"ws{url}") as client:
-            down = await client.next(Disconnected)
-            assert isinstance(down, Disconnected) and down.diagnosis.hint == f"if it speaks TLS, try wss{url}"
-        async with Client(f"wss{url}", tls=tls_context(str(certificate))) as client:
-            down = await client.next(Disconnected)
-            assert isinstance(down, Disconnected)
-            assert down.diagnosis == Diagnosis(
-                "its certificate is not for 127.0.0.1", "use the host name in its certificate", permanent=True
-            )
-
-
 async def test_unanswered_join_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signaling, "OPEN_TIMEOUT", 0.5)
 
@@ -419,21 +250,6 @@ async def test_unanswered_join_is_reported_as_such(monkeypatch: pytest.MonkeyPat
 
     async with server(silent) as (_, url), Client(url) as client:
         assert await client.next(Disconnected) == Disconnected(JOIN_UNANSWERED)
-
-
-@pytest.mark.parametrize(
-    ("exc", "why"),
-    [
-        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
-        (OSError(113, "Connect call failed ('10.0.0.1', 1)"), "no route to host"),
-        (
-            socket.gaierror(-2, "Name or service not known"),
-            "cannot resolve relay: Name or service not known",
-        ),
-    ],
-)
-def test_diagnose_system_error_returns_plain_words(exc: OSError, why: str) -> None:
-    assert diagnose(exc, "ws://relay/ws").why == why
 
 
 async def test_debug_log_contains_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
@@ -455,20 +271,6 @@ async def test_debug_log_contains_no_secrets(caplog: pytest.LogCaptureFixture) -
             await client.next(MessageReceived)
     assert "peer-list door" in caplog.text
     assert "SECRET" not in caplog.text
-
-
-async def test_diagnosis_of_failed_url_has_no_credentials(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with Client("ws://me:SEC:RET@127.0.0.1:9/ws#fragment") as client:
-        down = await client.next(Disconnected)
-    assert isinstance(down, Disconnected)
-    assert "127.0.0.1:9/ws#fragment" in down.diagnosis.why
-    assert "SEC" not in caplog.text + down.diagnosis.why
-
-
-def test_check_url_error_has_no_credentials() -> None:
-    with pytest.raises(ConfigError, match="'http://relay/ws' is not a relay URL"):
-        check_url("http://me:sec/r@t@relay/ws")
 
 
 async def test_proxy_status_selects_the_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,91 +303,3 @@ async def test_proxy_status_selects_the_backoff(monkeypatch: pytest.MonkeyPatch)
         assert isinstance(down, Disconnected)
         assert down.rejection == ("rate-limited", "too many connections from this address")
     assert answers[:4] == [(True, False), (False, False), (False, False), (False, True)]
-
-
-@pytest.mark.parametrize(
-    ("status", "why"),
-    [
-        (None, "the proxy http://127.0.0.1:{port} refused the connection"),
-        ("407 Proxy Authentication Required", "the proxy http://127.0.0.1:{port} answered 407 Proxy Authentication"),
-    ],
-)
-async def test_proxy_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, status: str | None, why: str) -> None:
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
-        writer.close()
-
-    made = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    port = made.sockets[0].getsockname()[1]
-    if status is None:
-        made.close()
-    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
-    async with Client("ws://relay.invalid:8080/ws") as client:
-        down = await client.next(Disconnected)
-    made.close()
-    assert isinstance(down, Disconnected)
-    assert down.diagnosis.why.startswith(why.format(port=port))
-    assert down.diagnosis.hint is not None and "no_proxy" in down.diagnosis.hint
-
-
-def test_proxy_is_not_blamed_for_errors_of_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert diagnose(ConnectionRefusedError(), "ws://localhost/ws").why == "connection refused"
-    assert "proxy" not in diagnose(ConnectionResetError(), "ws://relay.invalid/ws").why
-    monkeypatch.setenv("no_proxy", "relay.invalid")
-    assert diagnose(ConnectionRefusedError(), "ws://relay.invalid/ws").why == "connection refused"
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setenv("http_proxy", "nonsense://x")
-    assert diagnose(ConnectionRefusedError(), "ws://relay.invalid/ws").why != ""
-
-
-async def test_connection_refused_at_any_address_is_recognized() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port = bound.getsockname()[1]
-    for host in ("127.0.0.1", "localhost"):
-        with pytest.raises(OSError) as caught:
-            await asyncio.open_connection(host, port)
-        assert is_connection_refused(caught.value)
-    several = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] Network is unreachable")
-    assert is_connection_refused(several)
-    assert not is_connection_refused(OSError("Multiple exceptions: [Errno 101] Network is unreachable"))
-    assert not is_connection_refused(TimeoutError())
-
-
-async def test_cacert_replaces_the_trust_of_the_system(certificate: Path, tmp_path: Path) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
-        url = f"wss://localhost:{made.sockets[0].getsockname()[1]}"
-        async with Client(url, tls=tls_context(str(certificate))) as client:
-            assert await client.next(Joined) == Joined(messages.PeerList(()))
-        async with Client(url, tls=tls_context(None)) as client:
-            down = await client.next(Disconnected)
-            assert isinstance(down, Disconnected) and down.diagnosis.hint == "see --cacert"
-            assert down.diagnosis.why == "its certificate is not trusted: self-signed certificate"
-            assert down.diagnosis.permanent
-
-
-@pytest.mark.parametrize(("content", "error"), [(None, "No such file"), ("", "no PEM certificate"), ("x", "no PEM")])
-def test_cacert_unusable_raises_with_file_name(tmp_path: Path, content: str | None, error: str) -> None:
-    path = tmp_path / "ca.pem"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ConfigError, match=rf"--cacert: .*ca\.pem: {error}"):
-        tls_context(str(path))
-
-
-async def test_ws_with_cacert_joins(certificate: Path) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
-    async with server(room) as (_, url), Client(url, tls=tls_context(str(certificate))) as client:
-        await client.next(Joined)

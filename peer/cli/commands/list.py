@@ -47,7 +47,8 @@ def command(watch: bool, **params: Any) -> int:
 
 
 async def _list(settings: Settings, watch: bool, out: Output) -> int:
-    from ...signaling.client import Disconnected, Joined, MessageReceived, Rejected, SignalingClient, tls_context
+    from ...signaling.client import Disconnected, Joined, MessageReceived, Rejected, SignalingClient
+    from ...signaling.relay_url import tls_context
 
     server = settings.relay.server
     own_id = settings.relay.id or f"list-{secrets.token_hex(4)}"

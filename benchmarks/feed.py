@@ -60,7 +60,7 @@ def encoded_audio(count: int) -> list[bytes]:
 
 
 class EncodedTrack(MediaStreamTrack):
-    """Sends encoded packets in real time, in a loop."""
+    """A track of encoded packets, sent in real time, in a loop."""
 
     def __init__(self, kind: str, encoded: list[bytes], rate: int, clock: int) -> None:
         super().__init__()

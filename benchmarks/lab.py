@@ -60,7 +60,7 @@ class Cost:
 
 
 class Window:
-    """Measures the CPU of ``pid`` from now on, and of all other processes except ``known``."""
+    """A period, from now on, in which the CPU of ``pid`` and of all processes but it and ``known`` is measured."""
 
     def __init__(self, pid: int, *known: int) -> None:
         self._pid, self._known = pid, known

@@ -56,7 +56,7 @@ def _live_track(codec: str, fps: int) -> Any:
     from peer.media.test_pattern import Pattern
 
     class Live(MediaStreamTrack):
-        """Draws and encodes each frame when it is due; a key frame on request."""
+        """A test pattern, each frame drawn and encoded when it is due; a key frame on request."""
 
         kind = "video"
         key = False

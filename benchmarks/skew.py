@@ -33,7 +33,7 @@ RATE = 48_000
 
 
 class Flashes:
-    """Finds the times at which the panel turns white."""
+    """The times at which the panel turns white."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
@@ -51,7 +51,7 @@ class Flashes:
 
 
 class Beeps:
-    """Finds the onsets of the beeps."""
+    """The onsets of the beeps."""
 
     def __init__(self) -> None:
         self._pieces: list[np.ndarray[Any, Any]] = []

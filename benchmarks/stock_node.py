@@ -25,7 +25,7 @@ from peer.media.sources.spec import parse_audio, parse_bitrate, parse_size, pars
 
 
 class Shared(MediaStreamTrack):
-    """Like a track of aiortc's MediaRelay with ``buffered=False``: the newest frame, the same for every reader."""
+    """A track as of aiortc's MediaRelay with ``buffered=False``: the newest frame, the same for every reader."""
 
     kind = "video"
 

@@ -36,7 +36,7 @@ OPENING: Final = (
 
 
 class _Recorder:
-    """Stands between the clients and the relay's sessions, and records what the clients report."""
+    """A proxy between the clients and the relay's sessions that records what the clients report."""
 
     def __init__(self, sessions: Sessions) -> None:
         self.received: dict[Client, list[tuple[str, bytes]]] = {}

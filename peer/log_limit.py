@@ -15,7 +15,7 @@ MAX_CAUSES: Final = 256
 
 
 class RateLimiter:
-    """Allows one event per cause and ``interval`` seconds, and counts those in between. ``clock`` is monotonic."""
+    """A limit of one event per cause and ``interval`` seconds. Counts those in between. ``clock`` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, interval: float = LOG_INTERVAL) -> None:
         self._clock = clock
@@ -40,7 +40,7 @@ SHARED: Final = RateLimiter()
 
 
 class LimitedLogger:
-    """Logs with ``logger``, but at most one line per second and cause.
+    """A front of ``logger`` that logs at most one line per second and cause.
 
     The cause is the message before formatting, with ``cause`` if given. It must not contain text of a remote.
     """

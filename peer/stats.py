@@ -56,7 +56,7 @@ class OutboundStats:
 
 
 class StatsSampler:
-    """Computes the statistics of each interval of one call. ``sample`` is called about once per second."""
+    """The statistics of one call, per interval. ``sample`` is called about once per second."""
 
     def __init__(self, peer: str, media: IncomingMedia, clock: Callable[[], float] = time.monotonic) -> None:
         self._peer = peer

@@ -27,7 +27,7 @@ def candidate(fragment: str) -> messages.IceCandidate:
 
 
 class ScriptedConnection:
-    """Stands in for ``Connection``: records its calls, and posts only what a test tells it to.
+    """A stand-in for ``Connection`` that records its calls, and posts only what a test tells it to.
 
     ``on_create``: called by ``create_offer`` and ``create_answer``, before they return.
     """
@@ -82,7 +82,7 @@ class ScriptedConnection:
 
 
 class RecordedPlayout:
-    """Stands in for ``Playout``."""
+    """A stand-in for ``Playout``."""
 
     def __init__(self, trace: list[Any]) -> None:
         self._trace = trace

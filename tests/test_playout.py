@@ -16,7 +16,7 @@ from peer.playout import Playout
 
 
 class RecordedWindows:
-    """Stands in for ``Windows``: records its calls. ``start`` waits for ``ready``."""
+    """A stand-in for ``Windows`` that records its calls. ``start`` waits for ``ready``."""
 
     def __init__(self, tasks: asyncio.TaskGroup, on_close: Any, on_notice: Any) -> None:
         self.calls: list[Any] = []
@@ -40,7 +40,7 @@ class RecordedWindows:
 
 
 class RecordedSpeaker:
-    """Stands in for ``Speaker``: records its calls. A device named ``broken`` cannot play."""
+    """A stand-in for ``Speaker`` that records its calls. A device named ``broken`` cannot play."""
 
     def __init__(self, tasks: asyncio.TaskGroup, device: str, on_notice: Any) -> None:
         self.calls: list[Any] = []

@@ -29,7 +29,7 @@ def joined(*peers: str, ice_servers: tuple[Any, ...] = ()) -> signaling.Joined:
 
 
 class ScriptedClient:
-    """Stands in for ``SignalingClient``. A test passes events to ``on_event``."""
+    """A stand-in for ``SignalingClient``. A test passes events to ``on_event``."""
 
     timeout_diagnosis = NO_ANSWER
 
@@ -47,7 +47,7 @@ class ScriptedClient:
 
 
 class RecordedCalls:
-    """Stands in for ``CallControl``. Peers in ``remotes`` have a negotiation."""
+    """A stand-in for ``CallControl``. Peers in ``remotes`` have a negotiation."""
 
     def __init__(self, options: ConnectionOptions) -> None:
         self.options = options

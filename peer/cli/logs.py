@@ -24,7 +24,7 @@ _LEVELS: Final = {
 
 
 class _JsonFormatter(logging.Formatter):
-    """Puts a record's ``facts`` (the ``extra`` of a log call) next to the standard keys."""
+    """One JSON object per record: the standard keys, and its ``facts`` (the ``extra`` of a log call)."""
 
     def format(self, record: logging.LogRecord) -> str:
         body: dict[str, object] = {

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class StdoutWriter:
-    """Calls ``write`` with one line at a time, in a thread.
+    """A thread that calls ``write`` with one line at a time.
 
     After ``BrokenPipeError``, ``reader_closed`` is true, and ``on_reader_closed`` is called once, in the thread. Any
     other error (a full disk) is logged once. After either, all further lines are discarded.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BitReader:
-    """Reads an RBSP from its first bit. Every method raises ``ValueError`` at the end of the data."""
+    """A reader of an RBSP, from its first bit. Every method raises ``ValueError`` at the end of the data."""
 
     def __init__(self, rbsp: bytes) -> None:
         self._value = int.from_bytes(rbsp)

@@ -68,7 +68,7 @@ def parameter_sets(extradata: bytes) -> list[bytes]:
 
 
 class AnnexBConverter:
-    """Converts the packets of one stream to Annex B, with parameter sets before each IDR picture.
+    """Converter of one stream's packets to Annex B, with parameter sets before each IDR picture.
 
     A viewer that joins at an IDR picture can then decode it. This is what FFmpeg's ``h264_mp4toannexb`` and
     ``dump_extra`` do, except that parameter sets which change within the stream replace the earlier ones. Delimiters,

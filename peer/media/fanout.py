@@ -93,7 +93,7 @@ class Reader(Generic[T]):
 
 
 class Fanout(Generic[T]):
-    """Hands each item to all readers. See the module for ``on_first`` and ``on_last``; both run in the event loop.
+    """One producer's fan-out. See the module for ``on_first`` and ``on_last``; both run in the event loop.
 
     A queue also drops its oldest items while their sizes exceed ``max_bytes``. ``size_of`` returns the size of an
     item, which a remote may choose.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FrameRateLimiter:
-    """Accepts at most ``fps`` frames per second, evenly spaced; all frames if ``fps`` is ``None``."""
+    """A limit of ``fps`` frames per second, evenly spaced; none if ``fps`` is ``None``."""
 
     def __init__(self, fps: float | None) -> None:
         self._interval = 1 / fps if fps else 0.0

@@ -82,7 +82,7 @@ class PatternReading:
 
 
 class Pattern:
-    """Draws the pattern at ``width`` x ``height`` (even) and ``fps``. The static parts are drawn once."""
+    """The pattern at ``width`` x ``height`` (even) and ``fps``. The static parts are drawn once."""
 
     def __init__(self, width: int, height: int, fps: float) -> None:
         self.width, self.height, self.fps = width, height, fps

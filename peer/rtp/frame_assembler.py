@@ -44,7 +44,7 @@ class AssembledFrame:
 
 
 class FrameAssembler:
-    """Assembles the frames of one stream."""
+    """The frame assembler of one stream."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity

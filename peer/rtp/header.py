@@ -19,7 +19,7 @@ ONE_BYTE_PROFILE, TWO_BYTE_PROFILE = 0xBEDE, 0x1000
 
 
 class HeaderWriter:
-    """Writes the headers of one stream.
+    """Writer of the headers of one stream.
 
     Args:
         extensions: negotiated ids by URI.

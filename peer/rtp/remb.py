@@ -31,7 +31,7 @@ class Estimator(Protocol):
 
 
 class RembThrottler:
-    """Feeds the estimator with groups of packets, and selects the estimates to report."""
+    """A front of the estimator that feeds it groups of packets and selects the estimates to report."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator

@@ -31,7 +31,7 @@ class AudioPacket:
 
 
 class ReorderBuffer:
-    """Delivers the packets of one stream in order."""
+    """The packets of one stream, put in order."""
 
     def __init__(self) -> None:
         self.lost = 0

@@ -16,7 +16,7 @@ RESTART_GAP: Final = 0x10000
 
 
 class SequenceUnwrapper:
-    """Extends sequence numbers to monotonic integers, and detects a restart of the sender (RFC 3550 A.1)."""
+    """Extension of sequence numbers to monotonic integers, which detects a restart of the sender (RFC 3550 A.1)."""
 
     def __init__(self) -> None:
         self.base: int | None = None
@@ -51,7 +51,7 @@ class SequenceUnwrapper:
 
 
 class TimestampUnwrapper:
-    """Extends 32-bit RTP timestamps to integers that count from the first one."""
+    """Extension of 32-bit RTP timestamps to integers that count from the first one."""
 
     def __init__(self) -> None:
         self.origin: int | None = None

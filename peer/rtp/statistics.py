@@ -19,7 +19,7 @@ sender's clock was set, or that the network stalled."""
 
 
 class StreamStatistics:
-    """Counts the packets of one SSRC. ``clock_rate`` in Hz."""
+    """Packet statistics of one SSRC. ``clock_rate`` in Hz."""
 
     def __init__(self, clock_rate: int) -> None:
         self.clock_rate = clock_rate

@@ -32,7 +32,7 @@ _SILENCE_DB: Final = -120.0
 
 
 class Meter(Protocol):
-    """Measures quantities of decoded frames over a sliding window."""
+    """Quantities of decoded frames, measured over a sliding window."""
 
     def add(self, frame: Any, now: float, dropped: int = 0) -> None:
         """Add a frame decoded at ``now`` (seconds). ``dropped`` counts the frames that the reader lost so far."""
@@ -42,7 +42,7 @@ class Meter(Protocol):
 
 
 class VideoMeter:
-    """Measures ``fps``, ``width`` and ``height`` in pixels, and ``brightness`` as mean luma, 0 to 255."""
+    """Meter of ``fps``, ``width`` and ``height`` in pixels, and ``brightness`` as mean luma, 0 to 255."""
 
     def __init__(self, *, brightness: bool = True) -> None:
         # time, width, height, luma, and 1 plus the number of frames lost before
@@ -73,7 +73,7 @@ class VideoMeter:
 
 
 class AudioMeter:
-    """Measures ``level``: the root mean square of all channels, in dB below full scale."""
+    """Meter of ``level``: the root mean square of all channels, in dB below full scale."""
 
     def __init__(self) -> None:
         self._frames: deque[tuple[float, float, int]] = deque()  # time, energy, number of samples

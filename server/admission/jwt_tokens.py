@@ -105,7 +105,7 @@ def _algorithm(key: object, path: str) -> str:
 
 
 class SignedTokenCheck:
-    """Accepts joins with a token signed by ``key`` for the room and id of the join."""
+    """A check that accepts joins with a token signed by ``key`` for the room and id of the join."""
 
     def __init__(self, key: Key) -> None:
         self._key = key

@@ -20,7 +20,7 @@ from ..errors import UnprotectedRelay, token_required
 
 
 class TokenCheck(Protocol):
-    """Checks the token of a join."""
+    """The check of the token of a join."""
 
     def check(self, join: Join) -> None:
         """Check the token of ``join``.
@@ -32,7 +32,7 @@ class TokenCheck(Protocol):
 
 
 class NoTokenCheck:
-    """Accepts every join."""
+    """A check that accepts every join."""
 
     def check(self, join: Join) -> None:
         pass

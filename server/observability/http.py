@@ -27,7 +27,7 @@ _LAG_INTERVAL: Final = 0.5
 
 
 class MonitoringServer:
-    """Serves the three paths.
+    """HTTP server of the three paths.
 
     Args:
         page: returns the text of ``/metrics`` and its content type.

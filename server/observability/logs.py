@@ -15,7 +15,7 @@ def facts(event: str, **found: object) -> dict[str, dict[str, object]]:
 
 
 class RateLimitedLogger:
-    """Logs at most one line per second and kind, with the number of lines left out.
+    """A front of ``logger`` that logs at most one line per second and kind, with the number of lines left out.
 
     The kinds are defined by the relay, so a client cannot create new ones.
     """

@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class FrameReader:
-    """Cuts the data of one client into frames. Holds at most one frame of ``limit`` bytes and one read."""
+    """The data of one client, cut into frames. Holds at most one frame of ``limit`` bytes and one read."""
 
     __slots__ = ("_fragments", "_need", "_pos", "_skip", "buffer", "limit")
 

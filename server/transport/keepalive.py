@@ -20,7 +20,7 @@ _PAUSE: Final = 0.005
 
 
 class Keepalive:
-    """Schedules pings, with one timer for all clients.
+    """The schedule of pings, with one timer for all clients.
 
     Args:
         interval: time from the join to the first ping, and between two pings, in seconds.

@@ -46,7 +46,7 @@ _PAUSE: Final = 1.0
 
 
 class Listener(Generic[V]):
-    """Accepts connections, has them checked, and creates protocols for the admitted ones.
+    """A listening socket. It has connections checked, and creates protocols for the admitted ones.
 
     Args:
         admit: called with the address of each connection. Its result is passed to the next two. ``None``: close it.

@@ -15,7 +15,7 @@ DEADLINE = 20.0
 
 
 class _Reader:
-    """Blocks until ``reads`` is set, then takes lines."""
+    """A reader that blocks until ``reads`` is set, then takes lines."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []

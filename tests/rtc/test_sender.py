@@ -369,7 +369,7 @@ async def test_packets_over_turn_use_the_engines_function(monkeypatch: pytest.Mo
 
 
 class _TurnTransport:
-    """Sends as aioice's TURN transport does, without the attributes of an asyncio socket."""
+    """A transport that sends as aioice's for TURN does, without the attributes of an asyncio socket."""
 
     def __init__(self, transport: Any) -> None:
         self.sendto, self.close = transport.sendto, transport.close

@@ -9,7 +9,7 @@ from peer.rtp.remb import REPORT_INTERVAL, RembThrottler
 
 
 class Estimator:
-    """Has an estimate for every packet, as the engine's while a queue grows."""
+    """An estimator with an estimate for every packet, as the engine's while a queue grows."""
 
     def __init__(self) -> None:
         self.bitrate = 1_000_000

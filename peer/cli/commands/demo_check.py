@@ -27,7 +27,7 @@ _TONE_TOLERANCE: Final = 5.0
 
 
 class MediaCheck:
-    """Collects decoded frames; ``failure`` names what is missing or wrong.
+    """A check of decoded frames; ``failure`` names what is missing or wrong.
 
     Args:
         pattern: the video must be the test pattern.

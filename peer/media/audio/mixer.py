@@ -66,7 +66,7 @@ class _JitterBuffer:
 
 
 class Mixer:
-    """Mixes all calls that were added, by key."""
+    """The mixer of all calls that were added, by key."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, _JitterBuffer] = {}

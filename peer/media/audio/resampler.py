@@ -8,7 +8,7 @@ from ..frames import AUDIO_RATE
 
 
 class Resampler:
-    """Converts audio of any format, rate and layout to s16 stereo at 48 kHz.
+    """Converter of audio of any format, rate and layout to s16 stereo at 48 kHz.
 
     PyAV's resampler is set up for the format of its first frame. It raises an error on another one, or returns the
     frame unconverted, so a new one is made for each format.

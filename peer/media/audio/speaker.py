@@ -47,7 +47,7 @@ _JOIN_TIMEOUT: Final = 2.0
 
 
 class Speaker:
-    """Plays on ALSA device ``device``; ``auto`` is the default device, if there is one.
+    """Playback on ALSA device ``device``; ``auto`` is the default device, if there is one.
 
     Tasks run in ``tasks``. All public methods must be called in the event loop. ``on_notice(line)`` is called when
     the device fails and when it is back.

@@ -45,7 +45,7 @@ FrameCallback = Callable[[Any, float], None]
 
 
 class Decoder:
-    """Decodes from the first ``decode`` until ``stop``. ``kind`` is used in the thread's name.
+    """Decoder of one stream, from the first ``decode`` until ``stop``. ``kind`` is used in the thread's name.
 
     ``on_frame`` receives each decoded frame; ``on_error`` is called for a frame that cannot be decoded. Both run in
     the event loop, and never after ``stop``.

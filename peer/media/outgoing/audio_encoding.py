@@ -41,7 +41,7 @@ QUEUE_SIZE: Final = 10
 
 
 class GapFiller:
-    """Turns the frames of ``reader`` into one stream without gaps: frames of 20 ms, s16 stereo, in real time."""
+    """The frames of ``reader`` as one stream without gaps: frames of 20 ms, s16 stereo, in real time."""
 
     def __init__(self, reader: Reader[av.AudioFrame]) -> None:
         self._reader = reader

@@ -105,7 +105,7 @@ class EncodedPacket:
 
 
 class VideoEncoder:
-    """Encodes frames of one size. ``codec`` is ``vp8`` or ``h264``.
+    """Encoder of video frames of one size. ``codec`` is ``vp8`` or ``h264``.
 
     ``bitrate`` is a mean over about a second, in bit/s. ``hardware`` allows hardware encoders, where they work.
 
@@ -214,7 +214,7 @@ _AUDIO_CODECS: Final = {
 
 
 class AudioEncoder:
-    """Encodes audio in packets of 20 ms. ``codec`` is ``opus``, ``pcm_mulaw``, ``pcm_alaw`` or ``g722``."""
+    """Encoder of audio in packets of 20 ms. ``codec`` is ``opus``, ``pcm_mulaw``, ``pcm_alaw`` or ``g722``."""
 
     def __init__(self, codec: str) -> None:
         name, rate, layout = _AUDIO_CODECS[codec]

@@ -20,7 +20,7 @@ PAUSE: Final = 0.5
 
 
 class FrameRateEstimator:
-    """Estimates the frame rate of one source."""
+    """Estimator of the frame rate of one source."""
 
     def __init__(self) -> None:
         self._expected = self._fps = 0.0

@@ -35,7 +35,7 @@ of any source."""
 
 
 class Passthrough:
-    """Packetizes the frames of ``encoded`` for all viewers.
+    """The frames of ``encoded``, packetized once for all viewers.
 
     It reads the source while it has readers or is held: ``hold`` and ``release`` are called in pairs. ``check``
     observes the same frames. ``max_bitrate`` is the maximum bitrate for a viewer, in bit/s.

@@ -77,7 +77,7 @@ _MAX_REPORT_AGE: Final = 3.0
 
 
 class RungSelector:
-    """Selects the rung of one viewer. ``bitrates`` are those of the rungs, best first, in bit/s.
+    """Selection of one viewer's rung. ``bitrates`` are those of the rungs, best first, in bit/s.
 
     ``can_probe`` states whether ``probe_bitrate`` is honored. Without probes, the next rung itself is tried.
     """

@@ -16,7 +16,7 @@ from .quality_ladder import Rung
 
 
 class ScalingEncoder:
-    """Encodes frames of any size. ``rung_for_size`` returns the rung for a source's width and height.
+    """Encoder of frames of any size. ``rung_for_size`` returns the rung for a source's width and height.
 
     ``frame_rate`` outlives this object: after a failure, the next one continues with it.
     """

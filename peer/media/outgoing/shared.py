@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class WarmUp(Generic[T]):
-    """Keeps a source running while it is held: ``hold`` and ``release`` are called in pairs."""
+    """A reader that keeps a source running while it is held: ``hold`` and ``release`` are called in pairs."""
 
     def __init__(self, frames: Fanout[T]) -> None:
         self._frames = frames

@@ -52,7 +52,7 @@ class _Track:
 
 
 class AvSync:
-    """Observes each frame when it arrives and places it when it is written. The axis is ``time.monotonic()``."""
+    """The time axis of a recording, ``time.monotonic()``. Frames are observed on arrival and placed when written."""
 
     def __init__(self) -> None:
         self._tracks: dict[str, _Track] = {}

@@ -6,7 +6,7 @@ from ..frames import EncodedFrame
 
 
 class KeyFrameGate:
-    """Drops video frames that cannot be decoded because a frame that they refer to was lost."""
+    """A filter for video frames that cannot be decoded because a frame that they refer to was lost."""
 
     def __init__(self) -> None:
         self._decodable = True

@@ -62,7 +62,7 @@ def check_suffix(path: Path) -> None:
 
 
 class Muxer:
-    """Writes a new file at ``path``; the suffix selects the container. Missing folders are created.
+    """Muxer of a new file at ``path``; the suffix selects the container. Missing folders are created.
 
     Raises:
         FileExistsError: ``path`` exists.

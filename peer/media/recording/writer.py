@@ -32,7 +32,7 @@ class Recorded:
 
 
 class Writer:
-    """Writes one recording of at most ``seconds``, into one file or a new file per ``segment`` seconds.
+    """Writer of one recording of at most ``seconds``, into one file or a new file per ``segment`` seconds.
 
     ``dropped`` returns the number of frames that were lost before they were queued. ``on_recorded`` receives each
     finished file, ``on_failed`` the error of each failed segment.

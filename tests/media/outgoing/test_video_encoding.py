@@ -32,7 +32,7 @@ def numbered_frame(number: int, captured: float | None = None) -> av.VideoFrame:
 
 
 class Viewer:
-    """Decodes what it reads."""
+    """A viewer that decodes what it reads."""
 
     def __init__(self, reader: Reader[OutgoingFrame], codec: str = "vp8") -> None:
         self.reader = reader

@@ -24,7 +24,7 @@ from ..wire import DEADLINE
 
 
 class Echo(asyncio.Protocol):
-    """Sends what it was made with."""
+    """A protocol that sends what it was made with."""
 
     def __init__(self, admitted: str) -> None:
         self.admitted = admitted

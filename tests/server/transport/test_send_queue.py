@@ -11,7 +11,7 @@ from server.transport.send_queue import SendQueue
 
 
 class Socket(asyncio.Transport):
-    """Keeps what its kernel does not accept, and pauses as asyncio's transports do."""
+    """A transport that keeps what its kernel does not accept, and pauses as asyncio's do."""
 
     def __init__(self) -> None:
         super().__init__()

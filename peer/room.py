@@ -23,6 +23,7 @@ from .signaling import messages
 from .signaling.diagnosis import Diagnosis
 from .signaling.ice_servers import merge, read_ice_servers
 from .signaling.presence import Presence
+from .timeouts import CleanupTimeout
 
 log = logging.getLogger(__name__)
 limited_log = LimitedLogger(log)
@@ -146,7 +147,7 @@ class Room:
     async def flush(self) -> None:
         """Wait until all messages are sent, for at most ``FLUSH_TIMEOUT``."""
         try:
-            async with asyncio.timeout(FLUSH_TIMEOUT):
+            async with CleanupTimeout(FLUSH_TIMEOUT):
                 await self._client.flush()
         except TimeoutError:
             log.warning("hang-ups were not sent: the relay accepted no data for %g s", FLUSH_TIMEOUT)

@@ -22,7 +22,7 @@ LAYERS = {
         ("peer.media", "peer.signaling", "peer.negotiation"),
         ("peer.rtp",),
         ("peer.codecs", "peer.signaling.messages", "peer.signaling.ice_servers", "peer.events"),
-        ("peer.errors", "peer.log_limit", "peer.options"),
+        ("peer.errors", "peer.log_limit", "peer.options", "peer.timeouts"),
     ),
     "server": (
         ("server.run", "server.__main__"),

@@ -9,7 +9,6 @@ module decides nothing about calls. Only ``peer.rtc`` imports it.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from ..log_limit import LimitedLogger
 from ..media.sources.passthrough import profile
+from ..timeouts import CleanupTimeout
 from .sdp_codecs import SupportedCodecs
 
 log = LimitedLogger(logging.getLogger(__name__))
@@ -192,7 +192,7 @@ async def close(connection: RTCPeerConnection) -> None:
     Hook: the engine's ``close`` raises, or never returns, if one of its tasks died before.
     """
     try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
+        async with CleanupTimeout(CLOSE_TIMEOUT):
             await connection.close()
         return
     except Exception as exc:
@@ -211,7 +211,7 @@ async def close(connection: RTCPeerConnection) -> None:
             task.cancel()
     for ice in engine._RTCPeerConnection__iceTransports:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with CleanupTimeout(CLOSE_TIMEOUT):
                 await ice.stop()
         except Exception as exc:
             log.warning("a connection may have left sockets open: %s", exc or type(exc).__name__)

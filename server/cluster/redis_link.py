@@ -235,9 +235,13 @@ class RedisLink(Generic[C]):
             await asyncio.wait([task])
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (bug := task.exception()) is not None:
-            self._bug = bug
-            logger.error("! the link to the cluster failed; this relay stops", exc_info=bug)
+        stopped = self._task is None
+        if not task.cancelled():
+            self._bug = task.exception()
+        elif not stopped:
+            self._bug = RuntimeError("the task of the cluster link was cancelled")
+        if self._bug is not None:
+            logger.error("! the link to the cluster failed; this relay stops", exc_info=self._bug)
         self._ended.set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -251,14 +255,10 @@ class RedisLink(Generic[C]):
         while self._task is not None:
             register, failure = False, None
             try:
-                async with self._client() as client:
-                    await self._prepare(client)
-                    self._stopping = self._task is None
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(
-                            self._until_either_ends(self._send(client, registered)), name="cluster send"
-                        )
-                        tasks.create_task(self._until_either_ends(self._receive(client)), name="cluster receive")
+                # In a task of its own: after a TaskGroup that failed, ``cancelling()`` of its task stays above 0. On
+                # Python before 3.11.3 (Debian 12) the library's time-outs would then raise CancelledError, and end
+                # this loop.
+                await self._loop.create_task(self._serve_connections(registered), name="cluster connections")
             except* (_Unregistered, InboxError):
                 register = True
             except* (RedisError, OSError, RedisUnavailable) as group:
@@ -272,6 +272,15 @@ class RedisLink(Generic[C]):
             # ResponseError: the script itself failed, after it executed an unknown part of the batch
             if register or type(failure) is ResponseError:
                 self._register()
+
+    async def _serve_connections(self, registered: asyncio.Future[None]) -> None:
+        """Connect, and use both connections until one of them fails."""
+        async with self._client() as client:
+            await self._prepare(client)
+            self._stopping = self._task is None
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._until_either_ends(self._send(client, registered)), name="cluster send")
+                tasks.create_task(self._until_either_ends(self._receive(client)), name="cluster receive")
 
     def _client(self) -> redis.Redis:
         where = self._address

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import MediaError
+from ...timeouts import CleanupTimeout
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame
 from .file_names import FileNames
@@ -163,7 +164,7 @@ class Recorder:
         if self._reader is not None:
             self._reader.close()
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
+            async with CleanupTimeout(_CLOSE_TIMEOUT):
                 return await self.wait()
         except TimeoutError:
             raise MediaError(self._name, "the disk does not respond") from None

@@ -30,6 +30,7 @@ from peer.errors import MediaError
 from peer.media.failure import media_error
 from peer.media.sources.handoff import Captured, Handoff, call_in_loop
 from peer.media.sources.passthrough import StreamInfo
+from peer.timeouts import CleanupTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class _Attempt:
     async def join(self) -> bool:
         """Wait for the thread to end. Return False if it is stuck."""
         try:
-            async with asyncio.timeout(_STOP_TIMEOUT):
+            async with CleanupTimeout(_STOP_TIMEOUT):
                 await self.done.wait()
         except TimeoutError:
             logger.warning("%s: its thread is blocked in a read; abandoned", self._name)

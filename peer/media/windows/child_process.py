@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from ...timeouts import CleanupTimeout
+
 _STDERR_BYTES: Final = 4096
 """Size of the end of the child's stderr that is kept for the exit reason, in bytes."""
 
@@ -102,7 +104,7 @@ class ChildProcess:
         """Close the socket, which ends the child. Kill it if it does not end in time."""
         self._control.close()
         try:
-            async with asyncio.timeout(_EXIT_TIMEOUT):
+            async with CleanupTimeout(_EXIT_TIMEOUT):
                 await self._process.wait()
         except TimeoutError:
             pass

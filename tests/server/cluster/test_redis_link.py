@@ -290,6 +290,8 @@ async def test_outage_is_logged_once_and_loses_nothing(
         await until(lambda: two.received("conn-b") == ["offer"])
         await until(lambda: one.link.why_not_ready() is None and two.link.why_not_ready() is None)
         assert one.counters.resumptions == 0
+        # Otherwise, before Python 3.11.3, the next time-out of the library would end the link.
+        assert one.link._task is not None and one.link._task.cancelling() == 0
     assert events(caplog).count("ledger-lost") == events(caplog).count("ledger-back") <= 2
 
 
@@ -379,6 +381,19 @@ async def test_bug_in_the_relay_ends_the_link_and_is_logged(
     await until(lambda: any("the link to the cluster failed" in record.getMessage() for record in caplog.records))
     await until(lambda: relay.link.why_not_ready() is not None)
     await relay.link.stop()
+
+
+async def test_link_that_is_cancelled_by_accident_fails(
+    ledger_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked(ledger_redis.url) as relay:
+        waiting = asyncio.ensure_future(relay.link.wait_failed())
+        assert relay.link._task is not None
+        relay.link._task.cancel()
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(RuntimeError, match="cancelled"):
+                await waiting
+    assert "the link to the cluster failed; this relay stops" in caplog.text
 
 
 async def test_bug_in_the_link_is_raised_and_logged(

@@ -30,7 +30,7 @@ from .room import Room
 from .rtc.connection import ConnectionOptions, OutgoingTracks
 from .signaling import messages
 from .signaling.ice_servers import IceServer, merge, parse_ice_server
-from .signaling.identity import default_id
+from .signaling.identity import default_id, new_instance
 from .signaling.relay_url import check_url, tls_context
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Agent:
         if options.video_encoder not in VIDEO_ENCODERS:
             raise ConfigError(f"{options.video_encoder!r}: choose from auto, software", where="--video-encoder")
         self._options = options
+        self._instance = new_instance()
         self._server = check_url(options.server)
         self._tls = tls_context(options.cacert)
         self._video, self._audio = parse_video(options.video), parse_audio(options.audio)
@@ -132,7 +133,7 @@ class Agent:
         )
         self._room = Room(
             self._server,
-            messages.Join(self.id, options.room, options.token, options.key),
+            messages.Join(self.id, options.room, options.token, options.key, self._instance),
             self._calls,
             self._events.put,
             accept=options.accept,

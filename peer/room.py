@@ -22,7 +22,7 @@ from .signaling import client as signaling
 from .signaling import messages
 from .signaling.diagnosis import Diagnosis
 from .signaling.ice_servers import merge, read_ice_servers
-from .signaling.presence import Presence
+from .signaling.presence import Changes, Presence
 from .timeouts import CleanupTimeout
 
 log = logging.getLogger(__name__)
@@ -178,17 +178,30 @@ class Room:
         self._joined = self._was_joined = True
         self._diagnosis = None
         self._set_ice_servers(peers.ice_servers)
-        came, left = self._presence.replace(peers.peers)
+        changes = self._presence.replace(peers.peers, peers.instances)
         if rejoined:
             self._publish(ev.ServerBack())
         self._publish(ev.Joined(id=self.id, peers=self._presence.peers))
-        for peer in left:
+        self._on_presence(changes, publish_joined=rejoined)
+
+    def _on_presence(self, changes: Changes, *, publish_joined: bool = True) -> None:
+        """Publish ``changes``, and pass them to the negotiations.
+
+        The ``peers`` of the first ``Joined`` event need no ``PeerJoined``: ``publish_joined`` is false.
+        """
+        for peer in changes.left:
             self._publish(ev.PeerLeft(peer=peer))
             self._dispatch_if_known(peer, n.PeerGone())
-        for peer in came:
-            if rejoined:
+        for peer in changes.restarted:
+            self._peer_restarted(peer)
+        for peer in changes.came:
+            if publish_joined:
                 self._publish(ev.PeerJoined(peer=peer))
             self._dispatch_if_known(peer, n.PeerBack())
+
+    def _peer_restarted(self, peer: str) -> None:
+        """Note that another process has taken the seat of ``peer``; between its ``PeerGone`` and ``PeerBack``."""
+        limited_log.info("= %s was restarted", peer)
 
     def _set_ice_servers(self, servers: Sequence[Mapping[str, Any]]) -> None:
         """Use the relay's ICE servers for new connections; existing ones keep theirs."""
@@ -208,14 +221,10 @@ class Room:
         match message:
             case messages.IceServers(servers):
                 self._set_ice_servers(servers)
-            case messages.PeerJoined(peer):
-                if self._presence.add(peer):
-                    self._publish(ev.PeerJoined(peer=peer))
-                    self._dispatch_if_known(peer, n.PeerBack())
+            case messages.PeerJoined(peer, instance):
+                self._on_presence(self._presence.add(peer, instance))
             case messages.PeerLeft(peer):
-                if self._presence.remove(peer):
-                    self._publish(ev.PeerLeft(peer=peer))
-                    self._dispatch_if_known(peer, n.PeerGone())
+                self._on_presence(self._presence.remove(peer))
             case messages.Error(code, text, to):
                 self._publish(ev.Error(code=code, message=text, peer=to))
                 if code == "peer-not-found" and to is not None:

@@ -24,8 +24,10 @@ WRONG_PATH = signaling.Disconnected(Diagnosis("HTTP 404 Not Found", "the path of
 STUN = {"urls": "stun:stun.example"}
 
 
-def joined(*peers: str, ice_servers: tuple[Any, ...] = ()) -> signaling.Joined:
-    return signaling.Joined(messages.PeerList(peers, ice_servers))
+def joined(
+    *peers: str, ice_servers: tuple[Any, ...] = (), instances: dict[str, str] | None = None
+) -> signaling.Joined:
+    return signaling.Joined(messages.PeerList(peers, ice_servers, instances or {}))
 
 
 class ScriptedClient:
@@ -134,6 +136,22 @@ async def test_presence_of_a_known_remote_reaches_its_negotiation() -> None:
     b.calls.remotes = {"a": None}
     b.receive(messages.PeerJoined("a"), messages.PeerLeft("a"))
     assert b.calls.dispatched == [("a", n.PeerBack()), ("a", n.PeerGone())]
+
+
+async def test_restarted_peer_leaves_and_joins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Bench()
+    monkeypatch.setattr(b.room, "_peer_restarted", lambda peer: b.events.append({"event": "restarted", "peer": peer}))
+    b.client.on_event(joined("a", instances={"a": "1"}))
+    b.client.on_event(joined("a", instances={"a": "1"}))
+    b.events.clear()
+    b.calls.remotes = {"a": None}
+    b.calls.dispatched.clear()
+    b.client.on_event(joined("a", instances={"a": "2"}))
+    assert b.names() == ["server-back", "joined", "peer-left", "restarted", "peer-joined"]
+    assert b.calls.dispatched == [("a", n.PeerGone()), ("a", n.PeerBack())]
+    b.events.clear()
+    b.receive(messages.PeerLeft("a"), messages.PeerJoined("a", "3"))
+    assert b.names() == ["peer-left", "restarted", "peer-joined"]
 
 
 async def test_outage_is_published_once() -> None:

@@ -93,6 +93,15 @@ def default_id() -> str:
     return f"{host[:48] or 'peer'}-{tail}"
 
 
+def new_instance() -> str:
+    """Return a new ``instance`` for the joins of one agent: 16 characters, 96 random bits.
+
+    It must not outlive the agent. A new one reports that the earlier agent is gone, and its calls with it
+    (docs/protocol.md, server rule 3).
+    """
+    return secrets.token_urlsafe(12)
+
+
 def _state_folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(base):  # XDG Base Directory Specification: relative paths are invalid and ignored

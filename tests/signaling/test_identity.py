@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from peer.signaling import identity
-from peer.signaling.messages import is_valid_id
+from peer.signaling.messages import MAX_INSTANCE, is_valid_id
 
 
 def test_default_id_is_host_name_and_random_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,9 @@ def test_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with identity.load():
         assert (tmp_path / "peer" / "seat-0.json").exists()
+
+
+def test_new_instance_is_short_and_never_the_same() -> None:
+    instances = [identity.new_instance() for _ in range(100)]
+    assert len(set(instances)) == 100
+    assert all(is_valid_id(instance) and len(instance) <= MAX_INSTANCE for instance in instances)

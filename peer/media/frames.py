@@ -78,6 +78,8 @@ class OutgoingFrame:
     """Whether decoding can start with this frame: a key frame. Always true for audio."""
     size: tuple[int, int] | None = None
     """Width and height of a video frame, in pixels."""
+    packetization_mode: int = 0
+    """Packetization mode of H.264 (RFC 6184 6.2, 6.3). Viewers in mode 1 can also receive mode 0."""
 
     @property
     def byte_count(self) -> int:

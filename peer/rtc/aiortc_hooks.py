@@ -49,30 +49,40 @@ _CIPHERS: Final = (
 
 
 def widen_codecs() -> None:
-    """Add Main and the High profiles to the engine's codecs, behind its own. Idempotent.
+    """Add Main, the High profiles, and packetization-mode 0 to the engine's codecs, behind its own. Idempotent.
 
     Hook: the engine supports only Baseline and Constrained Baseline. Most cameras and files are in Main or High, and
     passthrough requires that their profile is negotiated. All of them can be received, because FFmpeg decodes them.
+
+    Hook: the engine supports only packetization-mode 1, and a description without the parameter means mode 0 (RFC
+    6184 8.1). Our senders support both.
 
     Hook: where the offer has a payload type below 96, the engine answers with a different one, which may belong to
     another codec of the offer. Chromium uses such numbers (RFC 5761 4 allows them) for High 4:4:4 when it runs out.
     """
     rtp.DYNAMIC_PAYLOAD_TYPES = DYNAMIC_PAYLOAD_TYPES  # type: ignore[assignment]
     known = CODECS["video"]
-    for profile_level_id in H264_PROFILES:
-        if any(codec.parameters.get("profile-level-id") == profile_level_id for codec in known):
-            continue
-        template = next(codec for codec in known if codec.name == "H264")
-        payload_type = max(codec.payloadType or 0 for codec in known) + 1
-        codec = replace(
-            copy.deepcopy(template),
-            payloadType=payload_type,
-            parameters={**template.parameters, "profile-level-id": profile_level_id},
-        )
-        rtx = RTCRtpCodecParameters(
-            "video/rtx", template.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
-        )
-        known += [codec, rtx]
+    h264 = [codec for codec in known if codec.name == "H264"]
+    own = [str(codec.parameters["profile-level-id"]) for codec in h264]
+    present = {(codec.parameters["profile-level-id"], codec.parameters["packetization-mode"]) for codec in h264}
+    for mode in ("1", "0"):
+        for profile_level_id in dict.fromkeys((*own, *H264_PROFILES)):
+            if (profile_level_id, mode) in present:
+                continue
+            payload_type = max(codec.payloadType or 0 for codec in known) + 1
+            codec = replace(
+                copy.deepcopy(h264[0]),
+                payloadType=payload_type,
+                parameters={
+                    **h264[0].parameters,
+                    "profile-level-id": profile_level_id,
+                    "packetization-mode": mode,
+                },
+            )
+            rtx = RTCRtpCodecParameters(
+                "video/rtx", codec.clockRate, payloadType=payload_type + 1, parameters={"apt": payload_type}
+            )
+            known += [codec, rtx]
 
 
 def supported_codecs(video_codecs: Sequence[str]) -> SupportedCodecs:

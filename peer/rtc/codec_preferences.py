@@ -38,14 +38,19 @@ def preferred_codecs(
     """Return the capabilities in ``known`` whose codec is named in ``codecs``, in that order, followed by RTX.
 
     ``profile_level_id`` is that of the H.264 that the source delivers. H.264 capabilities with the same profile come
-    first, then those whose decoders also accept this profile, then the rest.
+    first, then those whose decoders also accept this profile, then the rest. Those in packetization-mode 0 come last
+    in any case: mode 1 needs fewer slices and packets.
     """
     if profile_level_id is not None:
         name = passthrough.profile(profile_level_id)
 
-        def rank(capability: Capability) -> tuple[bool, bool]:
+        def rank(capability: Capability) -> tuple[bool, bool, bool]:
             accepted = str(capability.parameters.get("profile-level-id", ""))
-            return passthrough.profile(accepted) != name, not passthrough.decodes(accepted, profile_level_id)
+            return (
+                str(capability.parameters.get("packetization-mode", "0")) == "0",
+                passthrough.profile(accepted) != name,
+                not passthrough.decodes(accepted, profile_level_id),
+            )
 
         known = sorted(known, key=rank)
     wanted = [f"video/{codec}".lower() for codec in codecs] + ["video/rtx"]

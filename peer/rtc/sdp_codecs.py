@@ -70,7 +70,11 @@ class Codec:
 
     @property
     def profile_level_id(self) -> str:
-        """Of H.264; Constrained Baseline where it is missing, as libwebrtc reads it."""
+        """Of H.264. Constrained Baseline, level 3.1, where it is missing, as libwebrtc reads and answers it.
+
+        RFC 6184 8.1 says Baseline, level 1, of which Constrained Baseline is the part that encoders use. WebRTC
+        endpoints have to state it (RFC 7742 6.2).
+        """
         return (self.parameters.get("profile-level-id") or "42e01f").lower()
 
     @property

@@ -120,9 +120,11 @@ class Sender:
         self._engine._RTCRtpSender__rtp_started.set()
         try:
             profile = codec.parameters.get("profile-level-id")
+            mode = codec.parameters.get("packetization-mode")
             self.track.start(
                 ffmpeg_name(codec.name),
                 None if profile is None else str(profile),
+                1 if mode is None else int(mode),
                 can_probe=self._rtx_payload_type is not None,
             )
             while True:

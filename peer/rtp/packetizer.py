@@ -1,14 +1,15 @@
 """Packetization of encoded frames into RTP payloads. Pure.
 
 VP8 (RFC 7741) is sent without picture ids. They would have to continue when a viewer moves from one encoding to
-another, and receivers need only sequence numbers. H.264 (RFC 6184) is sent in non-interleaved mode
-(packetization-mode 1). An audio frame fits into one packet.
+another, and receivers need only sequence numbers. H.264 is sent in the negotiated packetization mode (RFC
+6184 6): 1, non-interleaved, or 0, single NAL unit. An audio frame fits into one packet.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Final
 
 from ..codecs.h264 import FU_A, STAP_A, nal_units
@@ -24,16 +25,24 @@ _FU_START, _FU_END = 0x80, 0x40
 _NRI: Final = 0x60
 
 
-def packetize(codec: str, data: bytes) -> list[bytes]:
+def packetize(codec: str, data: bytes, packetization_mode: int = 1) -> list[bytes]:
     """Return the RTP payloads of one encoded frame, in order. The last one is sent with the marker bit.
 
     ``codec`` is FFmpeg's name. Data of unknown codecs, and so audio, becomes one payload.
+
+    ``packetization_mode``, 0 or 1, is used for H.264 only. In mode 0 each NAL unit is one payload (RFC 6184 6.2).
+    Nothing can split a unit above ``MAX_PAYLOAD`` then, so the encoder has to make smaller ones: see ``fits``.
     """
     if codec == "vp8":
         return _packetize_vp8(data)
     if codec == "h264":
-        return _packetize_h264(data)
+        return list(nal_units(data)) if packetization_mode == 0 else _packetize_h264(data)
     return [data]
+
+
+def fits(payloads: Iterable[bytes]) -> bool:
+    """Whether all NAL units of an H.264 frame with these payloads, in either mode, are at most ``MAX_PAYLOAD``."""
+    return not any(len(payload) > MAX_PAYLOAD or payload[0] & 0x1F == FU_A for payload in payloads if payload)
 
 
 def _packetize_vp8(data: bytes) -> list[bytes]:

@@ -13,7 +13,11 @@ SUPPORTED = SupportedCodecs(
     frozenset({
         "opus/48000/2", "pcmu/8000", "pcma/8000", "g722/8000", "vp8/90000", "h264/90000", "rtx/90000",
     }),
-    frozenset({(name, 1) for name in ("Constrained Baseline", "Baseline", "Main", "Constrained High", "High")}),
+    frozenset({
+        (name, mode)
+        for name in ("Constrained Baseline", "Baseline", "Main", "Constrained High", "High")
+        for mode in (0, 1)
+    }),
 )  # fmt: skip
 
 MID = "urn:ietf:params:rtp-hdrext:sdes:mid"

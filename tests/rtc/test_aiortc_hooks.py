@@ -135,18 +135,18 @@ def _profiles(sdp: str) -> list[str]:
     return re.findall(r"profile-level-id=(\w+)", sdp)
 
 
-async def test_main_and_high_are_negotiated_after_baseline() -> None:
-    """Without the hook: Baseline and Constrained Baseline only."""
+async def test_main_high_and_mode_0_are_negotiated_after_baseline() -> None:
+    """Without the hook: Baseline and Constrained Baseline, in mode 1 only."""
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     near.addTransceiver("video")
     offer = await near.createOffer()
-    assert _profiles(offer.sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES]
-    assert offer.sdp.count("packetization-mode=1") == 6
+    assert _profiles(offer.sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES] * 2
+    assert re.findall(r"packetization-mode=(\d)", offer.sdp) == ["1"] * 6 + ["0"] * 6
     types = re.findall(r"^a=rtpmap:(\d+) ", offer.sdp, re.MULTILINE)
     assert len(types) == len(set(types))
     assert all(int(payload_type) in DYNAMIC_PAYLOAD_TYPES for payload_type in types)
     await far.setRemoteDescription(offer)
-    assert _profiles((await far.createAnswer()).sdp) == [*_BASELINE_PROFILES, *aiortc_hooks.H264_PROFILES]
+    assert _profiles((await far.createAnswer()).sdp) == _profiles(offer.sdp)
     await near.close()
     await far.close()
 

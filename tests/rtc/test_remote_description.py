@@ -133,6 +133,25 @@ def test_parameters_may_have_spaces_and_empty_parts() -> None:
     assert codec.parameters == {"minptime": 10, "useinbandfec": 1}
 
 
+H264 = ("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", *TRANSPORT, "a=rtpmap:98 H264/90000")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "profile_level_id", "mode"),
+    [
+        ((), "42e01f", "0"),
+        (("a=fmtp:98",), "42e01f", "0"),
+        (("a=fmtp:98 profile-level-id=42801f",), "42001f", "0"),
+        (("a=fmtp:98 profile-level-id=640c1f; packetization-mode=0",), "640c1f", "0"),
+        (("a=fmtp:98 profile-level-id=640c1f; packetization-mode=1",), "640c1f", "1"),
+    ],
+)
+def test_h264_is_accepted_in_both_modes(parameters: tuple[str, ...], profile_level_id: str, mode: str) -> None:
+    remote = read(offer(AUDIO, (*H264, *parameters), head=(*HEAD, "a=group:BUNDLE 0 2")))
+    (codec,) = SessionDescription.parse(remote.text).media[1].rtp.codecs
+    assert codec.parameters == {"profile-level-id": profile_level_id, "packetization-mode": mode}
+
+
 @pytest.mark.parametrize(
     ("section", "reason"),
     [
@@ -142,7 +161,8 @@ def test_parameters_may_have_spaces_and_empty_parts() -> None:
         (("m=video 0 UDP/TLS/RTP/SAVPF 96", "a=mid:2", *VP8), "rejected or removed"),
         (("m=video 9 TCP/MRCPv2 1", "a=mid:2"), "protocol TCP/MRCPv2"),
         (("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", *TRANSPORT, "a=rtpmap:98 VP9/90000"), "VP9/90000"),
-        (("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", *TRANSPORT, "a=rtpmap:98 H264/90000"), "packetization-mode 0"),
+        ((*H264, "a=fmtp:98 packetization-mode=2"), "H264 Constrained Baseline (42e01f) packetization-mode 2"),
+        ((*H264, "a=fmtp:98 packetization-mode=1;profile-level-id=6e0028"), "H264 High 10 (6e0028)"),
         (("m=video 9 UDP/TLS/RTP/SAVPF x", "a=mid:2", *TRANSPORT), "none that can be read"),
         ((*without(VIDEO, "a=mid"), "a=mid:9"), "a transport of its own"),
     ],

@@ -90,7 +90,8 @@ def test_retransmission_is_chosen_with_its_codec_only() -> None:
         ("packetization-mode=1;profile-level-id=xyz", True, "42e01f"),
         ("packetization-mode=1;profile-level-id=6e001f", False, ""),
         ("packetization-mode=2;profile-level-id=42e01f", False, ""),
-        ("profile-level-id=42e01f", False, ""),
+        ("profile-level-id=42e01f", True, "42e01f"),
+        ("profile-level-id=42800a; packetization-mode=0", True, "42000a"),
     ],
 )
 def test_h264_is_chosen_by_profile_and_mode(fmtp: str, chosen: bool, written: str) -> None:

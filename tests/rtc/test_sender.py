@@ -35,6 +35,7 @@ from peer.rtc import aiortc_hooks
 from peer.rtc.sender import Sender
 from peer.rtp.header import ABS_SEND_TIME, MID, HeaderWriter
 from peer.rtp.ntp import NTP_EPOCH, from_ntp
+from peer.rtp.packetizer import MAX_PAYLOAD
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -99,7 +100,11 @@ def _without_tag(datagram: bytes) -> RtpPacket:
 
 @asynccontextmanager
 async def loopback(
-    kind: str = "video", codec: str = "vp8", rtx: bool = True, prepare: Callable[[Sender], None] = lambda sender: None
+    kind: str = "video",
+    codec: str = "vp8",
+    rtx: bool = True,
+    prepare: Callable[[Sender], None] = lambda sender: None,
+    packetization_mode: str = "1",
 ) -> AsyncIterator[Loopback]:
     near, far = aiortc_hooks.open_peer_connection(), aiortc_hooks.open_peer_connection()
     async with asyncio.TaskGroup() as tasks:
@@ -109,7 +114,12 @@ async def loopback(
         prepare(pair.sender)
         pair.track.open()
         wanted = (codec, "rtx") if rtx else (codec,)
-        known = [c for c in RTCRtpSender.getCapabilities(kind).codecs if c.name.lower() in wanted]
+        known = [
+            c
+            for c in RTCRtpSender.getCapabilities(kind).codecs
+            if c.name.lower() in wanted
+            and c.parameters.get("packetization-mode", packetization_mode) == packetization_mode
+        ]
         transceiver.setCodecPreferences(known)
         await far.setLocalDescription(await far.createOffer())
         await near.setRemoteDescription(far.localDescription)
@@ -145,6 +155,19 @@ async def test_sent_video_is_decoded_by_the_engine(codec: str) -> None:
         numbers = [read_pattern(frame.to_ndarray(format="gray")) for frame in decoded]
         assert all(reading is not None for reading in numbers)
         assert (decoded[0].width, decoded[0].height) == SIZE
+
+
+@pytest.mark.parametrize(("mode", "types"), [("0", {1, 5, 6, 7, 8}), ("1", {1, 24, 28})])
+async def test_h264_is_sent_in_the_negotiated_mode(mode: str, types: set[int]) -> None:
+    """Mode 0: each packet has one NAL unit (RFC 6184 6.2). Mode 1: aggregated or fragmented units as well."""
+    async with loopback(codec="h264", packetization_mode=mode) as pair:
+        decoded = await pair.receive_frames(10)
+        assert all(read_pattern(frame.to_ndarray(format="gray")) for frame in decoded)
+        payload_types = {packet.payload_type for packet in pair.packets}
+        (codec,) = [c for c in pair.far.getTransceivers()[0]._codecs if c.payloadType in payload_types]
+        assert codec.parameters["packetization-mode"] == mode
+        assert {packet.payload[0] & 0x1F for packet in pair.packets} <= types
+        assert max(len(packet.payload) for packet in pair.packets) <= MAX_PAYLOAD
 
 
 @pytest.mark.parametrize("codec", ["opus", "pcmu", "g722"])

@@ -15,10 +15,10 @@ UNIT = st.tuples(st.sampled_from([0x65, 0x41, 0x67, 0x68, 0x06]), st.binary(min_
 )
 
 
-@given(st.lists(UNIT, min_size=1, max_size=6))
-def test_h264_access_unit_survives_packetization(units: list[bytes]) -> None:
+@given(st.lists(UNIT, min_size=1, max_size=6), st.sampled_from([0, 1]))
+def test_h264_access_unit_survives_packetization(units: list[bytes], packetization_mode: int) -> None:
     access_unit = b"".join(b"\0\0\0\1" + unit for unit in units)
-    parsed = [depacketize("h264", data) for data in packetize("h264", access_unit)]
+    parsed = [depacketize("h264", data) for data in packetize("h264", access_unit, packetization_mode)]
     assert b"".join(part.data for part in parsed) == access_unit
     assert any(part.key_frame for part in parsed) == any(unit[0] & 0x1F in (5, 7) for unit in units)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.codecs.h264 import nal_units
-from peer.rtp.packetizer import MAX_PAYLOAD, packetize
+from peer.rtp.packetizer import MAX_PAYLOAD, fits, packetize
 
 SIZES = st.integers(2, 4 * MAX_PAYLOAD)
 
@@ -50,9 +50,23 @@ def test_h264_fragments_keep_nri_and_mark_first_and_last() -> None:
     assert max(map(len, (first, *middle, last))) - min(map(len, (first, *middle, last))) <= 1
 
 
+@given(st.lists(st.tuples(st.integers(1, 23), SIZES), min_size=1, max_size=8))
+def test_h264_in_mode_0_has_one_nal_unit_per_payload(units: list[tuple[int, int]]) -> None:
+    coded = [bytes([0x60 | kind]) + b"\x9d" * (size - 1) for kind, size in units]
+    assert packetize("h264", b"".join(b"\x00\x00\x01" + unit for unit in coded), 0) == coded
+
+
+@pytest.mark.parametrize(("size", "expected"), [(MAX_PAYLOAD, True), (MAX_PAYLOAD + 1, False)])
+@pytest.mark.parametrize("mode", [0, 1])
+def test_h264_fits_if_no_nal_unit_exceeds_a_payload(size: int, expected: bool, mode: int) -> None:
+    data = b"\x00\x00\x01\x67sps\x00\x00\x01\x65" + b"x" * (size - 1)
+    assert fits(packetize("h264", data, mode)) is expected
+
+
+@pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("data", [b"", b"no start code", b"\x00\x00\x01"])
-def test_h264_without_nal_units_yields_no_payload(data: bytes) -> None:
-    assert packetize("h264", data) == []
+def test_h264_without_nal_units_yields_no_payload(data: bytes, mode: int) -> None:
+    assert packetize("h264", data, mode) == [] and fits([])
 
 
 def test_audio_frame_is_one_payload() -> None:

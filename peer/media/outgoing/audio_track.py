@@ -28,8 +28,15 @@ class OutgoingAudio:
             self._held = True
             self._shared.hold()
 
-    def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
-        """Start encoding with the negotiated codec (FFmpeg's name)."""
+    def start(
+        self,
+        codec: str,
+        profile_level_id: str | None = None,
+        packetization_mode: int = 1,
+        *,
+        can_probe: bool = False,
+    ) -> None:
+        """Start encoding with the negotiated codec (FFmpeg's name). The other parameters are of video only."""
         self._reader = self._shared.encoding(codec).read()
 
     async def get(self) -> OutgoingFrame:

@@ -12,7 +12,7 @@ import logging
 import re
 from typing import Final
 
-from ...rtp.packetizer import packetize
+from ...rtp.packetizer import MAX_PAYLOAD, fits, packetize
 from ..fanout import Fanout, Reader
 from ..frames import EncodedFrame, OutgoingFrame, media_time
 from ..sources.passthrough import DEFAULT_PROFILE, KEY_INTERVAL, PassthroughCheck, profile
@@ -24,8 +24,9 @@ SILENCE: Final = 1.0
 the card."""
 
 EXCESS_PERIOD: Final = 30.0
-"""Time for which passthrough is refused after the bitrate was too high, in seconds. The bitrate of cameras varies,
-and each change between passthrough and transcoding costs a key frame."""
+"""Time for which passthrough is refused after the bitrate was too high, or a NAL unit too large for a viewer in
+packetization-mode 0, in seconds. Both vary with what a camera sees, and each change between passthrough and
+transcoding costs a key frame."""
 
 _MEASURED_VALUES: Final = re.compile(r"\d+(\.\d+)?")
 
@@ -59,10 +60,13 @@ class Passthrough:
         self._since_key: list[OutgoingFrame] = []
         """All frames since the last key frame."""
         self._last_frame_at = float("-inf")
+        self._packetization_mode = 0
+        self._fragmented_at = float("-inf")
+        """Time of the last frame with a NAL unit above ``MAX_PAYLOAD``."""
         self._meter = _BitrateMeter()
         self._excess_bitrate, self._excess_at = 0, float("-inf")
         self._logged: dict[str, str | None] = {}
-        """Last logged refusal by profile or codec of the viewer."""
+        """Last logged refusal by the viewer's codec, or by its H.264 profile and packetization mode."""
 
     @property
     def profile_level_id(self) -> str | None:
@@ -71,12 +75,14 @@ class Passthrough:
         suitable = own is not None and self._check.refusal(own) in (None, "not seen yet")
         return own if suitable else None
 
-    def refusal(self, profile_level_id: str) -> str | None:
-        """Return why a viewer with that profile cannot be sent the source now, or ``None``."""
+    def refusal(self, profile_level_id: str, packetization_mode: int = 1) -> str | None:
+        """Return why a viewer with that profile and mode (RFC 6184 6) cannot be sent the source now, or ``None``."""
         own = self._check.profile_level_id  # a reason that applies to all viewers is more helpful
         why = self._check.refusal(own or profile_level_id) or self._check.refusal(profile_level_id)
         if why is None and media_time() - self._last_frame_at > SILENCE:
             why = "it is silent"
+        if why is None and self._packetization_mode > packetization_mode:
+            why = f"the viewer has packetization-mode 0, and NAL units are larger than a packet ({MAX_PAYLOAD} bytes)"
         return why or self._bitrate_refusal()
 
     def _bitrate_refusal(self) -> str | None:
@@ -89,9 +95,10 @@ class Passthrough:
         bitrate, maximum = self._excess_bitrate // 1000, self._max_bitrate // 1000
         return f"its bitrate is {bitrate} kbit/s, the maximum is {maximum} kbit/s"
 
-    def log_decision(self, profile_level_id: str, refusal: str | None) -> None:
-        """Log whether viewers with that profile are sent the source, unless only measured values have changed."""
-        self._log(profile(profile_level_id), refusal)
+    def log_decision(self, profile_level_id: str, packetization_mode: int, refusal: str | None) -> None:
+        """Log whether viewers with that profile and mode are sent the source, unless only measured values have
+        changed."""
+        self._log(f"{profile(profile_level_id)} {packetization_mode}", refusal)
 
     def log_other_codec(self, codec: str) -> None:
         """Log why a viewer with another codec is not sent the source. A reason that applies to all comes first."""
@@ -140,11 +147,27 @@ class Passthrough:
                 self._since_key = []
             elif not self._since_key:
                 continue  # not decodable without the key frame before it
-            payloads = tuple(packetize(frame.codec, frame.data))
-            outgoing = OutgoingFrame(payloads, frame.timestamp, frame.key, self._check.size)
+            payloads, mode = self._packetize(frame)
+            outgoing = OutgoingFrame(payloads, frame.timestamp, frame.key, self._check.size, mode)
             if len(self._since_key) < QUEUE_SIZE:
                 self._since_key.append(outgoing)
             self._frames.put(outgoing)
+
+    def _packetize(self, frame: EncodedFrame) -> tuple[tuple[bytes, ...], int]:
+        """Return the payloads, and the packetization mode that they need.
+
+        While all NAL units of the source fit into packets it is sent in mode 0, which all viewers can receive. Mode 1
+        ends with a key frame ``EXCESS_PERIOD`` after the last larger unit.
+        """
+        if frame.key and self._last_frame_at - self._fragmented_at >= EXCESS_PERIOD:
+            self._packetization_mode = 0
+        payloads = packetize(frame.codec, frame.data, self._packetization_mode)
+        if not fits(payloads):
+            self._fragmented_at = self._last_frame_at
+            if self._packetization_mode == 0:
+                self._packetization_mode = 1
+                payloads = packetize(frame.codec, frame.data)
+        return tuple(payloads), self._packetization_mode
 
 
 class _BitrateMeter:

@@ -18,6 +18,8 @@ from .quality_ladder import Rung
 class ScalingEncoder:
     """Encoder of frames of any size. ``rung_for_size`` returns the rung for a source's width and height.
 
+    ``hardware`` and ``max_slice_size`` are those of ``VideoEncoder``.
+
     ``frame_rate`` outlives this object: after a failure, the next one continues with it.
     """
 
@@ -28,11 +30,13 @@ class ScalingEncoder:
         *,
         hardware: bool,
         frame_rate: FrameRateEstimator,
+        max_slice_size: int | None = None,
     ) -> None:
         self._codec = codec
         self._rung_for_size = rung_for_size
         self._hardware = hardware
         self._frame_rate = frame_rate
+        self._max_slice_size = max_slice_size
         self._reformatter = VideoReformatter()
         self._encoder: VideoEncoder | None = None
         self._rung: Rung | None = None
@@ -61,7 +65,14 @@ class ScalingEncoder:
         is_h264 = self._codec == "h264"
         fps = self._frame_rate.add_frame(float(pts * VIDEO_TIME_BASE), rung.fps) if is_h264 else rung.fps
         if self._encoder is None or (rung, fps) != (self._rung, self._fps):
-            self._encoder = VideoEncoder(self._codec, *size, fps, rung.bitrate, hardware=self._hardware)
+            self._encoder = VideoEncoder(
+                self._codec,
+                *size,
+                fps,
+                rung.bitrate,
+                hardware=self._hardware,
+                max_slice_size=self._max_slice_size,
+            )
             self._rung, self._fps = rung, fps
         if (frame.width, frame.height) != size:
             frame = self._reformatter.reformat(frame, *size, "yuv420p", threads=1)

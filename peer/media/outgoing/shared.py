@@ -86,7 +86,7 @@ class SharedVideo:
         self._max_bitrate = max_bitrate
         self._hardware = hardware
         self._expected = expected
-        self._encodings: dict[tuple[str, int], VideoEncoding] = {}
+        self._encodings: dict[tuple[str, int, int], VideoEncoding] = {}
         self._warm_up = WarmUp(frames)
         self._ladders: dict[tuple[int, int], tuple[Rung, ...]] = {}
 
@@ -103,21 +103,22 @@ class SharedVideo:
         """The quality ladder for the newest frame's size."""
         return self._ladder(*self._size)
 
-    def stream(self, codec: str, profile_level_id: str | None, rung: int) -> VideoStream:
+    def stream(self, codec: str, profile_level_id: str | None, rung: int, packetization_mode: int = 1) -> VideoStream:
         """Return what a viewer on ``rung`` reads: passthrough if it can, otherwise an encoding."""
         if rung == 0 and codec == "h264" and self.passthrough is not None and profile_level_id is not None:
-            refusal = self.passthrough.refusal(profile_level_id)
-            self.passthrough.log_decision(profile_level_id, refusal)
+            refusal = self.passthrough.refusal(profile_level_id, packetization_mode)
+            self.passthrough.log_decision(profile_level_id, packetization_mode, refusal)
             if refusal is None:
                 return self.passthrough
         elif codec != "h264" and self.passthrough is not None:
             self.passthrough.log_other_codec(codec)
-        return self.encoding(codec, rung)
+        return self.encoding(codec, rung, packetization_mode)
 
-    def encoding(self, codec: str, rung: int) -> VideoEncoding:
-        """Return the shared encoding of ``codec`` and ``rung``."""
-        if (codec, rung) not in self._encodings:
-            self._encodings[codec, rung] = VideoEncoding(
+    def encoding(self, codec: str, rung: int, packetization_mode: int = 1) -> VideoEncoding:
+        """Return the shared encoding of ``codec`` and ``rung``, in H.264's ``packetization_mode``."""
+        key = (codec, rung, packetization_mode)
+        if key not in self._encodings:
+            self._encodings[key] = VideoEncoding(
                 self._tasks,
                 self._frames,
                 codec,
@@ -126,8 +127,9 @@ class SharedVideo:
                 newest=self._newest,
                 expected=self._expected,
                 hardware=self._hardware,
+                packetization_mode=packetization_mode,
             )
-        return self._encodings[codec, rung]
+        return self._encodings[key]
 
     def _rung_function(self, index: int) -> Callable[[int, int], Rung]:
         def rung_for_size(width: int, height: int) -> Rung:

@@ -3,6 +3,8 @@
     source --frames--> VideoEncoding, one per codec and rung --+--packets--> OutgoingVideo, one per call
            --H.264---> Passthrough, for viewers that can ------+
 
+H.264 in packetization-mode 0 counts as a codec of its own here: its slices are smaller.
+
 Encodings are created on demand (``shared.py``). ``OutgoingVideo`` and ``OutgoingAudio`` belong to one call. The
 bandwidth of its viewer determines the rung that it reads.
 
@@ -64,6 +66,7 @@ class OutgoingVideo:
         self._held = False
         self._codec = ""
         self._profile_level_id: str | None = None
+        self._packetization_mode = 1
         self._stream: VideoStream | None = None
         self._reader: Reader[OutgoingFrame] | None = None
         self._next: tuple[VideoStream, Reader[OutgoingFrame]] | None = None
@@ -98,14 +101,22 @@ class OutgoingVideo:
             self._held = True
             self._shared.hold()
 
-    def start(self, codec: str, profile_level_id: str | None = None, *, can_probe: bool = False) -> None:
-        """Start sending in the negotiated codec (FFmpeg's name) and H.264 profile. See ``RungSelector`` for
-        ``can_probe``."""
+    def start(
+        self,
+        codec: str,
+        profile_level_id: str | None = None,
+        packetization_mode: int = 1,
+        *,
+        can_probe: bool = False,
+    ) -> None:
+        """Start sending in the negotiated codec (FFmpeg's name), H.264 profile and packetization mode (0 or 1). See
+        ``RungSelector`` for ``can_probe``."""
         now = asyncio.get_running_loop().time()
         self._codec, self._profile_level_id = codec, profile_level_id
+        self._packetization_mode = packetization_mode
         self._selector = RungSelector(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
         self._selected_at = now
-        self._stream = self._shared.stream(codec, profile_level_id, 0)
+        self._stream = self._shared.stream(codec, profile_level_id, 0, packetization_mode)
         self._encoder_at_start = _counters(self._stream)
         self._reader = self._stream.read()
 
@@ -230,7 +241,7 @@ class OutgoingVideo:
         self._nacked.clear()
         self._selector.bitrates = tuple(rung.bitrate for rung in self._shared.rungs)
         rung = self._selector.select(sent, now, nack_ratio)
-        selected = self._shared.stream(self._codec, self._profile_level_id, rung)
+        selected = self._shared.stream(self._codec, self._profile_level_id, rung, self._packetization_mode)
         if selected is (self._next[0] if self._next is not None else self._stream):
             return
         self._cancel_switch()
@@ -248,7 +259,7 @@ class OutgoingVideo:
             return None
         stream, reader = self._next
         while (frame := reader.get_nowait()) is not None:
-            if not frame.key:
+            if not frame.key or not self._can_receive(frame):
                 continue
             if self._last is not None and frame.timestamp <= self._last.timestamp - MAX_LAG:
                 stream.request_key_frame()  # passthrough starts with its last key frame, however old it is
@@ -266,6 +277,11 @@ class OutgoingVideo:
         """Whether almost nothing arrives, so that more frames of the current stream would only delay the next one."""
         return self._next is not None and self._selector is not None and self._selector.stalled
 
+    def _can_receive(self, frame: OutgoingFrame) -> bool:
+        """Whether the viewer's packetization mode permits the packets. The NAL units of a source passed through may
+        become larger than a packet."""
+        return frame.packetization_mode <= self._packetization_mode
+
     def _can_send(self, frame: OutgoingFrame) -> bool:
         """Whether ``frame`` can be sent: no frame that it refers to is missing, and its timestamp does not go back by
         more than ``MAX_LAG``."""
@@ -276,7 +292,9 @@ class OutgoingVideo:
             return False
         if self._reader.dropped > self._reader_dropped:
             self._reader_dropped, self._decodable = self._reader.dropped, False
-        if frame.key:
+        if not self._can_receive(frame):
+            self._decodable = False
+        elif frame.key:
             self._decodable = True
         elif not self._decodable:
             self._request_from_encoder()  # not of the viewer's budget, because each frame until then asks

@@ -21,7 +21,7 @@ from typing import Final
 
 import av
 
-from ...rtp.packetizer import packetize
+from ...rtp.packetizer import MAX_PAYLOAD, packetize
 from .. import picture
 from ..fanout import Fanout, Reader
 from ..frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
@@ -72,7 +72,7 @@ class EncoderCounters:
 
 
 class VideoEncoding:
-    """The encoding of ``frames`` in ``codec``.
+    """The encoding of ``frames`` in ``codec``, for viewers that negotiated ``packetization_mode`` (of H.264: 0 or 1).
 
     ``rung_for_size`` returns the rung for a source's width and height. ``newest`` returns a frame to start with, or
     ``None``. ``expected`` returns whether the source is about to deliver a frame. ``size`` is the size of the card
@@ -90,6 +90,7 @@ class VideoEncoding:
         newest: Callable[[], av.VideoFrame | None] = lambda: None,
         expected: Callable[[], bool] = lambda: False,
         hardware: bool = True,
+        packetization_mode: int = 1,
     ) -> None:
         self.counters = EncoderCounters()
         self._reader_dropped = 0
@@ -100,6 +101,7 @@ class VideoEncoding:
         self._newest = newest
         self._expected = expected
         self._hardware = hardware
+        self._packetization_mode = packetization_mode
         self._frame_rate = FrameRateEstimator()
         self._encoded: Fanout[OutgoingFrame] = Fanout(self._start, self._stop)
         self._reader: Reader[av.VideoFrame] | None = None
@@ -150,7 +152,13 @@ class VideoEncoding:
         self._task.cancel()
 
     def _new_encoder(self) -> ScalingEncoder:
-        return ScalingEncoder(self._codec, self._rung_for_size, hardware=self._hardware, frame_rate=self._frame_rate)
+        return ScalingEncoder(
+            self._codec,
+            self._rung_for_size,
+            hardware=self._hardware,
+            frame_rate=self._frame_rate,
+            max_slice_size=MAX_PAYLOAD if self._packetization_mode == 0 else None,
+        )
 
     async def _run(self, reader: Reader[av.VideoFrame]) -> None:
         loop, encoder = asyncio.get_running_loop(), self._new_encoder()
@@ -227,7 +235,8 @@ class VideoEncoding:
             self._timeout = None
 
     def _put(self, packet: EncodedPacket, size: tuple[int, int]) -> None:
-        frame = OutgoingFrame(tuple(packetize(self._codec, packet.data)), packet.pts, packet.key, size)
+        payloads = tuple(packetize(self._codec, packet.data, self._packetization_mode))
+        frame = OutgoingFrame(payloads, packet.pts, packet.key, size, self._packetization_mode)
         if frame.key:
             self._key_requested, self._key_at, self._since_key = False, media_time(), []
         elif self._since_key is not None and media_time() - self._key_at >= MIN_KEY_FRAME_INTERVAL:

@@ -39,10 +39,10 @@ class Studio:
         frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
         self.frames.put(frame)
 
-    def viewer(self, codec: str = "vp8", profile: str | None = None) -> OutgoingVideo:
+    def viewer(self, codec: str = "vp8", profile: str | None = None, packetization_mode: int = 1) -> OutgoingVideo:
         made = OutgoingVideo(self.shared)
         made.open()
-        made.start(codec, profile)
+        made.start(codec, profile, packetization_mode)
         self._viewers.append(made)
         return made
 
@@ -70,13 +70,18 @@ async def studio() -> AsyncIterator[Studio]:
             made.close()
 
 
-def h264_stream(count: int) -> list[EncodedFrame]:
-    """Return frames of a Constrained Baseline stream; each tenth is a key frame."""
+def h264_stream(count: int, params: str = "") -> list[EncodedFrame]:
+    """Return frames of a Constrained Baseline stream; each tenth is a key frame. ``params`` are more of x264's."""
     context = av.CodecContext.create("libx264", "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = *SIZE, "yuv420p"
     context.time_base, context.profile = VIDEO_TIME_BASE, "Baseline"
-    context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "10", "x264-params": "keyint=10:scenecut=0"}
+    context.options = {
+        "tune": "zerolatency",
+        "preset": "ultrafast",
+        "g": "10",
+        "x264-params": f"keyint=10:scenecut=0{params}",
+    }
     pattern, encoded = Pattern(*SIZE, 30), []
     for n in range(count):
         frame = pattern.draw(n)
@@ -100,11 +105,11 @@ def h264_stream(count: int) -> list[EncodedFrame]:
 class Camera:
     """A source that delivers H.264."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, max_bitrate: int | None = None) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, max_bitrate: int | None = None, params: str = "") -> None:
         self.encoded: Fanout[EncodedFrame] = Fanout()
         self.check = PassthroughCheck()
         self.passthrough = Passthrough(tasks, self.encoded, self.check, max_bitrate)
-        self.upcoming = h264_stream(200)
+        self.upcoming = h264_stream(200, params)
 
     async def deliver(self, count: int = 1) -> None:
         for _ in range(count):

@@ -76,6 +76,30 @@ def test_h264_is_constrained_baseline_with_sps_in_key_frames(moving: np.ndarray[
             assert (sps.width, sps.height, sps.max_reorder_frames or 0) == (*SIZE, 0)
 
 
+@pytest.mark.parametrize("size", [SIZE, (1920, 1080)])
+def test_h264_slices_are_limited_and_decodable(size: tuple[int, int]) -> None:
+    """Noise makes the largest slices. The larger size has two threads."""
+    chance, maximum = np.random.default_rng(3), 1000
+    made = VideoEncoder("h264", *size, 30, 6_000_000, max_slice_size=maximum)
+    decoder = av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    for n in range(6):
+        noise = chance.integers(0, 255, (size[1] * 3 // 2, size[0]), np.uint8)
+        frame = av.VideoFrame.from_ndarray(noise, format="yuv420p")
+        frame.pts, frame.time_base = n * 3000, VIDEO_TIME_BASE
+        [packet] = made.encode(frame, key=n == 3)
+        assert packet.key == (n in (0, 3))
+        assert max(map(len, nal_units(packet.data))) <= maximum
+        [decoded] = decoder.decode(av.Packet(packet.data))
+        assert (decoded.width, decoded.height) == size
+
+
+def test_limited_slices_are_encoded_in_software(untried: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    assert VideoEncoder("h264", *SIZE, 30, 700_000, max_slice_size=1000).name == "libx264"
+    assert "h264_" not in caplog.text
+
+
 @pytest.fixture
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No encoder has been tried yet, as at the start of the program."""

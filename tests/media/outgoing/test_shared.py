@@ -30,6 +30,16 @@ async def test_viewers_of_two_codecs_share_one_source() -> None:
         assert made.calls == ["open"]
 
 
+async def test_h264_is_encoded_once_per_packetization_mode() -> None:
+    async with studio() as made:
+        viewers = [made.viewer("h264", "42e01f", mode) for mode in (0, 1, 0, 1)]
+        for _ in range(3):
+            frames = await made.show(*viewers)
+            assert frames[0] is frames[2] and frames[1] is frames[3] and frames[0] is not frames[1]
+            assert [frame.packetization_mode for frame in frames] == [0, 1, 0, 1]
+        assert made.calls == ["open"]
+
+
 async def test_source_is_open_from_the_first_open_to_the_last_stop() -> None:
     async with studio() as made:
         early = OutgoingVideo(made.shared)

@@ -19,6 +19,7 @@ from peer.media.outgoing.quality_ladder import ladder
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
 from peer.media.outgoing.track import OutgoingVideo
 from peer.media.outgoing.video_encoding import EncoderCounters
+from peer.rtp.packetizer import fits
 
 from .studio import SIZE, Camera, Studio, h264_stream, studio
 
@@ -105,7 +106,7 @@ async def scripted_streams(
     made = [ScriptedStream() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:
         shared_video = SharedVideo(tasks, Fanout(), size=(1280, 720))
-        monkeypatch.setattr(shared_video, "stream", lambda codec, profile, rung: made[rung])
+        monkeypatch.setattr(shared_video, "stream", lambda codec, profile, rung, mode: made[rung])
         viewer = OutgoingVideo(shared_video)
         viewer.open()
         viewer.start("vp8", can_probe=True)
@@ -266,6 +267,27 @@ async def test_passthrough_takes_over_at_the_next_key_frame(frequent_selection: 
         made.close()
 
 
+async def test_viewer_in_mode_0_gets_no_fragments(frequent_selection: None) -> None:
+    """A camera's NAL units become larger than a packet, and later small again."""
+    async with asyncio.TaskGroup() as tasks:
+        camera = Camera(tasks, params=":slice-max-size=1000")
+        made = Studio(tasks, camera.passthrough)
+        viewer = made.viewer("h264", "42e01f", 0)
+        frames: list[OutgoingFrame] = []
+
+        async def show_until(passthrough: bool) -> None:
+            async with asyncio.timeout(10):
+                while (stats := viewer.stats()) is None or stats.passthrough is not passthrough:
+                    await camera.deliver()
+                    frames.extend(await made.show(viewer))
+
+        await show_until(passthrough=True)
+        camera.upcoming = h264_stream(200)
+        await show_until(passthrough=False)
+        assert all(frame.packetization_mode == 0 and fits(frame.payloads) for frame in frames)
+        made.close()
+
+
 async def test_viewer_sees_an_encoding_until_the_next_key_frame(
     frequent_selection: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +298,7 @@ async def test_viewer_sees_an_encoding_until_the_next_key_frame(
         camera.passthrough.hold()
         await camera.deliver(4)
         with monkeypatch.context() as patch:
-            patch.setattr(camera.passthrough, "refusal", lambda profile: "it is silent")
+            patch.setattr(camera.passthrough, "refusal", lambda profile, mode: "it is silent")
             viewer = made.viewer("h264", "42e01f")
             await made.show(viewer)
             await asyncio.sleep(0.1)

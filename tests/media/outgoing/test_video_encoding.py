@@ -20,6 +20,7 @@ from peer.media.outgoing.quality_ladder import Rung, ladder
 from peer.media.outgoing.video_encoding import VideoEncoding
 from peer.media.picture import stamp
 from peer.media.test_pattern import Pattern, read_pattern
+from peer.rtp.packetizer import MAX_PAYLOAD
 
 SIZE = (320, 180)
 _CANVAS = Pattern(*SIZE, 30)
@@ -67,9 +68,19 @@ async def encoding(
     rung_for_size: Callable[[int, int], Rung] = lambda width, height: ladder(width, height, 30)[0],
     newest: Callable[[], av.VideoFrame | None] = lambda: None,
     expected: Callable[[], bool] = lambda: False,
+    packetization_mode: int = 1,
 ) -> AsyncIterator[VideoEncoding]:
     async with asyncio.TaskGroup() as tasks:
-        made = VideoEncoding(tasks, source, codec, rung_for_size, size=SIZE, newest=newest, expected=expected)
+        made = VideoEncoding(
+            tasks,
+            source,
+            codec,
+            rung_for_size,
+            size=SIZE,
+            newest=newest,
+            expected=expected,
+            packetization_mode=packetization_mode,
+        )
         try:
             yield made
         finally:
@@ -86,6 +97,19 @@ async def test_first_viewer_gets_a_key_frame_and_all_that_follow(codec: str) -> 
             assert await viewer.next_number() == number
         assert [frame.key for frame in viewer.frames] == [True, False, False, False, False]
         assert made.counters.frames == 5
+
+
+async def test_mode_0_is_sent_as_single_nal_units() -> None:
+    source: Fanout[av.VideoFrame] = Fanout()
+    async with encoding(source, "h264", packetization_mode=0) as made:
+        viewer = Viewer(made.read(), "h264")
+        for number in range(5):
+            source.put(numbered_frame(number))
+            assert await viewer.next_number() == number
+        assert len(viewer.frames[0].payloads) > 4, "parameter sets and several slices"
+        for frame in viewer.frames:
+            assert frame.packetization_mode == 0
+            assert all(payload[0] & 0x1F < 24 and len(payload) <= MAX_PAYLOAD for payload in frame.payloads)
 
 
 async def test_newest_frame_is_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candida
 from ..log_limit import LimitedLogger
 from ..signaling.ice_servers import MAX_SERVERS, IceServer
 from .aiortc_hooks import limit_datagrams
+from .happy_eyeballs import first_success
 from .ice_checks import IceChecks
 from .resolver import resolve
 
@@ -160,8 +161,10 @@ class IceGatherer:
         if ":" in protocol.local_candidate.host:
             return  # IPv6 has no NAT
         try:
-            address = (await resolve(server.host, server.port, socket.AF_INET), server.port)
-            candidate, _ = await server_reflexive_candidate(protocol, address)
+            candidate, _ = await first_success(
+                await resolve(server.host, server.port, socket.AF_INET),
+                lambda host: server_reflexive_candidate(protocol, (host, server.port)),
+            )
         except Exception as exc:  # aioice also raises errors of the transport; the other servers are still used
             why, cause = exc or type(exc).__name__, (server.host, server.port)
             log.info("= STUN server %s:%d failed: %s", server.host, server.port, why, cause=cause)
@@ -171,18 +174,21 @@ class IceGatherer:
     async def _allocate_turn(self, server: IceServer) -> None:
         connection = self._connection
         try:
-            host = await resolve(server.host, server.port)
             # aioice declares ``turn_ssl`` as a bool, but passes it on to asyncio, which also accepts a context.
             tls: Any = _NamedTlsContext.named(server.host) if server.scheme == "turns" else False
-            candidate, protocol = await relayed_candidate(
-                component=1,
-                hide_related_address=self._relay_only,
-                protocol_factory=lambda: StunProtocol(connection),
-                turn_server=(host, server.port),
-                turn_username=server.username,
-                turn_password=server.password,
-                turn_ssl=tls,
-                turn_transport=server.transport,
+            candidate, protocol = await first_success(
+                await resolve(server.host, server.port),
+                lambda host: relayed_candidate(
+                    component=1,
+                    hide_related_address=self._relay_only,
+                    protocol_factory=lambda: StunProtocol(connection),
+                    turn_server=(host, server.port),
+                    turn_username=server.username,
+                    turn_password=server.password,
+                    turn_ssl=tls,
+                    turn_transport=server.transport,
+                ),
+                discard=lambda found: found[1].transport.close(),  # deletes the allocation
             )
         except Exception as exc:
             why, cause = exc or type(exc).__name__, (server.host, server.port)

@@ -58,6 +58,9 @@ belong to calls that have ended."""
 MAX_QUEUED: Final = 256
 """Maximum number of queued messages. When the queue is full, the oldest message is dropped."""
 
+ATTEMPT_DELAY: Final = 0.25
+"""Time after which the next address of the relay's name is tried as well, in seconds (RFC 8305, section 5)."""
+
 OPEN_TIMEOUT: Final = 5.0
 """Maximum time to open the WebSocket, and again to join, in seconds."""
 
@@ -227,6 +230,7 @@ class SignalingClient:
             **address,
             logger=_WEBSOCKETS_LOG,
             ssl=self._tls,
+            happy_eyeballs_delay=ATTEMPT_DELAY,
             compression=None,  # offers are sent once; deflate costs memory per connection and CPU per message
             open_timeout=OPEN_TIMEOUT,
             close_timeout=1.0,

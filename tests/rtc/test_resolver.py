@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peer.rtc.resolver import resolve
+from peer.rtc.resolver import MAX_ADDRESSES, alternate_families, resolve
 
 
 @pytest.mark.parametrize(("host", "expected"), [("192.0.2.1", "192.0.2.1"), ("2001:DB8:0::1", "2001:db8::1")])
@@ -17,7 +17,7 @@ async def test_ip_address_is_returned_without_a_lookup(
     host: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "getaddrinfo")
-    assert await resolve(host, 3478) == expected
+    assert await resolve(host, 3478) == [expected]
 
 
 async def test_name_is_resolved_for_the_requested_family(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,8 +31,30 @@ async def test_name_is_resolved_for_the_requested_family(monkeypatch: pytest.Mon
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert await resolve("turn.example", 3478, socket.AF_INET) == "192.0.2.7"
+    assert await resolve("turn.example", 3478, socket.AF_INET) == ["192.0.2.7", "192.0.2.8"]
     assert lookups == [("turn.example", 3478, socket.AF_INET, socket.SOCK_DGRAM, "resolve-turn.example", True)]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ("::1 127.0.0.1", "::1 127.0.0.1"),
+        ("::1 ::2 ::3 10.0.0.1 10.0.0.2", "::1 10.0.0.1 ::2 10.0.0.2 ::3"),
+        ("10.0.0.1 10.0.0.2 ::1", "10.0.0.1 ::1 10.0.0.2"),
+        ("10.0.0.1 10.0.0.1 10.0.0.2", "10.0.0.1 10.0.0.2"),
+        ("", ""),
+    ],
+)
+def test_address_families_take_turns(addresses: str, expected: str) -> None:
+    assert alternate_families(addresses.split()) == expected.split()
+
+
+async def test_number_of_addresses_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*args: Any) -> list[Any]:
+        return [(args[2], args[3], 17, "", (f"10.0.{n // 250}.{n % 250}", args[1])) for n in range(1000)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert len(await resolve("turn.example", 3478)) == MAX_ADDRESSES
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "no such name"), UnicodeError("no such name")])

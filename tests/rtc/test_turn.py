@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import re
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aioice import stun
@@ -90,6 +92,33 @@ async def test_peers_connect_over_turn_with_tls(tmp_path: Path, monkeypatch: pyt
     ):
         await call_over_turn(a)
         await turn.allocated("a", "b")
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+async def test_address_without_a_turn_server_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """In Debian's ``/etc/hosts``, localhost is first ``::1``, where this server does not listen."""
+    getaddrinfo = socket.getaddrinfo
+
+    def both(host: str, port: int, *rest: Any, **named: Any) -> list[Any]:
+        addresses = ("::1", "127.0.0.1") if host == "localhost" else (host,)
+        return [found for address in addresses for found in getaddrinfo(address, port, *rest, **named)]
+
+    pem = certificate(tmp_path / "turn.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", pem)
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    async with coturn_with_secret(tmp_path, SECRET, f"--cert={pem}", f"--pkey={pem}") as turn:
+        url = f"turn:localhost:{turn.port}?transport={transport}"
+        if transport == "tls":
+            url = f"turns:localhost:{turn.tls_port}"
+        async with (
+            relay(tmp_path, url) as server,
+            Agent("a", server=server, relay_only=True) as a,
+            Agent("b", server=server, relay_only=True),
+        ):
+            await call_over_turn(a)
+            await turn.allocated("a", "b")
 
 
 @pytest.mark.parametrize(("host", "trusted"), [("127.0.0.1", True), ("localhost", False)])

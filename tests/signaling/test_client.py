@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -40,6 +43,42 @@ async def test_client_connects_to_an_address_with_a_zone() -> None:
         async with Client(f"ws://[::1%251]:{port}/ws") as client:
             await client.next(Joined)
     assert hosts == [f"[::1]:{port}"]
+
+
+async def test_address_that_does_not_answer_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as IPv6 on a machine whose router drops it."""
+    getaddrinfo = socket.getaddrinfo
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.send(EMPTY)
+        await socket.wait_closed()
+
+    async with server(room) as (made, _), silent_port(made.sockets[0].getsockname()[1]) as silent:
+
+        def both(host: str, port: int, *rest: Any, **named: Any) -> list[Any]:
+            addresses = (silent, "127.0.0.1") if host == "relay.test" else (host,)
+            return [found for address in addresses for found in getaddrinfo(address, port, *rest, **named)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        monkeypatch.setenv("no_proxy", "relay.test")
+        monkeypatch.setattr(signaling, "ATTEMPT_DELAY", 0.01)
+        async with Client(f"ws://relay.test:{made.sockets[0].getsockname()[1]}/ws") as client:
+            await client.next(Joined)
+
+
+@asynccontextmanager
+async def silent_port(port: int) -> AsyncIterator[str]:
+    """An address where connections to ``port`` are never established: nobody accepts, and the backlog is full."""
+    address = "127.0.0.2"
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(3):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((address, port))
+        yield address
 
 
 async def test_client_connected_joins_and_reports_peers() -> None:

@@ -111,7 +111,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
 
     class Ours:
         def __call__(self, connection: Any) -> None:
-            aiortc_hooks.ignore_malformed_input(connection)
+            aiortc_hooks.ignore_malformed_rtcp(connection)
             Liveness(connection)
             self.receiving = [
                 Receiver(transceiver.receiver, media.track(transceiver.kind))

@@ -169,21 +169,11 @@ def limit_datagrams(protocol: Any) -> None:
     protocol.datagram_received = drop_large
 
 
-def ignore_malformed_input(connection: RTCPeerConnection) -> None:
-    """Drop datagrams that the engine cannot process. Call it once per connection, after the first transceiver.
-
-    Hook: an empty datagram, which anyone can send, raises in the engine and closes the transport.
+def ignore_malformed_rtcp(connection: RTCPeerConnection) -> None:
+    """Drop RTCP that the engine cannot process. Call it once per connection, after the first transceiver.
 
     Hook: an RTCP packet that raises in a handler closes the transport, for example a REMB with too few SSRCs.
     """
-    ice = ice_connection(connection)
-    data_received = ice.data_received
-
-    def drop_empty(data: bytes, component: int) -> None:
-        if data:
-            data_received(data, component)
-
-    ice.data_received = drop_empty
     dtls = cast(Any, connection.getTransceivers()[0].receiver.transport)
     handle_rtcp_data = dtls._handle_rtcp_data
 

@@ -340,7 +340,7 @@ class Connection:
             on_candidate=self._local_candidates.add,
         )
         self._group.create_task(self._gatherer.run())
-        aiortc_hooks.ignore_malformed_input(self._pc)
+        aiortc_hooks.ignore_malformed_rtcp(self._pc)
         self._liveness = Liveness(self._pc)
 
     async def _add_trickled(self, candidate: IceCandidate) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiortc import RTCPeerConnection
 from OpenSSL import SSL
 
-from .aiortc_hooks import ice_connection
+from .ice_transport import IceTransport
 
 
 class Liveness:
@@ -21,21 +19,13 @@ class Liveness:
         """Whether DTLS was closed by the remote's close_notify alert (RFC 8446 6.1), and not by a failure."""
         self._dtls = connection.getTransceivers()[0].receiver.transport
         self._dtls.on("statechange", self._dtls_state_changed)
-        self._ice_checks = 0
-        ice = ice_connection(connection)
-        request_received = ice.request_received
-
-        def count_and_forward(*args: Any) -> None:
-            self._ice_checks += 1
-            request_received(*args)
-
-        ice.request_received = count_and_forward
+        self._ice = IceTransport.of(self._dtls)
 
     @property
     def datagrams(self) -> int:
         """The number of datagrams received so far."""
         received: int = self._dtls._RTCDtlsTransport__rx_packets  # type: ignore[attr-defined]
-        return received + self._ice_checks
+        return received + self._ice.checks
 
     def _dtls_state_changed(self) -> None:
         if self._dtls.state == "closed":

@@ -21,6 +21,7 @@ from aiortc.rtcdtlstransport import State
 from ..log_limit import LimitedLogger
 from ..rtp.packet import Packet, parse
 from .aiortc_hooks import MAX_DATAGRAM, limit_datagrams
+from .ice_transport import IceTransport
 
 log = LimitedLogger(logging.getLogger(__name__))
 
@@ -35,7 +36,7 @@ class RtpFastPath:
 
     def __init__(self, dtls: RTCDtlsTransport) -> None:
         self._dtls = cast(Any, dtls)
-        ice = self._dtls.transport._connection
+        self._ice = IceTransport.of(dtls)
         for owner, name in (
             (self._dtls, "_rx_srtp"),
             (self._dtls, "_RTCDtlsTransport__rx_packets"),
@@ -43,15 +44,15 @@ class RtpFastPath:
             (self._dtls._rtp_header_extensions_map, "_HeaderExtensionsMap__ids"),
             (self._dtls._rtp_router, "route_rtp"),
             (self._dtls._rtp_router, "ssrc_table"),
-            (ice, "data_received"),
+            (self._ice.connection, "_protocols"),
         ):
             assert hasattr(owner, name), f"the engine no longer has {name}"
         self._handlers: dict[RTCRtpReceiver, PacketHandler] = {}
         self._routes: dict[tuple[int, int], PacketHandler] = {}  # by SSRC and payload type
         self._learned_ssrcs: set[int] = set()  # SSRCs that no description declared
         self._extension_ids = self._dtls._rtp_header_extensions_map._HeaderExtensionsMap__ids
-        self._engine_data_received = ice.data_received
-        ice.data_received = self._data_received
+        self._ice.receive_rtp = self._receive
+        self._ice.on_replaced = self._routes.clear  # so that the sockets of the new connection are hooked
 
     @classmethod
     def of(cls, dtls: RTCDtlsTransport) -> RtpFastPath:
@@ -66,10 +67,10 @@ class RtpFastPath:
         """Call ``handler`` with the packets that the engine would route to ``receiver``."""
         self._handlers[receiver] = handler
 
-    def _data_received(self, data: bytes, component: int) -> None:
-        """Process a datagram that is not STUN. RTP is recognized by RFC 7983 7 and RFC 5761 4."""
+    def _receive(self, data: bytes) -> bool:
+        """Process a datagram if it is RTP, which is recognized by RFC 7983 7 and RFC 5761 4. Return whether it is."""
         if len(data) > MAX_DATAGRAM:
-            return
+            return True
         dtls = self._dtls
         if (
             len(data) < 12
@@ -78,21 +79,21 @@ class RtpFastPath:
             or dtls._rx_srtp is None
             or dtls._state is not State.CONNECTED
         ):
-            self._engine_data_received(data, component)
-            return
+            return False
         dtls._RTCDtlsTransport__rx_packets += 1
         dtls._RTCDtlsTransport__rx_bytes += len(data)
         try:
             packet = parse(dtls._rx_srtp.unprotect(data), self._extension_ids.abs_send_time)
         except (pylibsrtp.Error, ValueError) as exc:
             log.debug("< dropped a datagram that is not RTP of this call: %s", exc)
-            return
+            return True
         handler = self._routes.get((packet.ssrc, packet.payload_type)) or self._route(packet)
         if handler is not None:
             try:
                 handler(packet)
             except Exception:  # a bug costs this packet, not the socket
                 log.exception("failed to process a received packet")
+        return True
 
     def _route(self, packet: Packet) -> PacketHandler | None:
         router = self._dtls._rtp_router
@@ -104,7 +105,7 @@ class RtpFastPath:
             if not is_declared:
                 self._learned_ssrcs.add(packet.ssrc)
             self._routes[packet.ssrc, packet.payload_type] = handler
-            for protocol in self._dtls.transport._connection._protocols:
+            for protocol in self._ice.connection._protocols:
                 self._bypass_stun_parser(protocol)
         return handler
 
@@ -120,18 +121,18 @@ class RtpFastPath:
             self._dtls._rtp_router.ssrc_table.pop(ssrc, None)
 
     def _bypass_stun_parser(self, protocol: Any) -> None:
-        """Pass RTP directly from the socket to ``_data_received``.
+        """Pass RTP directly from the socket to the ICE transport.
 
         Hook: aioice parses every datagram as STUN, until an exception shows that it is not.
         """
         limit_datagrams(protocol)
         if protocol.datagram_received.__name__ == "datagram_or_rtp_received":
             return
-        engine_datagram_received, component = protocol.datagram_received, protocol.local_candidate.component
+        engine_datagram_received = protocol.datagram_received
 
         def datagram_or_rtp_received(data: bytes, address: tuple[Any, ...]) -> None:
             if len(data) > 11 and 127 < data[0] < 192:  # RTP or RTCP (RFC 7983 7)
-                self._data_received(data, component)
+                self._ice.receive(data)
             else:
                 engine_datagram_received(data, address)
 

@@ -6,11 +6,13 @@ What a remote wrote is read by ``sdp_parser`` and ``sdp_codecs`` and brought int
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 MAX_CANDIDATES: Final = 100
 """Maximum number of remote candidates per connection (RFC 8445 19.5.1). ICE sends checks to each of them."""
 
+_ICE_LINE = re.compile(r"^a=ice-(ufrag|pwd):(\S+)", re.MULTILINE)
 _END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
 
 
@@ -30,6 +32,21 @@ class SdpError(ValueError):
         rule = f" ({self.rule})" if self.rule else ""
         line = f": {self.line[:80]!r}" if self.line else ""
         return f"{self.args[0]}{rule}{line}"
+
+
+@dataclass(frozen=True, slots=True)
+class IceParameters:
+    """ICE credentials of a description (RFC 8839 5.4). ``is_lite``: its sender is a lite implementation (5.3)."""
+
+    username_fragment: str
+    password: str
+    is_lite: bool = False
+
+
+def ice_parameters(sdp: str) -> IceParameters:
+    """Return the ICE parameters of a normalized description."""
+    found = dict(_ICE_LINE.findall(sdp))
+    return IceParameters(found["ufrag"], found["pwd"], "\r\na=ice-lite\r\n" in sdp)
 
 
 def announce_trickle(sdp: str) -> str:

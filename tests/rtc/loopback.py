@@ -14,6 +14,7 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
 from peer.media.frames import VIDEO_TIME_BASE
 from peer.media.incoming.track import FirstFrame, IncomingMedia
 from peer.rtc import aiortc_hooks
+from peer.rtc.ice_transport import IceTransport
 from peer.rtc.receiver import Receiver
 from tests.waiting import until
 
@@ -82,6 +83,7 @@ async def loopback(*codecs: str) -> AsyncIterator[Loopback]:
     known = RTCRtpSender.getCapabilities("video").codecs
     wanted = (*(codecs or ("vp8",)), "rtx")
     transceiver.setCodecPreferences([c for name in wanted for c in known if c.name.lower() == name])
+    IceTransport.of(transceiver.sender.transport)
     await far.setLocalDescription(await far.createOffer())
     await near.setRemoteDescription(far.localDescription)
     pair.receiver = Receiver(near.getTransceivers()[0].receiver, pair.media.video)

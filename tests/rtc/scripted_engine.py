@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
 
-from aioice.candidate import Candidate
+from aioice import Candidate, TransportPolicy
 from aiortc import RTCSessionDescription
 from OpenSSL import SSL
 
@@ -36,13 +36,15 @@ class ScriptedIce:
         self._engine = engine
         self.local_username = "ufrag"
         self.added: list[Candidate] = []
-        self.received: list[bytes] = []
         self._local_candidates: list[Candidate] = []
         self._local_candidates_start = False
         self._local_candidates_end = False
         self._protocols: list[Any] = []
         self._check_list: list[Any] = []
         self._closing = False
+        self._queue: Any = None
+        self._event_waiter: Any = None
+        self._transport_policy = TransportPolicy.ALL
         self.ice_controlling = True
 
     def sort_check_list(self) -> None:
@@ -62,15 +64,20 @@ class ScriptedIce:
     def request_received(self, *args: object) -> None:
         """An ICE check."""
 
-    def data_received(self, data: bytes, component: int) -> None:
-        self.received.append(data)
+    async def connect(self) -> None:
+        raise AssertionError("replaced by a hook")
+
+    async def send(self, data: bytes) -> None:
+        raise AssertionError("nothing is sent in these tests")
 
 
 class ScriptedDtls:
     """The parts of ``RTCDtlsTransport`` that are used."""
 
     def __init__(self, ice: ScriptedIce) -> None:
-        self.transport = SimpleNamespace(_connection=ice)
+        gatherer = SimpleNamespace(_connection=ice)
+        self.transport = SimpleNamespace(_connection=ice, _recv=None, _send=None, iceGatherer=gatherer)
+        self.transport.state = "new"
         self.state = "new"
         self._ssl: Any = None
         self._task = None

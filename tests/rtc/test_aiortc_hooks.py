@@ -28,7 +28,7 @@ from tests.waiting import until
 async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
     """Without the hook: the engine reads its first byte, and the exception closes the transport."""
     async with loopback() as pair:
-        aiortc_hooks.ignore_malformed_input(pair.near)
+        aiortc_hooks.ignore_malformed_rtcp(pair.near)
         live = Liveness(pair.near)
         for protocol in aiortc_hooks.ice_connection(pair.near)._protocols:
             address = (protocol.local_candidate.host, protocol.local_candidate.port)
@@ -83,7 +83,7 @@ async def test_relay_only_resolves_no_mdns_names(relay_only: bool, monkeypatch: 
 async def test_truncated_remb_is_dropped() -> None:
     """Without the hook: a REMB for five streams that lists no SSRC closes the transport."""
     async with loopback() as pair:
-        aiortc_hooks.ignore_malformed_input(pair.near)
+        aiortc_hooks.ignore_malformed_rtcp(pair.near)
         live = Liveness(pair.near)
         await pair.send_until(lambda: pair.first_frames)
         remb = RtcpPsfbPacket(fmt=15, ssrc=1, media_ssrc=0, fci=b"REMB\x05\0\0\0")

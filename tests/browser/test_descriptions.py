@@ -1,18 +1,26 @@
-"""Offers of Chromium that we accept in part: it has to accept our answer, and connect."""
+"""Offers of Chromium that are unusual: it has to accept our answer and connect, and both sides see video."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import asdict
 from typing import Any
 
+import av
 import pytest
 
 from peer import negotiation as n
+from peer.media.fanout import Fanout
+from peer.media.frames import VIDEO_TIME_BASE, media_time
 from peer.media.incoming.track import IncomingMedia
+from peer.media.outgoing.shared import SharedVideo
+from peer.media.outgoing.track import OutgoingVideo
+from peer.media.test_pattern import Pattern
 from peer.rtc.connection import Connection, ConnectionOptions, OutgoingTracks
 from peer.signaling.messages import IceCandidate
 from tests.browser.rig import Browser
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -63,6 +71,72 @@ async def test_offer_that_is_accepted_in_part_connects(browser: Browser, policy:
         connection.close()
         await running
         await context.close()
+
+
+H264 = """async (mode) => {
+  const pc = window.pc = new RTCPeerConnection();
+  const gathered = new Promise((done) => pc.onicecandidate = (event) => event.candidate || done());
+  const canvas = document.createElement('canvas');
+  const context = canvas.getContext('2d');
+  setInterval(() => {
+    context.fillStyle = `hsl(${Date.now() / 10 % 360} 80% 50%)`;
+    context.fillRect(0, 0, 320, 180);
+  }, 40);
+  pc.ontrack = ({track}) => {
+    const video = document.createElement('video');
+    video.srcObject = new MediaStream([track]);
+    video.muted = true;
+    video.play();
+  };
+  const video = pc.addTransceiver(canvas.captureStream(25).getVideoTracks()[0]);
+  const known = RTCRtpReceiver.getCapabilities('video').codecs;
+  video.setCodecPreferences(known.filter(({mimeType, sdpFmtpLine}) =>
+    mimeType === 'video/H264' && sdpFmtpLine.includes(`packetization-mode=${mode}`)));
+  await pc.setLocalDescription();
+  await gathered;
+  return pc.localDescription.sdp;
+}"""
+RECEIVED = """async () => {
+  for (;;) {
+    const stats = await pc.getStats();
+    const video = [...stats.values()].find(({type, kind}) => type === 'inbound-rtp' && kind === 'video');
+    if (video && video.framesDecoded > 20) return stats.get(video.codecId).sdpFmtpLine;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}"""
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+async def test_h264_in_one_packetization_mode_works_both_ways(browser: Browser, mode: int) -> None:
+    posted: asyncio.Queue[n.Event] = asyncio.Queue()
+    frames: Fanout[av.VideoFrame] = Fanout()
+    incoming = IncomingMedia(lambda _: None)
+    tab = await browser.chromium.new_page()
+    async with asyncio.TaskGroup() as tasks:
+        tracks = OutgoingTracks(OutgoingVideo(SharedVideo(tasks, frames, size=(320, 180))))
+        connection = Connection(1, tracks, incoming, ConnectionOptions(), posted.put_nowait)
+        tasks.create_task(connection.run())
+        drawing = tasks.create_task(_draw(frames))
+        try:
+            connection.create_answer(await tab.evaluate(H264, mode))
+            async with asyncio.timeout(20):
+                while not isinstance(event := await posted.get(), n.TransportConnected):
+                    await _pass_on(tab, event)
+                assert f"packetization-mode={mode}" in await tab.evaluate(RECEIVED)
+                await until(lambda: incoming.video.counters.frames > 20)
+        finally:
+            drawing.cancel()
+            connection.close()
+            await tab.close()
+
+
+async def _draw(frames: Fanout[av.VideoFrame]) -> None:
+    pattern = Pattern(320, 180, 25)
+    for number in itertools.count():
+        frame = pattern.draw(number)
+        frame.pts, frame.time_base = round(media_time() / VIDEO_TIME_BASE), VIDEO_TIME_BASE
+        frames.put(frame)
+        await asyncio.sleep(0.04)
 
 
 async def _pass_on(tab: Any, event: n.Event) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from aioice.candidate import Candidate
 
 from ..log_limit import LimitedLogger
-from ..signaling.messages import MAX_CANDIDATE, IceCandidate
+from ..signaling.messages import IceCandidate
 from .remote_description import Place
 from .sdp import MAX_CANDIDATES
 
@@ -61,10 +61,11 @@ class RemoteCandidates:
         return True
 
     def add(self, candidate: IceCandidate, ice: Callable[[], Any], group: asyncio.TaskGroup) -> None:
-        """Add a candidate to ``ice()`` in a task of ``group``. Malformed and unusable candidates are dropped."""
-        if len(candidate.candidate) > MAX_CANDIDATE:  # of a description; messages have this limit already
-            log.info("= dropped a candidate of %d characters", len(candidate.candidate))
-            return
+        """Add a candidate to ``ice()`` in a task of ``group``. Malformed and unusable candidates are dropped.
+
+        Its size is limited before: by ``messages`` to ``MAX_CANDIDATE`` bytes, in descriptions by
+        ``remote_description`` to the same.
+        """
         try:
             parsed = Candidate.from_sdp(candidate.candidate.removeprefix("candidate:"))
         except ValueError as exc:

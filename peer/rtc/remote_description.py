@@ -298,11 +298,11 @@ def _assemble(
     group = f"a=group:BUNDLE {' '.join(one.mid for one in accepted)}"
     head = "\r\n".join(["v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0", *lite, group])
     candidates = [
-        (one.index, f"candidate:{value}")
+        (one.index, candidate)
         for one in accepted
         if one.index not in rejections
         for value in parsed.sections[one.index].attributes.get("candidate", ())[:MAX_CANDIDATES]
-        if len(value) <= MAX_CANDIDATE
+        if len(candidate := f"candidate:{value}") <= MAX_CANDIDATE and candidate.isascii()
     ][:MAX_CANDIDATES]
     text = f"{head}\r\n{''.join(texts)}"
     return RemoteDescription(text, parsed.sections, tuple(accepted), rejections, bundle, tuple(candidates), kept)

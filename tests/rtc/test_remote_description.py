@@ -226,10 +226,11 @@ def test_extensions_and_ssrcs_are_passed_on_once_and_bounded() -> None:
 
 def test_candidates_are_kept_apart_and_bounded() -> None:
     candidate = "1 1 udp 1 127.0.0.1 9 typ host"
-    lines = [f"a=candidate:{candidate}", "a=candidate:" + "x" * (MAX_CANDIDATE + 1), "a=end-of-candidates"]
-    remote = read(offer(AUDIO, (*VIDEO, *lines, *[f"a=candidate:{candidate}"] * 200)))
-    assert remote.candidates[0] == (1, f"candidate:{candidate}")
-    assert len(remote.candidates) == MAX_CANDIDATES - 1
+    longest = "x" * (MAX_CANDIDATE - len("candidate:"))
+    lines = [f"a=candidate:{value}" for value in (candidate, f"{longest}x", longest, "\u20ac")]
+    remote = read(offer(AUDIO, (*VIDEO, *lines, "a=end-of-candidates", *[f"a=candidate:{candidate}"] * 200)))
+    assert remote.candidates[:2] == ((1, f"candidate:{candidate}"), (1, f"candidate:{longest}"))
+    assert len(remote.candidates) == MAX_CANDIDATES - 2
     assert "candidate" not in remote.text
 
 

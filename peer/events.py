@@ -154,9 +154,10 @@ class Ended(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLost(Event):
-    """The connection to the relay was lost. Connected calls continue, and the agent reconnects."""
+    """The connection to the relay was lost; ``detail`` is the reason. Calls continue, and the agent reconnects."""
 
     event = "server-lost"
+    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,7 +164,7 @@ class Room:
                 self._diagnosis, self._rejection = diagnosis, rejection
                 if self._joined:
                     self._joined = False
-                    self._publish(ev.ServerLost())
+                    self._publish(ev.ServerLost(detail=diagnosis.why))
             case signaling.Rejected():
                 self._rejected = event
                 if self._was_joined:  # before the first join, wait_joined raises instead

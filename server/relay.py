@@ -187,7 +187,7 @@ class Relay:
         self._listener.close()
         if self._cluster is not None:
             self._cluster.drain()
-        logger.info("= stopping, %d connections", len(self.sessions.clients), extra=facts("stopping"))
+        logger.info("= stopping; open connections: %d", len(self.sessions.clients), extra=facts("stopping"))
         await self.sessions.stop(code, reason)
         await self._listener.wait_closed()
         if self._cluster is not None:

@@ -162,6 +162,7 @@ async def test_outage_is_published_once() -> None:
     b.client.on_event(AWAY)
     b.client.on_event(AWAY)
     assert b.names() == ["joined", "server-lost"]
+    assert b.events[1]["detail"] == AWAY.diagnosis.why
 
 
 # --- messages of remotes ---

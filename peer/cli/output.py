@@ -168,8 +168,8 @@ def describe(event: events.Event) -> str | None:
             return f"{peer}: {seconds:.1f} s recorded as {path}{missing}"
         case events.Ended(peer=peer, reason=reason, detail=detail):
             return f"{peer}: ended ({reason}{f': {detail}' if detail else ''})"
-        case events.ServerLost():
-            return "connection to the relay lost; calls continue, reconnecting"
+        case events.ServerLost(detail=detail):
+            return f"connection to the relay lost{f' ({detail})' if detail else ''}; calls continue, reconnecting"
         case events.ServerBack():
             return "connected to the relay again"
         case events.Error(message=message, peer=peer):

@@ -177,7 +177,7 @@ class SignalingClient:
     async def run(self) -> None:
         """Connect and reconnect until cancelled or rejected for good. On cancellation the peer leaves the room."""
         backoff = Backoff()
-        away = False
+        quiet = False  # after a join or a logged failure: the program learns of the rest from the events
         while True:
             diagnosis = Diagnosis("the relay closed the connection", None)
             answered = False
@@ -188,9 +188,7 @@ class SignalingClient:
                     await self._join_room(socket)
                     backoff.reset()
                     answered = True
-                    if away:
-                        log.info("= relay back")
-                    away = False
+                    quiet = True
                     await self._serve(socket)
             except ConnectionClosed as exc:
                 if exc.rcvd is not None:
@@ -209,9 +207,9 @@ class SignalingClient:
             now = asyncio.get_running_loop().time()
             delay = backoff.delay(now, host_answered=answered, rejected=rejection is not None)
             self._open = False
-            if not away:
-                log.info("= relay away (%s), trying again until it is back", diagnosis.why)
-            away = True
+            if not quiet:
+                log.info("= no connection to the relay yet (%s); trying until there is one", diagnosis.why)
+                quiet = True
             log.debug("= next try in %.1f s (%s)", delay, diagnosis.why)
             self._on_event(Disconnected(diagnosis, rejection))
             await asyncio.sleep(delay)

@@ -80,7 +80,12 @@ def load(id: str | None = None, *, state: Path | None = None) -> Identity:
             found = _open(folder / name, id)
             if found is not None:
                 return found
-        _log.info("another process uses %s: the seat cannot be reclaimed after a restart", id or "every default id")
+        if id:
+            _log.info(
+                "another process uses the id %s: after a crash, this one may have to wait before it can rejoin", id
+            )
+        else:
+            _log.info("other processes use all default ids: after a restart, this one will have another id")
     except (OSError, RuntimeError) as exc:  # RuntimeError: no home folder
         _log.warning("cannot use state folder %s: %s; id and key are lost when this process ends", folder, exc)
     return _create(id)

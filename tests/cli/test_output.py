@@ -30,7 +30,7 @@ ONE_OF_EACH = (
     events.Snapshot(peer="door", path="door.png"),
     events.Recorded(peer="door", path="door.mkv", seconds=10.04),
     events.Ended(peer="door", reason="declined", detail="no common codec"),
-    events.ServerLost(),
+    events.ServerLost(detail="connection refused"),
     events.ServerBack(),
     events.Error(code="media-error", message="no room", peer="door", path="door.mkv"),
 )

@@ -94,6 +94,27 @@ async def test_client_connected_joins_and_reports_peers() -> None:
         assert json.loads(await first) == {"type": "join", "peerId": "me", "room": "attic", "key": "secret"}
 
 
+async def test_outage_after_a_join_is_reported_by_the_event_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "peer")
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+
+    async with server(room) as (_, url), Client(url) as client:
+        for kind in (Joined, Disconnected, Joined, Disconnected):
+            await client.next(kind)
+    assert caplog.messages == []
+
+
+async def test_failure_before_the_first_join_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "peer")
+    async with Client("ws://127.0.0.1:9/ws") as client:
+        for _ in range(3):
+            await client.next(Disconnected)
+    assert caplog.messages == ["= no connection to the relay yet (connection refused); trying until there is one"]
+
+
 async def test_peer_list_of_legacy_server_without_peers_is_empty() -> None:
     async def old(socket: ServerConnection) -> None:
         await socket.recv()

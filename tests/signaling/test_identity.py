@@ -71,6 +71,14 @@ def test_identity_of_killed_process_is_free_again(tmp_path: Path) -> None:
         assert ours.id == theirs
 
 
+def test_id_in_use_by_another_process_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with identity.load("door", state=tmp_path) as first, identity.load("door", state=tmp_path) as second:
+        assert first.key_for("ws://a/ws") != second.key_for("ws://a/ws")
+    (line,) = caplog.messages
+    assert line.startswith("another process uses the id door: after a crash")
+
+
 def test_key_differs_by_relay_and_hides_the_secret(tmp_path: Path) -> None:
     with identity.load(state=tmp_path) as kept:
         keys = {kept.key_for("ws://a/ws"), kept.key_for("ws://b/ws")}

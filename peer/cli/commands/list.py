@@ -74,7 +74,7 @@ async def _list(settings: Settings, watch: bool, out: Output) -> int:
                                 click.echo("no other peers in the room", err=True)
                         case Disconnected(diagnosis=diagnosis, rejection=last_rejection):
                             if joined:  # reported once, not for each failed retry
-                                out.event(events.ServerLost())
+                                out.event(events.ServerLost(detail=diagnosis.why))
                                 joined = False
                             elif not ever_joined and diagnosis.permanent:
                                 raise ServerUnreachable(server, diagnosis.why, diagnosis.hint)

@@ -98,6 +98,7 @@ def _step(
                 "peerId": reader.pick("abc"),
                 "key": reader.pick((None, "k", "l", "\ud800", "é")),
                 "room": reader.pick(("", "", "attic")),
+                "instance": reader.pick((None, "1", "1", "2", "\ud800")),
             }
             harness.run(transport.feed, text(join))
         case 3:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from peer.signaling.ice_servers import MAX_SERVERS, merge, parse_ice_server, read_ice_servers
 from peer.signaling.messages import (
     ERROR_CODES,
+    MAX_INSTANCE,
+    MAX_ROUND,
     SERVER_TYPES,
     TARGETED_TYPES,
     Answer,
@@ -26,6 +28,7 @@ from peer.signaling.messages import (
     Join,
     Offer,
     Other,
+    PeerJoined,
     PeerList,
     ProtocolError,
     dump,
@@ -42,16 +45,46 @@ T = TypeVar("T")
 
 MESSAGE_TYPES = ("join", *sorted(SERVER_TYPES | TARGETED_TYPES), "ice-servers", "wave", "")
 KEYS = (
-    *("type", "peerId", "room", "token", "key", "from", "to", "sdp", "candidate", "reason", "code", "message"),
-    *("peers", "iceServers", "urls", "username", "credential", "sdpMid", "sdpMLineIndex", "usernameFragment"),
+    *(
+        "type",
+        "peerId",
+        "room",
+        "token",
+        "key",
+        "instance",
+        "from",
+        "to",
+        "sdp",
+        "call",
+        "round",
+        "candidate",
+        "reason",
+    ),
+    *(
+        "detail",
+        "code",
+        "message",
+        "peers",
+        "instances",
+        "iceServers",
+        "urls",
+        "username",
+        "credential",
+        "sdpMid",
+        "sdpMLineIndex",
+        "usernameFragment",
+    ),
 )
 WORDS = (
     *MESSAGE_TYPES,
     *("a", "b", "", "\ud800", "é", "\0", "x" * 70, "stun:a", "turn:a:1?transport=tcp", "turn:u:p@[::1]:0", "hush"),
 )
 SEEDS = [
-    b'\0{"type":"join","peerId":"a","room":"attic","token":"t","key":"k"}',
-    b'\0{"type":"peer-list","peers":["a"],"iceServers":[{"urls":["stun:a:1"],"username":"u","credential":"c"}]}',
+    b'\0{"type":"join","peerId":"a","room":"attic","token":"t","key":"k","instance":"i"}',
+    b'\0{"type":"peer-joined","peerId":"a","instance":"\\ud83d\\ude00"}',
+    b'\0{"type":"offer","from":"a","to":"b","sdp":"v=0","call":"Wm3k_0Zt","round":1}',
+    b'\0{"type":"hang-up","from":"a","to":"b","reason":"declined","detail":"d","call":"a","round":2147483647.0}',
+    b'\0{"type":"peer-list","peers":["a"],"instances":{"a":"i"},"iceServers":[{"urls":["stun:a:1"],"username":"u","credential":"c"}]}',
     b'\0{"type":"ice-servers","iceServers":[{"urls":["turn:a","stuns:b","x"]},{"urls":"turn:a:9","username":"u","credential":"c"}]}',
     b'\0{"type":"candidate","from":"a","to":"b","candidate":{"candidate":"x","sdpMid":"0","sdpMLineIndex":0}}',
     b'\0{"type":"error","code":"too-large","message":"m","to":"a"}',
@@ -78,6 +111,12 @@ def test_one(data: bytes) -> None:
     if message is not None and not isinstance(message, Other):
         again = dump(message)
         assert again.isascii() and dump(parse(again)) == again
+    if isinstance(message, Offer | Answer | HangUp):
+        assert message.call is None or is_valid_id(message.call)
+        assert message.round is None or 1 <= message.round <= MAX_ROUND
+    if isinstance(message, PeerJoined | PeerList):
+        instances = [message.instance] if isinstance(message, PeerJoined) else message.instances.values()
+        assert all(instance is None or 0 < len(instance) <= MAX_INSTANCE for instance in instances)
     if isinstance(message, Offer | Answer | Candidate | HangUp) and envelope is not None:
         assert (message.from_, message.to) == (envelope.from_, envelope.to)
     if isinstance(message, PeerList | IceServers):
@@ -124,10 +163,11 @@ def _check_envelope(envelope: Envelope, text: str) -> None:
 
 
 def _check_join(join: Join) -> None:
-    """Two clients request the same seat: each gets an answer."""
+    """Several clients request the same seat: each gets an answer."""
     assert is_valid_id(join.peer_id) and (not join.room or is_valid_id(join.room))
     rooms: Rooms[int] = Rooms(grace=5, takeover_ping=2, max_seat_queue=100)
     assert rooms.join(1, join, 0)
     assert rooms.join(2, join, 0)
     assert rooms.join(3, Join(join.peer_id, join.room, key="k"), 0) or rooms.deadline is not None
+    assert rooms.join(4, Join(join.peer_id, join.room, key=join.key, instance="x"), 0) or rooms.deadline is not None
     assert rooms.peers(join.room or "") == [join.peer_id]

@@ -16,7 +16,7 @@ from .config import RelayConfig
 BASE: Final = 40 * 1024**2
 """Python, this package and the page, in bytes, including 5 MB for ``--metrics`` or signed tokens."""
 CONNECTION: Final = 12 * 1024
-"""A connection with a seat and the longest names and keys, in bytes."""
+"""A connection with a seat and the longest names, key and instance, in bytes."""
 TLS: Final = 64 * 1024
 """Additional memory of a TLS connection, in bytes."""
 ADDRESS: Final = 1024

@@ -296,8 +296,8 @@ class Sessions:
                 match self._commands.popleft():
                     case Send(to, text):
                         self._send(to, text)
-                    case Admit(client, peers):
-                        self._admit(client, peers)
+                    case Admit(client, peers, instances):
+                        self._admit(client, peers, instances)
                     case Ping(client):
                         client.ping()
                     case Close(client, code, reason):
@@ -314,7 +314,7 @@ class Sessions:
         if len(to) > 1:
             self._schedule_flush()
 
-    def _admit(self, client: Client, peers: tuple[str, ...]) -> None:
+    def _admit(self, client: Client, peers: tuple[str, ...], instances: Mapping[str, str]) -> None:
         client.admit()
         name = self._name(client)
         self.keepalive.add(client)
@@ -323,7 +323,7 @@ class Sessions:
         logger.info("+ %s joined from %s", name, client.address, extra=found)
         # Last: if this fills the send queue, the client is closed, and removed from everything that it was added to
         # above
-        self._send((client,), dump(PeerList(peers, self.ice.add(client, name))).encode())
+        self._send((client,), dump(PeerList(peers, self.ice.add(client, name), instances)).encode())
 
     def _close(self, client: Client, code: int, reason: str) -> None:
         found = facts("closed", peer=self.rooms.name(client), address=client.address, code=code)

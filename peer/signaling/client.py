@@ -61,6 +61,10 @@ MAX_QUEUED: Final = 256
 ATTEMPT_DELAY: Final = 0.25
 """Time after which the next address of the relay's name is tried as well, in seconds (RFC 8305, section 5)."""
 
+MAX_PEER_LIST: Final = 4 * 1024 * 1024
+"""Maximum size of a message from the relay, in bytes. ``peer-list`` is the largest: 2,000 peers with the longest ids
+and instances take 1.8 MB, and the relay's send queue holds 4 MB."""
+
 OPEN_TIMEOUT: Final = 5.0
 """Maximum time to open the WebSocket, and again to join, in seconds."""
 
@@ -234,7 +238,7 @@ class SignalingClient:
             close_timeout=1.0,
             ping_interval=PING_INTERVAL,
             ping_timeout=PING_TIMEOUT,
-            max_size=4 * messages.MAX_MESSAGE,
+            max_size=MAX_PEER_LIST,
             proxy=None if is_loopback(self._url) else True,
         )
 

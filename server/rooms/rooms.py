@@ -14,6 +14,8 @@ contested.
 | event                    | held                       | contested                  | in grace                     |
 |--------------------------|----------------------------|----------------------------|------------------------------|
 | join with its key        | old closed 4001; list      | the same; retry the claims | held; list, then its queue   |
+| ... by another instance  | old closed 4001; left;     | the same; retry the claims | its queue is discarded; left;|
+|                          | list; joined               |                            | list; joined                 |
 | join without the key     | contested: Ping; the claim | the claim waits            | contested without a ping: the|
 |                          | waits                      |                            | owner has the same time      |
 | pong                     | -                          | held; all claims id-taken  | -                            |
@@ -23,17 +25,19 @@ contested.
 | end of grace             | -                          | -                          | free; left; retry            |
 | message to the seat      | sent                       | sent                       | queued                       |
 
-After a join of a free seat it is held. "list" is ``Admit``: the client is sent ``peer-list``, and ``peer-joined``
-goes to the others; "left" is ``peer-left`` to the others. "retry": the claiming clients join again, in their order.
+After a join of a free seat it is held, with list and joined. "list" is ``Admit``: the client is sent ``peer-list``.
+"joined" and "left" are ``peer-joined`` and ``peer-left`` to the others. "retry": the claiming clients join again, in
+their order.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import Final, Generic, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
@@ -72,6 +76,8 @@ class Admit(NamedTuple, Generic[C]):
     conn: C
     peers: tuple[str, ...]
     """The ids of the other peers in the room."""
+    instances: Mapping[str, str] = MappingProxyType({})
+    """``instance`` by id, of those that have one."""
 
 
 class Send(NamedTuple, Generic[C]):
@@ -108,6 +114,8 @@ class _Seat(Generic[C]):
     others: dict[str, _Seat[C]]
     """All seats of the room by id, this one included."""
     key: str | None
+    instance: str | None
+    """Distinguishes the process that holds the seat from others with the same key (rule 3)."""
     conn: C | None
     """``None`` while the seat is in grace (rule 6)."""
     grace_until: float | None = None
@@ -196,7 +204,9 @@ class Rooms(Generic[C]):
             why = self._full(room)
             return room_full(conn, why) if why else self._take_seat(conn, join, room)
         if _same_key(seat.key, join.key):
-            return self._return(conn, seat, now)
+            if seat.instance == join.instance:
+                return self._return(conn, seat, now)
+            return self._replace(conn, join, seat, now)
         if len(seat.claims) >= MAX_CLAIMS:
             return id_taken(conn, seat.id)
         seat.claims.append((conn, join))
@@ -285,27 +295,36 @@ class Rooms(Generic[C]):
     def _take_seat(self, conn: C, join: Join, room: str) -> list[Command[C]]:
         seats = self._rooms.setdefault(room, {})
         others = [seat.conn for seat in seats.values() if seat.conn is not None]
-        peers = tuple(seats)
-        seats[join.peer_id] = self._seats[conn] = _Seat(join.peer_id, room, seats, join.key, conn)
+        admit = Admit(conn, tuple(seats), _instances(seats.values()))
+        seats[join.peer_id] = self._seats[conn] = _Seat(join.peer_id, room, seats, join.key, join.instance, conn)
         self._seat_count += 1
-        return [
-            Admit(conn, peers),
-            Send(others, encode(PeerJoined(join.peer_id))),
-        ]
+        return [admit, Send(others, encode(PeerJoined(join.peer_id, join.instance)))]
 
     def _return(self, conn: C, seat: _Seat[C], now: float) -> list[Command[C]]:
         """Give ``seat`` to ``conn``, a new connection of its owner, without notices to other peers."""
-        commands: list[Command[C]] = []
-        if seat.conn is not None:
-            del self._seats[seat.conn]
-            commands.append(Close(seat.conn, CLOSE_REPLACED, "replaced by a newer connection with the same key"))
+        commands = self._close_replaced(seat)
         self._seats[conn] = seat
         seat.conn, seat.grace_until = conn, None
-        peers = tuple(peer for peer in seat.others if peer != seat.id)
-        commands.append(Admit(conn, peers))
+        others = [other for other in seat.others.values() if other is not seat]
+        commands.append(Admit(conn, tuple(other.id for other in others), _instances(others)))
         commands += [Send((conn,), text) for text in seat.queue]
         self._clear_queue(seat)
         return commands + self._retry(self._take_claims(seat), now)
+
+    def _replace(self, conn: C, join: Join, seat: _Seat[C], now: float) -> list[Command[C]]:
+        """Give ``seat`` to ``conn``, a new process of its owner: for the others, the peer leaves and joins."""
+        commands = self._close_replaced(seat)
+        claims = self._take_claims(seat)  # they must not get the seat in between
+        commands += self._vacate(seat, now)
+        commands += self._take_seat(conn, join, seat.room)
+        return commands + self._retry(claims, now)
+
+    def _close_replaced(self, seat: _Seat[C]) -> list[Command[C]]:
+        if seat.conn is None:
+            return []
+        conn, seat.conn = seat.conn, None
+        del self._seats[conn]
+        return [Close(conn, CLOSE_REPLACED, "replaced by a newer connection with the same key")]
 
     def _vacate(self, seat: _Seat[C], now: float) -> list[Command[C]]:
         del seat.others[seat.id]
@@ -360,6 +379,10 @@ class Rooms(Generic[C]):
             seat.claims = [claim for claim in seat.claims if claim[0] != conn]
             if not seat.claims:
                 seat.pong_until = None
+
+
+def _instances(seats: Iterable[_Seat[Any]]) -> dict[str, str]:
+    return {seat.id: seat.instance for seat in seats if seat.instance is not None}
 
 
 def _same_key(one: str | None, other: str | None) -> bool:

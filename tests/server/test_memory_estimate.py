@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from peer.signaling.messages import MAX_INSTANCE
 from server.config import RelayConfig
 from server.memory_budget import MESSAGE_OVERHEAD
 from server.memory_estimate import max_memory
@@ -90,7 +91,8 @@ async def test_memory_with_endless_messages_and_requests_is_bounded(secure: bool
                 continue
             await send(raw, OPENING)
             await raw.head()
-            await send(raw, text({"type": "join", "peerId": f"{n:064}", "room": f"{n:064}", "key": f"{n:0256}"}))
+            join = {"type": "join", "peerId": f"{n:064}", "room": f"{n:064}", "key": f"{n:0256}"}
+            await send(raw, text(join | {"instance": "\U0001f600" * MAX_INSTANCE}))
             await raw.get()
             kind = frame(1, b"x" * 250_000, fin=False) if n % 3 == 1 else huge()
             await send(raw, kind)

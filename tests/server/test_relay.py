@@ -131,6 +131,21 @@ async def test_same_key_takes_the_seat() -> None:
             await b.barrier()
 
 
+async def test_other_process_with_the_key_leaves_and_joins() -> None:
+    async with relay() as server, joined(server, "B") as b, joined(server, "A", key="k", instance="1") as old:
+        assert await b.get() == {"type": "peer-joined", "peerId": "A", "instance": "1"}
+        async with opened(server) as new:
+            new.id = "A"
+            await new.send({"type": "join", "peerId": "A", "key": "k", "instance": "2"})
+            assert await new.get() == {"type": "peer-list", "peers": ["B"]}
+            assert await old.closed() == 4001
+            assert await b.get() == {"type": "peer-left", "peerId": "A"}
+            assert await b.get() == {"type": "peer-joined", "peerId": "A", "instance": "2"}
+            async with opened(server) as third:
+                await third.send({"type": "join", "peerId": "C"})
+                assert await third.get() == {"type": "peer-list", "peers": ["B", "A"], "instances": {"A": "2"}}
+
+
 @pytest.mark.parametrize("keys", [(None, None), ("k", None), (None, "k"), ("k", "other")])
 async def test_live_peer_keeps_its_id(keys: tuple[str | None, str | None]) -> None:
     async with relay() as server, joined(server, "A", key=keys[0]) as a, opened(server) as late:

@@ -27,8 +27,8 @@ def read(commands: Iterable[Any]) -> list[Any]:
             case Send(to, text):
                 if to:
                     out.append(("send", sorted(to), json.loads(text)))
-            case Admit(conn, peers):
-                out += [("admit", conn), listed(conn, *peers)]
+            case Admit(conn, peers, instances):
+                out += [("admit", conn), listed(conn, *peers, instances=dict(instances))]
             case Ping(conn):
                 out.append(("ask", conn))
             case Close(conn, code, _):
@@ -36,12 +36,14 @@ def read(commands: Iterable[Any]) -> list[Any]:
     return out
 
 
-def listed(conn: str, *peers: str) -> tuple[str, list[str], dict[str, Any]]:
-    return ("send", [conn], {"type": "peer-list", "peers": list(peers)})
+def listed(conn: str, *peers: str, instances: dict[str, str] | None = None) -> tuple[str, list[str], dict[str, Any]]:
+    body = {"type": "peer-list", "peers": list(peers)}
+    return ("send", [conn], body | ({"instances": instances} if instances else {}))
 
 
-def notice(kind: str, peer: str, *to: str) -> tuple[str, list[str], dict[str, Any]]:
-    return ("send", sorted(to), {"type": f"peer-{kind}", "peerId": peer})
+def notice(kind: str, peer: str, *to: str, instance: str | None = None) -> tuple[str, list[str], dict[str, Any]]:
+    body = {"type": f"peer-{kind}", "peerId": peer}
+    return ("send", sorted(to), body | ({"instance": instance} if instance else {}))
 
 
 def codes(commands: Iterable[Any]) -> list[tuple[Any, str]]:
@@ -78,6 +80,78 @@ def test_same_key_takes_the_seat_at_once_unnoticed() -> None:
     assert read(room.join("3", Join("a", key="k"), 1)) == [("close", "1", 4001), ("admit", "3"), listed("3", "b")]
     assert room.drop("1", 1) == []  # the end of the replaced connection has no effect
     assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
+
+
+def test_instances_are_in_the_list_and_the_notice() -> None:
+    room = rooms()
+    room.join("1", Join("a", instance="x"), 0)
+    assert read(room.join("2", Join("b"), 0))[1] == listed("2", "a", instances={"a": "x"})
+    assert read(room.join("3", Join("c", instance="z"), 0)) == [
+        ("admit", "3"),
+        listed("3", "a", "b", instances={"a": "x"}),
+        notice("joined", "c", "1", "2", instance="z"),
+    ]
+
+
+def test_same_key_and_instance_takes_the_seat_unnoticed() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k", instance="x"), 0)
+    room.join("2", Join("b"), 0)
+    again = room.join("3", Join("a", key="k", instance="x"), 1)
+    assert read(again) == [("close", "1", 4001), ("admit", "3"), listed("3", "b")]
+
+
+@pytest.mark.parametrize(("before", "after"), [("x", "y"), ("x", None), (None, "y")])
+def test_same_key_by_another_instance_leaves_and_joins(before: str | None, after: str | None) -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k", instance=before), 0)
+    room.join("2", Join("b"), 0)
+    assert read(room.join("3", Join("a", key="k", instance=after), 1)) == [
+        ("close", "1", 4001),
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2", instance=after),
+    ]
+    assert room.drop("1", 1) == []
+    assert read(room.route("2", Envelope("offer", "b", "a"), b'{"x":1}')) == [("send", ["3"], {"x": 1})]
+
+
+def test_queue_of_a_seat_in_grace_is_not_for_another_instance() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k", instance="x"), 0)
+    room.join("2", Join("b"), 0)
+    room.drop("1", 1)
+    room.route("2", Envelope("offer", "b", "a"), b"1")
+    assert read(room.join("3", Join("a", key="k", instance="y"), 2)) == [
+        notice("left", "a", "2"),
+        ("admit", "3"),
+        listed("3", "b"),
+        notice("joined", "a", "2", instance="y"),
+    ]
+    assert room.queued == 0
+    assert room.expire(99) == [] and room.peers() == ["b", "a"]
+
+
+def test_other_instance_of_the_owner_precedes_waiting_claims() -> None:
+    room = rooms()
+    room.join("1", Join("a", key="k", instance="x"), 0)
+    room.join("2", Join("a", key="other"), 1)
+    assert read(room.join("3", Join("a", key="k", instance="y"), 1)) == [
+        ("close", "1", 4001),
+        ("admit", "3"),
+        listed("3"),
+        ("ask", "3"),
+    ]
+    assert codes(room.pong("3")) == [(["2"], "id-taken")]
+
+
+def test_other_instance_may_join_a_full_room() -> None:
+    room: Rooms[str] = Rooms(grace=5, takeover_ping=2, max_seat_queue=0, max_rooms=1, max_room_peers=1)
+    room.max_seats = 1
+    room.join("1", Join("a", key="k", instance="x"), 0)
+    assert read(room.join("2", Join("a", key="k", instance="y"), 0))[:2] == [("close", "1", 4001), ("admit", "2")]
+    assert len(room) == 1
 
 
 @pytest.mark.parametrize("key", ["\ud800", "é"])
@@ -271,6 +345,7 @@ def test_rooms_module_is_pure() -> None:
         "dataclasses",
         "heapq",
         "hmac",
+        "types",
         "typing",
         "peer.signaling.messages",
         "memory_budget",

@@ -1,6 +1,7 @@
 """The invariant of the rooms after any sequence of events.
 
-- Every client's view is the room without itself: no peer is missing, and none is reported twice.
+- Every client's view is the room without itself: no peer is missing, and none is reported twice. It has the
+  ``instance`` of the process that holds each seat.
 - At most one connection holds a seat, and none is replaced without a new holder.
 - A join gets one answer: a seat, or ``id-taken`` and a close. No waiting client is forgotten.
 - A message reaches its recipients once, in order, and no other client. For a seat in grace it waits for the owner.
@@ -9,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,9 @@ GRACE, TAKEOVER, QUEUE = 5.0, 2.0, 100
 Home = tuple[str, str]
 """Room and id."""
 
+INSTANCES = st.sampled_from([None, "1", "1", "2"])
+"""Process of a client's owner; ``None``: it sends none."""
+
 WHICH = st.integers(0, 7)
 """One of the existing clients."""
 
@@ -34,6 +38,7 @@ class Away:
     """A seat in grace."""
 
     key: str
+    instance: str | None
     frames: list[bytes] = field(default_factory=list)
 
 
@@ -46,7 +51,7 @@ class Life(RuleBasedStateMachine):
         self.rooms: Rooms[int] = Rooms(grace=GRACE, takeover_ping=TAKEOVER, max_seat_queue=QUEUE)
         self.now = 0.0
         self.count = 0
-        self.views: dict[int, set[str]] = {}  # of admitted clients
+        self.views: dict[int, dict[str, str | None]] = {}  # of admitted clients: id to instance
         self.joins: dict[int, Join] = {}
         self.homes: dict[int, Home] = {}
         self.unanswered: set[int] = set()
@@ -63,8 +68,8 @@ class Life(RuleBasedStateMachine):
         replaced = []
         for command in commands:
             match command:
-                case Admit(conn, peers):
-                    self.admit(conn, peers)
+                case Admit(conn, peers, instances):
+                    self.admit(conn, peers, instances)
                 case Ping(conn):
                     assert conn in self.views
                 case Close(conn, code, _):
@@ -85,14 +90,15 @@ class Life(RuleBasedStateMachine):
         for home in [home for home in self.away if home[1] not in self.rooms.peers(home[0])]:
             del self.away[home]
 
-    def admit(self, conn: int, peers: tuple[str, ...]) -> None:
+    def admit(self, conn: int, peers: tuple[str, ...], instances: Mapping[str, str]) -> None:
         self.unanswered.remove(conn)
         assert conn not in self.gone and len(set(peers)) == len(peers)
         home = self.homes[conn]
         assert home not in (self.homes[other] for other in self.views), "two hold one seat"
-        self.views[conn] = set(peers)
+        assert instances.keys() <= set(peers) and None not in instances.values()
+        self.views[conn] = {peer: instances.get(peer) for peer in peers}
         away = self.away.pop(home, None)
-        if away is not None and away.key == self.joins[conn].key:
+        if away is not None and (away.key, away.instance) == (self.joins[conn].key, self.joins[conn].instance):
             self.expected += [(conn, text) for text in away.frames]
 
     def receive(self, conn: int, text: bytes) -> None:
@@ -101,9 +107,9 @@ class Life(RuleBasedStateMachine):
         match body["type"]:
             case "peer-joined":
                 assert body["peerId"] not in self.views[conn], "seen twice"
-                self.views[conn].add(body["peerId"])
+                self.views[conn][body["peerId"]] = body.get("instance")
             case "peer-left":
-                self.views[conn].remove(body["peerId"])
+                del self.views[conn][body["peerId"]]
                 self.away.pop((self.homes[conn][0], body["peerId"]), None)
             case "error" if body["code"] == "id-taken":
                 self.unanswered.remove(conn)
@@ -117,23 +123,25 @@ class Life(RuleBasedStateMachine):
         peer=st.sampled_from("aab"),
         room=st.sampled_from(["", "", "", "attic"]),
         key=st.sampled_from([None, "k", "k", "\ud800"]),
+        instance=INSTANCES,
     )
-    def come(self, peer: str, room: str, key: str | None) -> None:
-        self.join(peer, room, key)
+    def come(self, peer: str, room: str, key: str | None, instance: str | None) -> None:
+        self.join(peer, room, key, instance)
 
-    def join(self, peer: str, room: str, key: str | None) -> None:
+    def join(self, peer: str, room: str, key: str | None, instance: str | None) -> None:
         self.count += 1
-        conn, join = self.count, Join(peer, room, key=key)
+        conn, join = self.count, Join(peer, room, key=key, instance=instance)
         self.homes[conn], self.joins[conn] = (room, peer), join
         self.unanswered.add(conn)
         self.see(self.rooms.join(conn, join, self.now))
 
     @precondition(lambda self: self.away)
-    @rule(which=WHICH)
-    def come_back(self, which: int) -> None:
+    @rule(which=WHICH, restarted=st.booleans())
+    def come_back(self, which: int, restarted: bool) -> None:
         homes = sorted(self.away)
         room, peer = homes[which % len(homes)]
-        self.join(peer, room, self.away[room, peer].key)
+        away = self.away[room, peer]
+        self.join(peer, room, away.key, "3" if restarted else away.instance)
 
     @precondition(lambda self: any(self.joins[conn].key for conn in self.views))
     @rule(which=WHICH, frames=st.integers(0, 4))
@@ -144,7 +152,7 @@ class Life(RuleBasedStateMachine):
         self.lose(conn, clean=False)
         for _ in range(frames if self.views else 0):
             self.say_to(which, self.homes[conn][1])
-        self.join(self.homes[conn][1], self.homes[conn][0], self.joins[conn].key)
+        self.join(self.homes[conn][1], self.homes[conn][0], self.joins[conn].key, self.joins[conn].instance)
 
     @precondition(lambda self: self.views or self.unanswered)
     @rule(which=WHICH, clean=st.booleans())
@@ -155,7 +163,7 @@ class Life(RuleBasedStateMachine):
     def lose(self, conn: int, *, clean: bool) -> None:
         key = self.joins[conn].key
         if key is not None and conn in self.views and not clean:
-            self.away[self.homes[conn]] = Away(key)
+            self.away[self.homes[conn]] = Away(key, self.joins[conn].instance)
         self.views.pop(conn, None)
         self.unanswered.discard(conn)
         self.gone.add(conn)
@@ -225,7 +233,14 @@ class Life(RuleBasedStateMachine):
         for conn, view in self.views.items():
             room, peer = self.homes[conn]
             assert self.rooms.name(conn) == peer and self.rooms.room(conn) == room
-            assert view == set(self.rooms.peers(room)) - {peer}
+            assert view.keys() == set(self.rooms.peers(room)) - {peer}
+
+    @invariant()
+    def every_view_has_the_instances_of_the_holders(self) -> None:
+        holders = {self.homes[conn]: self.joins[conn].instance for conn in self.views}
+        holders |= {home: away.instance for home, away in self.away.items()}
+        for conn, view in self.views.items():
+            assert view == {peer: holders[self.homes[conn][0], peer] for peer in view}
 
     @invariant()
     def every_seat_is_held_or_waits_for_its_owner(self) -> None:

@@ -9,15 +9,14 @@
 - The page dials ``ws://localhost:8080/ws``, hard-coded. A test makes the browser dial another address
   (``tests.browser.rig`` does, by wrapping ``WebSocket``).
 
-Builds are kept in ``$XDG_CACHE_HOME/headless-webrtc-peer``, by the hash of what went into them: seconds once, then
-nothing. Needs golang-go, golang-github-gorilla-websocket-dev, util-linux (``unshare``), nodejs and npm.
+Both are built once, see ``tests.builds``. Needs golang-go, golang-github-gorilla-websocket-dev, util-linux
+(``unshare``), nodejs and npm.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import http.server
 import os
 import random
@@ -28,9 +27,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from tests.builds import built, cache, run
 
 _HERE = Path(__file__).parent
 _INDEX = '<!doctype html><meta charset="utf-8"><div id="root"></div><script src="page.js"></script>'
@@ -140,10 +141,10 @@ def old_server() -> Path:
     """The old server's binary, built from ``main.go`` unchanged."""
 
     def build(out: Path) -> None:
-        env = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(_cache() / "go")}
-        _run(["go", "build", "-o", str(out / "server"), str(_HERE / "main.go")], env, "golang-go, gorilla-websocket")
+        env = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(cache() / "go")}
+        run(["go", "build", "-o", str(out / "server"), str(_HERE / "main.go")], env, "golang-go, gorilla-websocket")
 
-    return _built("old-server", ["main.go"], build) / "server"
+    return built("old-server", [_HERE / "main.go"], build) / "server"
 
 
 def old_page() -> Path:
@@ -153,45 +154,15 @@ def old_page() -> Path:
         modules = _node_modules()
         command = [str(modules / ".bin" / "esbuild"), str(_HERE / "mount.tsx"), "--bundle", "--jsx=automatic"]
         command += ['--define:process.env.NODE_ENV="production"', "--log-level=error", f"--outfile={out / 'page.js'}"]
-        _run(command, os.environ | {"NODE_PATH": str(modules)}, "nodejs")
+        run(command, os.environ | {"NODE_PATH": str(modules)}, "nodejs")
         (out / "index.html").write_text(_INDEX)
 
-    return _built("old-page", ["package.json", "mount.tsx", "page.tsx"], build)
+    return built("old-page", [_HERE / name for name in ("package.json", "mount.tsx", "page.tsx")], build)
 
 
 def _node_modules() -> Path:
     def install(out: Path) -> None:
         shutil.copy(_HERE / "package.json", out)
-        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(out)], os.environ, "npm")
+        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(out)], os.environ, "npm")
 
-    return _built("old-page-packages", ["package.json"], install) / "node_modules"
-
-
-def _built(name: str, sources: list[str], build: Callable[[Path], None]) -> Path:
-    """The folder that ``build`` made out of ``sources``, now or earlier. Builds beside and renames, so that
-    two test runs at once never see half of one."""
-    digest = hashlib.sha256(b"\0".join((_HERE / source).read_bytes() for source in sources)).hexdigest()[:16]
-    folder = _cache() / f"{name}-{digest}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
-        build(fresh)
-        try:
-            fresh.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(fresh)
-    return folder
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "headless-webrtc-peer"
-
-
-def _run(command: list[str], env: dict[str, str] | os._Environ[str], needs: str) -> None:
-    try:
-        subprocess.run(command, env=env, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise RuntimeError(f"{command[0]} is not installed: these tests need {needs}") from None
-    except subprocess.CalledProcessError as exc:
-        raise RuntimeError(f"{' '.join(command)}\n{exc.stdout}{exc.stderr}") from None
+    return built("old-page-packages", [_HERE / "package.json"], install) / "node_modules"

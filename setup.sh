@@ -15,11 +15,12 @@ cd "$(dirname "$0")"
 
 # Libraries that the opencv-python wheel and its Qt plugin need (`ldd`) but do not contain; libgl1 depends on X11.
 WINDOW_LIBRARIES="libgl1 libglib2.0-0 libice6 libsm6"
-# Programs that the tests use: a browser; a display; audio without a sound card; a TURN server; FFmpeg as RTSP server and
-# client; Redis for a cluster; Node.js for the page's modules (playwright's own needs libatomic1); Go for the old server;
-# reverse proxies; systemd to verify the units.
-TEST_PACKAGES="chromium libatomic1 xvfb xdotool iproute2 pulseaudio pulseaudio-utils libasound2-plugins libasound2-data coturn ffmpeg redis-server
-    nodejs npm golang-go golang-github-gorilla-websocket-dev nginx-light caddy systemd"
+# Programs that the tests use: browsers; a display; audio without a sound card; a TURN server; FFmpeg as RTSP server and
+# client; Redis for a cluster; Node.js for the page's modules (playwright's own needs libatomic1) and for other WebRTC
+# stacks; Go for pion and for the old server; reverse proxies; systemd to verify the units.
+TEST_PACKAGES="chromium firefox-esr libatomic1 xvfb xdotool iproute2 pulseaudio pulseaudio-utils libasound2-plugins libasound2-data
+    coturn ffmpeg redis-server nodejs npm golang-go golang-github-gorilla-websocket-dev golang-github-pion-webrtc.v3-dev
+    nginx-light caddy systemd"
 
 say() { printf '%s\n' "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -30,6 +31,7 @@ installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok instal
 # contains npm.
 installed_otherwise() {
     case $1 in
+        firefox-esr) command -v firefox ;;
         nodejs) command -v node ;;
         npm) command -v npm ;;
         golang-go) command -v go ;;

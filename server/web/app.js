@@ -4,12 +4,14 @@
 
 import { Calls } from "./calls.js";
 import { LocalMedia } from "./media.js";
+import { Presence } from "./presence.js";
 import { Ringer } from "./ringer.js";
 import {
   addressHasToken,
   answersAutomatically,
   createSeat,
   holdsSeatAlone,
+  instance,
   isTrusted,
   loadSeat,
   readSettings,
@@ -34,7 +36,7 @@ const MAX_ERROR_TEXT = 200;
 
 const settings = readSettings(location);
 let seat = loadSeat(settings.server, settings.id);
-const present = new Set();
+const presence = new Presence(isOther);
 
 const view = new View({
   call: (peer) => calls.dial(peer),
@@ -84,7 +86,7 @@ const signaling = new Signaling(settings.server, {
   join: () => {
     const { id, key } = seat;
     const { room, token } = settings;
-    return { type: "join", peerId: id, ...(room && { room }), ...(token && { token }), key };
+    return { type: "join", peerId: id, ...(room && { room }), ...(token && { token }), key, instance };
   },
   onState: (state, error) => {
     if (state === "online") {
@@ -112,26 +114,25 @@ function receive(message) {
   const { type, peerId } = message;
   switch (type) {
     case "peer-list":
-      present.clear();
-      for (const peer of readPeers(message)) present.add(peer);
       useIceServers(message);
-      calls.setPresent(present);
+      applyPresence(presence.replace(message));
+      calls.setPresent(presence);
       break;
     case "ice-servers":
       if (message.from === undefined) useIceServers(message); // with a `from`, a peer has forged it
       return;
     case "peer-joined":
       if (!isOther(peerId)) return;
-      present.add(peerId);
+      applyPresence(presence.add(message));
       calls.peerBack(peerId);
       break;
     case "peer-left":
-      present.delete(peerId);
+      presence.remove(peerId);
       calls.peerGone(peerId);
       break;
     case "error":
       if (message.code === "peer-not-found" && typeof message.to === "string") {
-        present.delete(message.to);
+        presence.remove(message.to);
         calls.peerGone(message.to);
       }
       if (message.code === "rate-limited") view.log("The relay dropped some of our messages: too many at once.");
@@ -147,9 +148,10 @@ function useIceServers({ iceServers }) {
   calls.iceServers = Array.isArray(iceServers) ? iceServers : [];
 }
 
-// The legacy server omits an empty list.
-function readPeers({ peers }) {
-  return Array.isArray(peers) ? peers.filter(isOther) : [];
+// Peers that the message reports as present are passed to the calls after this.
+function applyPresence({ left, restarted }) {
+  for (const peer of left) calls.peerGone(peer);
+  for (const peer of restarted) calls.peerRestarted(peer);
 }
 
 function isOther(peer) {
@@ -166,7 +168,7 @@ function moveToAnotherSeat() {
 }
 
 function showPeers() {
-  const peers = [...new Set([...present, ...calls.active()])].sort();
+  const peers = [...new Set([...presence.peers, ...calls.active()])].sort();
   const rows = peers.map((peer) => ({ peer, state: calls.state(peer) }));
   view.peers(rows);
   ringer.ring(rows.some(({ state }) => state === "ringing"));

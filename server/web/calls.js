@@ -126,11 +126,14 @@ export class Calls {
     this.#handle(remote, { type: "PeerBack" });
   }
 
-  // The set of all peers in the room has arrived, in a new `peer-list`.
+  // Another process has taken the seat of the remote. Called between peerGone and peerBack.
+  peerRestarted() {}
+
+  // A new `peer-list` has arrived; `present.has(remote)`: whether the remote is in the room.
   setPresent(present) {
-    for (const remote of [...this.#calls.keys()]) {
+    for (const [remote, { gone }] of [...this.#calls]) {
       if (present.has(remote)) this.peerBack(remote);
-      else this.peerGone(remote);
+      else if (!gone) this.peerGone(remote);
     }
   }
 

@@ -11,6 +11,9 @@ const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"; // without characters that l
 const random = (length, alphabet) =>
   Array.from(crypto.getRandomValues(new Uint8Array(length)), (byte) => alphabet[byte % alphabet.length]).join("");
 
+// Distinguishes this load of the page from others with the same id and key (docs/protocol.md, server rule 3).
+export const instance = random(20, ALPHABET);
+
 export const isValidId = (text) => /^[A-Za-z0-9._~-]{1,64}$/.test(text);
 
 export function readSettings(location) {

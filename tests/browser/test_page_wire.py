@@ -58,10 +58,19 @@ async def test_join_carries_room_token_and_a_constant_key(browser: Browser, site
         site.page, "me", camera="none", online=False, prepare=fake.prepare, room="hall", token="s3cret"
     ):
         join = await fake.next("join")
-        assert join | {"key": ""} == {"type": "join", "peerId": "me", "room": "hall", "token": "s3cret", "key": ""}
-        assert len(join["key"]) == 32
+        assert len(join.pop("key")) == 32 and len(join.pop("instance")) == 20
+        assert join == {"type": "join", "peerId": "me", "room": "hall", "token": "s3cret"}
+
+
+async def test_instance_lasts_as_long_as_the_page_and_the_key_longer(browser: Browser, site: Site) -> None:
+    fake = FakeRelay()
+    async with browser.page(site.page, "me", camera="none", online=False, prepare=fake.prepare) as page:
+        join = await fake.next("join")
         await fake.sockets[-1].close(code=1011)
-        assert (await fake.next("join"))["key"] == join["key"]
+        assert await fake.next("join") == join
+        await page.tab.reload()
+        reloaded = await fake.next("join")
+        assert reloaded["key"] == join["key"] and reloaded["instance"] != join["instance"]
 
 
 async def test_other_relay_is_joined_after_a_click_without_our_key(browser: Browser, site: Site) -> None:
@@ -85,7 +94,8 @@ async def test_other_relay_is_joined_after_a_click_without_our_key(browser: Brow
         fake.send({"type": "peer-list", "peers": []})
         await page.wait_server("online")
         await page.tab.reload()
-        assert await fake.next("join") == join, "it asks once, and keeps its seat there too"
+        again = await fake.next("join")
+        assert again | {"instance": ""} == join | {"instance": ""}, "it asks once, and keeps its seat there too"
 
 
 async def test_other_relay_on_a_phone_is_named_in_full(browser: Browser, site: Site) -> None:

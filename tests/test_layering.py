@@ -64,7 +64,7 @@ HOMES = {
     ),
     "jwt": ("server.admission.jwt_tokens",),
     "prometheus_client": ("server.observability.prometheus",),
-    "redis": ("server.cluster.redis_link",),
+    "redis": ("server.cluster.redis_ledger",),
     "cv2": ("peer.media.windows.child",),
     "click": ("peer.cli",),
 }

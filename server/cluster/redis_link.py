@@ -1,4 +1,4 @@
-"""The link of a relay to its cluster: the shell around ``node``. The only module that uses redis.
+"""The link of a relay to its cluster: the shell around ``node``, which runs it with the ledger in Redis.
 
 There are two connections to Redis. One sends batches and waits for their answers, the other waits for inbox entries.
 When either breaks, both are made again. Nothing is lost: an unanswered batch is sent again, and unread entries are
@@ -9,18 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import secrets
-import ssl
 from collections.abc import Callable, Coroutine, Sequence
-from importlib.resources import files
 from typing import Any, Final, Generic
-
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from peer.errors import ConfigError
 from peer.signaling.messages import Envelope, Join
@@ -31,30 +23,23 @@ from ..observability.counters import ClusterCounters
 from ..observability.logs import facts
 from ..rooms.rooms import Command
 from . import messages
-from .address import OPTION, Address, parse_address
+from .address import parse_address
 from .batch_queue import MAX_MESSAGES
 from .node import InboxError, Node
+from .redis_ledger import LedgerConnection, RedisLedger, ScriptFailed, Unregistered
 from .state import C, NodeConfig
 
 logger = logging.getLogger("server.cluster")
 
-VERSION: Final = "v1"
-"""Version of the ledger's script and keys. Relays with another version form another cluster."""
 _START_TIMEOUT: Final = 5.0
 """Maximum time for Redis to answer when the relay starts, in seconds. A wrong address should fail soon."""
 _STOP_TIMEOUT: Final = 2.0
 """Maximum time for the other nodes to take over the seats when the relay stops, in seconds. A stop must not hang."""
 _RETRY_DELAY: Final = (0.1, 0.5)
 """Range of the random delay before a reconnection, in seconds, so that relays do not reconnect at the same time."""
-_READ_TIMEOUT: Final = 500
-"""Maximum time of one wait for inbox entries, in milliseconds. A broken connection is noticed after it."""
 _HANDOVER_TIMEOUT: Final = 1.0
 """Maximum time for which a seat waits for the messages queued at its previous node, in seconds. The
 joining peer waits as long."""
-
-
-class _Unregistered(Exception):
-    """The ledger does not know the node under its current name."""
 
 
 class RedisLink(Generic[C]):
@@ -94,10 +79,8 @@ class RedisLink(Generic[C]):
             handover_timeout=min(_HANDOVER_TIMEOUT, self._silence_limit),
         )
         self._node: Node[C] = Node(f"{self._token}.0", limits)
+        self._ledger = RedisLedger(self._address, self._lease, self._silence_limit)
         self._run_id = ""
-        self._script = (files(__package__) / "ledger.lua").read_text()
-        self._sha = ""
-        self._prefix = f"{self._address.prefix}:{VERSION}:"
         self._has_work = asyncio.Event()
         self._progress = asyncio.Event()
         self._stopping = False
@@ -259,57 +242,29 @@ class RedisLink(Generic[C]):
                 # Python before 3.11.3 (Debian 12) the library's time-outs would then raise CancelledError, and end
                 # this loop.
                 await self._loop.create_task(self._serve_connections(registered), name="cluster connections")
-            except* (_Unregistered, InboxError):
+            except* (Unregistered, InboxError):
                 register = True
-            except* (RedisError, OSError, RedisUnavailable) as group:
+            except* (RedisUnavailable, ConfigError) as group:
                 failure = _first(group)
             if failure is not None and not registered.done():
-                registered.set_exception(_translated(failure, self._address))
+                registered.set_exception(failure)
                 return
             if failure is not None:
                 self._connection_lost(failure)
                 await asyncio.sleep(random.uniform(*_RETRY_DELAY))
-            # ResponseError: the script itself failed, after it executed an unknown part of the batch
-            if register or type(failure) is ResponseError:
+            if register or isinstance(failure, ScriptFailed):
                 self._register()
 
     async def _serve_connections(self, registered: asyncio.Future[None]) -> None:
         """Connect, and use both connections until one of them fails."""
-        async with self._client() as client:
-            await self._prepare(client)
+        async with self._ledger.connect() as connection:
+            if connection.run_id != self._run_id or self._node.outgoing.first_batch_in_flight:
+                self._run_id = connection.run_id
+                self._register()
             self._stopping = self._task is None
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._until_either_ends(self._send(client, registered)), name="cluster send")
-                tasks.create_task(self._until_either_ends(self._receive(client)), name="cluster receive")
-
-    def _client(self) -> redis.Redis:
-        where = self._address
-        tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": where.cacert} if where.tls else {}
-        return redis.Redis(
-            host=where.host,
-            port=where.port,
-            db=where.db,
-            username=where.username,
-            password=where.password,
-            protocol=2,
-            socket_connect_timeout=self._silence_limit,
-            socket_timeout=self._silence_limit,
-            retry=Retry(NoBackoff(), 0),  # this module repeats batches, with their number
-            client_name="peer-relay",
-            **tls,
-        )
-
-    async def _prepare(self, client: redis.Redis) -> None:
-        server, memory = await client.info("server"), await client.info("memory")
-        if server.get("redis_mode") == "cluster":
-            raise RedisUnavailable(str(self._address), "it is a Redis Cluster; use a single Redis")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and not self._run_id:
-            logger.warning("! Redis may evict keys (maxmemory-policy %s); set it to noeviction", policy)
-        self._sha = await client.script_load(self._script)
-        if server["run_id"] != self._run_id or self._node.outgoing.first_batch_in_flight:
-            self._run_id = server["run_id"]
-            self._register()
+                tasks.create_task(self._until_either_ends(self._send(connection, registered)), name="cluster send")
+                tasks.create_task(self._until_either_ends(self._receive(connection)), name="cluster receive")
 
     def _register(self) -> None:
         """Register the node under a new name."""
@@ -321,13 +276,14 @@ class RedisLink(Generic[C]):
         self._registrations += 1
         self._execute(self._node.register(f"{self._token}.{self._registrations}"))
 
-    def _connection_lost(self, reason: BaseException) -> None:
+    def _connection_lost(self, failure: Exception) -> None:
         self._counters.reconnects += 1
         self._counters.waiting = len(self._node.outgoing)
         if not self._out_of_reach:
             self._out_of_reach = True
             text = "Redis at %s is out of reach (%s); peers of this relay continue, new ones wait"
-            logger.warning("! " + text, self._address, _reason(reason), extra=facts("ledger-lost"))
+            why = failure.why if isinstance(failure, RedisUnavailable) else failure
+            logger.warning("! " + text, self._address, why, extra=facts("ledger-lost"))
 
     # --- the two connections --------------------------------------------------------------------------------------
 
@@ -342,7 +298,7 @@ class RedisLink(Generic[C]):
         finally:
             self._stopping = True
 
-    async def _send(self, client: redis.Redis, registered: asyncio.Future[None]) -> None:
+    async def _send(self, connection: LedgerConnection, registered: asyncio.Future[None]) -> None:
         node, loop, counters = self._node, self._loop, self._counters
         heartbeat = self._lease / 15
         while not self._stopping:
@@ -358,27 +314,12 @@ class RedisLink(Generic[C]):
                 continue
             sent_at = loop.time()
             self._heartbeat_at = sent_at + heartbeat
-            status, nodes = await client.evalsha(
-                self._sha,
-                1,
-                self._prefix,
-                self._run_id,
-                node.name,
-                str(batch.number),
-                "1" if batch.number == 1 else "0",
-                str(int(self._lease * 1000)),
-                str(node.entries_read),
-                str(node.bytes_read),
-                str(messages.MAX_INBOX_ENTRIES),
-                str(messages.MAX_INBOX_BYTES),
-                *batch.words,
+            counters.nodes = await connection.execute(
+                node.name, batch, entries_read=node.entries_read, bytes_read=node.bytes_read
             )
-            if status != b"ok":
-                raise _Unregistered
             node.outgoing.acknowledge()
             self._answered_at = loop.time()
             counters.round_trip_seconds.add(self._answered_at - sent_at)
-            counters.nodes = int(nodes)
             self._progress.set()
             if not registered.done():
                 registered.set_result(None)
@@ -386,55 +327,22 @@ class RedisLink(Generic[C]):
                 self._out_of_reach = False
                 logger.info("= Redis is back", extra=facts("ledger-back"))
 
-    async def _receive(self, client: redis.Redis) -> None:
+    async def _receive(self, connection: LedgerConnection) -> None:
         node = self._node
-        inbox = f"{self._prefix}in:{node.name}"
-        block = max(1, min(_READ_TIMEOUT, int(self._silence_limit * 500)))
         while not self._stopping:
-            found: Any = await client.xread({inbox: f"{node.entries_read}-0"}, count=messages.READ_COUNT, block=block)
+            entries = await connection.read_inbox(node.name, node.entries_read)
             commands: list[Command[C]] = []
             now = self._loop.time()
             try:
-                for entry, fields in found[0][1] if found else ():
-                    number = int(entry.partition(b"-")[0])
-                    commands += node.process(number, fields[b"h"], fields.get(b"t"), now)
+                for number, line, text in entries:
+                    commands += node.process(number, line, text, now)
             finally:
-                if found:
+                if entries:
                     self._execute(commands)
                     self._progress.set()
                     self._has_work.set()
 
 
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     found = group.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
-
-
-def _translated(found: BaseException, address: Address) -> Exception:
-    match found:
-        case RedisUnavailable():
-            return found
-        case AuthenticationError():
-            return RedisUnavailable(str(address), "it rejects this user and password")
-    cause = _cause(found)
-    if address.cacert and (
-        isinstance(cause, FileNotFoundError | PermissionError | IsADirectoryError)
-        or (isinstance(cause, ssl.SSLError) and cause.library != "SSL")  # "SSL": in the handshake, not in the file
-    ):
-        return ConfigError(f"{address.cacert}: {_reason(found)}", where=OPTION)
-    return RedisUnavailable(str(address), _reason(found))
-
-
-def _cause(found: BaseException) -> BaseException | None:
-    """Return the operating system's error behind an error of the library."""
-    return found if isinstance(found, OSError) else found.__cause__ or found.__context__
-
-
-def _reason(found: BaseException) -> str:
-    """Return the operating system's text where there is one: the library's text repeats the address."""
-    cause = _cause(found)
-    if isinstance(cause, ssl.SSLError):
-        return str(cause)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return str(found) or type(found).__name__

@@ -1,20 +1,16 @@
-"""The invariant of a cluster, by cases and by hypothesis: pure nodes and the real ledger, in any order of events."""
+"""The invariant of a cluster, by cases: pure nodes and the real ledger."""
 
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from server.cluster.batch_queue import MAX_MESSAGES, BatchQueue
 from server.cluster.messages import Deliver
 from tests.redis_server import RedisServer
 
-from .world import CONFIG, LEASE, Member, World
+from .world import LEASE, World
 
 
 @pytest.fixture
@@ -433,76 +429,6 @@ def test_newer_connection_of_an_owner_gets_the_entrusted_seat(
     world.check()
 
 
-def test_owner_returning_to_a_full_room_is_rejected(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=1), nodes=2)
-    one, two = world.members
-    a = world.join(one, "a", key="k")
-    world.settle()
-    other = world.join(two, "a")  # joins twice, while node one hangs
-    world.advance(3.5, frozen=[one])
-    world.settle_without(one)
-    world.end(other, clean=True)
-    z = world.join(two, "z")
-    world.settle_without(one)
-    world.end(a, clean=False)
-    back = world.join(one, "a", key="k")
-    world.send_batch(one)
-    world.settle()
-    assert world.closed[back] == 4400 and (back, "room-full") in world.errors and world.views == {z: set()}
-    world.check()
-
-
-def test_peers_per_room_are_limited_across_nodes(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(CONFIG, max_room_peers=2))
-    a, b, c = (world.join(member, id) for member, id in zip(world.members, "abc", strict=True))
-    world.settle()
-    assert world.views == {a: {"b"}, b: {"a"}} and (c, "room-full") in world.errors
-    world.check()
-
-
-def test_rooms_and_seats_are_limited_per_node(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
-    one, two, _ = world.members
-    one.node.max_seats = 2
-    a, attic = world.join(one, "a"), world.join(one, "a", "attic")
-    b, c = world.join(one, "b"), world.join(one, "c")
-    d = world.join(two, "a", "attic")
-    world.settle()
-    assert world.views == {a: {"b"}, b: {"a"}, d: set()}
-    assert world.errors == [(attic, "room-full"), (c, "room-full")] and world.closed == {attic: 4400, c: 4400}
-
-
-def test_join_that_timed_out_frees_its_room(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(CONFIG, max_rooms=1))
-    one = world.members[0]
-    gone, left = world.join(one, "a", "attic"), world.join(one, "b", "attic")
-    world.end(left, clean=True)
-    refused = world.join(one, "c", "hall")
-    for _ in range(40):
-        world.now += 0.25
-        world.execute(one.node.expire(world.now))
-    assert world.closed == {gone: 1013, left: 1000, refused: 4400} and not one.node._seats._claims_per_room
-    c = world.join(one, "c", "hall")
-    world.settle()
-    assert world.views == {c: set()} and not one.node._seats._claims_per_room
-
-
-def test_queues_of_all_seats_are_bounded(ledger_redis: RedisServer) -> None:
-    world = World(ledger_redis.client(), replace(CONFIG, max_seat_queues=400))
-    one, two, _ = world.members
-    b = world.join(two, "b")
-    for id in "ac":
-        conn = world.join(one, id, key="k")
-        world.settle()
-        world.end(conn, clean=False)
-    for n in range(8):
-        world.send(b, "ac"[n % 2])
-    world.settle()
-    assert 0 < one.node.queued <= 400 and (b, "peer-not-found") in world.errors
-    world.wait_out()
-    world.check()
-
-
 def test_ledger_is_empty_when_all_peers_have_gone(world: World) -> None:
     conns = [world.join(member, id, room, key="k") for member, id in zip(world.members, "abc", strict=True)
              for room in ("", "attic")]  # fmt: skip
@@ -512,105 +438,3 @@ def test_ledger_is_empty_when_all_peers_have_gone(world: World) -> None:
     world.wait_out()
     world.check()
     assert world.leftovers() == set()
-
-
-class Cluster(RuleBasedStateMachine):
-    """Any sequence of events at three nodes. The invariant holds whenever all messages are delivered."""
-
-    server: RedisServer
-
-    @initialize()
-    def start(self) -> None:
-        self.world = World(self.server.client())
-
-    def one_of(self, n: int) -> Member:
-        return self.world.members[n % len(self.world.members)]
-
-    def admitted(self, n: int) -> int | None:
-        """An admitted client, chosen by ``n``."""
-        conns = sorted(self.world.views)
-        return conns[n % len(conns)] if conns else None
-
-    @rule(n=st.integers(0, 2), id=st.sampled_from("abc"), room=st.sampled_from(["", "", "attic"]),
-          key=st.sampled_from([None, "k", "k", "l"]))  # fmt: skip
-    def join(self, n: int, id: str, room: str, key: str | None) -> None:
-        self.world.join(self.one_of(n), id, room, key)
-
-    @rule(n=st.integers(0, 9), clean=st.booleans())
-    def end(self, n: int, clean: bool) -> None:
-        open_ = sorted(self.world.member_of.keys() - self.world.closed.keys())
-        if open_:
-            self.world.end(open_[n % len(open_)], clean=clean)
-
-    @rule(n=st.integers(0, 9), to=st.sampled_from(["a", "b", "c", None]))
-    def send(self, n: int, to: str | None) -> None:
-        conn = self.admitted(n)
-        if conn is not None:
-            self.world.send(conn, to)
-
-    @rule(n=st.integers(0, 2), lose=st.sampled_from([False, False, False, True]))
-    def send_batch(self, n: int, lose: bool) -> None:
-        self.world.send_batch(self.one_of(n), lose=lose)
-
-    @rule(n=st.integers(0, 2), most=st.integers(1, 5))
-    def read_inbox(self, n: int, most: int) -> None:
-        self.world.read_inbox(self.one_of(n), most)
-
-    @rule()
-    def settle(self) -> None:
-        self.world.settle()
-
-    @precondition(lambda self: self.world.pinged)
-    @rule(n=st.integers(0, 9))
-    def pong(self, n: int) -> None:
-        asked = sorted(self.world.pinged & self.world.views.keys())
-        self.world.pinged.clear()
-        if asked:
-            self.world.pong(asked[n % len(asked)])
-
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 6.0]), frozen=st.sampled_from([None, None, None, 0, 1, 2]))
-    def wait(self, seconds: float, frozen: int | None) -> None:
-        self.world.advance(seconds, [] if frozen is None else [self.one_of(frozen)])
-
-    @rule(n=st.integers(0, 2))
-    def kill(self, n: int) -> None:
-        self.world.kill(self.one_of(n))
-        self.world.members.append(self.world.member())
-
-    @rule(n=st.integers(0, 2))
-    def stop(self, n: int) -> None:
-        member = self.one_of(n)
-        for conn, where in self.world.member_of.items():
-            if where is member:
-                self.world.views.pop(conn, None)
-                self.world.closed.setdefault(conn, 1001)
-        member.node.drain(self.world.now)
-        self.world.settle()
-        self.world.members.remove(member)
-        self.world.members.append(self.world.member())
-
-    @rule(empty=st.booleans())
-    def restart(self, empty: bool) -> None:
-        self.world.restart(empty=empty)
-
-    def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        world = self.world
-        world.wait_out()
-        world.check()
-        for conn in sorted(world.member_of.keys() - world.closed.keys()):
-            world.end(conn, clean=conn % 2 == 0)
-        world.wait_out()
-        world.check()
-        assert world.leftovers() == set()
-        world.redis.close()
-
-
-@pytest.fixture(autouse=True)
-def _server(ledger_redis: RedisServer) -> None:
-    Cluster.server = ledger_redis
-
-
-Cluster.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-TestCluster = pytest.mark.usefixtures("_server")(Cluster.TestCase)

@@ -175,6 +175,11 @@ file_options = together(
 )
 
 
+def timeout_option(description: str) -> Callable[[F], F]:
+    """``--timeout``, 15 s, whose meaning depends on the command."""
+    return option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help=description)
+
+
 def duration_option(description: str) -> Callable[[F], F]:
     """``--duration``, whose meaning depends on the command."""
     return option("--duration", type=duration, metavar="TIME", help=description)

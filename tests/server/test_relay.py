@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
 import statistics
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from .wire import DEADLINE, Raw, frame, joined, opened, relay, text, until
+from .wire import DEADLINE, Raw, frame, join_crowd, joined, opened, relay, text, until
 
 
 async def test_first_phase_of_the_original_protocol() -> None:
@@ -75,17 +74,7 @@ async def test_hundreds_of_joins_give_complete_views() -> None:
     async with relay() as server:
         peers = [await Raw.open(server.port) for _ in names]
 
-        async def view(peer: Raw, name: str) -> list[str]:
-            peer.writer.write(text({"type": "join", "peerId": name}))
-            got = b""
-            async with asyncio.timeout(DEADLINE):
-                while got.count(b"id-") < len(names) - 1:
-                    got += await peer.reader.read(1 << 16)
-            return re.findall(r"id-\d{3}", got.decode(errors="replace"))
-
-        views = await asyncio.gather(*map(view, peers, names))
-        for name, seen in zip(names, views, strict=True):
-            assert sorted([*seen, name]) == names, "a peer is missing or reported twice"
+        await join_crowd(peers, names)
         peers[0].writer.write(text({"type": "offer", "from": names[0], "to": "nobody"}))
         assert (await peers[0].get())["code"] == "peer-not-found"  # and no further notice
         for peer in peers:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,19 @@ def process(**options: Any) -> Iterator[Process]:
         finally:
             if running.poll() is None:
                 running.kill()
+
+
+async def join_crowd(peers: Sequence[Raw], names: Sequence[str]) -> None:
+    """Let all ``peers`` join at once as ``names`` (``id-000``, …), and check that each learns of each other once."""
+
+    async def view(peer: Raw, name: str) -> list[str]:
+        peer.writer.write(text({"type": "join", "peerId": name}))
+        got = b""
+        async with asyncio.timeout(2 * DEADLINE):
+            while got.count(b"id-") < len(names) - 1:
+                got += await peer.reader.read(1 << 16)
+        return re.findall(r"id-\d{3}", got.decode(errors="replace"))
+
+    views = await asyncio.gather(*map(view, peers, names))
+    for name, seen in zip(names, views, strict=True):
+        assert sorted([*seen, name]) == list(names), "a peer is missing or reported twice"

@@ -24,7 +24,7 @@ from peer.signaling.client import (
 )
 from peer.signaling.diagnosis import JOIN_UNANSWERED, Diagnosis
 
-from .wire import EMPTY, Client, server
+from .wire import EMPTY, Client, empty_room, server
 
 pytestmark = pytest.mark.usefixtures("short_delays")
 
@@ -139,21 +139,16 @@ async def test_invalid_messages_are_ignored() -> None:
 
 
 async def test_client_without_relay_retries_until_it_joins() -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
-    async with server(room) as (gone, url):
+    async with server(empty_room) as (gone, url):
         port = int(url.split(":")[2].split("/")[0])
     del gone
     async with Client(url) as client:
         for _ in range(3):
             await client.next(Disconnected)
-        async with server(room, port):
+        async with server(empty_room, port):
             await client.next(Joined)
         await client.next(Disconnected)
-        async with server(room, port):
+        async with server(empty_room, port):
             await client.next(Joined)
 
 

@@ -14,7 +14,7 @@ from peer.signaling.client import Disconnected, Joined
 from peer.signaling.diagnosis import Diagnosis
 from peer.signaling.relay_url import tls_context
 
-from .wire import EMPTY, Client, server
+from .wire import Client, empty_room, server
 
 pytestmark = pytest.mark.usefixtures("short_delays")
 
@@ -23,16 +23,11 @@ pytestmark = pytest.mark.usefixtures("short_delays")
 async def test_wss_joins_only_with_trusted_certificate(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
+    async with serve(empty_room, "127.0.0.1", 0, ssl=context) as made:
         port = made.sockets[0].getsockname()[1]
         async with Client(f"wss://localhost:{port}") as client:
             if trusted:
@@ -76,14 +71,9 @@ async def test_ws_to_relay_with_tls_suggests_wss(certificate: Path) -> None:
 
 
 async def test_cacert_replaces_the_trust_of_the_system(certificate: Path, tmp_path: Path) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    async with serve(room, "127.0.0.1", 0, ssl=context) as made:
+    async with serve(empty_room, "127.0.0.1", 0, ssl=context) as made:
         url = f"wss://localhost:{made.sockets[0].getsockname()[1]}"
         async with Client(url, tls=tls_context(str(certificate))) as client:
             assert await client.next(Joined) == Joined(messages.PeerList(()))
@@ -95,10 +85,5 @@ async def test_cacert_replaces_the_trust_of_the_system(certificate: Path, tmp_pa
 
 
 async def test_ws_with_cacert_joins(certificate: Path) -> None:
-    async def room(socket: ServerConnection) -> None:
-        await socket.recv()
-        await socket.send(EMPTY)
-        await socket.wait_closed()
-
-    async with server(room) as (_, url), Client(url, tls=tls_context(str(certificate))) as client:
+    async with server(empty_room) as (_, url), Client(url, tls=tls_context(str(certificate))) as client:
         await client.next(Joined)

@@ -23,6 +23,13 @@ async def server(handler: Handler, port: int = 0) -> AsyncIterator[tuple[Server,
         yield made, f"ws://127.0.0.1:{made.sockets[0].getsockname()[1]}/ws"
 
 
+async def empty_room(socket: ServerConnection) -> None:
+    """Admit the client to a room without other peers, and keep the connection open."""
+    await socket.recv()
+    await socket.send(EMPTY)
+    await socket.wait_closed()
+
+
 class Client:
     """A SignalingClient whose events are put into a queue."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import exit_codes as exits
-from ..command import Command, option
+from ..command import Command
 from ..options import (
     duration_option,
     file_options,
@@ -16,8 +16,9 @@ from ..options import (
     media_options,
     output_options,
     sink_options,
+    timeout_option,
 )
-from ..param_types import duration, peer_id
+from ..param_types import peer_id
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -28,14 +29,7 @@ if TYPE_CHECKING:
 
 @click.command("call", cls=Command)
 @click.argument("ids", nargs=-1, required=True, type=peer_id, metavar="ID...")
-@option(
-    "--timeout",
-    type=duration,
-    default="15s",
-    show_default=True,
-    metavar="TIME",
-    help="Time limit for joining and connecting.",
-)
+@timeout_option("Time limit for joining and connecting.")
 @duration_option("Hang up this long after connecting.  [default: wait for the remote]")
 @join_options
 @media_options(video="auto", audio="auto")

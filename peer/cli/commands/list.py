@@ -13,8 +13,7 @@ from ...errors import JoinRefused, ServerUnreachable
 from ...signaling import messages
 from .. import exit_codes as exits
 from ..command import Command, option
-from ..options import joining, output_options
-from ..param_types import duration
+from ..options import joining, output_options, timeout_option
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("list", cls=Command)
 @option("--watch", is_flag=True, help="Keep listing peers that join and leave.")
-@option("--timeout", type=duration, default="15s", show_default=True, metavar="TIME", help="Time limit for joining.")
+@timeout_option("Time limit for joining.")
 @joining("list- and a random part")
 @output_options
 def command(watch: bool, **params: Any) -> int:

@@ -10,8 +10,7 @@ import click
 
 from .. import exit_codes as exits
 from ..command import Command, option
-from ..options import join_options, media_options, output_options, sink_options
-from ..param_types import duration
+from ..options import join_options, media_options, output_options, sink_options, timeout_option
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
 @click.argument("file")
 @option("--check", is_flag=True, help="Only check the syntax of the script.")
 @option("--junit", metavar="PATH", help="Write a JUnit XML report.")
-@option(
-    "--timeout",
-    type=duration,
-    default="15s",
-    show_default=True,
-    metavar="TIME",
-    help="Time limit for joining, and for steps without one of their own.",
-)
+@timeout_option("Time limit for joining, and for steps without one of their own.")
 @join_options
 @media_options(video="none", audio="none")
 @sink_options(speaker="none")

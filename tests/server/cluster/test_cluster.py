@@ -22,7 +22,7 @@ from server.relay import Relay, RelayConfig
 from tests.redis_server import RedisServer, redis_server
 
 from ..keys import certificate
-from ..wire import DEADLINE, ROOT, Peer, Raw, joined, opened, relay, text, until
+from ..wire import DEADLINE, ROOT, Peer, Raw, join_crowd, joined, opened, relay, until
 
 LEASE = 3.0
 """A silent relay is noticed after 0.6 s, and a new ledger is trusted after 1 s."""
@@ -108,17 +108,7 @@ async def test_hundreds_of_joins_at_three_relays_give_complete_views(trio: Trio)
     names = [f"id-{n:03}" for n in range(300)]
     peers = [await Raw.open(trio[n % 3].port) for n in range(len(names))]
 
-    async def view(peer: Raw, name: str) -> list[str]:
-        peer.writer.write(text({"type": "join", "peerId": name}))
-        got = b""
-        async with asyncio.timeout(2 * DEADLINE):
-            while got.count(b"id-") < len(names) - 1:
-                got += await peer.reader.read(1 << 16)
-        return re.findall(r"id-\d{3}", got.decode(errors="replace"))
-
-    views = await asyncio.gather(*map(view, peers, names))
-    for name, seen in zip(names, views, strict=True):
-        assert sorted([*seen, name]) == names, "a peer is missing or reported twice"
+    await join_crowd(peers, names)
     for peer in peers:
         peer.reset()
     await until(lambda: not any(relay.sessions.clients for relay in trio))

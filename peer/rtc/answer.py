@@ -9,8 +9,8 @@ from .remote_description import RemoteDescription
 from .sdp_bundle import Kept
 from .sdp_parser import Section
 
-MAX_FORMATS: Final = 64
-"""Maximum number of formats repeated in our answer per rejected section."""
+_RTPMAP: Final = re.compile(r"(\d{1,3}) [!-~]{1,64}")
+"""The value of an ``a=rtpmap`` line (RFC 8866 6.6). Real ones are shorter."""
 
 TRANSPORT_LINES: Final = ("c=", "a=ice-", "a=candidate:", "a=end-of-candidates", "a=fingerprint:", "a=setup:")
 """Starts of the lines that describe a transport."""
@@ -35,11 +35,24 @@ def mirror(answer: str, offer: RemoteDescription) -> str:
         if offer.kept is not None and index == offer.kept.index:
             parts.append(_write_kept(offer.kept, section, made[0]))
             continue
-        formats = " ".join(section.formats[:MAX_FORMATS]) or "0"
-        parts.append(f"m={section.kind} 0 {section.protocol} {formats}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n")
-        if section.mid is not None:
-            parts.append(f"a=mid:{section.mid}\r\n")
+        parts.append(_write_rejected(section))
     return "".join(parts)
+
+
+def _write_rejected(section: Section) -> str:
+    """Return a rejected section: port 0 and one format (RFC 3264 6), with its ``a=rtpmap`` if the offer has one.
+
+    Pion looks up the codec of every format of an answer, also of a rejected section, and fails without it.
+    """
+    rtpmaps = filter(None, map(_RTPMAP.match, section.attributes.get("rtpmap", ())))
+    rtpmap = next((match for match in rtpmaps if match[1] in section.formats), None)
+    format_ = rtpmap[1] if rtpmap else next(iter(section.formats), "0")
+    lines = [f"m={section.kind} 0 {section.protocol} {format_}", "c=IN IP4 0.0.0.0", "a=inactive"]
+    if rtpmap:
+        lines.append(f"a=rtpmap:{rtpmap[0]}")
+    if section.mid is not None:
+        lines.append(f"a=mid:{section.mid}")
+    return "\r\n".join(lines) + "\r\n"
 
 
 def _write_kept(kept: Kept, section: Section, bundled: str) -> str:

@@ -39,6 +39,14 @@ def test_answer_has_rejected_sections_in_their_places() -> None:
     assert [one.index for one in remote.accepted] == [1, 2]
 
 
+def test_rejected_section_has_one_format_with_its_rtpmap() -> None:
+    """Pion rejects an answer with a format whose codec it does not find."""
+    remote = read(offer(AUDIO, replaced(VP9, "m=", "m=video 9 UDP/TLS/RTP/SAVPF 97 98")))
+    rejected = mirror(engine_answer(remote), remote).split("\r\nm=video")[1].splitlines()
+    assert rejected[0] == " 0 UDP/TLS/RTP/SAVPF 98"
+    assert "a=rtpmap:98 VP9/90000" in rejected
+
+
 @pytest.mark.parametrize("audio", [AUDIO, BUNDLE_ONLY, without(AUDIO, "a=ice-")])
 @pytest.mark.parametrize(
     ("tagged", "media", "line"),

@@ -4,7 +4,7 @@ Requests, with ``connection``, a name that the test chooses:
 
 | method | parameters | result |
 |---|---|---|
-| create | sections, sinks: UDP port per kind | source: UDP port for RTP to send (not browsers) |
+| create | sections, rejected: kinds to reject, sinks: UDP port per kind | source: UDP port for RTP to send |
 | add | section | |
 | offer | iceRestart | sdp |
 | answer | sdp: an offer | sdp |
@@ -15,8 +15,8 @@ Requests, with ``connection``, a name that the test chooses:
 | received | | frames, width, height, frequency (browsers only) |
 | keyframe, close | | |
 
-A section is ``{kind: audio|video|data, codec?, direction?}``. Events are ``candidate``, and ``state`` with the W3C
-connectionState.
+A section is ``{kind: audio|video|data, codec?, direction?}``. Browsers have no sinks and no source. Events are
+``candidate``, and ``state`` with the W3C connectionState.
 """
 
 from __future__ import annotations

@@ -65,10 +65,14 @@ class Remote:
     ) -> None:
         self.engine, self.id = engine, id_
         self.sections = sections
+        self.rejected: tuple[str, ...] = ()
+        """Kinds of media to reject in offers of the peer."""
         self.hang_ups: list[str] = []
         """Reasons of the hang-ups received, and details."""
         self.answers: list[str] = []
         """Answers received, in order."""
+        self.sent: list[str] = []
+        """Answers sent, in order."""
         self.sink: rtp.Sink | None = None
         self._socket, self._plain = socket, plain
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,7 +162,7 @@ class Remote:
         connection = self._connection = Connection(f"{self.id}-{next(_connections)}", peer, call, round_)
         self._waiting = {True: [], False: []}
         self.engine.listeners[connection.name] = self._event
-        params: dict[str, Any] = {"sections": list(self.sections)}
+        params: dict[str, Any] = {"sections": list(self.sections), "rejected": list(self.rejected)}
         if self.engine.carries_rtp:
             self.sink = rtp.Sink(lambda: self._start(self._request("keyframe")))
             params["sinks"] = await self._media.enter_async_context(rtp.listening(self.sink))
@@ -232,6 +236,7 @@ class Remote:
                 await self._open(message["from"], message.get("call"), message.get("round", 0))
                 answer = {"type": "answer"} | await self._request("answer", sdp=message["sdp"])
                 answer |= {key: message[key] for key in ("call", "round") if key in message and not self._plain}
+                self.sent.append(answer["sdp"])
                 await self._send(message["from"], answer)
                 await self._description_sent()
                 await self._description_applied()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -40,6 +41,11 @@ async def connected(cam: Agent, remote: Remote) -> Call:
     await until(lambda: cam.peers.get(remote.id) is State.CONNECTED, RELAXED)
     await remote.until_connected()
     return cam.calls[remote.id]
+
+
+def sections(sdp: str) -> dict[str, int]:
+    """Return the port of each section of a description, by kind; 0 for a rejected one."""
+    return {kind: int(port) for kind, port in re.findall(r"^m=(\w+) (\d+)", sdp, re.MULTILINE)}
 
 
 async def media_both_ways(call: Call, remote: Remote) -> None:

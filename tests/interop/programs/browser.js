@@ -4,9 +4,9 @@
 globalThis.interop = {
   connections: new Map(),
 
-  create({ connection, sections }) {
+  create({ connection, sections, rejected }) {
     const pc = new RTCPeerConnection();
-    const one = { pc, media: {}, sent: [] };
+    const one = { pc, rejected, media: {}, sent: [] };
     pc.onicecandidate = ({ candidate }) => {
       if (candidate?.candidate) emit({ event: "candidate", connection, candidate });
     };
@@ -28,10 +28,12 @@ globalThis.interop = {
     const sender = pc.addTrack(stream.getTracks()[0], stream);
     const transceiver = pc.getTransceivers().find((one) => one.sender === sender);
     if (direction) transceiver.direction = direction;
-    if (codec) {
-      const { codecs } = RTCRtpReceiver.getCapabilities(kind);
-      transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => mimeType === `${kind}/${codec}`));
-    }
+    if (codec) interop.prefer(transceiver, kind, codec);
+  },
+
+  prefer(transceiver, kind, codec) {
+    const { codecs } = RTCRtpReceiver.getCapabilities(kind);
+    transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => mimeType === `${kind}/${codec}`));
   },
 
   async offer({ connection, iceRestart }) {
@@ -41,8 +43,10 @@ globalThis.interop = {
   },
 
   async answer({ connection, sdp }) {
-    const { pc } = interop.connections.get(connection);
+    const { pc, rejected } = interop.connections.get(connection);
     await pc.setRemoteDescription({ type: "offer", sdp });
+    // stop() would make the section inactive: it takes effect in the next offer (W3C webrtc-pc 5.4).
+    for (const kind of rejected) interop.prefer(interop.transceiver(connection, kind), kind, "VP9");
     await pc.setLocalDescription(await pc.createAnswer());
     return { sdp: pc.localDescription.sdp };
   },

@@ -19,12 +19,17 @@ function addTrack(one, { kind, codec = "VP8", direction = "sendrecv" }, mid, pay
   else section.addVP8Codec(type);
   section.addSSRC(SSRC[kind], "interop", "stream", kind);
   const track = one.pc.addTrack(section);
+  receive(one, track, kind);
+  one.tracks[kind] = { track, payloadType: type };
+}
+
+function receive(one, track, kind) {
+  one.receivers[kind] = track;
   track.setMediaHandler(new RtcpReceivingSession());
   track.onMessage((packet) => {
     const type = packet[1] & 0x7f;
     if (type < 64 || type >= 96) one.bridge.deliver(kind, packet); // not RTCP (RFC 5761 4)
   });
-  one.tracks[kind] = { track, payloadType: type };
 }
 
 // The offered sections: [{ kind, mid, payloadType }], with the payload type of VP8 or Opus.
@@ -46,7 +51,7 @@ function described(pc, type) {
 }
 
 const methods = {
-  async create({ connection, sections, sinks }) {
+  async create({ connection, sections, rejected, sinks }) {
     const pc = new PeerConnection(connection, { iceServers: [], disableAutoNegotiation: true });
     const bridge = new RtpBridge(sinks, (kind, packet) => {
       const sent = one.tracks[kind];
@@ -55,8 +60,10 @@ const methods = {
       packet.writeUInt32BE(SSRC[kind], 8);
       sent.track.sendMessageBinary(packet);
     });
-    const one = { pc, bridge, sections, tracks: {}, mids: 0 };
+    const one = { pc, bridge, sections, tracks: {}, receivers: {}, mids: 0 };
     connections.set(connection, one);
+    if (rejected.length) throw new Error("libdatachannel cannot reject a section");
+    pc.onTrack((track) => receive(one, track, track.type()));
     pc.onLocalCandidate((candidate, sdpMid) =>
       emit({ event: "candidate", connection, candidate: { candidate: candidate.replace(/^a=/, ""), sdpMid } }),
     );
@@ -90,7 +97,7 @@ const methods = {
   accept: ({ connection, sdp }) => connections.get(connection).pc.setRemoteDescription(sdp, "answer"),
   candidate: ({ connection, candidate: { candidate, sdpMid } }) =>
     connections.get(connection).pc.addRemoteCandidate(candidate, sdpMid ?? "0"),
-  keyframe: ({ connection }) => void connections.get(connection).tracks.video?.track.requestKeyframe(),
+  keyframe: ({ connection }) => void connections.get(connection).receivers.video?.requestKeyframe(),
 
   close({ connection }) {
     const { pc, bridge } = connections.get(connection);

@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v3"
 )
@@ -20,6 +21,7 @@ type section struct{ Kind, Codec, Direction string }
 type params struct {
 	Connection string
 	Sections   []section
+	Rejected   []string
 	Section    section
 	Sinks      map[string]int
 	IceRestart bool
@@ -55,7 +57,7 @@ func emit(message map[string]interface{}) {
 }
 
 func create(p params) (interface{}, error) {
-	pc, err := webrtc.NewPeerConnection(webrtc.Configuration{})
+	pc, err := newPeerConnection(len(p.Rejected) > 0)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +86,28 @@ func create(p params) (interface{}, error) {
 	}
 	go send(c)
 	return map[string]int{"source": socket.LocalAddr().(*net.UDPAddr).Port}, nil
+}
+
+// newPeerConnection makes a connection with all codecs, or without those for video.
+func newPeerConnection(audioOnly bool) (*webrtc.PeerConnection, error) {
+	media := &webrtc.MediaEngine{}
+	var err error
+	if audioOnly {
+		opus := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}
+		codec := webrtc.RTPCodecParameters{RTPCodecCapability: opus, PayloadType: 111}
+		err = media.RegisterCodec(codec, webrtc.RTPCodecTypeAudio)
+	} else {
+		err = media.RegisterDefaultCodecs()
+	}
+	if err != nil {
+		return nil, err
+	}
+	interceptors := &interceptor.Registry{}
+	if err := webrtc.RegisterDefaultInterceptors(media, interceptors); err != nil {
+		return nil, err
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(interceptors))
+	return api.NewPeerConnection(webrtc.Configuration{})
 }
 
 // deliver hands received RTP over to the test.

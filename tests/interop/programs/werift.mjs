@@ -11,7 +11,8 @@ const transceiver = (connection, kind) =>
   connections.get(connection).pc.getTransceivers().find((one) => one.kind === kind && !one.stopped);
 
 const methods = {
-  async create({ connection, sections, sinks }) {
+  async create({ connection, sections, rejected, sinks }) {
+    if (rejected.length) throw new Error("werift cannot reject a section");
     const pc = new RTCPeerConnection({ codecs: { audio: [useOPUS()], video: [useVP8(), useH264()] } });
     const tracks = {};
     const bridge = new RtpBridge(sinks, (kind, packet) => tracks[kind]?.writeRtp(packet));

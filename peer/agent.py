@@ -17,11 +17,13 @@ from . import negotiation as n
 from .call import Call, State
 from .call_control import CallControl
 from .errors import CallFailed, ConfigError
+from .media.audio.speaker import SpeakerBack, SpeakerLost
 from .media.fanout import Fanout, Reader
 from .media.outgoing.audio_track import OutgoingAudio
 from .media.outgoing.passthrough import Passthrough
 from .media.outgoing.shared import SharedAudio, SharedVideo
 from .media.outgoing.track import OutgoingVideo
+from .media.sources.device_watch import DeviceWatch
 from .media.sources.local_media import LocalMedia, Source, SourceLost, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
@@ -82,13 +84,19 @@ class Agent:
         )
         self._events: Fanout[ev.Event] = Fanout()
         self._signaling: asyncio.Task[None] | None = None
+        self._device_watch: asyncio.Task[None] | None = None
 
     @classmethod
     def from_options(
-        cls, relay: RelayOptions, media: MediaOptions, *, accept: Callable[[str], bool] | None = None
+        cls,
+        relay: RelayOptions,
+        media: MediaOptions,
+        *,
+        accept: Callable[[str], bool] | None = None,
+        unattended: bool = False,
     ) -> Self:
         """Create an agent from these options. Equivalent to ``Agent`` with all their fields as arguments."""
-        return cls(**vars(relay), **vars(media), accept=accept)
+        return cls(**vars(relay), **vars(media), accept=accept, unattended=unattended)
 
     # --- entering and leaving ---
 
@@ -110,7 +118,9 @@ class Agent:
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         options = self._options
-        self._media: LocalMedia = await open_sources(self._video, self._audio, size=options.size, fps=options.fps)
+        self._media: LocalMedia = await open_sources(
+            self._video, self._audio, size=options.size, fps=options.fps, unattended=options.unattended
+        )
         stack.push_async_callback(self._media.close)
         self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
         self._share_media(self._tasks)
@@ -120,6 +130,8 @@ class Agent:
             speaker=options.speaker,
             on_close=lambda peer: self._calls.dispatch(peer, n.HangUp()),
             on_notice=lambda line: log.warning("%s", line),
+            on_speaker=self._report_speaker,
+            unattended=options.unattended,
         )
         self._calls = CallControl(
             self.id,
@@ -145,6 +157,8 @@ class Agent:
             log.warning("%s", notice)
         for source in self._media.sources:
             self._tasks.create_task(self._watch_source(source), name=f"watch {source.name}")
+        if options.speaker != "none" or any(source.has_device for source in self._media.sources):
+            self._device_watch = self._tasks.create_task(self._watch_devices(), name="watch /dev")
         await self._playout.open(self._media.video)
         self._signaling = self._tasks.create_task(self._room.run(), name="signaling")
         await self._room.wait_joined()
@@ -181,6 +195,8 @@ class Agent:
             self._calls.dispatch(peer, n.HangUp("shutdown"))
         await self._room.flush()
         self._calls.close()
+        if self._device_watch is not None:
+            self._device_watch.cancel()
         await self._media.close()  # also ends the _watch_source tasks
         if self._signaling is not None:
             self._signaling.cancel()
@@ -242,13 +258,32 @@ class Agent:
         return self._events.read(EVENT_BACKLOG)
 
     async def _watch_source(self, source: Source) -> None:
-        with source.failures.read(8) as failures:
+        lost = [SourceLost(source.name, source.lost)] if source.lost is not None else []
+        with source.failures.read(8, lost) as failures:
             async for failure in failures:
                 if isinstance(failure, SourceLost):
-                    self._events.put(ev.Error(code="source-lost", message=str(failure.error)))
-                    log.warning("%s", failure.error)
+                    error = failure.error
+                    log.warning("%s", error)
+                    self._events.put(
+                        ev.SourceLost(source=source.name, kinds=source.kinds, cause=error.cause, message=str(error))
+                    )
                 else:
-                    log.warning("%s is back", failure.source)
+                    log.warning("%s works again after %.1f s", source.name, failure.seconds)
+                    seconds = round(failure.seconds, 1)
+                    self._events.put(ev.SourceBack(source=source.name, kinds=source.kinds, seconds=seconds))
+
+    def _report_speaker(self, state: SpeakerLost | SpeakerBack) -> None:
+        if isinstance(state, SpeakerLost):
+            self._events.put(ev.SinkLost(sink=state.device, message=state.why))
+        else:
+            self._events.put(ev.SinkBack(sink=state.device, seconds=round(state.seconds, 1)))
+
+    async def _watch_devices(self) -> None:
+        def on_change() -> None:
+            self._media.devices_changed()
+            self._playout.devices_changed()
+
+        await DeviceWatch(on_change).run()
 
 
 def _usable(urls: Sequence[str]) -> tuple[IceServer, ...]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 E = TypeVar("E", bound="PeerError")
 
@@ -155,14 +155,32 @@ class NotHere(CallFailed):
         return f"{self.peer} is not in the room; see `peer list`, or try another --room"
 
 
-class MediaError(PeerError):
-    """A device, file or codec failed: ``what`` names it, ``why`` is the cause, ``hint`` is what to try."""
+Cause = Literal[
+    "missing",
+    "busy",
+    "forbidden",
+    "gone",
+    "silent",
+    "ended",
+    "unreachable",
+    "unauthorized",
+    "failed",
+]
 
-    def __init__(self, what: str, why: str, hint: str | None = None) -> None:
+CAUSES: Final[tuple[Cause, ...]] = Cause.__args__  # type: ignore[attr-defined]
+"""Causes for which a device, file or stream fails."""
+
+
+class MediaError(PeerError):
+    """A device, file or codec failed: ``what`` names it, ``why`` is the reason, ``hint`` is what to try. ``cause`` is
+    the reason for programs: one of ``CAUSES``."""
+
+    def __init__(self, what: str, why: str, hint: str | None = None, *, cause: Cause = "failed") -> None:
         super().__init__(what, why, hint)
         self.what = what
         self.why = why
         self.hint = hint
+        self.cause = cause
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" + (f"; {self.hint}" if self.hint else "")

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
+from .errors import Cause
+
 Reason = Literal[
     "hang-up",
     "remote-hang-up",
@@ -168,6 +170,46 @@ class ServerBack(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceLost(Event):
+    """The source of ``kinds`` (``video``, ``audio``) cannot be opened or has stopped delivering. It is tried again
+    until it works. ``cause`` is one of errors.CAUSES, ``message`` says the same to people."""
+
+    event = "source-lost"
+    source: str
+    kinds: tuple[str, ...]
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBack(Event):
+    """The source delivers again, or for the first time, ``seconds`` after ``source-lost``."""
+
+    event = "source-back"
+    source: str
+    kinds: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkLost(Event):
+    """The speaker cannot be opened or has failed. It is tried again until it works; calls go on."""
+
+    event = "sink-lost"
+    sink: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkBack(Event):
+    """The speaker plays again, or for the first time, ``seconds`` after ``sink-lost``."""
+
+    event = "sink-back"
+    sink: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Error(Event):
     """An error that does not end the agent. ``code`` is for programs, ``message`` for people. ``path`` is the file
     that could not be written."""
@@ -193,6 +235,10 @@ ALL: Final[tuple[type[Event], ...]] = (
     Ended,
     ServerLost,
     ServerBack,
+    SourceLost,
+    SourceBack,
+    SinkLost,
+    SinkBack,
     Error,
 )
 """All events."""

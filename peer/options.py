@@ -107,6 +107,10 @@ class AgentOptions(MediaOptions, RelayOptions):
         default=None,
         metadata=_about("accept(peer) returns whether to answer a call.", unset="every call is answered"),
     )
+    unattended: bool = field(
+        default=False,
+        metadata=_about("Join although a device or stream does not work, and use it once it does."),
+    )
 
 
 def taking(

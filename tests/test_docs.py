@@ -18,6 +18,7 @@ from peer.cli import config_file
 from peer.cli import exit_codes as exits
 from peer.cli.command import known_options
 from peer.cli.root import COMMANDS
+from peer.errors import CAUSES
 from peer.script import language, steps
 from peer.signaling import messages
 
@@ -68,6 +69,11 @@ def test_every_event_is_documented_with_its_keys(event: type[events.Event]) -> N
 @pytest.mark.parametrize("reason", events.REASONS)
 def test_every_reason_is_documented(reason: str) -> None:
     assert row(f"`{reason}`")
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_cause_is_documented(cause: str) -> None:
+    assert row(f"`{cause}`")
 
 
 def test_every_exit_code_is_documented_and_in_the_help() -> None:

@@ -42,7 +42,9 @@ class RecordedWindows:
 class RecordedSpeaker:
     """A stand-in for ``Speaker`` that records its calls. A device named ``broken`` cannot play."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, device: str, on_notice: Any) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, device: str, on_notice: Any, on_state: Any, *, unattended: bool
+    ) -> None:
         self.calls: list[Any] = []
         self.device = device
 
@@ -57,6 +59,9 @@ class RecordedSpeaker:
 
     def remove(self, key: str) -> None:
         self.calls.append(("remove", key))
+
+    def retry_now(self) -> None:
+        self.calls.append("retry")
 
     async def close(self) -> None:
         self.calls.append("close")
@@ -125,6 +130,14 @@ async def test_added_call_is_shown_and_played_until_removed() -> None:
         made.remove("door")
     assert windows.calls == [("show", "door", "door", door.media.video.frames), ("hide", "door")]
     assert speaker.calls == [("add", "door", door.media.audio.frames), ("remove", "door")]
+
+
+async def test_changed_devices_make_a_lost_speaker_retry() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        made, _, speaker = make(tasks, show=False)
+        made.devices_changed()
+        Playout(tasks, show=False, speaker="none", on_close=closed.append, on_notice=notices.append).devices_changed()
+    assert speaker.calls == ["retry"]
 
 
 async def test_calls_are_shown_and_removed_independently() -> None:

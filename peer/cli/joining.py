@@ -35,8 +35,10 @@ async def joined(
     *,
     join_timeout: float | None,
     on_event: Callable[[events.Event], None],
+    unattended: bool = False,
 ) -> AsyncIterator[Agent]:
-    """An agent that has joined the room. ``on_event`` gets all its events, including those of leaving.
+    """An agent that has joined the room. ``on_event`` gets all its events, including those of leaving. An
+    ``unattended`` one joins although a device does not work.
 
     Raises:
         ServerUnreachable, JoinRefused, MediaError: the agent could not join, or the relay ended its membership.
@@ -45,7 +47,7 @@ async def joined(
 
     with identity.load(settings.relay.id) as own:
         relay = replace(settings.relay, id=own.id, key=own.key_for(settings.relay.server), join_timeout=join_timeout)
-        agent = Agent.from_options(relay, settings.media)
+        agent = Agent.from_options(relay, settings.media, unattended=unattended)
         stream = agent.events()
         async with asyncio.TaskGroup() as group:
             printer = group.create_task(_pass_on(stream, on_event), name="events")

@@ -172,6 +172,14 @@ def describe(event: events.Event) -> str | None:
             return f"connection to the relay lost{f' ({detail})' if detail else ''}; calls continue, reconnecting"
         case events.ServerBack():
             return "connected to the relay again"
+        case events.SourceLost(source=source, kinds=kinds, cause=cause):
+            return f"no {' and '.join(kinds)} from {source} ({cause}); trying again until it works"
+        case events.SourceBack(source=source, kinds=kinds, seconds=seconds):
+            return f"{' and '.join(kinds)} from {source} again after {seconds:.1f} s"
+        case events.SinkLost(sink=sink, message=message):
+            return f"speaker {sink} lost ({message}); trying again until it works"
+        case events.SinkBack(sink=sink, seconds=seconds):
+            return f"speaker {sink} plays again after {seconds:.1f} s"
         case events.Error(message=message, peer=peer):
             return f"{peer}: {message}" if peer else message
         case _:

@@ -82,6 +82,12 @@ class Program:
             if body.get("event") == event and all(body.get(key) == value for key, value in keys.items()):
                 return body
 
+    def expect_all(self, *names: str, deadline: float = DEADLINE) -> None:
+        """Wait until each of these events has come, in any order, since the start of the program or in the future."""
+        until, seen = time.monotonic() + deadline, {body.get("event") for body in self.events}
+        while missing := set(names) - seen:
+            seen.add(self._next(until, str(missing)).get("event"))
+
     def _next(self, until: float, wanted: str) -> dict[str, Any]:
         try:
             line = self._lines.get(timeout=max(0.0, until - time.monotonic()))

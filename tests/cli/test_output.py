@@ -32,6 +32,10 @@ ONE_OF_EACH = (
     events.Ended(peer="door", reason="declined", detail="no common codec"),
     events.ServerLost(detail="connection refused"),
     events.ServerBack(),
+    events.SourceLost(source="/dev/video0", kinds=("video",), cause="gone", message="/dev/video0: it is gone"),
+    events.SourceBack(source="/dev/video0", kinds=("video",), seconds=1.2),
+    events.SinkLost(sink="default", message="it is gone"),
+    events.SinkBack(sink="default", seconds=1.2),
     events.Error(code="media-error", message="no room", peer="door", path="door.mkv"),
 )
 

@@ -62,10 +62,10 @@ class Camera:
 
 
 @asynccontextmanager
-async def serve() -> AsyncIterator[Camera]:
-    """Run a server with one camera on a free port of the loopback interface."""
+async def serve(port: int = 0) -> AsyncIterator[Camera]:
+    """Run a server with one camera on ``port`` of the loopback interface, 0 for a free one."""
     camera = Camera()
-    server = await asyncio.start_server(lambda reader, writer: _talk(camera, reader, writer), "127.0.0.1", 0)
+    server = await asyncio.start_server(lambda reader, writer: _talk(camera, reader, writer), "127.0.0.1", port)
     camera.url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/camera"
     try:
         yield camera

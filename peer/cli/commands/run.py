@@ -94,7 +94,7 @@ async def _run(called: tuple[str, ...], settings: Settings, out: Output) -> int:
     systemd.ready("connecting to the relay")  # before joining: the relay may be unreachable for days
     try:
         async with asyncio.timeout(settings.duration) as limit:
-            async with joined(settings, join_timeout=None, on_event=on_event) as agent:
+            async with joined(settings, join_timeout=None, on_event=on_event, unattended=True) as agent:
                 await _run_calls(agent, queue, policy, paths, out)
     except TimeoutError:
         if settings.duration is None or not limit.expired():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -13,13 +14,16 @@ from av.container import InputContainer
 
 from peer.errors import MediaError
 from peer.media import picture
+from peer.media.failure import media_error
 from peer.media.frame_rate_limiter import FrameRateLimiter
 from peer.media.sources import v4l2
+from peer.media.sources.camera_locator import CameraLocator
 from peer.media.sources.capture_time import from_monotonic
 from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, demux
 from peer.media.sources.encoded import PacketConverter, stream_info
 from peer.media.sources.handoff import Captured
+from peer.media.sources.passthrough import StreamInfo
 
 STALL: Final = 4.0
 """Time without a frame after which a camera counts as lost, in seconds. A long exposure at night takes 1 s."""
@@ -45,6 +49,38 @@ def read(
             yield from _frames(container, constraints, stop, flags)
         except av.error.ArgumentError:  # EINVAL from VIDIOC_DQBUF: the driver has stopped streaming
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+
+
+def read_located(
+    locator: CameraLocator, constraints: Constraints, flags: DecodeFlags, stop: threading.Event
+) -> Generator[Captured, None, None]:
+    """As ``read``, of the first of the locator's cameras that can be opened.
+
+    Raises:
+        MediaError: there is no such camera, or none can be opened.
+    """
+    problems: list[MediaError] = []
+    for path in locator.candidates():
+        locator.opening(path)
+        delivered = False
+        try:
+            with contextlib.closing(read(path, constraints, flags, stop)) as frames:
+                for frame in frames:
+                    if not delivered and not isinstance(frame, StreamInfo):
+                        delivered = True
+                        locator.delivers(path)
+                    yield frame
+            return
+        except (MediaError, OSError, av.error.FFmpegError) as problem:
+            problems.append(media_error(path, problem))
+            if delivered:
+                break
+    raise problems[0] if len(problems) == 1 else _none_works(problems)
+
+
+def _none_works(problems: list[MediaError]) -> MediaError:
+    why = "; ".join(f"{problem.what}: {problem.why}" for problem in problems)
+    return MediaError("camera", f"none works ({why})", "`peer devices` lists cameras", cause=problems[0].cause)
 
 
 def _frames(

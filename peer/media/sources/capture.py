@@ -5,7 +5,7 @@ PyAV blocks, so a named daemon thread reads each input. All decisions are made i
     start --> attempt (a thread) --frames--> handoff --> deliver
                  | ends with an error, or delivers nothing for too long
                  v
-              report, wait (0.5 s, doubling up to 5 s), next attempt        (devices and streams)
+              report, wait (0.5 s, 1 s, then 1.5 s), next attempt           (devices and streams)
               or finished                                                   (files)
 
 An abandoned attempt may block in a read forever. Whatever it still delivers is ignored, and at most
@@ -37,8 +37,12 @@ logger = logging.getLogger(__name__)
 Read = Callable[[threading.Event], Generator[Captured, None, None]]
 """Opens an input, yields what it captures, closes it. It blocks, and checks the stop event between frames."""
 
-_BACKOFF: Final = (0.5, 5.0)
-"""First and maximum delay before a lost input is reopened, in seconds. Retries never end: nodes run unattended."""
+_BACKOFF: Final = (0.5, 1.5)
+"""First and maximum delay before a lost input is reopened, in seconds. Retries never end: nodes run unattended, and
+show a camera within 2 s of its return (docs/node.md)."""
+
+_BACKOFF_UNAUTHORIZED: Final = 60.0
+"""Delay after a camera rejected name and password, in seconds. Cameras lock an account after some 5 attempts."""
 
 _OPEN_TIMEOUT: Final = 15.0
 """Time-out for the first frame after opening, in seconds, unless ``stall`` is longer."""
@@ -56,10 +60,17 @@ _STOP_POLL: Final = 0.02
 class _Attempt:
     """One opening of the input, with the thread that reads it."""
 
-    def __init__(self, name: str, read: Read, deliver: Callable[[_Attempt, Captured], None],
-                 ended: Callable[[_Attempt, MediaError | None], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        read: Read,
+        counts: Callable[[Captured], bool],
+        deliver: Callable[[_Attempt, Captured], None],
+        ended: Callable[[_Attempt, MediaError | None], None],
+    ) -> None:
         self._name = name
         self._read = read
+        self._counts = counts
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self.handoff = Handoff(self._loop, lambda frame: deliver(self, frame))
@@ -78,8 +89,9 @@ class _Attempt:
         try:
             with contextlib.closing(self._read(self.stop)) as frames:
                 for frame in frames:
-                    self.last_frame = time.monotonic()
-                    self.delivered = self.delivered or not isinstance(frame, StreamInfo)
+                    if isinstance(frame, StreamInfo) or self._counts(frame):
+                        self.last_frame = time.monotonic()
+                        self.delivered = self.delivered or not isinstance(frame, StreamInfo)
                     if not self.handoff.post(frame) or self.stop.is_set():
                         break
         except (MediaError, OSError, ValueError, av.error.FFmpegError) as problem:
@@ -123,7 +135,8 @@ class Capture:
         deliver: receives every frame, in the loop.
         report: receives the error when the input is lost (once, not per attempt), and ``None`` when it is back.
         reopen: whether the input is opened again after its end or an error.
-        stall: time without a frame after which the input counts as lost, in seconds; ``None`` if it may be silent.
+        counts: whether a frame proves that the input works; called in the thread.
+        stall: time without such a frame after which the input counts as lost, in seconds; ``None``: unlimited.
         interrupt: wakes a thread that is stuck in a read of this input, as far as that is possible; may block.
     """
 
@@ -135,11 +148,13 @@ class Capture:
         report: Callable[[MediaError | None], None],
         *,
         reopen: bool,
+        counts: Callable[[Captured], bool] = lambda _: True,
         stall: float | None = None,
         interrupt: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._read = read
+        self._counts = counts
         self._deliver = deliver
         self._report = report
         self._reopen = reopen
@@ -176,6 +191,13 @@ class Capture:
             self._delay = _BACKOFF[0]
             self._begin()
 
+    def retry_now(self) -> None:
+        """Open a lost input now instead of after the rest of its delay. Does nothing during an attempt."""
+        if self._lost and self._attempt is None and self._timer is not None:
+            self._cancel_timer()
+            self._delay = _BACKOFF[0]
+            self._begin()
+
     def stop(self) -> None:
         """Request the thread to stop; ``close()`` also waits for it."""
         self._cancel_timer()
@@ -198,13 +220,16 @@ class Capture:
         if len(self._stopping) >= _MAX_ABANDONED:
             self._schedule_retry()
             return
-        self._attempt = _Attempt(self.name, self._read, self._on_frame, self._on_end)
+        self._attempt = _Attempt(self.name, self._read, self._counts, self._on_frame, self._on_end)
         self._watch()
 
     def _on_frame(self, attempt: _Attempt, frame: Captured) -> None:
         if attempt is not self._attempt:
             return
         if isinstance(frame, StreamInfo):  # the input was opened, which does not prove that it delivers
+            self._deliver(frame)
+            return
+        if not self._counts(frame):
             self._deliver(frame)
             return
         if self._lost and not attempt.skipped_first:  # v4l2loopback delivers its last frame to every new reader
@@ -227,7 +252,7 @@ class Capture:
         if error is None and not self._reopen:
             self.finished = True
             return
-        self._on_failure(error or MediaError(self.name, "it ended"))
+        self._on_failure(error or MediaError(self.name, "it ended", cause="ended"))
 
     def _on_failure(self, error: MediaError) -> None:
         if not self._lost:
@@ -235,6 +260,8 @@ class Capture:
             logger.debug("%s", error)  # the receiver of ``report`` decides how to log it
             self._report(error)
         if self._reopen:
+            if error.cause == "unauthorized":
+                self._delay = _BACKOFF_UNAUTHORIZED
             self._schedule_retry()
         else:
             self.finished = True
@@ -255,7 +282,8 @@ class Capture:
             return
         self._timer = None
         self._abandon(attempt, interrupt_after=0)
-        self._on_failure(MediaError(self.name, f"it has delivered nothing for {timeout:.0f} s", "reopening it"))
+        why = f"it has delivered nothing for {timeout:.0f} s"
+        self._on_failure(MediaError(self.name, why, "reopening it", cause="silent"))
 
     def _abandon(self, attempt: _Attempt, interrupt_after: float) -> None:
         self._dropped += attempt.handoff.dropped

@@ -34,6 +34,8 @@ class DecodeFlags:
     def __init__(self, *, video: bool = True, audio: bool = True) -> None:
         self.video = video
         self.audio = audio
+        self.audio_optional = False
+        """Whether a stream without audio is accepted although audio was requested."""
         self.decoded_packets = 0
         """Video packets decoded so far."""
         self.ended = False

@@ -15,7 +15,7 @@ from peer.media.audio.alsa import prepare_environment
 from peer.media.sources import v4l2
 
 _SYSFS: Final = Path("/sys/class/video4linux")
-_ASOUND: Final = Path("/proc/asound")
+ASOUND: Final = Path("/proc/asound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ def list_cameras(sysfs: Path = _SYSFS) -> list[Camera]:
     return cameras
 
 
-def list_microphones(asound: Path = _ASOUND) -> list[AudioDevice]:
+def list_microphones(asound: Path = ASOUND) -> list[AudioDevice]:
     """List the devices that capture audio; the sound server first, because it occupies sound cards while it runs."""
     return _sound_server() + _pcm_devices(asound, "capture")
 
 
-def list_speakers(asound: Path = _ASOUND) -> list[AudioDevice]:
+def list_speakers(asound: Path = ASOUND) -> list[AudioDevice]:
     """List the devices that play audio; the sound server first."""
     return _sound_server() + _pcm_devices(asound, "playback")
 

@@ -15,6 +15,9 @@ from peer.media.failure import NoAudio
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
 from peer.media.sources import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
+from peer.media.sources.camera_locator import CameraLocator
+from peer.media.sources.camera_nodes import list_nodes
+from peer.media.sources.capture import Read
 from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.passthrough import PassthroughCheck
@@ -44,13 +47,23 @@ class LocalMedia:
         """Whether the video source is expected to deliver a frame soon."""
         return any(source.frame_expected for source in self.sources)
 
+    def devices_changed(self) -> None:
+        """Look after all sources, because a device was plugged in or unplugged."""
+        for source in self.sources:
+            source.devices_changed()
+
     async def close(self) -> None:
         """End all readers, close the inputs and join their threads. A thread that is stuck is abandoned."""
         await asyncio.gather(*(source.close() for source in self.sources))
 
 
 async def open_sources(
-    video: VideoSpec, audio: AudioSpec, *, size: tuple[int, int] | None = None, fps: float | None = None
+    video: VideoSpec,
+    audio: AudioSpec,
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    unattended: bool = False,
 ) -> LocalMedia:
     """Open the sources that ``video`` and ``audio`` name.
 
@@ -58,6 +71,9 @@ async def open_sources(
     that works. ``same`` is the audio of the video's file, stream or test source, if it has any; for other kinds of
     video it is ``auto``. ``size`` is the maximum frame size in pixels, at the same aspect ratio; ``fps`` the maximum
     frame rate.
+
+    With ``unattended``, a device or stream that does not work, or ``auto`` without a device, is no reason to wait or
+    to fail: its source is ``lost``, and delivers as soon as it works. Files are still checked.
 
     Raises:
         MediaError: a source that was named is missing, busy or unreadable.
@@ -69,13 +85,12 @@ async def open_sources(
     opened: list[Source] = []
     notices: list[str] = []
     constraints = Constraints(video=True, audio=_is_shared(video, audio), size=size, fps=fps)
-    opening_video = _open(
-        video, constraints, partial(_cameras, constraints), opened, notices, audio_optional=audio_optional
-    )
+    open_one = _start if unattended else _open
+    opening_video = open_one(video, constraints, opened, notices, audio_optional=audio_optional)
     if constraints.audio:
         opening_audio = _nothing_to_open()
     else:
-        opening_audio = _open(audio, Constraints(video=False, audio=True), _microphones, opened, notices)
+        opening_audio = open_one(audio, Constraints(video=False, audio=True), opened, notices)
     try:
         outcomes = await asyncio.gather(opening_video, opening_audio, return_exceptions=True)
         for outcome in outcomes:
@@ -125,10 +140,13 @@ def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
                 flags=flags,
                 passthrough=check,
             )
-        case "device" if isinstance(spec, VideoSpec):
-            return _camera(target, replace(constraints, h264=spec.h264))
+        case "device" | "auto" if isinstance(spec, VideoSpec):
+            return _camera(CameraLocator(target, list_nodes), target, replace(constraints, h264=spec.h264))
+        case "auto":
+            any_microphone = microphone.AnyMicrophone()
+            return _microphone("microphone", any_microphone.read, any_microphone.present)
         case "device":
-            return _microphone(target)
+            return _named_microphone(target)
     raise AssertionError(f"{spec.kind} names no input")
 
 
@@ -140,30 +158,35 @@ def _passthrough_check(constraints: Constraints) -> PassthroughCheck | None:
     return PassthroughCheck(constraints.size, constraints.fps) if constraints.video else None
 
 
-def _camera(path: str, constraints: Constraints) -> Input:
+def _camera(locator: CameraLocator, name: str, constraints: Constraints) -> Input:
     flags = DecodeFlags()
     return Input(
-        name=path,
-        read=partial(camera.read, path, constraints, flags),
+        name=name or "camera",
+        read=partial(camera.read_located, locator, constraints, flags),
         video=True,
         audio=False,
         stall=camera.STALL,
-        interrupt=partial(v4l2.interrupt, path),
+        interrupt=lambda: v4l2.interrupt(locator.current),
+        present=locator.present,
         flags=flags,
         passthrough=_passthrough_check(constraints),
     )
 
 
-def _microphone(name: str) -> Input:
-    return Input(name=name, read=partial(microphone.read, name), video=False, audio=True, stall=microphone.STALL)
+def _named_microphone(name: str) -> Input:
+    return _microphone(name, partial(microphone.read, name), partial(microphone.present, name))
 
 
-def _cameras(constraints: Constraints) -> list[Input]:
-    return [_camera(found.device, constraints) for found in devices.list_cameras()]
+def _microphone(name: str, read: Read, present: Callable[[], bool]) -> Input:
+    return Input(name=name, read=read, video=False, audio=True, stall=microphone.STALL, present=present)
 
 
-def _microphones() -> list[Input]:
-    return [_microphone(found.device) for found in devices.list_microphones()]
+def _inputs(kind: str, constraints: Constraints) -> list[Input]:
+    """Return the inputs among which ``auto`` chooses."""
+    if kind == "microphone":
+        return [_named_microphone(found.device) for found in devices.list_microphones()]
+    paths = [found.device for found in devices.list_cameras()]
+    return [_camera(CameraLocator(path), path, constraints) for path in paths]
 
 
 async def _nothing_to_open() -> None:
@@ -173,18 +196,17 @@ async def _nothing_to_open() -> None:
 async def _open(
     spec: VideoSpec | AudioSpec,
     constraints: Constraints,
-    list_devices: Callable[[], list[Input]],
     opened: list[Source],
     notices: list[str],
     *,
     audio_optional: bool = False,
 ) -> None:
-    """Append the source that ``spec`` names to ``opened``; for ``auto``, the first of ``list_devices`` that works.
+    """Append the source that ``spec`` names to ``opened``; for ``auto``, the first device that works.
 
     With ``audio_optional``, a source without audio yields a notice instead of an error.
     """
     if spec.kind == "auto":
-        await _open_first(list_devices, "camera" if constraints.video else "microphone", opened, notices)
+        await _open_first("camera" if constraints.video else "microphone", constraints, opened, notices)
     elif spec.kind != "none":
         source = Source(_input(spec, constraints))
         opened.append(source)
@@ -196,7 +218,39 @@ async def _open(
             opened.remove(source)
             notices.append(f"{problem.what}: {problem.why}: sending video only")
             await source.close()
-            await _open(spec, replace(constraints, audio=False), list_devices, opened, notices)
+            await _open(spec, replace(constraints, audio=False), opened, notices)
+
+
+_START_TIMEOUT: Final = 2.0
+"""Time for which a node waits for its sources before it joins, in seconds. Most cameras deliver within 1 s."""
+
+
+async def _start(
+    spec: VideoSpec | AudioSpec,
+    constraints: Constraints,
+    opened: list[Source],
+    notices: list[str],
+    *,
+    audio_optional: bool = False,
+) -> None:
+    """Append the source that ``spec`` names to ``opened``, whether it works yet or not.
+
+    With ``audio_optional``, a source that works, but without audio, yields a notice. Of one that does not work yet it
+    is not known whether it has audio, so silence is sent until it delivers some.
+    """
+    if spec.kind == "none":
+        return
+    source = Source(_input(spec, constraints))
+    opened.append(source)
+    try:
+        await source.start(_START_TIMEOUT)
+    except NoAudio as problem:
+        opened.remove(source)
+        await source.close()
+        if not audio_optional:
+            raise
+        notices.append(f"{problem.what}: {problem.why}: sending video only")
+        await _start(spec, replace(constraints, audio=False), opened, notices)
 
 
 _WITHOUT_DEVICE: Final = {
@@ -206,12 +260,10 @@ _WITHOUT_DEVICE: Final = {
 """Effect of a missing device, and an alternative. Same wording as ``peer devices``."""
 
 
-async def _open_first(
-    list_devices: Callable[[], list[Input]], kind: str, opened: list[Source], notices: list[str]
-) -> None:
+async def _open_first(kind: str, constraints: Constraints, opened: list[Source], notices: list[str]) -> None:
     """Append the first device that works to ``opened``, or a notice: without one, the peer only receives."""
     problems = []
-    for candidate in await in_thread(f"list {kind}s", list_devices):
+    for candidate in await in_thread(f"list {kind}s", partial(_inputs, kind, constraints)):
         source = Source(candidate)
         try:
             await source.open()

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Generator
+from pathlib import Path
 from typing import Final
 
 import av
 
+from peer.errors import MediaError
 from peer.media.audio.pcm import CaptureDevice
+from peer.media.failure import media_error
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE, media_time
+from peer.media.sources import devices
 from peer.media.sources.audio_framer import AudioFramer
 from peer.media.sources.capture_time import from_age
 from peer.media.sources.handoff import Media
 
 STALL: Final = 3.0
 """Time without audio after which a microphone counts as lost, in seconds. A working one delivers its silence too."""
+
+_CARD: Final = re.compile(r"(?:plug)?hw:(?:CARD=)?([^,]+).*")
+"""The sound card, by number or id, in the name of an ALSA device."""
 
 _PERIOD: Final = 0.01
 """ALSA's period, in seconds: half a frame, so a frame waits for its last sample no longer than that."""
@@ -51,6 +59,57 @@ def read(name: str, stop: threading.Event) -> Generator[Media, None, None]:
                 has_no_clock = True
                 if stop.wait(ahead):
                     return
+
+
+class AnyMicrophone:
+    """The first microphone that works, looked for at each opening. One that delivered before comes first."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._tried = ""
+        """Name of the device that was opened last, as long as it has not delivered. Others come before it."""
+
+    def read(self, stop: threading.Event) -> Generator[Media, None, None]:
+        """Yield the audio of the first device that can be opened until it is unplugged or ``stop`` is set.
+
+        Raises:
+            MediaError: there is no microphone, or none can be opened.
+            OSError: the device is gone.
+        """
+        problems: list[MediaError] = []
+        for name in self._candidates():
+            self._tried, delivered = name, False
+            try:
+                with contextlib.closing(read(name, stop)) as frames:
+                    for frame in frames:
+                        delivered, self._last, self._tried = True, name, ""
+                        yield frame
+                return
+            except OSError as problem:
+                if delivered:
+                    raise
+                problems.append(media_error(name, problem))
+        why = "; ".join(f"{problem.what}: {problem.why}" for problem in problems)
+        raise MediaError("microphone", f"none works ({why})", "`peer devices` lists them", cause=problems[0].cause)
+
+    def present(self) -> bool:
+        """Whether the device that delivered last still exists, as far as is known."""
+        return not self._last or present(self._last)
+
+    def _candidates(self) -> list[str]:
+        found = [device.device for device in devices.list_microphones()]
+        if not found:
+            hint = "plug one in; --audio test sends a tone"
+            raise MediaError("microphone", "no microphone found", hint, cause="missing")
+        return sorted(found, key=lambda name: (name == self._tried, name != self._last))
+
+
+def present(name: str, asound: Path = devices.ASOUND) -> bool:
+    """Whether the sound card of ALSA device ``name`` exists; true for devices that name no card."""
+    card = _CARD.fullmatch(name)
+    if card is None:
+        return True
+    return (asound / (f"card{card[1]}" if card[1].isdigit() else card[1])).exists()
 
 
 def with_conversion(name: str) -> str:

@@ -69,7 +69,7 @@ def read(
     with _open(url, options) as container:
         if constraints.video and not container.streams.video:
             raise MediaError(name(url), "it sends no video")
-        if constraints.audio and not container.streams.audio:
+        if constraints.audio and not flags.audio_optional and not container.streams.audio:
             raise NoAudio(name(url), "it sends no audio", "try --audio none")
         yield from _frames(container, constraints, stop, flags)
 
@@ -112,7 +112,7 @@ def _open(url: str, options: dict[str, str]) -> InputContainer:
     except av.error.HTTPUnauthorizedError:
         if name(url) == url:
             raise
-        raise MediaError(name(url), "the name or the password is wrong", "check both") from None
+        raise MediaError(name(url), "the name or the password is wrong", "check both", cause="unauthorized") from None
     except av.error.InvalidDataError:  # FFmpeg also raises this for its own time-out during the handshake
         if time.monotonic() - started >= _TIMEOUT:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None

@@ -16,6 +16,9 @@ _LOOP: Final = "?loop"
 _H264: Final = "?h264"
 
 _DEVICE: Final = re.compile(r"\d{1,4}", re.ASCII)
+_SUFFIX: Final = re.compile(r"\.(?=\w*[A-Za-z])\w{1,5}\Z")
+"""A file name's suffix, such as ``.mp4`` or ``.h264``. The end of a camera's name such as "USB 2.0" is none."""
+
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
 _SIDE_RANGE: Final = (64, 7_680)
 """Minimum and maximum width or height, in pixels: what VP8 and H.264 encoders accept, up to 8K."""
@@ -53,7 +56,8 @@ class AudioSpec(_Spec):
 def parse_video(text: str) -> VideoSpec:
     """Parse ``auto|none|test|screen|DEVICE|DEVICE?h264|FILE|FILE?loop|rtsp://...``.
 
-    A ``DEVICE`` is ``/dev/...`` or its number.
+    A ``DEVICE`` is ``/dev/...`` or its number, or the name or serial number of a camera. Text with a slash or a
+    suffix, or the path of an existing file, is a ``FILE``.
 
     Raises:
         ConfigError: ``text`` is none of these.
@@ -74,7 +78,9 @@ def parse_video(text: str) -> VideoSpec:
             "the value is empty; try auto, none, test, screen, /dev/video0, a file or rtsp://...", where="--video"
         )
     path, loop = _split_loop(text)
-    return VideoSpec("file", path, loop)
+    if loop or "/" in path or os.path.exists(path) or _SUFFIX.search(path):
+        return VideoSpec("file", path, loop)
+    return VideoSpec("device", number, h264=number != text)
 
 
 def parse_audio(text: str) -> AudioSpec:

@@ -19,7 +19,8 @@ from peer.errors import MediaError
 from peer.media.audio import speaker as speaker_module
 from peer.media.audio.alsa import prepare_environment
 from peer.media.audio.mixer import Mixer
-from peer.media.audio.speaker import Speaker
+from peer.media.audio.pcm import PlaybackDevice
+from peer.media.audio.speaker import Speaker, SpeakerBack, SpeakerLost
 from peer.media.fanout import Fanout
 from peer.media.frames import AUDIO_FRAME_SAMPLES, AUDIO_RATE
 
@@ -194,6 +195,7 @@ def mute_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     (tmp_path / "asound.conf").write_text(f'pcm.default {{ type pulse server "unix:{tmp_path}/native" }}')
     monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
     monkeypatch.setattr(speaker_module, "_TEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(speaker_module, "_TEST_TIMEOUT_UNATTENDED", 0.5)
     before = set(threading.enumerate())
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "native"))
@@ -246,3 +248,63 @@ async def test_speaker_thread_exception_is_reported_and_retried(
         await _until(lambda: len(_heard(played)) > AUDIO_RATE // 2)
         door.audio.close()
     assert level(_heard(played)[-AUDIO_RATE // 4 :], 440) > 5000
+
+
+async def test_unattended_speaker_plays_once_its_device_appears(
+    played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.conf").write_text("")
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "empty.conf"))
+    door, states = Voice(440), asyncio.Queue[SpeakerLost | SpeakerBack]()
+    notices: list[str] = []
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        speaker = Speaker(tasks, "tape", notices.append, states.put_nowait, unattended=True)
+        assert not await speaker.open()
+        assert await states.get() == SpeakerLost("tape", "there is no such audio device")
+        speaker.add("door", door.audio)
+        tasks.create_task(door.run(20))
+        monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
+        speaker.retry_now()
+        back = await states.get()
+        assert isinstance(back, SpeakerBack) and back.seconds < 10
+        await _until(lambda: len(_heard(played)) > AUDIO_RATE // 2)
+        door.audio.close()
+        await speaker.close()
+    assert [notice.split(";")[0] for notice in notices] == [
+        "speaker tape: there is no such audio device",
+        "speaker tape is back",
+    ]
+
+
+async def test_unattended_silent_speaker_does_not_delay_the_start(mute_server: None) -> None:
+    states: list[SpeakerLost | SpeakerBack] = []
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        speaker = Speaker(tasks, "default", lambda line: None, states.append, unattended=True)
+        assert not await speaker.open()
+        await speaker.close()
+    assert states == [SpeakerLost("default", "it does not answer within 0.5 s")]
+
+
+async def test_speaker_stuck_in_its_device_is_replaced(played: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, hangs, released = PlaybackDevice.write, [True], threading.Event()
+
+    def stuck(self: PlaybackDevice, samples: NDArray[np.int16]) -> None:
+        if hangs:
+            hangs.clear()
+            released.wait(30)
+            return
+        write(self, samples)
+
+    monkeypatch.setattr(PlaybackDevice, "write", stuck)
+    monkeypatch.setattr(speaker_module, "_STALL", 0.3)
+    door = Voice(440)
+    async with room("tape") as it:
+        assert await it.speaker.open()
+        it.speaker.add("door", door.audio)
+        it.tasks.create_task(door.run(20))
+        assert (await it.notices.get()).startswith("speaker tape: it has not played for 0.3 s; calls go on")
+        assert await it.notices.get() == "speaker tape is back"
+        await _until(lambda: len(_heard(played)) > AUDIO_RATE // 2)
+        released.set()
+        door.audio.close()
+        await _until(lambda: [thread.name for thread in threading.enumerate()].count("speaker") == 1)

@@ -12,7 +12,7 @@ import pytest
 from peer.errors import MediaError
 from peer.media.fanout import Reader
 from peer.media.frames import EncodedFrame, media_time
-from peer.media.sources import devices
+from peer.media.sources import devices, local_media
 from peer.media.sources.local_media import LocalMedia, SourceBack, SourceLost, open_sources
 from peer.media.sources.spec import parse_audio, parse_video
 from peer.media.test_pattern import Pattern, read_pattern
@@ -262,3 +262,41 @@ async def test_test_source_and_microphone_have_no_encoded(tmp_path: Path) -> Non
     assert (media.encoded, media.passthrough) == (None, None)
     assert [source.encoded for source in media.sources] == [None, None]
     await media.close()
+
+
+async def _unattended(video: str, audio: str) -> LocalMedia:
+    async with asyncio.timeout(6):  # the promise of docs/node.md, with time to join
+        return await open_sources(parse_video(video), parse_audio(audio), size=(320, 180), unattended=True)
+
+
+async def test_unattended_auto_waits_for_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(devices, "list_microphones", list)
+    monkeypatch.setattr(local_media, "list_nodes", list)
+    media = await _unattended("auto", "auto")
+    assert media.video is not None and media.audio is not None and media.notices == ()
+    assert sorted(str(source.lost) for source in media.sources) == [
+        "camera: no camera found; plug one in; --video test sends a test pattern",
+        "microphone: no microphone found; plug one in; --audio test sends a tone",
+    ]
+    await media.close()
+
+
+@pytest.mark.parametrize(
+    ("video", "cause"),
+    [
+        ("/dev/video-nowhere", "missing"),
+        ("/dev/null", "failed"),
+        ("No Such Camera", "missing"),
+        ("rtsp://127.0.0.1:9/door", "unreachable"),
+    ],
+)
+async def test_unattended_missing_source_is_lost(video: str, cause: str) -> None:
+    media = await _unattended(video, "none")
+    assert media.video is not None
+    assert media.sources[0].lost is not None and media.sources[0].lost.cause == cause
+    await media.close()
+
+
+async def test_unattended_missing_file_raises() -> None:
+    with pytest.raises(MediaError, match="no such file"):
+        await _unattended("/nowhere/clip.mp4", "none")

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Generator
+from typing import Any
 
 import av
 import pytest
@@ -310,3 +311,117 @@ async def test_source_close_ends_its_readers() -> None:
         async for _ in reader:
             pass
         assert [failure async for failure in failures] == []
+
+
+async def _started(device: Device, timeout: float = DEADLINE, **options: Any) -> Source:
+    source = Source(Input(name="cam", read=device.read, video=True, audio=False, **options), linger=0.02)
+    await source.start(timeout)
+    return source
+
+
+async def test_start_with_missing_device_returns_and_waits_for_it() -> None:
+    device = Device()
+    device.plugged.clear()
+    source = await _started(device)
+    with source.failures.read(8) as failures:
+        assert source.lost is not None and source.lost.cause == "gone"
+        device.plugged.set()
+        back = await asyncio.wait_for(failures.get(), DEADLINE)
+    assert isinstance(back, SourceBack) and 0 < back.seconds < DEADLINE
+    assert source.lost is None
+    await until(lambda: not _threads("cam"), DEADLINE)  # nobody reads it, so it is closed again
+    await source.close()
+
+
+async def test_start_with_mute_device_returns_after_the_timeout() -> None:
+    delivers = threading.Event()
+
+    def read(stop: threading.Event) -> Generator[Media, None, None]:
+        while not delivers.wait(0.01) and not stop.is_set():
+            pass
+        while not stop.wait(0.005):
+            yield _FRAME
+
+    source = Source(Input(name="cam", read=read, video=True, audio=False))
+    await source.start(0.05)
+    assert source.lost is not None and source.lost.cause == "silent"
+    assert not source.frame_expected
+    with source.failures.read(8) as failures, _video(source).read() as video:
+        delivers.set()
+        assert isinstance(await asyncio.wait_for(failures.get(), DEADLINE), SourceBack)
+        await asyncio.wait_for(video.get(), DEADLINE)
+    await source.close()
+
+
+async def test_start_with_working_device_reports_nothing() -> None:
+    device = Device()
+    source = await _started(device)
+    assert source.lost is None and not source.failures.readers
+    with _video(source).read() as video:
+        await asyncio.wait_for(video.get(), DEADLINE)
+    await source.close()
+
+
+async def test_idle_source_is_lost_when_its_device_disappears() -> None:
+    device = Device()
+    source = await _started(device, present=device.plugged.is_set)
+    await until(lambda: not _threads("cam"), DEADLINE)
+    with source.failures.read(8) as failures:
+        source.devices_changed()
+        assert source.lost is None
+        opened = device.opened
+        device.plugged.clear()
+        source.devices_changed()
+        lost = await asyncio.wait_for(failures.get(), DEADLINE)
+        assert isinstance(lost, SourceLost) and lost.error.cause == "gone"
+        device.plugged.set()
+        assert isinstance(await asyncio.wait_for(failures.get(), DEADLINE), SourceBack)
+    assert device.opened > opened
+    await source.close()
+
+
+async def test_lost_source_is_opened_as_soon_as_devices_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_BACKOFF", (DEADLINE, DEADLINE))
+    device = Device()
+    device.plugged.clear()
+    source = await _started(device, present=device.plugged.is_set)
+    await until(lambda: not _threads("cam"), DEADLINE)
+    device.plugged.set()
+    with source.failures.read(8) as failures:
+        source.devices_changed()
+        assert isinstance(await asyncio.wait_for(failures.get(), DEADLINE / 2), SourceBack)
+    await source.close()
+
+
+async def test_source_with_sound_only_is_not_back() -> None:
+    video_works = threading.Event()
+    gone = threading.Event()
+
+    def read(stop: threading.Event) -> Generator[Media, None, None]:
+        while not stop.wait(0.005):
+            yield tone_frame(0)
+            if gone.is_set():
+                gone.clear()
+                raise OSError(19, "No such device")
+            if video_works.is_set():
+                yield _FRAME
+
+    video_works.set()
+    source = Source(Input(name="cam", read=read, video=True, audio=True))
+    await source.open()
+    assert source.audio is not None
+    with source.failures.read(8) as failures, _video(source).read() as video, source.audio.read() as audio:
+        video_works.clear()
+        gone.set()
+        assert isinstance(await asyncio.wait_for(failures.get(), DEADLINE), SourceLost)
+        while audio.get_nowait():
+            pass
+        for _ in range(20):
+            await asyncio.wait_for(audio.get(), DEADLINE)
+        assert source.lost is not None and failures.get_nowait() is None
+        while video.get_nowait():
+            pass
+        video_works.set()
+        assert isinstance(await asyncio.wait_for(failures.get(), DEADLINE), SourceBack)
+        await asyncio.wait_for(video.get(), DEADLINE)
+    await source.close()

@@ -34,7 +34,12 @@ def test_parse_video_keywords(kind: str) -> None:
         ("/dev/video0?h264", VideoSpec("device", "/dev/video0", h264=True)),
         ("2?h264", VideoSpec("device", "/dev/video2", h264=True)),
         ("clip.mp4", VideoSpec("file", "clip.mp4")),
-        ("9" * 5000, VideoSpec("file", "9" * 5000)),  # more digits than int() accepts
+        ("clip.h264", VideoSpec("file", "clip.h264")),
+        ("clips/door", VideoSpec("file", "clips/door")),
+        ("HD Pro Webcam C920", VideoSpec("device", "HD Pro Webcam C920")),
+        ("USB 2.0 Camera: 2.0", VideoSpec("device", "USB 2.0 Camera: 2.0")),
+        ("AB12CD34?h264", VideoSpec("device", "AB12CD34", h264=True)),
+        ("9" * 5000, VideoSpec("device", "9" * 5000)),  # more digits than int() accepts
         ("clip.mp4?loop", VideoSpec("file", "clip.mp4", loop=True)),
         ("rtsp://camera/1", VideoSpec("rtsp", "rtsp://camera/1")),
         ("screen:1.0", VideoSpec("screen", ":1.0")),

@@ -72,9 +72,9 @@ class RelayConfig:
     )
     """For the TURN servers in ``ice_servers`` that have no user and password."""
     turn_lifetime: float = _option(
-        3600.0, "How long these credentials are valid for a new call; they are renewed in time."
+        3600.0, "How long TURN credentials can start a new call. The relay renews them in time."
     )
-    """Peers get new ones after half of it."""
+    """Peers get new credentials after half of it."""
 
     cluster: str | None = _option(
         None,
@@ -119,7 +119,7 @@ class RelayConfig:
     address_copy_rate: float = _limit(20_000, "Copies per second per address.")
     exempt: tuple[str, ...] = _option(
         ("127.0.0.0/8", "::1"),
-        "Addresses without limits of their own, repeatable; none exempts no address.",
+        "Network without the --address-… limits, repeatable; none exempts no network.",
         unset="this machine",
     )
     max_connections: int = _limit(

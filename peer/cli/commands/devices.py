@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(**params: Any) -> int:
     """List the cameras, microphones and speakers of this machine.
 
-    The first word of each line is the value for --video, --audio or --speaker. Devices that are in use are listed,
-    too: cameras are only asked for their formats.
+    The first word of each line is the value for --video, --audio or --speaker. Devices in use are listed too,
+    because no camera is opened for capture.
     """
     from ...media.sources.devices import list_cameras, list_microphones, list_speakers
     from ..output import Output

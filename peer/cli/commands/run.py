@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     type=peer_id,
     metavar="all|ID...",
     group=RELAY,
-    help="Keep calling these peers while they are in the room; more ids may follow.",
+    help="Keep calling these peers while they are in the room; several ids may follow.",
 )
 @duration_option("Leave after this time.  [default: never]")
 @join_options

@@ -11,7 +11,7 @@ import click
 from server.config import RelayConfig
 
 from ..command import F, together
-from ..options import declared
+from ..options import RELAY, declared
 from ..param_types import any_text, duration, duration_text
 
 LIMITS: Final = "Limits (0 or none: no limit)"
@@ -67,8 +67,8 @@ def _count(name: str) -> Callable[[F], F]:
     return declared(RelayConfig, name, type=count, shown=count_text, metavar="N", group=LIMITS)
 
 
-def _size(name: str, *flags: str, type: Callable[[Any], int] = size) -> Callable[[F], F]:
-    return declared(RelayConfig, name, *flags, type=type, shown=size_text, metavar="SIZE", group=LIMITS)
+def _size(name: str, *flags: str) -> Callable[[F], F]:
+    return declared(RelayConfig, name, *flags, type=size, shown=size_text, metavar="SIZE", group=LIMITS)
 
 
 limit_options = together(
@@ -86,8 +86,8 @@ limit_options = together(
         _count("max_rooms"),
         _count("max_room_peers"),
         _size("max_buffers"),
-        _size("max_frame", type=_message_size),
-        declared(RelayConfig, "join_timeout", type=duration, shown=duration_text, metavar="TIME", group=LIMITS),
+        declared(RelayConfig, "max_frame", type=_message_size, shown=size_text, metavar="SIZE", group=RELAY),
+        declared(RelayConfig, "join_timeout", type=duration, shown=duration_text, metavar="TIME", group=RELAY),
         declared(
             RelayConfig,
             "exempt",

@@ -15,8 +15,8 @@ from ..settings import Settings
 
 
 @click.command("token", cls=Command)
-@option("--jwt-secret-file", type=path, metavar="FILE", help="File with the secret of the relay (HS256).")
-@option("--jwt-key", type=path, metavar="FILE", help="Private key in PEM format, whose public key the relay has.")
+@option("--jwt-secret-file", type=path, metavar="FILE", help="File with the secret that the relay also has (HS256).")
+@option("--jwt-key", type=path, metavar="FILE", help="Private key in PEM format; the relay has its public key.")
 @option(
     "--room",
     type=any_text,
@@ -35,7 +35,7 @@ from ..settings import Settings
 )
 @output_options
 def command(room: str, peer_id: str, expires: float, **params: Any) -> int:
-    """Make a signed token for a relay that requires one, with its secret or private key.
+    """Make a signed token for a relay that requires one.
 
     In --room and --id, * matches any number of characters. A peer that has joined stays when the token expires.
 

@@ -23,6 +23,7 @@ from .log_limit import LimitedLogger
 from .media.incoming.track import IncomingMedia
 from .playout import Playout
 from .rtc.connection import Connection, ConnectionOptions, OutgoingTracks
+from .rtc.unbundled import UnbundledConnection, split_offer
 from .signaling import messages
 from .stats import StatsSampler
 
@@ -62,7 +63,7 @@ class Remote:
 
     negotiation: n.Negotiation
     call: Call | None = None
-    connections: dict[int, Connection] = field(default_factory=dict)
+    connections: dict[int, Connection | UnbundledConnection] = field(default_factory=dict)
     attempts: int = 0
     """Number of its offers since a call was connected last."""
     attempted_at: float = 0.0
@@ -222,9 +223,9 @@ class CallControl:
         connections, send = remote.connections, self._send
         match command:
             case n.CreateOffer(generation):
-                self._open_connection(peer, remote, generation).create_offer()
+                self._open_connection(peer, remote, generation)
             case n.CreateAnswer(generation, sdp):
-                self._open_connection(peer, remote, generation).create_answer(sdp)
+                self._open_connection(peer, remote, generation, sdp)
             case n.ApplyAnswer(generation, sdp):
                 connections[generation].apply_answer(sdp)
             case n.AddCandidate(generation, candidate):
@@ -253,15 +254,28 @@ class CallControl:
                 call._set_ended(reason, detail)
                 self._playout.remove(peer)
 
-    def _open_connection(self, peer: str, remote: Remote, generation: int) -> Connection:
+    def _open_connection(self, peer: str, remote: Remote, generation: int, offer: str | None = None) -> None:
+        """Open a connection that creates an offer, or the answer to ``offer``."""
         tracks = self._tracks()
         tracks.open()
         # Without a call the offer is answered only because every offer is (rule 4), and its media is ignored.
         incoming = remote.call.media if remote.call is not None else IncomingMedia(lambda _: None)
-        connection = Connection(generation, tracks, incoming, self.options, lambda event: self.dispatch(peer, event))
+
+        def post(event: n.Event) -> None:
+            self.dispatch(peer, event)
+
+        parts = [] if offer is None else split_offer(offer, self.options)
+        connection: Connection | UnbundledConnection
+        if parts:
+            connection = UnbundledConnection(generation, tracks, incoming, self.options, post, parts)
+        else:
+            connection = Connection(generation, tracks, incoming, self.options, post)
         remote.connections[generation] = connection
         self._tasks.create_task(connection.run(), name=f"connection {peer} {generation}")
-        return connection
+        if offer is None:
+            connection.create_offer()
+        else:
+            connection.create_answer(offer)
 
     def _start_call(self, peer: str, remote: Remote, incoming: bool) -> None:
         remote.call = Call(
@@ -273,14 +287,14 @@ class CallControl:
         )
         self._publish(ev.Incoming(peer=peer) if incoming else ev.Calling(peer=peer))
 
-    def _call_connected(self, remote: Remote, connection: Connection) -> None:
+    def _call_connected(self, remote: Remote, connection: Connection | UnbundledConnection) -> None:
         call = remote.call
         assert call is not None
         call._set_connected(connection.receives)
         self._playout.add(call)
         self._tasks.create_task(self._report_stats(call, connection), name=f"stats {call.peer}")
 
-    async def _report_stats(self, call: Call, connection: Connection) -> None:
+    async def _report_stats(self, call: Call, connection: Connection | UnbundledConnection) -> None:
         sampler = StatsSampler(call.peer, call.media)
         while call.reason is None:
             try:

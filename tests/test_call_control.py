@@ -17,6 +17,7 @@ from peer.call_control import MAX_CALLS, CallControl
 from peer.rtc.connection import ConnectionOptions, OutgoingTracks
 from peer.rtc.rtcp_stats import TransportStats
 from peer.signaling import messages
+from tests.rtc.descriptions import BUNDLE, HEAD, offer
 from tests.waiting import until
 
 OFFER, ANSWER, OTHER = "a=ice-ufrag:offer", "a=ice-ufrag:answer", "a=ice-ufrag:other"
@@ -243,6 +244,26 @@ async def test_event_caused_by_a_command_is_processed_after_it() -> None:
             messages.Offer("a", "b", OFFER),
             messages.Candidate("a", "b", candidate("offer")),
         ]
+
+
+@pytest.mark.parametrize("head", [HEAD, (*HEAD, BUNDLE)])
+async def test_offer_is_answered_by_one_connection_per_transport(
+    head: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ScriptedUnbundled(ScriptedConnection):
+        def __init__(self, *args: Any) -> None:
+            *args, self.parts = args
+            super().__init__(*args)
+
+    monkeypatch.setattr(call_control, "UnbundledConnection", ScriptedUnbundled)
+    sdp = offer(head=head)
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(sdp))
+        (connection,) = b.connections
+        assert connection.calls == [("create_answer", sdp)]
+        if isinstance(connection, ScriptedUnbundled):
+            assert [part.kinds for part in connection.parts] == [("audio",), ("video",)]
+        assert isinstance(connection, ScriptedUnbundled) is (head == HEAD)
 
 
 async def test_exception_in_a_command_leaves_dispatch_usable() -> None:

@@ -186,6 +186,18 @@ def ignore_malformed_rtcp(connection: RTCPeerConnection) -> None:
     dtls._handle_rtcp_data = drop_malformed
 
 
+def share_identity(connection: RTCPeerConnection, other: RTCPeerConnection) -> None:
+    """Give ``connection`` the certificate, the CNAME and the stream id of ``other``. Call it before it has media.
+
+    Hook: the engine has no parameters for these. Connections of one call have to look like one to the remote, which
+    may require one fingerprint for all media (GStreamer), and synchronizes audio and video by CNAME (RFC 3550 6.5.1).
+    """
+    for name in ("certificates", "cname", "stream_id"):
+        attribute = f"_RTCPeerConnection__{name}"
+        assert hasattr(connection, attribute), f"the engine no longer has {name}"
+        setattr(connection, attribute, getattr(other, attribute))
+
+
 async def close(connection: RTCPeerConnection) -> None:
     """Close ``connection`` and release its sockets and tasks, even if the engine fails to. Raises nothing.
 

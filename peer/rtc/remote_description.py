@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ..rtp.header import ABS_SEND_TIME, MID
@@ -76,7 +76,8 @@ class RemoteDescription:
     order, ``rejections`` the reasons for the others, by index. In an answer ``text`` has every section, and those
     with a reason are inactive. ``bundle`` has the identifications of the BUNDLE group in our answer, if it has one.
     ``candidates`` are pairs of section index and ``candidate:…``. ``kept`` is the tagged section of the group if it
-    is one of the rejected ones and the others need its transport.
+    is one of the rejected ones and the others need its transport. ``elsewhere`` are the indexes of sections that are
+    rejected only because they have another transport: ``sdp_transports`` makes an offer of its own of them.
     """
 
     text: str
@@ -86,6 +87,7 @@ class RemoteDescription:
     bundle: tuple[str, ...]
     candidates: tuple[tuple[int, str], ...]
     kept: Kept | None = None
+    elsewhere: tuple[int, ...] = ()
 
     @property
     def transport(self) -> Place:
@@ -142,8 +144,11 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
         rejections[index] = reason
     parsed = parsed.using(chosen)
     shared = sharing(parsed, list(chosen))
-    for index in chosen.keys() - set(shared):
-        rejections[index] = "it needs a transport of its own, but only one is supported (BUNDLE, RFC 8843)"
+    elsewhere = tuple(index for index in chosen if index not in shared)
+    for index in elsewhere:
+        rejections[index] = (
+            "it needs a transport of its own, but one per kind of media is supported (BUNDLE, RFC 8843)"
+        )
     if not shared:
         raise SdpError(_explain(parsed.sections, rejections))
     accepted = _accept(parsed, sorted(shared))
@@ -154,7 +159,7 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
     kept = keep_tagged(parsed, parsed.sections[shared[0]])
     if kept is not None:
         bundle = (kept.mid, *bundle)
-    return _assemble(parsed, accepted, texts, rejections, bundle, kept)
+    return replace(_assemble(parsed, accepted, texts, rejections, bundle, kept), elsewhere=elsewhere)
 
 
 def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> RemoteDescription:

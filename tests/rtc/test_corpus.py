@@ -23,6 +23,7 @@ from aiortc.sdp import SessionDescription
 from peer.rtc.aiortc_hooks import supported_codecs
 from peer.rtc.remote_description import RemoteDescription, normalize_answer, normalize_offer
 from peer.rtc.sdp import SdpError
+from peer.rtc.sdp_transports import restrict, split_transports
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 SUPPORTED: Final = supported_codecs(("vp8", "h264"))
@@ -82,6 +83,9 @@ ANSWERS: Final[dict[str, tuple[str, str, str]]] = {
 }
 """For each answer the first codec of audio and of video, and the direction of video; no codec for rejected video."""
 
+UNBUNDLED: Final = ("baresip-offer-rtcp-mux", "gstreamer-offer", "linphone-offer", "rtpengine-offer")
+"""Offers that have a transport for audio and another one for video. ``EXPECTED`` is what one connection accepts."""
+
 OUR_OFFER: Final = "our-offer"
 
 
@@ -111,6 +115,14 @@ def test_real_offer_is_accepted_as_expected(name: str) -> None:
     assert " ".join(f"{one.kind}:{one.mid}" for one in remote.accepted) == accepted
     assert reason in remote.explain() and bool(reason) is bool(remote.rejections)
     check_engine(remote)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_offer_has_one_transport_or_one_per_kind(name: str) -> None:
+    parts = split_transports(read(name), SUPPORTED)
+    assert [part.kinds for part in parts] == ([("audio",), ("video",)] if name in UNBUNDLED else [])
+    for part in parts:
+        check_engine(normalize_offer(restrict(read(name), part.indexes), SUPPORTED))
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -201,7 +201,7 @@ class Room:
 
     def _peer_restarted(self, peer: str) -> None:
         """Note that another process has taken the seat of ``peer``; between its ``PeerGone`` and ``PeerBack``."""
-        limited_log.info("= %s was restarted", peer)
+        limited_log.debug("= %s was restarted", peer)
 
     def _set_ice_servers(self, servers: Sequence[Mapping[str, Any]]) -> None:
         """Use the relay's ICE servers for new connections; existing ones keep theirs."""

@@ -181,7 +181,7 @@ class SignalingClient:
     async def run(self) -> None:
         """Connect and reconnect until cancelled or rejected for good. On cancellation the peer leaves the room."""
         backoff = Backoff()
-        quiet = False  # after a join or a logged failure: the program learns of the rest from the events
+        quiet = False  # after a join or a logged failure; the program learns of all others from the events
         while True:
             diagnosis = Diagnosis("the relay closed the connection", None)
             answered = False
@@ -211,7 +211,7 @@ class SignalingClient:
             now = asyncio.get_running_loop().time()
             delay = backoff.delay(now, host_answered=answered, rejected=rejection is not None)
             self._open = False
-            if not quiet:
+            if not quiet and not diagnosis.permanent:
                 log.info("= no connection to the relay yet (%s); trying until there is one", diagnosis.why)
                 quiet = True
             log.debug("= next try in %.1f s (%s)", delay, diagnosis.why)

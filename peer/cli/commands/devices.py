@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def command(**params: Any) -> int:
     """List the cameras, microphones and speakers of this machine.
 
-    The first word of each line is the value for --video, --audio or --speaker. Devices in use are listed too,
-    because no camera is opened for capture.
+    The first word of each line is the value for --video, --audio or --speaker. It names the same device after it was
+    plugged in again. Devices in use are listed too, because no camera is opened for capture.
     """
     from ...media.sources.devices import list_cameras, list_microphones, list_speakers
     from ..output import Output
@@ -34,9 +35,12 @@ def command(**params: Any) -> int:
     cameras = list_cameras()
     for camera in cameras:
         modes = [_mode(mode) for mode in camera.modes]
-        body = {"kind": "camera", "device": camera.device, "name": camera.name, "modes": modes}
-        out.object({"event": "device", "time": now} | body | ({"problem": camera.problem} if camera.problem else {}))
-        out.text(f"  {camera.device}  {camera.name}" + (f" ({camera.problem})" if camera.problem else ""))
+        body = {
+            "kind": "camera", "device": camera.device, "stable": camera.stable, "name": camera.name, "modes": modes
+        }  # fmt: skip
+        details = {"serial": camera.serial, "problem": camera.problem}
+        out.object({"event": "device", "time": now} | body | {key: text for key, text in details.items() if text})
+        out.text(_line(camera))
         for line in _formats(camera):
             out.text(f"      {line}")
     if not cameras:
@@ -58,6 +62,13 @@ def command(**params: Any) -> int:
         if not devices:
             out.text(f"  none: {consequence}")
     return exits.DONE
+
+
+def _line(camera: Camera) -> str:
+    facts = [camera.device] if camera.stable != camera.device else []
+    facts += [f"serial number {camera.serial}"] if camera.serial else []
+    facts += [camera.problem] if camera.problem else []
+    return f"  {shlex.quote(camera.stable)}  {camera.name}" + (f" ({', '.join(facts)})" if facts else "")
 
 
 def _mode(mode: Mode) -> dict[str, Any]:

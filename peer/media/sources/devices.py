@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from peer.media.audio.alsa import prepare_environment
 from peer.media.sources import v4l2
+from peer.media.sources.camera_nodes import DEV, SYSFS, list_nodes, stable_names
 
-_SYSFS: Final = Path("/sys/class/video4linux")
 ASOUND: Final = Path("/proc/asound")
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A V4L2 capture device. ``device`` is the value for ``--video``."""
+    """A V4L2 capture device. ``device`` is the path of its node, which changes with the order of plugging."""
 
     device: str
     name: str
     modes: tuple[v4l2.Mode, ...]
+    stable: str = ""
+    """The value for ``--video`` that names this camera after a replug and a restart, too."""
+    serial: str = ""
+    """USB serial number, or empty."""
     problem: str | None = None
     """Why the device cannot be queried, usually for lack of permission; else ``None``."""
 
@@ -37,18 +41,20 @@ class AudioDevice:
     name: str
 
 
-def list_cameras(sysfs: Path = _SYSFS) -> list[Camera]:
+def list_cameras(dev: Path = DEV, sysfs: Path = SYSFS) -> list[Camera]:
     """List the cameras, ordered by number. Device nodes for metadata or output are left out."""
     cameras = []
-    for node in sorted(sysfs.glob("video*"), key=lambda node: int(re.sub(r"\D", "", node.name) or 0)):
-        device = f"/dev/{node.name}"
+    nodes = list_nodes(dev, sysfs)
+    stable = stable_names(nodes)
+    for node in nodes:
+        camera = Camera(node.path, node.name, (), stable[node.path], node.serial)
         try:
-            capabilities = v4l2.query(device)
+            capabilities = v4l2.query(node.path)
         except OSError as problem:
-            cameras.append(Camera(device, _read(node / "name") or node.name, (), os.strerror(problem.errno or 0)))
+            cameras.append(replace(camera, problem=os.strerror(problem.errno or 0)))
             continue
         if capabilities.captures and capabilities.modes:
-            cameras.append(Camera(device, capabilities.name, capabilities.modes))
+            cameras.append(replace(camera, name=capabilities.name, modes=capabilities.modes))
     return cameras
 
 

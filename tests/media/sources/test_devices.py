@@ -9,6 +9,7 @@ import pytest
 from peer.media.sources import v4l2
 from peer.media.sources.devices import AudioDevice, Camera, list_cameras, list_microphones, list_speakers
 from peer.media.sources.v4l2 import Capabilities, Mode
+from tests.media.sources.camera_tree import CameraTree
 
 _PCM = """\
 00-00: ALC257 Analog : ALC257 Analog : playback 1 : capture 1
@@ -59,23 +60,25 @@ def test_list_devices_sound_server_comes_first(asound: Path, monkeypatch: pytest
 def test_list_devices_without_hardware_is_empty(tmp_path: Path, asound: Path) -> None:
     assert list_microphones(tmp_path / "none") == []
     assert list_speakers(tmp_path / "none") == []
-    assert list_cameras(tmp_path / "none") == []
+    assert list_cameras(tmp_path, tmp_path / "none") == []
 
 
 def test_list_cameras_sorted_without_other_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = CameraTree(tmp_path)
     for number in (10, 0, 2, 1):
-        (tmp_path / f"video{number}").mkdir()
-        (tmp_path / f"video{number}" / "name").write_text(f"Camera {number}\n")
+        tree.plug(number, f"Camera {number}", port=f"1-{number}", serial=f"S{number}")
     mode = Mode("mjpeg", ((640, 480),), (30.0,))
 
     def query(path: str) -> Capabilities:
-        if path == "/dev/video2":
+        if path.endswith("/video2"):
             raise PermissionError(13, "Permission denied")
-        return Capabilities(path[-7:], path != "/dev/video1", (mode,) if path != "/dev/video1" else ())
+        captures = not path.endswith("/video1")
+        return Capabilities(path[-7:], captures, (mode,) if captures else ())
 
     monkeypatch.setattr(v4l2, "query", query)
-    assert list_cameras(tmp_path) == [
-        Camera("/dev/video0", "/video0", (mode,)),
-        Camera("/dev/video2", "Camera 2", (), "Permission denied"),
-        Camera("/dev/video10", "video10", (mode,)),
+    by_id = f"{tree.dev}/v4l/by-id/usb-Camera_"
+    assert list_cameras(tree.dev, tree.sysfs) == [
+        Camera(f"{tree.dev}/video0", "/video0", (mode,), f"{by_id}0-S0-video-index0", "S0"),
+        Camera(f"{tree.dev}/video2", "Camera 2", (), f"{by_id}2-S2-video-index0", "S2", "Permission denied"),
+        Camera(f"{tree.dev}/video10", "video10", (mode,), f"{by_id}10-S10-video-index0", "S10"),
     ]

@@ -30,6 +30,7 @@ from av.video.frame import PictureType
 from ...codecs.h264 import IDR, SPS, nal_units
 from .. import picture
 from ..frames import VIDEO_TIME_BASE
+from .encoder_probe import EncoderProbe
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,8 @@ def _with_slices(max_size: int) -> _EncoderSpec:
     return replace(software, options={**software.options, "x264-params": params})
 
 
-_usable: Final[dict[str, bool]] = {}
-"""Whether each hardware encoder that was tried in this process works. One that fails later is not used again."""
+_probe = EncoderProbe()
+"""Which hardware encoders work. One that fails later is not used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class VideoEncoder:
         try:
             packets = self._context.encode(frame)
         except av.FFmpegError:
-            _usable[self.name] = False
+            _probe.disable(self.name)
             raise
         pts = frame.pts or 0
         return [
@@ -171,9 +172,7 @@ def _open(
 ) -> VideoCodecContext:
     """Open the first of ``specs`` that works on this machine. The last one is a software encoder."""
     for spec in specs[:-1] if hardware else ():
-        if spec.name not in _usable:
-            _usable[spec.name] = _works(spec)
-        if _usable[spec.name]:
+        if _probe.works(spec.name):
             try:
                 return _context(spec, width, height, fps, bitrate)
             except av.FFmpegError as exc:
@@ -181,8 +180,13 @@ def _open(
     return _context(specs[-1], width, height, fps, bitrate)
 
 
-def _works(spec: _EncoderSpec) -> bool:
-    """Whether the encoder opens, encodes without delay, and makes an IDR frame with its SPS on request.
+def trial(name: str) -> str | None:
+    """Try hardware encoder ``name`` and return why it does not work, or ``None``. May crash this process."""
+    return _problem(next(spec for spec in _H264 if spec.name == name))
+
+
+def _problem(spec: _EncoderSpec) -> str | None:
+    """Return why the encoder does not open, encode without delay, or make an IDR frame with its SPS on request.
 
     FFmpeg lists encoders for hardware that the machine lacks, and an encoder that opens may still have a bad driver.
     """
@@ -201,10 +205,8 @@ def _works(spec: _EncoderSpec) -> bool:
         if keys != [True] + [False] * (_TRIAL_FRAMES - 2) + [True]:
             raise ValueError("it makes no key frame on request, or some without request")
     except (av.FFmpegError, ValueError) as exc:
-        log.debug("%s does not work: %s", spec.name, exc)
-        return False
-    log.info("video is encoded by %s", spec.name)
-    return True
+        return str(exc)
+    return None
 
 
 def _context(spec: _EncoderSpec, width: int, height: int, fps: float, bitrate: int) -> VideoCodecContext:

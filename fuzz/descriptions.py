@@ -3,11 +3,13 @@
     python -m fuzz descriptions --seconds 60
 
 Properties: an ``SdpError`` of one short line, or a description that the engine parses, whose size depends on what is
-supported and not on what was sent; our answer has every section of the offer, in its place.
+supported and not on what was sent; our answer has every section of the offer, in its place, also where the offer is
+split into one per transport.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -17,6 +19,7 @@ from peer.rtc.aiortc_hooks import supported_codecs
 from peer.rtc.answer import mirror
 from peer.rtc.remote_description import MAX_SECTIONS, RemoteDescription, normalize_answer, normalize_offer
 from peer.rtc.sdp import SdpError
+from peer.rtc.sdp_transports import MAX_TRANSPORTS, merge_answers, restrict, split_transports
 
 SUPPORTED = supported_codecs(("vp8", "h264"))
 
@@ -46,6 +49,8 @@ SEEDS = [
     for text in (
         OFFER,
         HEAD + GROUP + TRANSPORT + AUDIO + VIDEO,
+        HEAD + TRANSPORT + AUDIO + VIDEO,
+        HEAD + AUDIO + TRANSPORT + VIDEO + TRANSPORT.replace("abcd", "efgh"),
         HEAD + TRANSPORT + VIDEO.replace("a=mid:1\r\n", ""),
         HEAD + GROUP + AUDIO + TRANSPORT + "m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=bundle-only\r\na=mid:1\r\n",
         HEAD + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\n" + TRANSPORT + AUDIO + TRANSPORT,
@@ -58,11 +63,29 @@ def test_one(data: bytes) -> None:
     sdp = data.decode(errors="replace")
     offer = _check(lambda: normalize_offer(sdp, SUPPORTED))
     if offer is not None:
-        sections = (f"m={one.kind} 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{one.mid}\r\n" for one in offer.accepted)
-        answer = mirror(f"{HEAD}{GROUP}{''.join(sections)}", offer)
-        assert len(re.findall(r"^m=", answer, re.MULTILINE)) == len(offer.sections)
+        assert len(re.findall(r"^m=", _answer(offer), re.MULTILINE)) == len(offer.sections)
         assert len(offer.accepted) <= MAX_SECTIONS
+        _check_transports(sdp)
     _check(lambda: normalize_answer(sdp, OFFER, SUPPORTED))
+
+
+def _check_transports(sdp: str) -> None:
+    parts = split_transports(sdp, SUPPORTED)
+    answers = []
+    for part in parts:
+        offer = _check(functools.partial(normalize_offer, restrict(sdp, part.indexes), SUPPORTED))
+        assert offer is not None and offer.kinds == part.kinds
+        answers.append(_answer(offer))
+    if parts:
+        offered, answered = (
+            len(re.findall(r"^m=", text, re.MULTILINE)) for text in (sdp, merge_answers(parts, answers))
+        )
+        assert len(parts) <= MAX_TRANSPORTS and offered == answered
+
+
+def _answer(offer: RemoteDescription) -> str:
+    sections = (f"m={one.kind} 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{one.mid}\r\n" for one in offer.accepted)
+    return mirror(f"{HEAD}{GROUP}{''.join(sections)}", offer)
 
 
 def _check(read: Callable[[], RemoteDescription]) -> RemoteDescription | None:

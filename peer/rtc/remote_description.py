@@ -22,7 +22,7 @@ from typing import Final, Literal
 from ..rtp.header import ABS_SEND_TIME, MID
 from ..signaling.messages import MAX_CANDIDATE
 from .sdp import MAX_CANDIDATES, SdpError
-from .sdp_bundle import PROTOCOLS, Kept, keep_tagged, shared_transport, sharing
+from .sdp_bundle import PROTOCOLS, Kept, keep_tagged, same_transport, shared_transport, sharing
 from .sdp_codecs import REPAIR, Codec, SupportedCodecs, choose, read_codecs
 from .sdp_parser import Parsed, Section, parse
 
@@ -189,7 +189,10 @@ def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> Remote
     if not live:
         raise SdpError(_explain(parsed.sections, rejections))
     parsed = parsed.using(live)
-    order = sharing(parsed, live) if parsed.bundle else live
+    order = sharing(parsed, live) if parsed.bundle else same_transport(parsed, live)
+    for index in live:
+        if index not in order:
+            rejections[index] = "answered on a transport of its own (no BUNDLE, RFC 8843 7.3), which we did not offer"
     transport = shared_transport(parsed, [parsed.sections[index] for index in order], offer=False)
     accepted, texts = [], []
     for index, asked in enumerate(own.sections):

@@ -54,6 +54,19 @@ def sharing(parsed: Parsed, usable: Sequence[int]) -> list[int]:
     return members or list(usable[:1])
 
 
+def same_transport(parsed: Parsed, usable: Sequence[int]) -> list[int]:
+    """Return those of the sections ``usable`` whose ICE credentials are the first one's, without a BUNDLE group.
+
+    GStreamer answers a group without one, and uses one transport nevertheless.
+    """
+
+    def credentials(index: int) -> Sequence[str]:
+        return _first("ice-ufrag", (parsed.sections[index].attributes, parsed.session))[:1]
+
+    own = credentials(usable[0])
+    return [index for index in usable if credentials(index) in ((), own)]
+
+
 def keep_tagged(parsed: Parsed, first: Section) -> Kept | None:
     """Return the tagged section if it is rejected and ``first``, the first accepted one, needs its transport.
 

@@ -303,6 +303,20 @@ def test_answer_that_rejects_video_costs_only_the_video(video: tuple[str, ...]) 
     assert pictures.ice.usernameFragment == sound.ice.usernameFragment and pictures.dtls.role == "client"
 
 
+@pytest.mark.parametrize(
+    ("video", "kinds"),
+    [
+        (VIDEO, ("audio", "video")),
+        (without(VIDEO, *TRANSPORT), ("audio", "video")),
+        (replaced(VIDEO, "a=ice-ufrag", "a=ice-ufrag:video"), ("audio",)),
+    ],
+)
+def test_answer_without_a_group_is_read_by_its_transports(video: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+    remote = normalize_answer(text(*HEAD, *AUDIO, *video), offer(), SUPPORTED)
+    assert remote.kinds == kinds
+    assert SessionDescription.parse(remote.text).media[1].direction == ("sendrecv" if kinds[1:] else "inactive")
+
+
 def test_answer_may_reject_the_first_section() -> None:
     remote = answer(("m=audio 0 UDP/TLS/RTP/SAVPF 0", "a=mid:0"), VIDEO)
     assert remote.kinds == ("video",)

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -92,11 +92,8 @@ class Scripted:
             self.posted.append,
             split_offer(OFFER, OPTIONS),
         )
-        self.audio, self.video = connections = self.unbundled._connections  # type: ignore[assignment]
-        self.audio: ScriptedConnection
-        self.video: ScriptedConnection
-        for connection, kind in zip(connections, ("audio", "video"), strict=True):
-            connection.kind = kind  # type: ignore[attr-defined]
+        self.audio, self.video = cast(list[ScriptedConnection], self.unbundled._connections)
+        self.audio.kind, self.video.kind = "audio", "video"
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class RelayOptions:
     join_timeout: float | None = field(
         default=None,
         metadata=_about(
-            "Time limit for joining in seconds, less where retrying cannot help, as with an untrusted certificate.",
+            "Time limit for joining, in seconds. An error that no retry can fix, such as a bad certificate, ends it.",
             unset="retry forever",
         ),
     )

@@ -1,6 +1,6 @@
 """A command and its options: a flag, ``PEER_<OPTION>`` in the environment, or a key of the configuration file.
 
-The flag takes precedence over the environment variable, that over the file, and that over the default.
+Precedence, strongest first: flag, environment variable, file, default.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _LibraryLimit(logging.Filter):
-    """Limits the lines of libraries, which a remote can cause too: one per second and message before formatting.
+    """A limit on the lines of libraries, which a remote can cause too: one per second and message before formatting.
 
     Our own modules limit theirs with ``LimitedLogger``.
     """

@@ -26,8 +26,8 @@ MAX_COUNTED_SILENCE: Final = 0.25
 could not arrive either, and retransmissions arrive first when it ends."""
 
 INACTIVE_AFTER: Final = 2.0
-"""Seconds without a packet after which requests pause until the next one. The sender has stopped, or continues with
-another SSRC, and would receive requests until the call ends."""
+"""Seconds without a packet after which requests pause until the next one. Otherwise a sender that has
+stopped, or continues with another SSRC, would receive requests until the call ends."""
 
 MAX_MISSING: Final = 120
 """Maximum number of missing packets. Beyond it a key frame is quicker, and aiortc's senders keep only 128 packets."""

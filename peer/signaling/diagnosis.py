@@ -100,7 +100,7 @@ def _proxy(url: str) -> str | None:
 
 
 def _diagnose_proxy(exc: Exception, proxy: str) -> Diagnosis | None:
-    """Explain an error of the way to the proxy; ``None`` if the relay behind it may be the cause."""
+    """Explain an error on the way to the proxy; ``None`` if the relay behind it may be the cause."""
     hint = "check http_proxy and https_proxy, or list the relay's host in no_proxy"
     match exc:
         case InvalidProxyStatus(response=response):

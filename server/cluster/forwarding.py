@@ -23,7 +23,7 @@ _OUT_OF_REACH: Final = "the peer's relay is out of reach"
 
 
 class Forwarding(Generic[C]):
-    """Delivers or queues the messages of one node's clients, and those that other nodes send to them."""
+    """The messages of one node's clients, and those that other nodes send to them, delivered or queued."""
 
     def __init__(self, state: NodeState[C]) -> None:
         self._state = state

@@ -27,7 +27,7 @@ _TAKEN: Final = "another client has this id now"
 
 
 class Seats(Generic[C]):
-    """Admits clients to the rooms of one node, and gives up their seats."""
+    """The seats of one node: admits clients to its rooms, and gives up their seats."""
 
     def __init__(self, state: NodeState[C], forwarding: Forwarding[C], recovery: Recovery[C]) -> None:
         self._state = state

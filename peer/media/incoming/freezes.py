@@ -13,7 +13,7 @@ _MIN_EXCESS: Final = 0.15
 
 
 class FreezeDetector:
-    """Counts frame intervals that exceed both three times the mean interval and the mean plus 0.15 s."""
+    """A count of frame intervals that exceed both three times the mean interval and the mean plus 0.15 s."""
 
     def __init__(self) -> None:
         self.count = 0

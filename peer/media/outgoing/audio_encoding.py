@@ -53,7 +53,7 @@ class GapFiller:
         """Number of consecutive late frames."""
         self._late_since = self._observed_since = 0.0
         self._min_margin = math.inf
-        """Smallest time left until silence would have replaced a frame, in seconds, since ``_observed_since``."""
+        """Minimum time, in seconds, by which a frame came before silence replaced it, since ``_observed_since``."""
 
     async def get(self) -> av.AudioFrame:
         """Return the next 20 ms of audio."""

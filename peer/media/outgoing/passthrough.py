@@ -157,7 +157,7 @@ class Passthrough:
         """Return the payloads, and the packetization mode that they need.
 
         While all NAL units of the source fit into packets it is sent in mode 0, which all viewers can receive. Mode 1
-        ends with a key frame ``EXCESS_PERIOD`` after the last larger unit.
+        lasts until the first key frame that comes ``EXCESS_PERIOD`` after the last larger unit.
         """
         if frame.key and self._last_frame_at - self._fragmented_at >= EXCESS_PERIOD:
             self._packetization_mode = 0

@@ -297,7 +297,7 @@ class OutgoingVideo:
         elif frame.key:
             self._decodable = True
         elif not self._decodable:
-            self._request_from_encoder()  # not of the viewer's budget, because each frame until then asks
+            self._request_from_encoder()  # costs no budget: each frame asks until the key frame has come
         in_order = self._last is None or frame.timestamp > self._last.timestamp - MAX_LAG
         self._decodable = self._decodable and in_order
         self._skipped += not self._decodable

@@ -19,6 +19,9 @@ from peer.media.test_pattern import Pattern, tone_frame
 
 FPS = 25
 SIZE = (320, 180)
+FIRST_TIMESTAMP = {"track0": 3_000_000_000, "track1": 1_000_000}
+"""RTP timestamps of the first packets, which should be random (RFC 3550, section 5.1). FFmpeg takes a 0 for a missing
+one, and would start both tracks at their second packets, which are 20 ms apart."""
 
 
 class Camera:
@@ -147,6 +150,7 @@ async def _play(
     def send(track: str, kind: int, stamp: int, payload: bytes, marker: bool) -> None:
         if writer.is_closing():
             return
+        stamp += FIRST_TIMESTAMP[track]
         header = struct.pack("!BBHII", 0x80, kind | marker << 7, sequence[track], stamp, int(track[-1]) + 1)
         sequence[track] += 1
         if track in ports:

@@ -68,6 +68,18 @@ def test_framer_fast_clock_drops_audio_and_never_goes_back() -> None:
     assert abs(pts[-1] / 48_000 - (1 + 499 * 0.0198)) < 0.06
 
 
+@pytest.mark.parametrize("surplus", [2_000, 4_567, 48_000])
+def test_framer_drops_the_whole_surplus_at_once(surplus: int) -> None:
+    """As when the first packets of a stream arrive late: what follows is in sync to the sample."""
+    framer = AudioFramer()
+    list(framer.push(_audio(960, 48_000, "stereo"), 1.0 + surplus / 48_000))
+    end = 0.0
+    for n in range(1, 60):
+        list(framer.push(_audio(960, 48_000, "stereo"), 1.0 + n * 0.02))
+        end = 1.0 + (n + 1) * 0.02
+    assert framer.end == pytest.approx(end, abs=1e-9)
+
+
 def test_framer_accepts_a_change_of_format() -> None:
     framer = AudioFramer()
     list(framer.push(_audio(960, 48_000, "stereo"), 1.0))

@@ -17,6 +17,7 @@ from peer.signaling.messages import Envelope
 from ..memory_budget import MESSAGE_OVERHEAD
 from ..rooms.rooms import Admit, Command, Send, error_to
 from . import messages
+from .messages import read_instance
 from .state import C, NodeState, Seat
 
 _OUT_OF_REACH: Final = "the peer's relay is out of reach"
@@ -176,8 +177,12 @@ class Forwarding(Generic[C]):
         """Send the connection of ``seat`` its peer list and the queued messages."""
         assert seat.conn is not None
         seat.admitted = True
-        peers = tuple(peer for peer in seat.room.peers if peer != seat.id)
-        return [Admit(seat.conn, peers), *(Send((seat.conn,), text) for text in self.take_queued(seat))]
+        others = {peer: read_instance(word) for peer, word in seat.room.peers.items() if peer != seat.id}
+        instances = {peer: instance for peer, instance in others.items() if instance is not None}
+        return [
+            Admit(seat.conn, tuple(others), instances),
+            *(Send((seat.conn,), text) for text in self.take_queued(seat)),
+        ]
 
     # --- queues ---------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,17 @@
 --               number of seats entrusted so far
 -- nodes         set of the registered nodes. A name is TOKEN.N for the N-th registration of a process
 -- node:NODE     hash: done, number of its last batch; beat, age of the ledger at that time; seq and octets, number and
---               size of its inbox entries so far; read and heard, number and size of those that it has read
+--               size of its inbox entries so far; read and heard, number and size of those that it has read; instances,
+--               set if it reads the instances in them
 -- in:NODE       stream, its inbox. The id of an entry is its number, so a missing entry is detected
 -- of:NODE       set of "ROOM ID", the seats that it holds
 -- dying         set of removed nodes that still hold seats
 -- seats:ROOM    hash: id to "NODE TICKET KEY NODE TICKET": the holder, and the previous holder until it has handed over
+-- instances:ROOM hash: id to "NODE TICKET INSTANCE". Not in seats:ROOM, because older versions of this script run on
+--               the same data. They leave entries behind whose NODE and TICKET are not those of the seat; these are void
 -- count:ROOM    hash: node to the number of its seats in the room. These nodes receive the events of the room
 --
--- A room name is preceded by a slash. "-" stands for a missing key or node.
+-- A room name is preceded by a slash. "-" stands for a missing key, node or instance, "?" for an unknown instance.
 
 local prefix = KEYS[1]
 local run, me, number, first = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
@@ -38,7 +41,7 @@ if known ~= run then
   for _, node in ipairs(call('SUNION', NODES, DYING)) do
     for _, where in ipairs(call('SMEMBERS', key('of', node))) do
       local room = string.match(where, '^%S+')
-      call('DEL', key('seats', room), key('count', room))
+      call('DEL', key('seats', room), key('instances', room), key('count', room))
     end
     call('DEL', key('of', node), key('in', node), key('node', node))
   end
@@ -67,13 +70,20 @@ local function remove(node)
   call('DEL', key('node', node), key('in', node))
 end
 
-local function emit(node, header, text)
+local reads_instances = {} -- set of the registered nodes that do
+
+local function emit(node, header, text, instances)
   if not alive[node] then return end
-  local entry = {'h', header}
+  local entry, size = {'h', header}, 0
   if text then
-    call('HINCRBY', key('node', node), 'octets', #text)
-    entry = {'h', header, 't', text}
+    entry[3], entry[4] = 't', text
+    size = #text
   end
+  if instances and reads_instances[node] then
+    entry[#entry + 1], entry[#entry + 2] = 'i', instances
+    size = size + #instances
+  end
+  if size > 0 then call('HINCRBY', key('node', node), 'octets', size) end
   local seq = call('HINCRBY', key('node', node), 'seq', 1)
   local added = redis.pcall('XADD', key('in', node), seq .. '-0', unpack(entry))
   if type(added) == 'table' and added.err then remove(node) end -- a foreign entry: the node registers again
@@ -84,15 +94,15 @@ local done = tonumber(call('HGET', mine, 'done'))
 if not done then
   if not first then return {'forgotten', 0} end
   call('SADD', NODES, me)
-  call('HSET', mine, 'done', 0, 'seq', 0, 'octets', 0)
+  call('HSET', mine, 'done', 0, 'seq', 0, 'octets', 0, 'instances', 1)
   done = 0
 end
 call('HSET', mine, 'beat', string.format('%d', at), 'read', read, 'heard', heard)
 call('XTRIM', key('in', me), 'MINID', (read + 1) .. '-0')
 local nodes = call('SMEMBERS', NODES)
 for _, node in ipairs(nodes) do
-  local of = call('HMGET', key('node', node), 'beat', 'seq', 'read', 'octets', 'heard')
-  alive[node] = tonumber(of[1]) or 0
+  local of = call('HMGET', key('node', node), 'beat', 'seq', 'read', 'octets', 'heard', 'instances')
+  alive[node], reads_instances[node] = tonumber(of[1]) or 0, of[6] and true
   -- the inbox is too full: the node is so far behind that it has to register again
   local lags = not of[2] or not of[3] or of[2] - of[3] > most_entries or of[4] - of[5] > most_octets
   if lags or at - alive[node] > lease then remove(node) end
@@ -118,6 +128,18 @@ local function put(room, id, s)
   call('HSET', key('seats', room), id, table.concat({s.node, s.ticket, s.secret, s.before}, ' '))
 end
 
+local function instance_of(room, id, s)
+  local found = call('HGET', key('instances', room), id)
+  local node, ticket, instance = string.match(found or '', '^(%S+) (%S+) (%S+)$')
+  return node == s.node and ticket == s.ticket and instance or '?'
+end
+
+local function put_instance(room, id, s, instance)
+  call('HSET', key('instances', room), id, table.concat({s.node, s.ticket, instance}, ' '))
+end
+
+local function is_other_process(one, other) return one ~= other and one ~= '?' and other ~= '?' end
+
 local function take_from(room, id, node) -- returns "1" if it was the node's last seat in the room
   call('SREM', key('of', node), room .. ' ' .. id)
   if call('HINCRBY', key('count', room), node, -1) > 0 then return '0' end
@@ -125,14 +147,32 @@ local function take_from(room, id, node) -- returns "1" if it was the node's las
   return '1'
 end
 
-local function give_to(room, id, node) -- returns all peers in the room if it is the node's first seat there
+local function values(name, fields) -- in portions: a function has at most some 8,000 arguments
+  local found = {}
+  for i = 1, #fields, 1000 do
+    for j, value in ipairs(call('HMGET', name, unpack(fields, i, math.min(i + 999, #fields)))) do
+      found[i + j - 1] = value
+    end
+  end
+  return found
+end
+
+local function give_to(room, id, node) -- returns all peers in the room, and their instances, if it is the first seat
   call('SADD', key('of', node), room .. ' ' .. id)
   if call('HINCRBY', key('count', room), node, 1) > 1 then return nil end
-  return table.concat(call('HKEYS', key('seats', room)), ' ')
+  local ids, instances = call('HKEYS', key('seats', room)), {}
+  local seats, found = values(key('seats', room), ids), values(key('instances', room), ids)
+  for i = 1, #ids do
+    local owner, instance = string.match(found[i] or '', '^(%S+ %S+ )(%S+)$')
+    instances[i] = owner and string.sub(seats[i], 1, #owner) == owner and instance or '?'
+  end
+  return table.concat(ids, ' '), table.concat(instances, ' ')
 end
 
 local function vacate(room, id, s)
   call('HDEL', key('seats', room), id)
+  call('HDEL', key('instances', room), id)
+  if call('HLEN', key('seats', room)) == 0 then call('DEL', key('instances', room)) end
   local last = take_from(room, id, s.node)
   emit(s.node, table.concat({'gone', room, id, last, s.ticket}, ' '))
   for _, node in ipairs(call('HKEYS', key('count', room))) do
@@ -140,21 +180,31 @@ local function vacate(room, id, s)
   end
 end
 
-local function assign(room, id, ticket, secret)
-  local s = {node = me, ticket = ticket, secret = secret, before = '-'}
-  put(room, id, s)
-  emit(me, table.concat({'joined', room, id, ticket, '-'}, ' '), give_to(room, id, me))
+local function announce(room, id, holder, instance) -- to the other nodes
   for _, node in ipairs(call('HKEYS', key('count', room))) do
-    if node ~= me then emit(node, table.concat({'came', room, id}, ' ')) end
+    if node ~= holder then emit(node, table.concat({'came', room, id}, ' '), nil, instance) end
   end
 end
 
+local function assign(room, id, ticket, secret, instance)
+  local s = {node = me, ticket = ticket, secret = secret, before = '-'}
+  put(room, id, s)
+  put_instance(room, id, s, instance)
+  local ids, instances = give_to(room, id, me)
+  emit(me, table.concat({'joined', room, id, ticket, '-'}, ' '), ids, instances or instance)
+  announce(room, id, me, instance)
+end
+
 -- Gives a seat to another node; no peer notices. The previous node hands over its queued messages, unless it is silent.
-local function move(room, id, s, node, ticket, ward)
+local function move(room, id, s, node, ticket, instance, ward)
+  local known = instance_of(room, id, s)
+  if instance == '?' then instance = known end
+  put_instance(room, id, {node = node, ticket = ticket}, instance)
   if s.node == node then
     s.ticket = ticket
     put(room, id, s)
-    emit(node, table.concat({'joined', room, id, ticket, '-'}, ' '))
+    emit(node, table.concat({'joined', room, id, ticket, '-'}, ' '), nil, instance)
+    if known ~= instance then announce(room, id, node, instance) end
     return
   end
   local source = '-'
@@ -164,7 +214,17 @@ local function move(room, id, s, node, ticket, ward)
   put(room, id, s)
   local header = {'joined', room, id, ticket, source}
   if ward then header = {'ward', room, id, ticket, source, s.secret, ward} end
-  emit(node, table.concat(header, ' '), give_to(room, id, node))
+  local ids, instances = give_to(room, id, node)
+  emit(node, table.concat(header, ' '), ids, instances or instance)
+  if known ~= instance then announce(room, id, node, instance) end
+end
+
+-- Gives a seat to a client of its owner at this node. Another process of the owner gets it anew, in one step: the
+-- messages for its predecessor are discarded, and all nodes report that the peer has left and joined (rule 3).
+local function take_over(room, id, s, ticket, instance)
+  if not is_other_process(instance_of(room, id, s), instance) then return move(room, id, s, me, ticket, instance) end
+  vacate(room, id, s)
+  assign(room, id, ticket, s.secret, instance)
 end
 
 local function is_sender(s, ticket) -- whether the ticket is that of the holder, or of the holder before a move
@@ -175,10 +235,10 @@ end
 
 local operations = {
   -- a client claims a seat; `insist`: a repeated claim, so the holder had time to answer a ping (rule 3)
-  join = {6, function(room, id, ticket, secret, insist, limit)
+  join = {7, function(room, id, ticket, secret, insist, limit, instance)
     local s = seat(room, id)
     if s and s.node == me and s.ticket == ticket then return end
-    if s and secret ~= '-' and s.secret == secret then return move(room, id, s, me, ticket) end
+    if s and secret ~= '-' and s.secret == secret then return take_over(room, id, s, ticket, instance) end
     if s and (not alive[s.node] or insist == '1' and silent(s.node)) then
       vacate(room, id, s)
       s = nil
@@ -187,19 +247,19 @@ local operations = {
     if tonumber(limit) > 0 and call('HLEN', key('seats', room)) >= tonumber(limit) then
       return emit(me, 'full ' .. ticket)
     end
-    assign(room, id, ticket, secret)
+    assign(room, id, ticket, secret, instance)
   end},
   -- a node that registered again claims the seat of a client; another holder keeps the seat
-  resume = {4, function(room, id, ticket, secret)
+  resume = {5, function(room, id, ticket, secret, instance)
     local s = seat(room, id)
-    if s and token(s.node) == token(me) then return move(room, id, s, me, ticket) end
+    if s and token(s.node) == token(me) then return take_over(room, id, s, ticket, instance) end
     if s and not alive[s.node] then
-      if secret ~= '-' and s.secret == secret then return move(room, id, s, me, ticket) end
+      if secret ~= '-' and s.secret == secret then return take_over(room, id, s, ticket, instance) end
       vacate(room, id, s)
       s = nil
     end
     if s then return emit(me, 'lost ' .. ticket) end
-    assign(room, id, ticket, secret)
+    assign(room, id, ticket, secret, instance)
   end},
   -- all seats are resumed: remove the earlier registrations of this process
   resumed = {0, function()
@@ -231,10 +291,14 @@ local operations = {
   -- the previous node has handed over all messages, or the holder waits no longer
   settle = {3, function(room, id, ticket)
     local s = seat(room, id)
+    local held = s and s.node == me and s.ticket == ticket
+    if not held and instance_of(room, id, {node = me, ticket = ticket}) ~= '?' then -- an older version has moved it
+      call('HDEL', key('instances', room), id)
+    end
     if not s then return end
     if s.before == me .. ' ' .. ticket then
       emit(s.node, table.concat({'handed', room, id, s.ticket}, ' '))
-    elseif s.node ~= me or s.ticket ~= ticket then
+    elseif not held then
       return
     end
     s.before = '-'
@@ -251,7 +315,7 @@ local operations = {
     if #others == 0 then return vacate(room, id, s) end
     table.sort(others)
     local ward = call('HINCRBY', CLOCK, 'wards', 1)
-    move(room, id, s, others[ward % #others + 1], 'w' .. ward, grace)
+    move(room, id, s, others[ward % #others + 1], 'w' .. ward, '?', grace)
   end},
   tell = {2, emit},
   bye = {0, function() remove(me) end},

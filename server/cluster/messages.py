@@ -1,8 +1,8 @@
 """Operations that a node sends to the ledger, and events that it receives in its inbox. Pure.
 
-An operation is a word and its arguments. An inbox entry is a line of words and, for some events, a text.
+An operation is a word and its arguments. An inbox entry is a line of words and, for some events, a text or instances.
 ``ledger.lua`` reads the operations and writes the entries. No id, room name or node name contains a space (protocol,
-rule 2), so nothing needs quoting.
+rule 2), so nothing needs quoting. An ``instance`` may be any text, so it is percent-encoded.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote, unquote
 
 NONE: Final = "-"
-"""Stands for a missing key or node."""
+"""Stands for a missing key, node or instance."""
+
+UNKNOWN: Final = "?"
+"""Stands for the instance of a peer whose relay is too old to read it."""
 
 MAX_INBOX_ENTRIES: Final = 100_000
 """Maximum number of unread entries in an inbox. A node that falls further behind is removed, which
@@ -33,6 +37,21 @@ def ledger_key(key: str | None) -> str:
     return NONE if key is None else sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
+def ledger_instance(instance: str | None) -> str:
+    """Return the ledger's form of an ``instance``: a word, whatever its text."""
+    return NONE if instance is None else "=" + quote(instance, safe="", errors="surrogatepass")
+
+
+def read_instance(word: str) -> str | None:
+    """Return the ``instance`` of its ledger's form; ``None`` if it is missing or unknown."""
+    return unquote(word[1:], errors="surrogatepass") if word[:1] == "=" else None
+
+
+def is_other_process(one: str, other: str) -> bool:
+    """Whether two instances, in the ledger's form, are of different processes (rule 3). The ledger decides alike."""
+    return one != other and UNKNOWN not in (one, other)
+
+
 # --- operations: the fields are in the order of the ledger's arguments --------------------------------------------
 
 
@@ -46,6 +65,7 @@ class Join(NamedTuple):
     insist: int = 0
     limit: int = 0
     """Maximum number of peers in the room; 0: no limit."""
+    instance: str = NONE
 
 
 class Resume(NamedTuple):
@@ -55,6 +75,7 @@ class Resume(NamedTuple):
     id: str
     ticket: str
     key: str
+    instance: str
 
 
 class Resumed(NamedTuple):
@@ -149,7 +170,18 @@ def encode(operation: Operation) -> tuple[str | bytes | int | float, ...]:
     return (_WORDS[type(operation)], *operation)
 
 
-# --- events -------------------------------------------------------------------------------------------------------
+# --- inbox -------------------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """An entry of an inbox, as the ledger writes it."""
+
+    number: int
+    line: bytes
+    """Word and arguments of an event."""
+    text: bytes | None
+    instances: bytes | None
+    """Of the peer, or of the peers in ``text``; ``None``: a node that does not read them wrote the entry."""
 
 
 class Entered(NamedTuple):
@@ -169,8 +201,9 @@ class SeatGranted(NamedTuple):
     ticket: str
     source: str | None
     """The node that held the seat, and hands over its messages."""
-    peers: tuple[str, ...] | None
-    """All peers in the room, if this is the node's first seat there."""
+    instance: str
+    peers: dict[str, str] | None
+    """All peers in the room, id to instance, if this is the node's first seat there."""
 
 
 class SeatEntrusted(NamedTuple):
@@ -182,14 +215,16 @@ class SeatEntrusted(NamedTuple):
     source: str | None
     key: str
     grace: float
-    peers: tuple[str, ...] | None
+    instance: str
+    peers: dict[str, str] | None
 
 
 class PeerArrived(NamedTuple):
-    """A peer joined the room at another node."""
+    """A peer joined the room at another node, or its instance is known now."""
 
     room: str
     id: str
+    instance: str
 
 
 class PeerGone(NamedTuple):
@@ -306,36 +341,51 @@ def _source(word: str) -> str | None:
     return None if word == NONE else word
 
 
-def _peers(text: bytes | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(text.decode().split())
+def _instance(words: bytes | None) -> str:
+    return UNKNOWN if words is None else words.decode()
 
 
-_READERS: Final[dict[str, Callable[[list[str], Any], Event]]] = {
-    "entered": lambda w, _: Entered(int(w[0]) / 1000),
-    "joined": lambda w, text: SeatGranted(w[0], w[1], w[2], _source(w[3]), _peers(text)),
-    "ward": lambda w, text: SeatEntrusted(w[0], w[1], w[2], _source(w[3]), w[4], float(w[5]), _peers(text)),
-    "came": lambda w, _: PeerArrived(*w),
-    "gone": lambda w, _: PeerGone(w[0], w[1], w[2] == "1", w[3]),
-    "moved": lambda w, _: SeatMoved(w[0], w[1], w[2] == "1", w[3]),
-    "lost": lambda w, _: SeatLost(*w),
-    "ask": lambda w, _: SeatClaimed(*w),
-    "denied": lambda w, _: ClaimDenied(*w),
-    "again": lambda w, _: JoinAgain(*w),
-    "full": lambda w, _: RoomFull(*w),
-    "nobody": lambda w, _: PeerNotFound(*w),
-    "frame": lambda w, text: MessageReceived(w[0], w[1], w[2], w[3], text),
-    "cast": lambda w, text: BroadcastReceived(w[0], w[1], text),
-    "mail": lambda w, text: MessageHandedOver(w[0], w[1], text),
-    "handed": lambda w, _: HandoverEnded(*w),
-    "echo": lambda w, _: Echo(*w),
+def _peers(peer: str, text: bytes | None, words: bytes | None) -> tuple[str, dict[str, str] | None]:
+    """Return the instance of ``peer``, and all peers in its room if the entry lists them."""
+    if text is None:
+        return _instance(words), None
+    ids = text.decode().split()
+    peers = dict.fromkeys(ids, UNKNOWN) if words is None else dict(zip(ids, words.decode().split(), strict=True))
+    return peers[peer], peers
+
+
+def _arrived(room: str, id: str, *, instance: str) -> PeerArrived:
+    return PeerArrived(room, id, instance)
+
+
+_READERS: Final[dict[str, Callable[[list[str], Any, bytes | None], Event]]] = {
+    "entered": lambda w, _, __: Entered(int(w[0]) / 1000),
+    "joined": lambda w, text, i: SeatGranted(w[0], w[1], w[2], _source(w[3]), *_peers(w[1], text, i)),
+    "ward": lambda w, text, i: SeatEntrusted(
+        w[0], w[1], w[2], _source(w[3]), w[4], float(w[5]), *_peers(w[1], text, i)
+    ),
+    "came": lambda w, _, i: _arrived(*w, instance=_instance(i)),
+    "gone": lambda w, _, __: PeerGone(w[0], w[1], w[2] == "1", w[3]),
+    "moved": lambda w, _, __: SeatMoved(w[0], w[1], w[2] == "1", w[3]),
+    "lost": lambda w, _, __: SeatLost(*w),
+    "ask": lambda w, _, __: SeatClaimed(*w),
+    "denied": lambda w, _, __: ClaimDenied(*w),
+    "again": lambda w, _, __: JoinAgain(*w),
+    "full": lambda w, _, __: RoomFull(*w),
+    "nobody": lambda w, _, __: PeerNotFound(*w),
+    "frame": lambda w, text, _: MessageReceived(w[0], w[1], w[2], w[3], text),
+    "cast": lambda w, text, _: BroadcastReceived(w[0], w[1], text),
+    "mail": lambda w, text, _: MessageHandedOver(w[0], w[1], text),
+    "handed": lambda w, _, __: HandoverEnded(*w),
+    "echo": lambda w, _, __: Echo(*w),
 }
 
 
-def read_event(line: bytes, text: bytes | None) -> Event:
-    """Read the event in an inbox entry.
+def read_event(entry: Entry) -> Event:
+    """Read the event in ``entry``.
 
     Raises:
         LookupError, TypeError, ValueError, AttributeError: the ledger did not write the entry.
     """
-    word, *words = line.decode().split(" ")
-    return _READERS[word](words, text)
+    word, *words = entry.line.decode().split(" ")
+    return _READERS[word](words, entry.text, entry.instances)

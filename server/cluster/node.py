@@ -10,8 +10,8 @@ therefore always the room without the client itself, whichever nodes the others 
 | event                         | action                                                                           |
 |-------------------------------|----------------------------------------------------------------------------------|
 | join                          | send it; repeat after 3 s; close with 1013 after ``join_timeout``                |
-| join with the key of a seat   | admit the owner at once, and send the join; this works without the ledger        |
-|   at this node                |                                                                                  |
+| join with the key of a seat   | admit the owner at once, and send the join; this works without the ledger.       |
+|   at this node                | Another instance of the owner is like any other join                             |
 | joined                        | admit and notify, after the handover if the seat moved here; send a leave if the |
 |                               | client is gone                                                                   |
 | moved                         | close with 4001; hand over the queued messages; settle                           |
@@ -61,7 +61,7 @@ class Node(Generic[C]):
         self.entries_read = 0
         """Number of inbox entries processed since the node registered."""
         self.bytes_read = 0
-        """Size of their texts, in bytes."""
+        """Size of their texts and instances, in bytes."""
         seats, forwarding, recovery = self._seats, self._forwarding, self._recovery
         self._handlers: dict[type[Any], Callable[[Any, float], Sequence[Command[C]]]] = {
             messages.Entered: recovery.entered,
@@ -198,21 +198,20 @@ class Node(Generic[C]):
         self.entries_read = self.bytes_read = 0
         return self._recovery.register(name)
 
-    def process(self, number: int, line: bytes, text: bytes | None, now: float) -> Sequence[Command[C]]:
+    def process(self, entry: messages.Entry, now: float) -> Sequence[Command[C]]:
         """Process the next entry of the inbox.
 
         Raises:
-            InboxError: ``number`` is not the next one, or the ledger did not write the entry.
+            InboxError: ``entry`` is not the next one, or the ledger did not write it.
         """
-        if number != self.entries_read + 1:
-            raise InboxError(f"entry {number} of the inbox came after {self.entries_read}")
-        self.entries_read = number
-        if text is not None:
-            self.bytes_read += len(text)
+        if entry.number != self.entries_read + 1:
+            raise InboxError(f"entry {entry.number} of the inbox came after {self.entries_read}")
+        self.entries_read = entry.number
+        self.bytes_read += len(entry.text or b"") + len(entry.instances or b"")
         try:
-            event = messages.read_event(line, text)
+            event = messages.read_event(entry)
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise InboxError(f"entry {number} of the inbox is malformed: {line[:80]!r}") from None
+            raise InboxError(f"entry {entry.number} of the inbox is malformed: {entry.line[:80]!r}") from None
         return self._handlers[type(event)](event, now)
 
     def next_batch(self, *, empty: bool = False) -> Batch | None:

@@ -7,7 +7,7 @@ recipients.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Generic
 
@@ -16,6 +16,7 @@ from peer.signaling.messages import PeerJoined, PeerLeft
 from ..rooms.rooms import Command, Send, encode
 from . import messages
 from .forwarding import Forwarding
+from .messages import UNKNOWN, is_other_process, read_instance
 from .state import C, NodeState, Room
 
 
@@ -43,7 +44,7 @@ class Recovery(Generic[C]):
             self._update_unconfirmed(room)
             for seat in room.seats.values():
                 seat.claims, seat.pong_until, seat.confirm_until = [], None, None  # the claiming clients join again
-                add(messages.Resume(room.name, seat.id, seat.ticket, seat.key))
+                add(messages.Resume(room.name, seat.id, seat.ticket, seat.key, seat.instance))
             self.remove_if_empty(room)
         add(messages.Resumed())
         for claim in state.claims_by_ticket.values():
@@ -86,24 +87,23 @@ class Recovery(Generic[C]):
 
     # --- presence -------------------------------------------------------------------------------------------------
 
-    def subscribe(self, name: str, peers: Iterable[str] | None, now: float) -> tuple[Room[C], list[Command[C]]]:
+    def subscribe(self, name: str, peers: Mapping[str, str] | None, now: float) -> tuple[Room[C], list[Command[C]]]:
         """Record that the ledger now reports changes of the room ``name``.
 
         Args:
-            peers: all peers in the room; ``None`` if the ledger reported its changes before, too.
+            peers: all peers in the room, id to instance; ``None`` if the ledger reported its changes before, too.
         """
         room = self._state.rooms.setdefault(name, Room(name))
         room.subscribed = True
         commands: list[Command[C]] = []
         if peers is not None:
-            listed = set(peers)
-            for peer in room.peers.keys() - listed - room.seats.keys():
+            for peer in room.peers.keys() - peers.keys() - room.seats.keys():
                 if now < self._settled_at:
                     room.unconfirmed.add(peer)
                 else:
                     commands += self.peer_left(room, peer)
-            for peer in peers:
-                commands += self.peer_joined(room, peer)
+            for peer, instance in peers.items():
+                commands += self.peer_joined(room, peer, instance)
             self._update_unconfirmed(room)
         return room, commands
 
@@ -115,15 +115,18 @@ class Recovery(Generic[C]):
     def peer_arrived(self, event: messages.PeerArrived, now: float) -> Sequence[Command[C]]:
         """Add a peer that has joined at another node."""
         room = self._state.rooms.get(event.room)
-        return () if room is None else self.peer_joined(room, event.id)
+        return () if room is None else self.peer_joined(room, event.id, event.instance)
 
-    def peer_joined(self, room: Room[C], peer: str) -> list[Command[C]]:
-        """Add ``peer`` to ``room`` and notify the others, unless it is there already."""
+    def peer_joined(self, room: Room[C], peer: str, instance: str) -> list[Command[C]]:
+        """Add ``peer`` to ``room`` and notify the others, unless this process is there already."""
         self._confirm(room, peer)
-        if peer in room.peers:
+        known = room.peers.get(peer)
+        if known is not None and not is_other_process(known, instance):
+            room.peers[peer] = known if instance == UNKNOWN else instance
             return []
-        room.peers[peer] = None
-        return [Send(room.others(peer), encode(PeerJoined(peer)))]
+        commands = self.peer_left(room, peer)
+        room.peers[peer] = instance
+        return [*commands, Send(room.others(peer), encode(PeerJoined(peer, read_instance(instance))))]
 
     def peer_left(self, room: Room[C], peer: str) -> list[Command[C]]:
         """Remove ``peer`` from ``room`` and notify the others, if it is there."""

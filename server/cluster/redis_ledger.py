@@ -144,18 +144,18 @@ class LedgerConnection:
             raise Unregistered
         return int(nodes)
 
-    async def read_inbox(self, node: str, after: int) -> list[tuple[int, bytes, bytes | None]]:
-        """Wait up to half a second for the entries of ``node``'s inbox behind number ``after``.
-
-        Returns:
-            number, line, and the text of a message if there is one, of each entry; at most ``READ_COUNT``.
-        """
+    async def read_inbox(self, node: str, after: int) -> list[messages.Entry]:
+        """Wait up to half a second for the entries of ``node``'s inbox behind number ``after``; at most
+        ``READ_COUNT``."""
         with translated_errors(self._address):
             found: Any = await self._client.xread(
                 {f"{self._prefix}in:{node}": f"{after}-0"}, count=messages.READ_COUNT, block=self._block_ms
             )
         entries = found[0][1] if found else ()
-        return [(int(entry.partition(b"-")[0]), fields[b"h"], fields.get(b"t")) for entry, fields in entries]
+        return [
+            messages.Entry(int(id.partition(b"-")[0]), fields[b"h"], fields.get(b"t"), fields.get(b"i"))
+            for id, fields in entries
+        ]
 
 
 @contextmanager

@@ -334,8 +334,8 @@ class RedisLink(Generic[C]):
             commands: list[Command[C]] = []
             now = self._loop.time()
             try:
-                for number, line, text in entries:
-                    commands += node.process(number, line, text, now)
+                for entry in entries:
+                    commands += node.process(entry, now)
             finally:
                 if entries:
                     self._execute(commands)

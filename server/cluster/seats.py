@@ -1,7 +1,8 @@
 """Seats and claims of one cluster node: which client holds an id, and which clients claim it. Pure.
 
 A join is a claim until the ledger answers. A client that returns with the key to a seat at this node is admitted at
-once, so that it needs no ledger; the ledger is informed.
+once, so that it needs no ledger; the ledger is informed. Another instance of the owner waits for the ledger, because
+all nodes have to report it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from peer.signaling.messages import CLOSE_REPLACED, CLOSE_TRY_AGAIN, DEFAULT_ROO
 from ..rooms.rooms import MAX_CLAIMS, Close, Command, Ping, id_taken, room_full
 from . import messages
 from .forwarding import Forwarding
-from .messages import NONE, ledger_key, ledger_room
+from .messages import NONE, is_other_process, ledger_instance, ledger_key, ledger_room
 from .recovery import Recovery
 from .state import C, Claim, NodeState, Seat
 
@@ -44,10 +45,13 @@ class Seats(Generic[C]):
         state = self._state
         assert conn not in state.seats and conn not in state.claims, "a connection joins once"
         room, key, ticket = ledger_room(join.room or DEFAULT_ROOM), ledger_key(join.key), state.new_ticket()
-        seat = state.seat(room, join.peer_id)
-        operation = messages.Join(room, join.peer_id, ticket, key, limit=state.config.max_room_peers)
+        instance, most = ledger_instance(join.instance), state.config.max_room_peers
+        operation = messages.Join(room, join.peer_id, ticket, key, limit=most, instance=instance)
         again_at = now + state.config.takeover_ping + _ANSWER_TIME
-        if seat is not None and key != NONE and compare_digest(seat.key, key):
+        seat = state.seat(room, join.peer_id)
+        owns = seat is not None and key != NONE and compare_digest(seat.key, key)
+        if seat is not None and owns and not is_other_process(seat.instance, instance):
+            seat.instance = instance
             if seat.rejoin is not None and seat.rejoin.waits:  # the join of the previous return is not sent yet
                 commands = self._return(seat, conn, seat.ticket)
             else:
@@ -56,7 +60,7 @@ class Seats(Generic[C]):
                 seat.rejoin = item
             seat.confirm_until = state.schedule(again_at, seat)
             return commands
-        if (why := self._full(room)) is not None:
+        if not owns and (why := self._full(room)) is not None:
             return room_full(conn, why)
         claim = Claim(conn, operation, state.outgoing.add(operation), again_at, now + state.config.join_timeout)
         state.claims_by_ticket[ticket] = state.claims[conn] = claim
@@ -112,7 +116,7 @@ class Seats(Generic[C]):
         state, ticket = self._state, event.ticket
         room, commands = self._recovery.subscribe(event.room, event.peers, now)
         claim = self._remove_claim(ticket)
-        commands += self._recovery.peer_joined(room, event.id)
+        commands += self._recovery.peer_joined(room, event.id, event.instance)
         if claim is None:
             seat = state.seats_by_ticket.get(ticket)
             if seat is None:  # the client has left since
@@ -124,10 +128,11 @@ class Seats(Generic[C]):
             if present is not None and present.key == claim.join.key:  # two connections of the owner
                 if present.confirm_until is not None:  # the other one is newer: its join is on its way
                     return [*commands, Close(claim.conn, CLOSE_REPLACED, _REPLACED)]
+                present.instance = event.instance
                 return [*commands, *self._return(present, claim.conn, ticket)]
             if present is not None:  # the ledger no longer has it
                 commands += self._close(present, _TAKEN)
-            seat = Seat(event.id, room, ticket, claim.join.key, claim.conn)
+            seat = Seat(event.id, room, ticket, claim.join.key, event.instance, claim.conn)
             room.seats[event.id] = state.seats_by_ticket[ticket] = state.seats[claim.conn] = seat
             if event.source is None:
                 commands += self._forwarding.admit(seat)
@@ -138,10 +143,10 @@ class Seats(Generic[C]):
     def seat_entrusted(self, event: messages.SeatEntrusted, now: float) -> Sequence[Command[C]]:
         """Keep a seat in grace for a node that stops."""
         room, commands = self._recovery.subscribe(event.room, event.peers, now)
-        commands += self._recovery.peer_joined(room, event.id)
+        commands += self._recovery.peer_joined(room, event.id, event.instance)
         if event.id in room.seats:  # its owner is back already, and its join is on its way
             return commands
-        seat: Seat[C] = Seat(event.id, room, event.ticket, event.key, None)
+        seat: Seat[C] = Seat(event.id, room, event.ticket, event.key, event.instance, None)
         room.seats[event.id] = self._state.seats_by_ticket[event.ticket] = seat
         seat.grace_until = self._state.schedule(now + event.grace, seat)
         if event.source is not None:
@@ -213,7 +218,7 @@ class Seats(Generic[C]):
         if (claim := state.claims_by_ticket.get(event.ticket)) is not None:
             claim.queued = state.outgoing.add(claim.join)
         elif (seat := state.seats_by_ticket.get(event.ticket)) is not None and seat.confirm_until is not None:
-            state.outgoing.add(messages.Join(seat.room.name, seat.id, seat.ticket, seat.key))
+            state.outgoing.add(self._join_of(seat, insist=0))
         return ()
 
     def room_is_full(self, event: messages.RoomFull, now: float) -> Sequence[Command[C]]:
@@ -237,8 +242,7 @@ class Seats(Generic[C]):
         state = self._state
         if seat.confirm_until is not None and seat.confirm_until <= now:
             if seat.rejoin is None or not seat.rejoin.waits:  # a join that still waits needs no repetition
-                join = messages.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist=1)
-                seat.rejoin = state.outgoing.add(join)
+                seat.rejoin = state.outgoing.add(self._join_of(seat, insist=1))
             seat.confirm_until = state.schedule(now + state.config.takeover_ping + _ANSWER_TIME, seat)
         grace_over = seat.grace_until is not None and seat.grace_until <= now
         unanswered = seat.pong_until is not None and seat.pong_until <= now
@@ -261,6 +265,9 @@ class Seats(Generic[C]):
         return []
 
     # --- steps ----------------------------------------------------------------------------------------------------
+
+    def _join_of(self, seat: Seat[C], *, insist: int) -> messages.Join:
+        return messages.Join(seat.room.name, seat.id, seat.ticket, seat.key, insist, instance=seat.instance)
 
     def _full(self, room: str) -> str | None:
         """Return why this node accepts no claim for ``room``, or ``None``. The ledger limits the peers per room."""

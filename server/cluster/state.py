@@ -51,6 +51,8 @@ class Seat(Generic[C]):
     ticket: str
     """Number of the join by which this node got the seat. The ledger compares it before it acts on the seat."""
     key: str
+    instance: str
+    """Distinguishes the process of the owner, in the ledger's form."""
     conn: C | None
     """``None`` while the seat is in grace (rule 6)."""
     admitted: bool = False
@@ -101,8 +103,8 @@ class Room(Generic[C]):
     """A room with seats at this node."""
 
     name: str
-    peers: dict[str, None] = field(default_factory=dict)
-    """Ids of all peers in the room, at any node, according to the inbox; in order of arrival there."""
+    peers: dict[str, str] = field(default_factory=dict)
+    """All peers in the room, at any node, according to the inbox: id to instance, in order of arrival there."""
     seats: dict[str, Seat[C]] = field(default_factory=dict)
     """The seats at this node, by id."""
     subscribed: bool = False

@@ -25,12 +25,12 @@ class Fixture:
     def __init__(self, config: NodeConfig = CONFIG) -> None:
         self.state: NodeState[str] = NodeState("n.1", config)
         self.forwarding = Forwarding(self.state)
-        self.room: Room[str] = Room("/", peers=dict.fromkeys("abcd"))
+        self.room: Room[str] = Room("/", peers=dict.fromkeys("abcd", "-"))
         self.state.rooms["/"] = self.room
         self.a, self.b, self.c = (self.seat(id) for id in "abc")
 
     def seat(self, id: str) -> Seat[str]:
-        seat: Seat[str] = Seat(id, self.room, f"ticket-{id}", "-", f"conn-{id}", admitted=True)
+        seat: Seat[str] = Seat(id, self.room, f"ticket-{id}", "-", "-", f"conn-{id}", admitted=True)
         self.room.seats[id] = self.state.seats_by_ticket[seat.ticket] = self.state.seats[f"conn-{id}"] = seat
         return seat
 

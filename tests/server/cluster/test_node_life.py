@@ -30,9 +30,9 @@ class Cluster(RuleBasedStateMachine):
         return conns[n % len(conns)] if conns else None
 
     @rule(n=st.integers(0, 2), id=st.sampled_from("abc"), room=st.sampled_from(["", "", "attic"]),
-          key=st.sampled_from([None, "k", "k", "l"]))  # fmt: skip
-    def join(self, n: int, id: str, room: str, key: str | None) -> None:
-        self.world.join(self.one_of(n), id, room, key)
+          key=st.sampled_from([None, "k", "k", "l"]), instance=st.sampled_from([None, "1", "1", "2"]))  # fmt: skip
+    def join(self, n: int, id: str, room: str, key: str | None, instance: str | None) -> None:
+        self.world.join(self.one_of(n), id, room, key, instance)
 
     @rule(n=st.integers(0, 9), clean=st.booleans())
     def end(self, n: int, clean: bool) -> None:

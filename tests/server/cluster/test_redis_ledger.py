@@ -80,5 +80,5 @@ async def test_registered_node_reads_its_first_entry(ledger_redis: RedisServer) 
     ledger = RedisLedger(parse_address(ledger_redis.url), lease=5.0, timeout=5.0)
     async with ledger.connect() as connection:
         assert await connection.execute("a.1", Batch(1, [], 0), entries_read=0, bytes_read=0) == 1
-        ((number, line, text),) = await connection.read_inbox("a.1", 0)
-        assert (number, text) == (1, None) and isinstance(messages.read_event(line, text), messages.Entered)
+        (entry,) = await connection.read_inbox("a.1", 0)
+        assert (entry.number, entry.text) == (1, None) and isinstance(messages.read_event(entry), messages.Entered)

@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from peer.signaling.messages import Envelope, Join
+from server.cluster.messages import Entry
 from server.cluster.node import InboxError, Node
 from server.cluster.state import NodeConfig
 from server.rooms.rooms import Admit, Close, Ping, Send
@@ -58,7 +59,10 @@ class World:
         self.members = [self.member() for _ in range(nodes)]
         self.member_of: dict[int, Member] = {}
         self.identity: dict[int, tuple[str, str, str | None]] = {}  # room, id, key
+        self.instance: dict[int, str | None] = {}
         self.views: dict[int, set[str]] = {}  # of admitted clients
+        self.instances: dict[int, dict[str, str | None]] = {}  # the same, with the instance of each peer
+        self.notices: dict[int, list[str]] = defaultdict(list)  # peer-joined and peer-left, as "+a" and "-a"
         self.closed: dict[int, int] = {}  # with the close code
         self.pinged: set[int] = set()
         self.errors: list[tuple[int, str]] = []
@@ -73,10 +77,13 @@ class World:
 
     # --- clients
 
-    def join(self, member: Member, id: str, room: str = "", key: str | None = None) -> int:
+    def join(
+        self, member: Member, id: str, room: str = "", key: str | None = None, instance: str | None = None
+    ) -> int:
         self.count += 1
         self.member_of[self.count], self.identity[self.count] = member, (room, id, key)
-        self.execute(member.node.join(self.count, Join(id, room, key=key), self.now))
+        self.instance[self.count] = instance
+        self.execute(member.node.join(self.count, Join(id, room, key=key, instance=instance), self.now))
         return self.count
 
     def end(self, conn: int, *, clean: bool) -> None:
@@ -99,9 +106,11 @@ class World:
     def execute(self, commands: Iterable[Any]) -> None:
         for command in commands:
             match command:
-                case Admit(conn, peers):
+                case Admit(conn, peers, instances):
                     assert conn not in self.views and conn not in self.closed and len(set(peers)) == len(peers)
+                    assert instances.keys() <= set(peers)
                     self.views[conn] = set(peers)
+                    self.instances[conn] = {peer: instances.get(peer) for peer in peers}
                 case Ping(conn):
                     assert conn in self.views
                     self.pinged.add(conn)
@@ -120,9 +129,13 @@ class World:
             case "peer-joined":
                 assert body["peerId"] != self.identity[conn][1], "a notice about itself"
                 assert body["peerId"] not in self.views[conn], "reported twice"
+                self.notices[conn].append("+" + body["peerId"])
                 self.views[conn].add(body["peerId"])
+                self.instances[conn][body["peerId"]] = body.get("instance")
             case "peer-left":
+                self.notices[conn].append("-" + body["peerId"])
                 self.views[conn].remove(body["peerId"])
+                del self.instances[conn][body["peerId"]]
             case "error":
                 self.errors.append((conn, body["code"]))
             case _:
@@ -176,7 +189,8 @@ class World:
         found: Any = self.redis.xrange(f"t:in:{node.name}", f"{node.entries_read + 1}-0", "+", most)
         for number, fields in found:
             try:
-                self.execute(node.process(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), self.now))
+                entry = Entry(int(number.split(b"-")[0]), fields[b"h"], fields.get(b"t"), fields.get(b"i"))
+                self.execute(node.process(entry, self.now))
             except InboxError:
                 self.register(member)
                 break
@@ -252,7 +266,10 @@ class World:
         return found
 
     def check(self) -> None:
-        """Check that ids have one seat each, and that every view is the room without the client itself."""
+        """Check that ids have one seat each, and that every view is the room without the client itself.
+
+        A view has the instance of the client that holds each seat.
+        """
         seats = self.ledger()
         held = [(self.identity[conn][0], self.identity[conn][1]) for conn in self.views]
         assert len(set(held)) == len(held), "two clients hold one seat"
@@ -264,6 +281,8 @@ class World:
             assert member.node.name_of(conn) == id and member.node.room_of(conn) == room
             assert view == {other for where, other in seats if where == room} - {id}
             assert set(member.node.peers(room)) == view | {id}
+            holders = {self.identity[other][1]: other for other in self.views if self.identity[other][0] == room}
+            assert self.instances[conn] == {peer: self.instance[holders[peer]] for peer in view}
         for member in self.members:
             assert not member.node.outgoing and not member.node.queued
             assert {room for room in member.node.rooms()} == {

@@ -18,7 +18,7 @@ log = LimitedLogger(logging.getLogger(__name__))
 
 
 class LocalCandidates:
-    """Posts gathered candidates, but none before the description that they belong to (RFC 8838 9)."""
+    """Gathered candidates, posted after the description that they belong to (RFC 8838 9)."""
 
     def __init__(self, post: Callable[[IceCandidate], None]) -> None:
         self.username_fragment = ""
@@ -44,7 +44,7 @@ class LocalCandidates:
 
 
 class RemoteCandidates:
-    """Adds the remote's candidates to an ``aioice.Connection``, each in a task of its own.
+    """The remote's candidates, added to an ``aioice.Connection``, each in a task of its own.
 
     Resolving an mDNS name takes up to a second, and must not delay other candidates or operations.
     """

@@ -51,7 +51,7 @@ def source_address(host: str) -> str | None:
 
 
 class IceChecks:
-    """Orders and retransmits the checks of one ``aioice.Connection``. ``source_address``: see the function."""
+    """The order and retransmission of one ``aioice.Connection``'s checks. ``source_address``: see the function."""
 
     def __init__(self, connection: Any, source_address: Callable[[str], str | None] = source_address) -> None:
         for name in ("_check_list", "sort_check_list", "ice_controlling", "_closing"):

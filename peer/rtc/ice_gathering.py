@@ -75,7 +75,7 @@ class NoTurnServerError(ConnectionError):
 
 
 class IceGatherer:
-    """Gathers candidates for one ``aioice.Connection``.
+    """Gatherer of candidates for one ``aioice.Connection``.
 
     ``on_candidate`` is called in the event loop with each candidate of a STUN or TURN server.
     """

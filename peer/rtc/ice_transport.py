@@ -44,7 +44,7 @@ _ICE_ATTRIBUTES: Final = ("_queue", "_event_waiter", "_transport_policy", "reque
 
 
 class _Inbox:
-    """Replaces the queue of one ``aioice.Connection``: datagrams go to ``receive``, and its end to ``ended``."""
+    """A substitute for the queue of one ``aioice.Connection``: datagrams go to ``receive``, its end to ``ended``."""
 
     def __init__(self, receive: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         self._receive = receive
@@ -58,7 +58,7 @@ class _Inbox:
 
 
 class IceTransport:
-    """Receives and sends for one DTLS transport. ``of`` installs it, or returns the installed one.
+    """ICE transport of one DTLS transport. ``of`` installs it, or returns the installed one.
 
     It has to be installed before the transport connects: a pending receive of the engine cannot be redirected.
     """

@@ -45,7 +45,7 @@ SSRC for each leg."""
 
 
 class _EngineQueue:
-    """Replaces the queue from the engine's decoder to its track. It carries no frames, only ``None`` at the end."""
+    """A substitute for the queue from the engine's decoder to its track. It carries only ``None``, at the end."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -56,7 +56,7 @@ class _EngineQueue:
 
 
 class Receiver:
-    """Feeds ``track`` from ``rtp_receiver``. Create it before the transport connects."""
+    """Receive path from ``rtp_receiver`` to ``track``. Create it before the transport connects."""
 
     def __init__(self, rtp_receiver: RTCRtpReceiver, track: IncomingTrack) -> None:
         self.rtp_receiver = rtp_receiver

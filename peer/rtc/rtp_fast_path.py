@@ -32,7 +32,7 @@ PacketHandler = Callable[[Packet], None]
 
 
 class RtpFastPath:
-    """Routes the RTP of one DTLS transport to its receivers. ``of`` installs it, or returns the installed one."""
+    """Route from the RTP of one DTLS transport to its receivers. ``of`` installs it, or returns the installed one."""
 
     def __init__(self, dtls: RTCDtlsTransport) -> None:
         self._dtls = cast(Any, dtls)

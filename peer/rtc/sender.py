@@ -66,7 +66,7 @@ reveal the authentication key (RFC 7714 8.2, 9.1)."""
 
 
 class Sender:
-    """Sends ``track`` with ``rtp_sender``; starts and stops the track. Create it before the transport connects."""
+    """Send path of ``track`` through ``rtp_sender``. Owns the track. Create it before the transport connects."""
 
     def __init__(self, rtp_sender: RTCRtpSender, track: Outgoing) -> None:
         self.rtp_sender = rtp_sender

@@ -29,7 +29,7 @@ class Change(enum.Enum):
 
 
 class SilenceDetector:
-    """Compares the number of received datagrams with the one of the last update. Times are in seconds."""
+    """Comparison of the number of received datagrams with that of the last update. Times are in seconds."""
 
     def __init__(self, datagrams: int, now: float, *, receives_media: bool) -> None:
         self._silent_after = SILENT_AFTER if receives_media else IDLE_SILENT_AFTER

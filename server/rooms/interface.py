@@ -13,7 +13,7 @@ C = TypeVar("C", bound=Hashable)
 
 
 class RoomsInterface(Protocol[C]):
-    """See ``rooms.Rooms`` for the methods. In a cluster, rooms and seats are those of this relay's clients."""
+    """The methods are those of ``rooms.Rooms``. In a cluster, rooms and seats are those of this relay's clients."""
 
     max_seats: int
 

@@ -129,7 +129,7 @@ def _send(udp: socket.socket, kind: str, sequence_number: int, timestamp: int, p
 
 @dataclass
 class Sink:
-    """Decodes the RTP that a counterpart received. ``need_key_frame`` is called when decoding cannot start."""
+    """A decoder of the RTP that a counterpart received. ``need_key_frame`` is called when decoding cannot start."""
 
     need_key_frame: Callable[[], None]
     frames: int = 0

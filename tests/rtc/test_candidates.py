@@ -35,7 +35,7 @@ def test_remote_candidates_are_accepted_up_to_the_limit() -> None:
 
 
 class Ice:
-    """Adds candidates; one of 192.0.2.1 fails, and one of 192.0.2.2 waits for ``resolved``."""
+    """An ICE connection that adds candidates; one of 192.0.2.1 fails, and one of 192.0.2.2 waits for ``resolved``."""
 
     def __init__(self) -> None:
         self.added: list[str] = []

@@ -332,7 +332,7 @@ async def test_cancelled_and_closed_run_raises() -> None:
 
 
 class ScriptedGatherer:
-    """Gathers one candidate at once, and further ones by ``on_candidate``. ``run`` raises ``error``."""
+    """A gatherer of one candidate at once, and further ones by ``on_candidate``. ``run`` raises ``error``."""
 
     error: Exception | None = None
 
@@ -511,7 +511,7 @@ async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest
 
 
 class Attached:
-    """Stands in for a receiver or a sender of ours."""
+    """A stand-in for a receiver or a sender of ours."""
 
     instances: ClassVar[list[Attached]] = []
 

@@ -38,7 +38,7 @@ OPTIONS = ConnectionOptions()
 
 
 class ScriptedConnection:
-    """Stands in for ``Connection``."""
+    """A stand-in for ``Connection``."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ _FRAME_BYTES: Final = AUDIO_FRAME_SAMPLES * _SAMPLE_BYTES
 
 
 class AudioFramer:
-    """Resamples and re-frames audio. Timestamps count samples from the capture time of the first one.
+    """Resampled and re-framed audio. Timestamps count samples from the capture time of the first one.
 
     When a capture time differs from the sample count by more than ``MAX_DRIFT``, timestamps jump forward over a gap,
     or the surplus audio is dropped, all of it: otherwise audio stays ``MAX_DRIFT`` behind the video. Timestamps never

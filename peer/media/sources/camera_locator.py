@@ -25,7 +25,7 @@ ListNodes = Callable[[], list[CameraNode]]
 
 
 class CameraLocator:
-    """Finds the camera ``target``: a path, a link, a name or a serial number; empty for any camera.
+    """Finder of the camera ``target``: a path, a link, a name or a serial number; empty for any camera.
 
     ``nodes`` returns the device nodes of now, ``clock`` the time in seconds.
     """

@@ -36,7 +36,7 @@ def _convert(timestamp: float | None, now: float) -> float:
 
 
 class CaptureClock:
-    """Converts timestamps of a live stream to ``media_time()``. All tracks share one offset, so they stay in sync.
+    """Conversion of a live stream's timestamps to ``media_time()``. All tracks share one offset and stay in sync.
 
     The offset is that of the recent frame with the smallest delay, since no frame arrives before it was captured. It
     is renewed because two clocks never run at the same rate: at 100 ppm they are 0.36 s apart after an hour.

@@ -90,7 +90,7 @@ def _key_interval(stream: Any) -> float | None:
 
 
 class PacketConverter:
-    """Converts the packets of one video stream, in decoding order. It converts nothing unless the codec is H.264."""
+    """Converter of one video stream's packets, in decoding order. It converts nothing unless the codec is H.264."""
 
     def __init__(self, stream: Any) -> None:
         self._annex_b: AnnexBConverter | None = None

@@ -93,7 +93,7 @@ def decodes(viewer: str, stream: str) -> bool:
 
 
 class PassthroughCheck:
-    """Observes one stream. ``size`` and ``fps`` are the maximum that may be sent (``--size`` and ``--fps``)."""
+    """The check of one stream. ``size`` and ``fps`` are the maximum that may be sent (``--size`` and ``--fps``)."""
 
     def __init__(self, size: tuple[int, int] | None = None, fps: float | None = None) -> None:
         self._max_size = size

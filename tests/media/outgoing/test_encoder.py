@@ -95,7 +95,7 @@ def test_h264_slices_are_limited_and_decodable(size: tuple[int, int]) -> None:
 
 
 class FakeProbe:
-    """Stands in for ``EncoderProbe``: the encoders in ``names`` work."""
+    """A stand-in for ``EncoderProbe``: the encoders in ``names`` work."""
 
     def __init__(self, *names: str) -> None:
         self.names = set(names)

@@ -12,8 +12,10 @@ Requests, with ``connection``, a name that the test chooses:
 | candidate | candidate: W3C RTCIceCandidateInit | |
 | direction | kind, direction | |
 | stop | kind | |
-| received | | frames, width, height, frequency (browsers only) |
 | keyframe, close | | |
+| received | | frames, width, height, frequency (browsers only) |
+| watch | | (browsers only) |
+| gap | | gap: longest time without a received packet since watch, in seconds (browsers only) |
 
 A section is ``{kind: audio|video|data, codec?, direction?}``. Browsers have no sinks and no source. Events are
 ``candidate``, and ``state`` with the W3C connectionState.
@@ -111,6 +113,8 @@ class BrowserEngine:
     def __init__(self, name: str, call: Callable[[str, dict[str, Any]], Any]) -> None:
         self.name = name
         self.listeners: dict[str, Listener] = {}
+        self.firefox: firefox.Firefox | None = None
+        """For other tabs, if it is Firefox."""
         self._call = call
 
     def emit(self, event: dict[str, Any]) -> None:
@@ -162,10 +166,11 @@ async def _program(name: str, *command: str) -> AsyncIterator[Engine]:
 
 @contextlib.asynccontextmanager
 async def _firefox() -> AsyncIterator[Engine]:
-    async with firefox.launch() as page:
-        engine = BrowserEngine("firefox", lambda method, params: page.call(f"interop.{method}", params))
-        await page.expose("emit", lambda text: engine.emit(json.loads(text)))
-        await page.evaluate((PROGRAMS / "browser.js").read_text())
+    async with firefox.launch() as browser, browser.tab() as tab:
+        engine = BrowserEngine("firefox", lambda method, params: tab.call(f"interop.{method}", params))
+        engine.firefox = browser
+        await tab.expose("emit", lambda text: engine.emit(json.loads(text)))
+        await tab.run((PROGRAMS / "browser.js").read_text())
         yield engine
 
 

@@ -1,7 +1,8 @@
 """Firefox without a window, driven with WebDriver BiDi (W3C), which it serves on a WebSocket.
 
-    async with launch() as page:
-        await page.evaluate("document.title = 'hello'")
+    async with launch() as firefox, firefox.tab() as tab:
+        await tab.goto(url)
+        title = await tab.call("() => document.title")
 
 It plays to a PulseAudio server of its own: without one, no AudioContext of Firefox ever starts.
 """
@@ -50,60 +51,28 @@ class ScriptError(Exception):
     """A script threw an exception, or a command failed."""
 
 
-class Page:
-    """One tab."""
+class Firefox:
+    """One Firefox; see ``launch``."""
 
     def __init__(self, socket: ClientConnection) -> None:
+        self.exposed: dict[str, Callable[[str], None]] = {}
+        """Callbacks of the tabs, by channel."""
         self._socket = socket
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._exposed: dict[str, Callable[[str], None]] = {}
-        self._context = ""
 
-    async def open(self) -> None:
-        """Open the tab."""
-        await self._command("session.new", capabilities={})
-        self._context = (await self._command("browsingContext.create", type="tab"))["context"]
-        await self._command("session.subscribe", events=["script.message"])
+    @contextlib.asynccontextmanager
+    async def tab(self) -> AsyncIterator[Tab]:
+        """Open a tab in the foreground, and close it at the end."""
+        context = (await self.command("browsingContext.create", type="tab"))["context"]
+        await self.command("browsingContext.activate", context=context)
+        try:
+            yield Tab(self, context)
+        finally:
+            await self.command("browsingContext.close", context=context)
 
-    async def goto(self, url: str) -> None:
-        """Load ``url``."""
-        await self._command("browsingContext.navigate", context=self._context, url=url, wait="complete")
-
-    async def evaluate(self, script: str) -> None:
-        """Run ``script``."""
-        result = await self._command(
-            "script.evaluate", expression=script, target={"context": self._context}, awaitPromise=True
-        )
-        _raise_for(result)
-
-    async def call(self, function: str, params: Any = None) -> Any:
-        """Call ``function`` with ``params``, and return its awaited result. Both pass as JSON."""
-        return await self._call_function(
-            f"async (params) => JSON.stringify((await {function}(JSON.parse(params))) ?? null)",
-            [{"type": "string", "value": json.dumps(params)}],
-        )
-
-    async def expose(self, name: str, callback: Callable[[str], None]) -> None:
-        """Define the function ``name`` in the page. Called with an object, it calls ``callback`` with its JSON."""
-        self._exposed[name] = callback
-        await self._call_function(
-            f"(send) => {{ globalThis.{name} = (value) => send(JSON.stringify(value)); return 'null'; }}",
-            [{"type": "channel", "value": {"channel": name}}],
-        )
-
-    async def _call_function(self, declaration: str, arguments: list[dict[str, Any]]) -> Any:
-        result = await self._command(
-            "script.callFunction",
-            functionDeclaration=declaration,
-            arguments=arguments,
-            target={"context": self._context},
-            awaitPromise=True,
-        )
-        _raise_for(result)
-        return json.loads(result["result"]["value"])
-
-    async def _command(self, method: str, **params: Any) -> dict[str, Any]:
+    async def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command, and return its result. Raises ScriptError."""
         id_ = next(self._ids)
         reply = self._pending[id_] = asyncio.get_running_loop().create_future()
         await self._socket.send(json.dumps({"id": id_, "method": method, "params": params}))
@@ -115,7 +84,7 @@ class Page:
             message = json.loads(text)
             if message["type"] == "event":
                 if message["method"] == "script.message":
-                    self._exposed[message["params"]["channel"]](message["params"]["data"]["value"])
+                    self.exposed[message["params"]["channel"]](message["params"]["data"]["value"])
                 continue
             reply = self._pending.pop(message["id"])
             if reply.done():
@@ -126,14 +95,65 @@ class Page:
                 reply.set_result(message["result"])
 
 
+class Tab:
+    """One tab."""
+
+    def __init__(self, firefox: Firefox, context: str) -> None:
+        self._firefox, self._context = firefox, context
+
+    async def goto(self, url: str) -> None:
+        """Load ``url``."""
+        await self._firefox.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
+
+    async def add_init_script(self, script: str) -> None:
+        """Run ``script`` in each page that is loaded from now on, before the page's own scripts."""
+        await self._firefox.command(
+            "script.addPreloadScript", functionDeclaration=f"() => {{ {script} }}", contexts=[self._context]
+        )
+
+    async def run(self, script: str) -> None:
+        """Run ``script``."""
+        result = await self._firefox.command(
+            "script.evaluate", expression=script, target={"context": self._context}, awaitPromise=True
+        )
+        _raise_for(result)
+
+    async def call(self, function: str, *arguments: Any) -> Any:
+        """Call ``function`` with ``arguments``, and return its awaited result. All pass as JSON."""
+        return await self._call_function(
+            f"async (values) => JSON.stringify((await ({function})(...JSON.parse(values))) ?? null)",
+            [{"type": "string", "value": json.dumps(arguments)}],
+        )
+
+    async def expose(self, name: str, callback: Callable[[str], None]) -> None:
+        """Define the function ``name`` in the page. Called with an object, it calls ``callback`` with its JSON."""
+        channel = f"{self._context} {name}"
+        self._firefox.exposed[channel] = callback
+        await self._call_function(
+            f"(send) => {{ globalThis.{name} = (value) => send(JSON.stringify(value)); return 'null'; }}",
+            [{"type": "channel", "value": {"channel": channel}}],
+        )
+
+    async def _call_function(self, declaration: str, arguments: list[dict[str, Any]]) -> Any:
+        result = await self._firefox.command(
+            "script.callFunction",
+            functionDeclaration=declaration,
+            arguments=arguments,
+            target={"context": self._context},
+            awaitPromise=True,
+        )
+        _raise_for(result)
+        return json.loads(result["result"]["value"])
+
+
 def _raise_for(result: dict[str, Any]) -> None:
     if result["type"] == "exception":
         raise ScriptError(result["exceptionDetails"]["text"])
 
 
 @contextlib.asynccontextmanager
-async def launch() -> AsyncIterator[Page]:
-    """Start Firefox with a profile of its own, and open a tab."""
+async def launch() -> AsyncIterator[Firefox]:
+    """Start Firefox with a profile of its own."""
     executable = shutil.which("firefox-esr") or shutil.which("firefox")
     assert executable, "these tests need Debian's package firefox-esr"
     with tempfile.TemporaryDirectory(prefix="firefox-", ignore_cleanup_errors=True) as folder:
@@ -147,8 +167,8 @@ async def launch() -> AsyncIterator[Page]:
                 stderr=asyncio.subprocess.PIPE,
             )
             try:
-                async with _session(process) as page:
-                    yield page
+                async with _session(process) as firefox:
+                    yield firefox
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
@@ -168,16 +188,17 @@ async def _sound_server(folder: Path) -> AsyncIterator[dict[str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def _session(process: asyncio.subprocess.Process) -> AsyncIterator[Page]:
+async def _session(process: asyncio.subprocess.Process) -> AsyncIterator[Firefox]:
     assert process.stderr is not None
     async with asyncio.timeout(STARTING):
         address = await _address(process.stderr)
     draining = asyncio.create_task(process.stderr.read())
     async with connect(f"{address}/session", max_size=None, proxy=None) as socket:
-        page = Page(socket)
-        reading = asyncio.create_task(page.read())
-        await page.open()
-        yield page
+        firefox = Firefox(socket)
+        reading = asyncio.create_task(firefox.read())
+        await firefox.command("session.new", capabilities={})
+        await firefox.command("session.subscribe", events=["script.message"])
+        yield firefox
     await reading
     draining.cancel()
 

@@ -43,6 +43,19 @@ class HungUp(Exception):
 
 
 @dataclass
+class Gap:
+    """The longest time without media, in seconds."""
+
+    seconds: float = 0.0
+
+
+def longest_gap(arrivals: list[float], started: float) -> float:
+    """Return the longest time between two of ``arrivals`` after ``started``, and until now."""
+    times = [started, *(at for at in arrivals if at > started), time.monotonic()]
+    return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+@dataclass
 class Connection:
     """The current peer connection."""
 
@@ -128,6 +141,18 @@ class Remote:
         if self.sink is not None:
             return self.sink.received()
         return Received(**await self._request("received"))
+
+    @contextlib.asynccontextmanager
+    async def measuring_gap(self) -> AsyncIterator[Gap]:
+        """Measure the longest time without a received packet until the end of the block."""
+        gap, started = Gap(), time.monotonic()
+        if self.sink is None:
+            await self._request("watch")
+        yield gap
+        if self.sink is None:
+            gap.seconds = (await self._request("gap"))["gap"]
+        else:
+            gap.seconds = longest_gap(self.sink.arrivals, started)
 
     async def until_received(self, condition: Callable[[Received], object], timeout: float = RELAXED) -> Received:
         """Wait until ``condition`` is true for what has been received."""

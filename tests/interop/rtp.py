@@ -135,7 +135,7 @@ class Sink:
     frames: int = 0
     width: int = 0
     height: int = 0
-    arrivals: dict[str, list[float]] = field(default_factory=lambda: {"audio": [], "video": []})
+    arrivals: list[float] = field(default_factory=list)
     """Arrival times of all packets, in seconds of the monotonic clock."""
     _samples: deque[Any] = field(default_factory=lambda: deque(maxlen=25))
 
@@ -152,7 +152,7 @@ class Sink:
 
     def feed(self, kind: str, data: bytes) -> None:
         """Decode one packet."""
-        self.arrivals[kind].append(time.monotonic())
+        self.arrivals.append(time.monotonic())
         packet = parse(data)
         if not packet.payload:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from peer import Agent, Call
 from peer.call import State
 from peer.media.test_pattern import TONE, dominant_frequency
 from tests.browser.site import Site
-from tests.interop.remote import RELAXED, Remote
-from tests.interop.rtp import COLOR, FREQUENCY
+from tests.interop.remote import RELAXED, Gap, Remote, longest_gap
+from tests.interop.rtp import COLOR, FREQUENCY, Received
 from tests.waiting import until
 
 
@@ -51,6 +52,46 @@ def sections(sdp: str) -> dict[str, int]:
 async def media_both_ways(call: Call, remote: Remote) -> None:
     """Wait until both decode the other's video and audio."""
     await asyncio.gather(sees(call), hears(call), shows_pattern(remote), plays_tone(remote))
+
+
+@contextlib.asynccontextmanager
+async def measuring_gap(call: Call) -> AsyncIterator[Gap]:
+    """Measure the longest time without a frame received from the counterpart until the end of the block."""
+    gap, started = Gap(), time.monotonic()
+    arrivals: list[float] = []
+
+    async def read() -> None:
+        with call.encoded() as frames:
+            async for frame in frames:
+                arrivals.append(frame.arrival)
+
+    reading = asyncio.create_task(read())
+    try:
+        yield gap
+        gap.seconds = longest_gap(arrivals, started)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+def transport(sdp: str) -> tuple[str, str]:
+    """Return the ICE username fragment and the first fingerprint of a description."""
+    ufrag, fingerprint = re.search(r"^a=ice-ufrag:(\S+)", sdp, re.M), re.search(r"^a=fingerprint:(.+)$", sdp, re.M)
+    assert ufrag and fingerprint
+    return ufrag[1], fingerprint[1].strip()
+
+
+async def stops_receiving_video(remote: Remote) -> None:
+    """Wait until the counterpart decodes no video for 0.5 s."""
+    seen, since = -1, 0.0
+
+    def quiet(now: Received) -> bool:
+        nonlocal seen, since
+        if now.frames != seen:
+            seen, since = now.frames, time.monotonic()
+        return time.monotonic() - since > 0.5
+
+    await remote.until_received(quiet)
 
 
 async def sees(call: Call, tolerance: int = 40) -> None:

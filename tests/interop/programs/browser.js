@@ -81,10 +81,35 @@ globalThis.interop = {
     return result;
   },
 
+  // Starts to measure the longest time without a received packet; `gap` returns it in seconds.
+  watch({ connection }) {
+    const one = interop.connections.get(connection);
+    const watched = (one.watched = { packets: 0, at: performance.now(), longest: 0 });
+    const look = async () => {
+      if (one.watched !== watched) return;
+      const reports = [...(await one.pc.getStats()).values()].filter(({ type }) => type === "inbound-rtp");
+      const packets = reports.reduce((sum, { packetsReceived }) => sum + packetsReceived, 0);
+      const now = performance.now();
+      watched.longest = Math.max(watched.longest, now - watched.at);
+      if (packets !== watched.packets) Object.assign(watched, { packets, at: now });
+      setTimeout(look, 5);
+    };
+    look();
+  },
+
+  gap({ connection }) {
+    const one = interop.connections.get(connection);
+    const { longest } = one.watched;
+    one.watched = null;
+    return { gap: longest / 1000 };
+  },
+
   keyframe() {}, // a browser sends its own key frame requests
 
   close({ connection }) {
-    const { pc, sent, media } = interop.connections.get(connection);
+    const one = interop.connections.get(connection);
+    const { pc, sent, media } = one;
+    one.watched = null;
     interop.connections.delete(connection);
     pc.close();
     sent.forEach((stop) => stop());

@@ -9,7 +9,7 @@ from .ice_transport import IceTransport
 
 
 class Liveness:
-    """Counts received datagrams: media, RTCP, DTLS and ICE checks.
+    """A count of received datagrams: media, RTCP, DTLS and ICE checks.
 
     Hook: the engine detects a vanished peer after 29 to 33 s; with this count it takes a few seconds.
     """

@@ -73,7 +73,7 @@ PING_TIMEOUT: Final = 10.0
 """Keepalive, in seconds: a dead connection is detected after at most the sum of both."""
 
 _FINAL_CLOSE_CODES: Final = {
-    messages.CLOSE_REPLACED: ("replaced", "another program with the same id and key took this seat"),
+    messages.CLOSE_REPLACED: ("replaced", "another program with the same id and key has taken its place"),
     messages.CLOSE_BAD_JOIN: ("bad-join", "the join was rejected"),
     messages.CLOSE_UNAUTHORIZED: ("unauthorized", "the token was rejected"),
     messages.CLOSE_ID_TAKEN: ("id-taken", "the id is taken"),

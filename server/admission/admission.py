@@ -172,7 +172,7 @@ class Admission:
     def count_exceeded(self, limit: str, address: str, now: float) -> None:
         """Count and log that ``limit`` was exceeded by ``address``."""
         self._counters.limited[limit] += 1
-        line = f"! {address} exceeds the limit {limit}"
+        line = f"! {address} exceeds the {limit} limit"
         self._log.info(limit, now, line, "limited", limit=limit, address=address)
 
     def describe(self, limit: str) -> str:

@@ -1,7 +1,7 @@
-"""Notices that a camera or a sound card was plugged in or unplugged, or that its permissions have changed.
+"""Watch on the devices in /dev: plugged in, unplugged, or with other permissions.
 
-inotify(7) on the folders of /dev only tells when to look. What counts is the comparison of two looks, so that missed
-and duplicate events do no harm, and a machine without inotify (or with its watches used up) is looked at each second.
+inotify(7) on the folders of /dev only tells when to scan. What counts is the difference between two scans, so missed
+and duplicate events do no harm. A machine without inotify, or with its watches used up, is scanned every second.
 
 Must never: open a device.
 """
@@ -27,13 +27,13 @@ _EVENTS: Final = 0x4 | 0x40 | 0x80 | 0x100 | 0x200
 """IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE (linux/inotify.h)."""
 
 _POLL_INTERVAL: Final = 1.0
-"""Time between two looks without inotify, in seconds."""
+"""Time between two scans without inotify, in seconds."""
 
 _SAFETY_INTERVAL: Final = 30.0
-"""Time between two looks with inotify, in seconds, for changes that it does not report."""
+"""Time between two scans with inotify, in seconds, for changes that it does not report."""
 
 _SETTLE_TIME: Final = 0.1
-"""Time between an event and the look, in seconds. udev needs some 50 ms to set permissions and links, and a device
+"""Time between an event and the scan, in seconds. udev needs some 50 ms to set permissions and links, and a device
 causes a dozen events."""
 
 Devices = frozenset[tuple[str, int, int, int]]
@@ -41,7 +41,7 @@ Devices = frozenset[tuple[str, int, int, int]]
 
 
 class DeviceWatch:
-    """Calls ``on_change()`` in the event loop whenever the devices below ``dev`` have changed, from ``run()`` on."""
+    """A watch that calls ``on_change()`` in the event loop after each change of the devices below ``dev``."""
 
     def __init__(self, on_change: Callable[[], None], dev: Path = DEV) -> None:
         self._on_change = on_change

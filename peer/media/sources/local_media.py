@@ -48,7 +48,7 @@ class LocalMedia:
         return any(source.frame_expected for source in self.sources)
 
     def devices_changed(self) -> None:
-        """Look after all sources, because a device was plugged in or unplugged."""
+        """Check all sources, because a device was plugged in or unplugged."""
         for source in self.sources:
             source.devices_changed()
 

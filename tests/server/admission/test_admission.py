@@ -174,8 +174,8 @@ def test_exceeded_limit_is_logged_once_per_second(caplog: pytest.LogCaptureFixtu
         relay.admission.count_exceeded("messages", CLIENT, now)
     assert relay.counters.limited == {"messages": 4}
     assert [record.getMessage() for record in caplog.records] == [
-        f"! {CLIENT} exceeds the limit messages",
-        f"! {CLIENT} exceeds the limit messages, and 2 more",
+        f"! {CLIENT} exceeds the messages limit",
+        f"! {CLIENT} exceeds the messages limit, and 2 more",
     ]
     facts = caplog.records[-1].__dict__["facts"]
     assert facts == {"event": "limited", "limit": "messages", "address": CLIENT, "more": 2}

@@ -220,6 +220,24 @@ def test_page_names_its_readers_first(page: Path) -> None:
     assert title.startswith("# ") and first.startswith("For ")
 
 
+VERBS = frozenset(
+    "Accepts Adds Allows Assembles Calls Checks Closes Collects Computes Converts Creates Cuts Decides Decodes "
+    "Delivers Draws Drops Encodes Estimates Executes Extends Feeds Finds Forwards Gathers Handles Hands Holds "
+    "Keeps Lets Logs Maps Measures Merges Mixes Notices Observes Opens Orders Packetizes Passes Plays Posts "
+    "Puts Reads Receives Records Removes Replaces Resamples Returns Routes Runs Schedules Selects Sends Serves "
+    "Shows Splits Stands Starts Stops Stores Suppresses Takes Turns Waits Watches Writes".split()
+)
+"""Words that tell what a class does, where its docstring has to say what it is."""
+
+
+def test_class_docstring_begins_with_what_the_class_is() -> None:
+    for path in (*sorted((ROOT / "peer").rglob("*.py")), *sorted((ROOT / "server").rglob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                first = (ast.get_docstring(node) or "_").split()[0]
+                assert first not in VERBS, f"{path.relative_to(ROOT)}: {node.name}: {first} …"
+
+
 def test_no_test_name_exceeds_60_characters() -> None:
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for name in re.findall(r"\bdef (test_\w+)", path.read_text()):

@@ -71,6 +71,19 @@ globalThis.rig = {
     };
   },
 
+  connected: {}, // by peer: whether its call is connected
+  ended: {}, // by peer: when its last connected call ended (Date.now())
+
+  noteStates() {
+    const rows = Array.from(document.querySelectorAll("#peers tr"), (row) => [row.dataset.peer, row.dataset.state]);
+    const states = Object.fromEntries(rows);
+    for (const peer of new Set([...Object.keys(rig.connected), ...Object.keys(states)])) {
+      const connected = states[peer] === "connected";
+      if (rig.connected[peer] && !connected) rig.ended[peer] = Date.now();
+      rig.connected[peer] = connected;
+    }
+  },
+
   find(selector) {
     if (!selector.startsWith("xpath=")) return document.querySelector(selector);
     const { FIRST_ORDERED_NODE_TYPE } = XPathResult;
@@ -138,6 +151,8 @@ globalThis.rig = {
     return Number.isFinite(best.level) ? best : { level: -200, frequency: 0 };
   },
 };
+
+new MutationObserver(rig.noteStates).observe(document, { subtree: true, childList: true, attributes: true });
 
 const connect = AudioNode.prototype.connect;
 AudioNode.prototype.connect = function (target, ...rest) {

@@ -129,6 +129,14 @@ class Page:
 
         await until(reached, lambda: f"{self.id} sees {peer} {state}, not {states}", timeout)
 
+    async def ended(self, peer: str) -> float:
+        """When the last connected call with ``peer`` ended, in Unix seconds, noted by the page itself."""
+        return float(await self.tab.evaluate("(peer) => rig.ended[peer]", peer)) / 1000
+
+    async def now(self) -> float:
+        """The time of the page, in Unix seconds."""
+        return float(await self.tab.evaluate("Date.now()")) / 1000
+
     async def wait_server(self, state: str, timeout: float = RELAXED) -> None:
         """Wait until the page is ``connecting``, ``online``, ``offline`` or ``refused``."""
         await self.tab.wait_for_selector(f"#server[data-state={state}]", timeout=timeout * 1000)

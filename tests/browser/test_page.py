@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -19,11 +18,15 @@ async def connected(a: Page, b: Page) -> None:
     await asyncio.gather(a.wait_video(b.id), b.wait_video(a.id))
 
 
-async def available(a: Page, b: Page, timeout: float = 1.0) -> None:
+async def available(a: Page, b: Page) -> None:
     """Wait until neither side shows a call."""
-    await asyncio.gather(
-        a.wait_state(b.id, "available", timeout=timeout), b.wait_state(a.id, "available", timeout=timeout)
-    )
+    await asyncio.gather(a.wait_state(b.id, "available"), b.wait_state(a.id, "available"))
+
+
+async def ended_together(a: Page, b: Page) -> None:
+    """Wait until neither side shows a call. Both have ended it within a second: by a message, not by silence."""
+    await available(a, b)
+    assert abs(await a.ended(b.id) - await b.ended(a.id)) < 1.0
 
 
 async def test_call_carries_video_and_audio_both_ways(browser: Browser, site: Site) -> None:
@@ -45,10 +48,8 @@ async def test_hang_up_reaches_the_remote_within_a_second(browser: Browser, site
         await a.call("b")
         await connected(a, b)
         for quits in (b, a):
-            started = time.monotonic()
             await quits.hang_up("a" if quits is b else "b")
-            await available(a, b)
-            assert time.monotonic() - started < 1.0
+            await ended_together(a, b)
             assert await a.video("b") is None and await b.video("a") is None
             await a.call("b")
             await connected(a, b)
@@ -61,7 +62,7 @@ async def test_second_call_works_in_every_direction(browser: Browser, site: Site
         await connected(a, b)
         for quits, calls in ((a, b), (b, b), (a, a), (b, a)):
             await quits.hang_up(b.id if quits is a else a.id)
-            await available(a, b)
+            await ended_together(a, b)
             await calls.call(b.id if calls is a else a.id)
             await connected(a, b)
 
@@ -81,7 +82,7 @@ async def test_glare_ends_in_one_call(browser: Browser, site: Site) -> None:
             if crossed == 2:
                 return
             await first.hang_up(second.id)
-            await available(a, b)
+            await ended_together(a, b)
         raise AssertionError("no glare: the offers never crossed")
 
 
@@ -99,7 +100,7 @@ async def test_three_pages_form_a_mesh(browser: Browser, site: Site) -> None:
             for peer, color in others.items():
                 assert (await page.wait_video(peer)).shows(color)
         await b.hang_up("a")
-        await available(a, b)
+        await ended_together(a, b)
         await asyncio.gather(connected(a, c), connected(b, c))
 
 
@@ -110,8 +111,10 @@ async def test_reloaded_page_keeps_its_id_and_can_be_called(browser: Browser, si
         kept = f"sessionStorage['seat {site.ws}']"
         seat = await b.tab.evaluate(kept)
         assert seat
+        reloaded = await b.now()
         await b.tab.reload()
-        await a.wait_state("b", "available", None, timeout=1.0)
+        await a.wait_state("b", "available", None)
+        assert await a.ended("b") - reloaded < 1.0
         await b.wait_server("online")
         assert await b.tab.evaluate(kept) == seat
         assert await b.tab.inner_text("#my-id") == "b"
@@ -124,8 +127,10 @@ async def test_closed_tab_ends_the_call_at_once(browser: Browser, site: Site) ->
         async with browser.page(site.page, "b") as b:
             await a.call("b")
             await connected(a, b)
+            left = await b.now()
             await b.tab.goto("about:blank")
-            await a.wait_state("b", None, timeout=1.0)
+            await a.wait_state("b", None)
+            assert await a.ended("b") - left < 1.0
         assert await a.video("b") is None
 
 
@@ -140,7 +145,7 @@ async def test_call_survives_a_restart_of_the_relay(browser: Browser, site: Site
         await asyncio.gather(a.wait_server("online"), b.wait_server("online"))
         await connected(a, b)
         await a.hang_up("b")
-        await available(a, b)
+        await ended_together(a, b)
         await b.call("a")
         await connected(a, b)
 
@@ -156,7 +161,7 @@ async def test_hang_up_without_the_relay_reaches_the_remote(browser: Browser, si
         await b.wait_state("a", "available", None)
         await site.start()
         await asyncio.gather(a.wait_server("online"), b.wait_server("online"))
-        await available(a, b, timeout=10)
+        await available(a, b)
 
 
 async def test_page_without_devices_receives_and_reports_it(browser: Browser, site: Site) -> None:
@@ -172,7 +177,7 @@ async def test_page_without_devices_receives_and_reports_it(browser: Browser, si
             assert (await a.sound("b")).level > -40
             assert await b.video("a") is None
             await caller.hang_up(callee.id)
-            await available(a, b)
+            await ended_together(a, b)
 
 
 async def test_muted_camera_and_microphone_send_black_and_silence(browser: Browser, site: Site) -> None:

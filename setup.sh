@@ -190,6 +190,13 @@ install() {
     [ -z "$1" ] || printf '%s\n' "$now" >.venv/.installed
 }
 
+# pytest's arguments for all tests: more processes than cores, because most tests wait; whole files, because tests of a
+# file share servers; in the order of tests/conftest.py.
+parallel() {
+    cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+    echo "-n $((cores < 3 ? cores + 1 : 4)) --dist loadfile --no-loadscope-reorder"
+}
+
 what=${1:-}
 [ $# = 0 ] || shift
 case $what in
@@ -210,8 +217,9 @@ case $what in
         provide $WINDOW_LIBRARIES $TEST_PACKAGES || [ "${CI:-}" != true ] || die "CI needs every tool"
         install test
         [ "$what" != tools ] || exit 0
-        # The whole suite runs in one process per core, at most four; named tests run as the arguments say.
-        [ $# != 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
+        # The whole suite runs in parallel; named tests run as the arguments say.
+        # shellcheck disable=SC2046
+        [ $# != 0 ] || set -- $(parallel)
         exec .venv/bin/python -m pytest "$@"
         ;;
     coverage)
@@ -220,7 +228,8 @@ case $what in
         install test
         rm -rf .cache/coverage
         mkdir -p .cache/coverage
-        [ $# != 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
+        # shellcheck disable=SC2046
+        [ $# != 0 ] || set -- $(parallel)
         failed=0
         .venv/bin/python -m coverage run -m pytest "$@" || failed=1
         .venv/bin/python -m coverage combine -q

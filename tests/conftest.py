@@ -21,13 +21,21 @@ settings.load_profile("unhurried")
 _ORDER = (".", "rtp", "codecs", "signaling", "script", "node", "rtc", "media", "server", "cli", "negotiation")
 """Folders whose tests run first, from the fastest to the slowest. Whole programs and browsers run last."""
 
+_LONGEST = ("negotiation/test_model.py", "test_tutorials.py", "e2e/test_recordings.py", "cli/commands/test_call.py")
+"""Files that take half a minute or more. In parallel they start first: a worker runs a whole file, and the others
+would wait for the last one."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests by ``_ORDER``."""
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the tests by ``_ORDER``: from the fastest to the slowest, or in parallel the other way round."""
 
     def rank(item: pytest.Item) -> int:
-        folder = next(iter(item.path.parent.relative_to(_ROOT).parts), ".")
-        return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+        path = item.path.relative_to(_ROOT)
+        folder = next(iter(path.parent.parts), ".")
+        order = _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+        if not hasattr(config, "workerinput"):  # set by xdist
+            return order
+        return _LONGEST.index(str(path)) - len(_LONGEST) if str(path) in _LONGEST else len(_ORDER) - order
 
     items.sort(key=rank)
 

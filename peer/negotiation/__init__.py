@@ -1,5 +1,6 @@
 """Negotiation with one remote: a pure state machine with its events and commands (see ``state_machine``)."""
 
+from .candidates import MAX_QUEUED
 from .commands import (
     AddCandidate,
     ApplyAnswer,
@@ -10,6 +11,7 @@ from .commands import (
     Command,
     CreateAnswer,
     CreateOffer,
+    Renegotiate,
     SendAnswer,
     SendCandidate,
     SendHangUp,
@@ -31,11 +33,13 @@ from .events import (
     OfferReceived,
     PeerBack,
     PeerGone,
+    PeerRestarted,
     Tick,
     TransportClosed,
     TransportConnected,
 )
-from .state_machine import MAX_QUEUED, Negotiation, Outcome, Phase
+from .negotiation_state import Phase
+from .state_machine import Negotiation
 
 __all__ = [
     "MAX_QUEUED",
@@ -62,10 +66,11 @@ __all__ = [
     "Negotiation",
     "OfferCreated",
     "OfferReceived",
-    "Outcome",
     "PeerBack",
     "PeerGone",
+    "PeerRestarted",
     "Phase",
+    "Renegotiate",
     "SendAnswer",
     "SendCandidate",
     "SendHangUp",

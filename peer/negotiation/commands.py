@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..events import Reason
 from ..signaling.messages import IceCandidate
@@ -23,6 +24,18 @@ class CreateAnswer:
 
     generation: int
     sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renegotiate:
+    """Answer a second offer on the existing connection; ends with ``AnswerCreated`` or ``DescriptionFailed``.
+
+    ``ice_restart``: the offer has new ICE credentials (RFC 9429 5.2.2, RFC 8839 4.4.1.1).
+    """
+
+    generation: int
+    sdp: str
+    ice_restart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +63,20 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class SendOffer:
-    """Send our offer to the remote."""
+    """Send our offer to the remote. ``call`` and ``round`` identify it (rule 0); ``None`` in tests only."""
 
     sdp: str
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SendAnswer:
-    """Send our answer to the remote."""
+    """Send our answer to the remote, with the ``call`` and ``round`` of its offer, if it has any."""
 
     sdp: str
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +88,17 @@ class SendCandidate:
 
 @dataclass(frozen=True, slots=True)
 class SendHangUp:
-    """Send a hang-up. ``declined`` takes the place of an answer (rule 4). ``detail`` explains it to people."""
+    """Send a hang-up. ``detail`` explains it to people.
 
-    reason: Reason
+    ``declined`` takes the place of an answer (rule 4), and ``unknown-call`` that of the answer to an offer that
+    continues a call that is over. Both carry the ``call`` and ``round`` of their offer. Any other hang-up carries the
+    ``call`` that it ends.
+    """
+
+    reason: Reason | Literal["unknown-call"]
     detail: str = ""
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +110,10 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallConnected:
-    """The call is connected, over the connection with this generation."""
+    """The call is connected, over the connection with this generation.
+
+    Returned again when the remote has continued the call on a new connection (rule 0 e).
+    """
 
     generation: int
 
@@ -102,6 +129,7 @@ class CallEnded:
 Command = (
     CreateOffer
     | CreateAnswer
+    | Renegotiate
     | ApplyAnswer
     | AddCandidate
     | Close

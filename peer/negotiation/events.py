@@ -13,9 +13,14 @@ from ..signaling.messages import IceCandidate
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """The user calls the remote. Ignored during a call. ``timeout``: maximum time to connect, in seconds."""
+    """The user calls the remote. Ignored during a call. ``timeout``: maximum time to connect, in seconds.
+
+    ``call``: a new random id (rule 0). The state machine takes it from outside, because it is deterministic. ``None``
+    dials as a legacy peer does, in tests.
+    """
 
     timeout: float
+    call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +32,21 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class OfferReceived:
-    """An offer arrived. ``allowed``: the accept policy's decision; it is not applied to a call that we dialed."""
+    """An offer arrived. ``allowed``: the accept policy's decision. It applies only if ``Negotiation.starts_call``."""
 
     sdp: str
     allowed: bool = True
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerReceived:
-    """An answer arrived."""
+    """An answer arrived. ``call`` and ``round`` are those of the offer; a legacy peer does not send them."""
 
     sdp: str
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +58,15 @@ class CandidateReceived:
 
 @dataclass(frozen=True, slots=True)
 class HangUpReceived:
-    """A hang-up arrived, with the remote's reason, and a sentence for people."""
+    """A hang-up arrived, with the remote's reason, and a sentence for people.
+
+    ``call`` is the call that it ends. With ``round`` it takes the place of an answer. A legacy peer sends neither.
+    """
 
     reason: str | None = None
     detail: str = ""
+    call: str | None = None
+    round: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,11 @@ class PeerBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerRestarted:
+    """The relay reports another process under the id of the peer (another ``instance``)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline may have passed."""
 
@@ -149,5 +168,6 @@ Event = (
     | MediaFlowing
     | PeerGone
     | PeerBack
+    | PeerRestarted
     | Tick
 )

@@ -20,6 +20,17 @@ const SAMPLE_INTERVAL = 1000; // ms
 // Maximum length of the detail of a hang-up, in characters. It is shown to the user, in one sentence.
 const MAX_DETAIL = 256;
 
+// Memory budgets for queued offers and candidates, in bytes: for one remote, two offers of the maximum message size;
+// and for all remotes together. Neither needs a call.
+const MAX_WAITING_PER_REMOTE = 512 << 10;
+const MAX_WAITING = 4 << 20;
+
+// Maximum size of a candidate, and of its ufrag and mid, in bytes (docs/protocol.md).
+const MAX_CANDIDATE = 1024;
+const MAX_FRAGMENT = 256;
+
+const MAX_ROUND = 2 ** 31 - 1;
+
 const now = () => performance.now() / 1000;
 
 export class Calls {
@@ -28,7 +39,7 @@ export class Calls {
   #send;
   #answersAutomatically;
   // remote -> { remote, negotiation, connections: Map(generation), current, incoming, gone, ringing }
-  // `ringing`: the offer that waits for the user, { sdp, deadline }, or null
+  // `ringing`: the offer that waits for the user, { sdp, call, round, deadline }, or null
   #calls = new Map();
   #timer = null;
   #sampler = null;
@@ -66,7 +77,7 @@ export class Calls {
   }
 
   dial(remote) {
-    if (remote !== this.#me()) this.#handle(remote, { type: "Dial", timeout: DIAL_TIMEOUT });
+    if (remote !== this.#me()) this.#handle(remote, { type: "Dial", timeout: DIAL_TIMEOUT, call: newCallId() });
   }
 
   answer(remote) {
@@ -93,22 +104,26 @@ export class Calls {
   }
 
   // An offer, answer, candidate or hang-up from another peer.
-  receive({ type, from, sdp, candidate, reason, detail }) {
+  receive({ type, from, sdp, candidate, reason, detail, ...keys }) {
     const isDescription = type === "offer" || type === "answer";
     if (isDescription && typeof sdp !== "string") return;
+    const call = readCall(keys.call);
+    const round = readRound(keys.round);
     switch (type) {
       case "offer":
-        return this.#offerReceived(from, sdp);
+        return this.#offerReceived(from, { sdp, call, round });
       case "answer":
-        return this.#handle(from, { type: "AnswerReceived", sdp });
+        return this.#handle(from, { type: "AnswerReceived", sdp, call, round });
       case "candidate":
         return this.#handle(from, { type: "CandidateReceived", candidate: readCandidate(candidate) });
       case "hang-up":
-        if (reason !== "declined" && this.#callerGaveUp(from, reason)) return undefined;
+        if (reason !== "declined" && this.#callerGaveUp(from, reason, call)) return undefined;
         return this.#handle(from, {
           type: "HangUpReceived",
           reason: typeof reason === "string" ? reason : null,
           detail: typeof detail === "string" ? detail.slice(0, MAX_DETAIL) : undefined,
+          call,
+          round,
         });
     }
   }
@@ -127,7 +142,9 @@ export class Calls {
   }
 
   // Another process has taken the seat of the remote. Called between peerGone and peerBack.
-  peerRestarted() {}
+  peerRestarted(remote) {
+    if (this.#calls.has(remote)) this.#handle(remote, { type: "PeerRestarted" });
+  }
 
   // A new `peer-list` has arrived; `present.has(remote)`: whether the remote is in the room.
   setPresent(present) {
@@ -144,15 +161,17 @@ export class Calls {
     }
   }
 
-  // Ring, or pass the offer on at once: if calls are answered automatically, if it belongs to a call that exists or
-  // that we are dialing, or if it loses the glare and is ignored.
-  #offerReceived(remote, sdp) {
+  // Ring, or pass the offer on at once: if calls are answered automatically, or if it starts no call. Then it belongs
+  // to a call that exists or that we are dialing, or it loses the glare and is ignored.
+  #offerReceived(remote, offer) {
     const call = this.#call(remote);
-    if (this.#answersAutomatically() || call.negotiation.phase !== Phase.IDLE || call.negotiation.winsGlare) {
-      call.ringing = null;
-      this.#handle(remote, { type: "OfferReceived", sdp });
+    const starts = call.negotiation.phase === Phase.IDLE && call.negotiation.startsCall(offer);
+    if (this.#answersAutomatically() || !starts) {
+      if (starts) call.ringing = null;
+      this.#handle(remote, { type: "OfferReceived", ...offer });
     } else {
-      call.ringing = { sdp, deadline: now() + RING_TIMEOUT }; // a newer offer replaces the old: the caller restarted
+      // A newer offer replaces the old one: the caller restarted.
+      call.ringing = { ...offer, deadline: now() + RING_TIMEOUT };
       this.#setTimer();
       this.onChange(remote);
     }
@@ -161,13 +180,14 @@ export class Calls {
   // Answer or decline the call that rings, if there is one. Candidates that have arrived are queued in `negotiation`.
   #decide(remote, allowed) {
     const ringing = this.#stopRinging(remote);
-    if (ringing) this.#handle(remote, { type: "OfferReceived", sdp: ringing.sdp, allowed });
+    if (ringing) this.#handle(remote, { type: "OfferReceived", ...ringing, allowed });
   }
 
   // The caller of a call that rings hung up. Returns whether there was one. After "no-answer" the caller no longer
   // waits for a reply; after any other reason it does, and sends no new offer before it.
-  #callerGaveUp(remote, reason) {
-    if (!this.#calls.get(remote)?.ringing) return false;
+  #callerGaveUp(remote, reason, call) {
+    const ringing = this.#calls.get(remote)?.ringing;
+    if (!ringing || (call !== null && call !== ringing.call)) return false; // rule 0 h: it names another call
     this.onMissed(remote);
     if (reason !== "no-answer") this.#decide(remote, false);
     this.#stopRinging(remote);
@@ -195,21 +215,34 @@ export class Calls {
 
   #handle(remote, event) {
     const call = this.#call(remote);
+    const offered = event.type === "OfferReceived" ? event.sdp.length : 0;
+    if (offered && call.negotiation.waitingBytes + offered > MAX_WAITING_PER_REMOTE) return;
     for (const command of call.negotiation.handle(event, now())) this.#run(call, command);
+    this.#limitWaiting();
     if (call.gone && call.negotiation.settled) this.#calls.delete(remote);
     this.#setTimer();
     this.onChange(remote);
   }
 
-  #run(call, { type, generation, sdp, candidate, reason, detail, incoming }) {
+  // Drop what is queued for the remote that has the most, if that is too much in total.
+  #limitWaiting() {
+    const negotiations = [...this.#calls.values()].map(({ negotiation }) => negotiation);
+    if (negotiations.reduce((sum, { waitingBytes }) => sum + waitingBytes, 0) <= MAX_WAITING) return;
+    negotiations.reduce((most, one) => (one.waitingBytes > most.waitingBytes ? one : most)).dropWaiting();
+  }
+
+  #run(call, { type, generation, sdp, candidate, reason, detail, incoming, ...keys }) {
     console.debug(call.remote, type, generation ?? reason ?? "");
     const address = { from: this.#me(), to: call.remote };
     const connection = call.connections.get(generation);
+    const named = { call: keys.call, round: keys.round }; // JSON leaves out those that are undefined
     switch (type) {
       case "CreateOffer":
         return this.#open(call, generation).createOffer();
       case "CreateAnswer":
         return this.#open(call, generation).createAnswer(sdp);
+      case "Renegotiate":
+        return connection.createAnswer(sdp);
       case "ApplyAnswer":
         return connection.applyAnswer(sdp);
       case "AddCandidate":
@@ -218,13 +251,13 @@ export class Calls {
         call.connections.delete(generation);
         return connection.close();
       case "SendOffer":
-        return this.#send({ type: "offer", ...address, sdp });
+        return this.#send({ type: "offer", ...address, sdp, ...named });
       case "SendAnswer":
-        return this.#send({ type: "answer", ...address, sdp });
+        return this.#send({ type: "answer", ...address, sdp, ...named });
       case "SendCandidate":
         return this.#send({ type: "candidate", ...address, candidate });
       case "SendHangUp":
-        return this.#send({ type: "hang-up", ...address, reason, detail: detail?.slice(0, MAX_DETAIL) });
+        return this.#send({ type: "hang-up", ...address, reason, detail: detail?.slice(0, MAX_DETAIL), ...named });
       case "CallStarted":
         call.incoming = incoming;
         return undefined;
@@ -284,7 +317,28 @@ export class Calls {
   }
 }
 
+// A random id for a call that we dial. Not crypto.randomUUID: browsers offer that on https only.
+function newCallId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// A valid `call` or `round`; null for anything else, which counts as absent.
+function readCall(value) {
+  return typeof value === "string" && /^[A-Za-z0-9_-]{1,64}$/.test(value) ? value : null;
+}
+
+function readRound(value) {
+  return Number.isInteger(value) && value >= 1 && value <= MAX_ROUND ? value : null;
+}
+
 // An RTCIceCandidateInit; or null for the end of candidates and for anything else.
 function readCandidate(candidate) {
-  return typeof candidate?.candidate === "string" && candidate.candidate ? candidate : null;
+  if (typeof candidate?.candidate !== "string" || !candidate.candidate) return null;
+  const { candidate: line, sdpMid = null, usernameFragment = null } = candidate;
+  const isShort = (text) => text === null || (typeof text === "string" && sizeOf(text) <= MAX_FRAGMENT);
+  return sizeOf(line) <= MAX_CANDIDATE && isShort(sdpMid) && isShort(usernameFragment) ? candidate : null;
+}
+
+function sizeOf(text) {
+  return new TextEncoder().encode(text).length;
 }

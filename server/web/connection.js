@@ -1,4 +1,4 @@
-// One RTCPeerConnection: creates one offer, or answers one, and is never reused.
+// One RTCPeerConnection: creates one offer, or answers one, and answers further offers that keep it. Never reused.
 //
 // Reports to `emit(event)` with the events of negotiation.js, without the generation; nothing after close().
 
@@ -34,12 +34,14 @@ export class Connection {
     });
   }
 
+  // Answer an offer: the first one, or one that changes this connection. ICE restarts and hold are up to the browser.
   async createAnswer(sdp) {
     await this.#negotiate(async (pc) => {
       await pc.setRemoteDescription({ type: "offer", sdp });
       const kinds = new Set();
       for (const transceiver of pc.getTransceivers()) {
         const { kind } = transceiver.receiver.track;
+        if (transceiver.direction === "stopped" || transceiver.currentDirection === "stopped") continue;
         if (kinds.has(kind) || !this.#media.sends(kind)) continue; // one camera: a second section stays receive-only
         kinds.add(kind);
         transceiver.direction = "sendrecv";

@@ -46,7 +46,7 @@ def _walk(rng: random.Random, name: str, length: int) -> dict[str, Any]:
     me, remote = rng.choice([("a", "b"), ("b", "a")])
     machine, now, steps, generation = n.Negotiation(me, remote), 0.0, [], 0
     for _ in range(length):
-        now += rng.choice([0.0, 0.0, 0.5, 4.0, 16.0])
+        now += rng.choice([0.0, 0.0, 0.0, 0.5, 4.0, 16.0])
         steps.append(_step(machine, _event(rng, rng.choice([generation] * 3 + [max(0, generation - 1)])), now))
         generation = max([generation, *(command.get("generation", 0) for command in steps[-1]["commands"])])
     return {"name": name, "me": me, "remote": remote, "steps": steps}
@@ -65,29 +65,36 @@ def _flood(name: str) -> dict[str, Any]:
 
 
 def _step(machine: n.Negotiation, event: n.Event, now: float) -> dict[str, Any]:
+    before = {"startsCall": machine.starts_call(event)} if isinstance(event, n.OfferReceived) else {}
     commands = [_json(command) for command in machine.handle(event, now)]
     after = {"phase": machine.phase.value, "deadline": machine.deadline, "settled": machine.settled}
-    return {"event": _json(event), "now": now, "commands": commands} | after
+    after |= {"waitingBytes": machine.waiting_bytes}
+    return {"event": _json(event), "now": now, "commands": commands} | before | after
 
 
 def _event(rng: random.Random, generation: int) -> n.Event:
     name = rng.choice("xyz")
-    sdp = f"v=0\r\na=ice-ufrag:{name}\r\n"
+    session, certificate = rng.choice("112"), rng.choice(["AA", "aa", "bb"])
+    sdp = f"v=0\r\no=- {session} 1\r\na=fingerprint:sha-256 {certificate}\r\na=ice-ufrag:{name}\r\n"
+    call, number = rng.choice([None, "c1", "c1", "c2"]), rng.choice([None, 1, 1, 2, 3])
+    named = {"call": call, "round": number}
+    sent = rng.choice([{}, {"call": "c1", "round": 1}, named])  # what a conforming remote echoes, mostly
     line = rng.choice(["candidate:1 1 udp 1 127.0.0.1 9 typ host", f"candidate:2 ufrag {name}", ""])
     candidate = IceCandidate(line, "0", 0, rng.choice([None, name]))
-    progress: list[n.Event] = [  # events that advance a call; as likely as all others together
+    progress: list[n.Event] = [  # events that advance a call; twice as likely as all others together
         n.OfferCreated(generation, sdp),
         n.AnswerCreated(generation, sdp),
-        n.AnswerReceived(sdp),
+        n.AnswerReceived(sdp, **sent),
         n.TransportConnected(generation),
+        n.OfferReceived(sdp, **sent),
     ]
     anything: list[n.Event] = [
-        n.Dial(rng.choice([10.0, 15.0])),
-        n.Dial(15.0),
+        n.Dial(rng.choice([10.0, 15.0]), rng.choice([None, "c1"])),
+        n.Dial(15.0, rng.choice([None, "c1", "c3"])),
         n.HangUp(rng.choice(["hang-up", "shutdown"])),
-        n.OfferReceived(sdp, rng.random() < 0.8),
+        n.OfferReceived(sdp, rng.random() < 0.8, **named),
         n.CandidateReceived(rng.choice([candidate, candidate, None])),
-        n.HangUpReceived(rng.choice([None, "hang-up", "declined"]), rng.choice(["", "no common codec"])),
+        n.HangUpReceived(rng.choice([None, "hang-up", "declined"]), rng.choice(["", "no common codec"]), **named),
         n.DescriptionFailed(generation, detail=rng.choice(["", "no a=fingerprint"])),
         n.LocalCandidate(generation, candidate),
         n.TransportClosed(generation, rng.choice(["remote-hang-up", "transport-failed"])),
@@ -95,9 +102,10 @@ def _event(rng: random.Random, generation: int) -> n.Event:
         n.MediaFlowing(generation),
         n.PeerGone(),
         n.PeerBack(),
+        n.PeerRestarted(),
         n.Tick(),
     ]
-    return rng.choice(rng.choice([progress, anything]))
+    return rng.choice(rng.choice([progress, progress, anything]))
 
 
 def _json(value: n.Event | n.Command) -> dict[str, Any]:
@@ -107,4 +115,7 @@ def _json(value: n.Event | n.Command) -> dict[str, Any]:
         fields["candidate"] = {_CANDIDATE_KEYS.get(key, key): fact for key, fact in facts.items() if fact is not None}
     if fields.get("detail") == "":
         del fields["detail"]
+    for key in ("call", "round"):
+        if key in fields and fields[key] is None:
+            del fields[key]
     return {"type": type(value).__name__, **fields}

@@ -231,13 +231,14 @@ async def test_invalid_ice_servers_fail_only_the_call(browser: Browser, site: Si
 async def test_messages_during_an_outage_are_sent_after_it(browser: Browser, site: Site) -> None:
     async with joined(browser, site, "b") as (page, fake):
         await page.call("b")
-        await fake.next("offer")
+        offer = await fake.next("offer")
         await fake.sockets[-1].close(code=1011)
         await page.wait_server("offline")
         await page.cancel("b")
         await fake.next("join")
         fake.send({"type": "peer-list", "peers": ["b"]})
-        assert await fake.next("hang-up") == {"type": "hang-up", "from": "me", "to": "b", "reason": "hang-up"}
+        hang_up = {"type": "hang-up", "from": "me", "to": "b", "reason": "hang-up", "call": offer["call"]}
+        assert await fake.next("hang-up") == hang_up
 
 
 async def test_call_to_an_absent_peer_ends_at_once(browser: Browser, site: Site) -> None:

@@ -19,27 +19,43 @@ from typing import Any
 from peer import negotiation as n
 from peer.signaling.messages import IceCandidate
 
-_NAME = re.compile(r"([ab])\d+")
+_NAME = re.compile(r"([abAB])\d+")
 
 Message = tuple[Any, ...]
+"""``("offer" | "answer", sdp, call, round)``, ``("hang-up", reason, call, round)``, ``("candidate", candidate)``, and
+of the relay ``("restarted",)``."""
 
 
-def sdp(name: str) -> str:
-    return f"v=0\r\na=ice-ufrag:{name}\r\n"
+def sdp(name: str, ufrag: str | None = None) -> str:
+    """Return the description of the connection ``name``. Its ufrag differs from its name after an ICE restart."""
+    return f"v=0\r\no=- {name} 1\r\na=ice-ufrag:{ufrag or name}\r\na=fingerprint:sha-256 {name}\r\n"
 
 
-def ufrag(text: str) -> str:
-    return text.split("a=ice-ufrag:")[1].strip()
+def name_of(text: str) -> str:
+    return text.split("o=- ")[1].split(" ")[0]
+
+
+def ufrag_of(text: str) -> str:
+    return text.split("a=ice-ufrag:")[1].split("\r")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """RTCPeerConnection of one side. ``name`` is its ufrag (side and generation), ``remote`` that of the other
-    end."""
+    """RTCPeerConnection of one side. ``name`` is side and generation, ``remote`` that of the other end."""
 
     name: str
     remote: str | None = None
     up: bool = False
+    ufrag: str = ""
+    remote_ufrag: str | None = None
+
+    @property
+    def generation(self) -> int:
+        return int(self.name[1:])
+
+    def described(self, text: str) -> Connection:
+        """Return it with this remote description."""
+        return replace(self, remote=name_of(text), remote_ufrag=ufrag_of(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +74,29 @@ class Bounds:
     """Offers that a side's accept policy declines."""
     candidates: int = 0
     """Candidates that connections gather."""
+    repeats: int = 0
+    """Unanswered offers with an id that are sent again (rule 0 i)."""
+    restarts: int = 0
+    """Processes that die and are started again under the same id (another ``instance``)."""
+    further_offers: int = 0
+    """Second offers of a ``ReofferingPeer``, and continuing offers of a ``LaterPeer``."""
     deadlines: int = 0
     """Deadlines that expire while another step is possible. When no other step is, every deadline may expire. With
     -1, a deadline that is pending then is an error."""
 
 
 class Side:
-    """A negotiation and its modeled connections. ``LegacyPage`` replaces the negotiation."""
+    """A negotiation and its modeled connections. Subclasses model other programs.
 
-    __slots__ = ("_key", "connections", "lossless", "me", "negotiation", "pending")
+    ``named``: whether it sends ``call`` and ``round``, and understands them.
+    """
 
-    def __init__(self, me: str, negotiation: Any, *, lossless: bool = False) -> None:
+    __slots__ = ("_key", "connections", "lossless", "me", "named", "negotiation", "pending")
+
+    def __init__(self, me: str, negotiation: Any, *, lossless: bool = False, named: bool = True) -> None:
         self.me = me
         self.lossless = lossless
+        self.named = named
         self.negotiation = negotiation
         self.connections: tuple[Connection, ...] = ()
         self.pending: tuple[Message, ...] = ()  # createOffer and createAnswer calls that are running
@@ -80,6 +106,13 @@ class Side:
         side = copy.copy(self)
         side.negotiation = copy.copy(self.negotiation)
         side._key = None
+        return side
+
+    def restarted(self) -> Side:
+        """Return the process that takes the place of this one. Names of its connections are new."""
+        fresh = type(self.negotiation)(self.me, self.negotiation.remote)
+        fresh._generation = self.negotiation._generation
+        side = type(self)(self.me, fresh, lossless=self.lossless, named=self.named)
         return side
 
     def key(self) -> str:
@@ -95,32 +128,50 @@ class Side:
         return made
 
     def _describe(self) -> str:
-        negotiation = self.negotiation
-        parts = []
-        for slot in negotiation.__slots__:
-            value = getattr(negotiation, slot)
-            if slot in ("_current", "_unanswered", "_answering"):
-                parts.append(f"{self.me}{value}" if value else "-")
-            elif slot == "phase":
-                parts.append(value.value)
-            elif slot == "_outcome":
-                parts.append(value.value if negotiation._answering else "-")
-            elif slot == "_offers":
-                parts.append(",".join(ufrag(text) + outcome.value for text, outcome in value))
-            elif slot in ("_fragments", "_remote_candidates", "_local_candidates"):
-                parts.append(",".join(sorted(map(str, value))) if value else "-")
-            elif slot.endswith("_deadline"):
-                parts.append("T" if value is not None else "-")
-            elif slot == "_silent":
-                parts.append("y" if value else "n")
-        connections = ",".join(f"{c.name}>{c.remote}{c.up:d}" for c in self.connections)
-        pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
-        return f"{' '.join(parts)};{connections};{pending}"
+        return f"{self._describe_negotiation()};{self._describe_connections()}"
+
+    def _describe_connections(self) -> str:
+        connections = ",".join(f"{c.name}:{c.ufrag}>{c.remote}:{c.remote_ufrag}{c.up:d}" for c in self.connections)
+        return f"{connections};{','.join(f'{kind}{self.me}{generation}' for kind, generation in self.pending)}"
+
+    def _describe_negotiation(self) -> str:
+        state, me = self.negotiation, self.me
+        links = (
+            f"{me}{link.generation}:{'/'.join(sorted(link.ufrags))}" if link else "-"
+            for link in (state._current, state._replacement)
+        )
+        ours = f"{me}{state._unanswered.generation}{_id(state._unanswered.id)}" if state._unanswered else "-"
+        running = state._line.running
+        line = [f"{me}{running.generation}{_offer(running.offer)}" if running else "-"]
+        line += [_offer(offer) for offer in state._line.offers]
+        rounds, reply = state._rounds, state._rounds.reply
+        last = f"{_id(reply.id)}{_command(reply.command)}" if reply else "-"
+        waiting = (
+            ",".join(sorted(str(c.username_fragment) for c in candidates))
+            for candidates in (state._remote_candidates, state._local_candidates)
+        )
+        described = state._described
+        return " ".join(
+            (
+                state.phase.value,
+                *links,
+                ours,
+                *line,
+                f"{rounds.call}.{rounds.round}{rounds.named:d}",
+                last,
+                *waiting,
+                f"{described.session_id}:{described.ufrag}" if described else "-",
+                "T" if state._call_deadline is not None else "-",
+                "T" if state._replacement_deadline is not None else "-",
+                "a" if state._absence.absent_since is not None else "-",
+                "s" if state._absence.silent_since is not None else "-",
+            )
+        )
 
     # --- steps ---
 
     def dial(self) -> list[Message]:
-        return self.feed(n.Dial(10.0))
+        return self.feed(n.Dial(10.0, f"{self.me.upper()}{self.made}" if self.named else None))
 
     def hang_up(self) -> list[Message]:
         return self.feed(n.HangUp())
@@ -131,56 +182,70 @@ class Side:
     def in_call(self) -> bool:
         return self.negotiation.phase is not n.Phase.IDLE
 
+    def can_repeat(self) -> bool:
+        ours = self.negotiation._unanswered
+        return ours is not None and ours.id is not None and self.negotiation.phase is n.Phase.OFFERED
+
+    def repeat(self) -> list[Message]:
+        ours = self.negotiation._unanswered
+        return [("offer", sdp(f"{self.me}{ours.generation}"), ours.id.call, ours.id.round)]
+
+    def can_make_further_offer(self) -> bool:
+        return False
+
+    def make_further_offer(self, restart: bool) -> list[Message]:
+        raise NotImplementedError
+
     def receive(self, message: Message) -> list[Message]:
         match message:
-            case ("offer", text):
-                return self.feed(n.OfferReceived(text))
-            case ("answer", text):
+            case ("offer", text, call, number):
+                return self.feed(n.OfferReceived(text, True, call, number))
+            case ("answer", text, call, number):
                 assert not self.lossless or self.negotiation._unanswered is not None, "an answer to no offer"
-                return self.feed(n.AnswerReceived(text))
+                return self.feed(n.AnswerReceived(text, call, number))
             case ("candidate", candidate):
                 return self.feed(n.CandidateReceived(candidate))
-            case ("hang-up", reason):
-                return self.feed(n.HangUpReceived(reason))
+            case ("hang-up", reason, call, number):
+                return self.feed(n.HangUpReceived(reason, "", call, number))
+            case ("restarted",):
+                return self.peer_gone() + self.feed(n.PeerRestarted()) + self.peer_back()
         raise AssertionError(message)
 
     def complete(self, work: Message) -> list[Message]:
         self.pending = tuple(p for p in self.pending if p != work)
         kind, generation = work
-        if not any(c.name == f"{self.me}{generation}" for c in self.connections):
+        connection = self._find(f"{self.me}{generation}")
+        if connection is None:
             return []  # closed in the meantime, so the call was cancelled
         event = n.OfferCreated if kind == "offer" else n.AnswerCreated
-        return self.feed(event(generation, sdp(f"{self.me}{generation}")))
+        return self.feed(event(generation, sdp(connection.name, connection.ufrag)))
 
     def refuse(self, offer: Message) -> list[Message]:
-        return self.feed(n.OfferReceived(offer[1], allowed=False))
+        return self.feed(n.OfferReceived(offer[1], False, *offer[2:]))
 
     def fail(self, work: Message) -> list[Message]:
         self.pending = tuple(p for p in self.pending if p != work)
         return self.feed(n.DescriptionFailed(work[1]))
 
     def trickle(self, connection: Connection) -> list[Message]:
-        return self.feed(n.LocalCandidate(int(connection.name[1:]), candidate(connection.name)))
+        return self.feed(n.LocalCandidate(connection.generation, candidate(connection.ufrag)))
 
     def tick(self) -> list[Message]:
         return self.feed(n.Tick(), now=self.negotiation.deadline)
 
     def connection_up(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=True))
-        return self.feed(n.TransportConnected(int(connection.name[1:])))
+        return self.feed(n.TransportConnected(connection.generation))
 
     def connection_down(self, connection: Connection) -> list[Message]:
         self._put(replace(connection, up=False, remote=None))
-        return self.feed(n.TransportClosed(int(connection.name[1:]), "remote-hang-up"))
+        return self.feed(n.TransportClosed(connection.generation, "remote-hang-up"))
 
     def peer_gone(self) -> list[Message]:
         return self.feed(n.PeerGone())
 
     def peer_back(self) -> list[Message]:
         return self.feed(n.PeerBack())
-
-    def silent(self, connection: Connection) -> list[Message]:
-        return self.feed(n.MediaSilent(int(connection.name[1:])))
 
     @property
     def deadline(self) -> float | None:
@@ -194,34 +259,47 @@ class Side:
         for command in self.negotiation.handle(event, now):
             match command:
                 case n.CreateOffer(generation):
-                    self._put(Connection(f"{self.me}{generation}"))
+                    self._open(generation)
                     self.pending += (("offer", generation),)
                 case n.CreateAnswer(generation, text):
-                    self._put(Connection(f"{self.me}{generation}", ufrag(text)))
+                    self._put(self._open(generation).described(text))
+                    self.pending += (("answer", generation),)
+                case n.Renegotiate(generation, text, ice_restart):
+                    connection = self._get(f"{self.me}{generation}")
+                    assert connection.remote == name_of(text), "a second offer is applied to another connection"
+                    ufrag = f"{connection.ufrag}r" if ice_restart else connection.ufrag
+                    self._put(replace(connection.described(text), ufrag=ufrag))
                     self.pending += (("answer", generation),)
                 case n.ApplyAnswer(generation, text):
-                    self._put(replace(self._get(f"{self.me}{generation}"), remote=ufrag(text)))
+                    self._put(self._get(f"{self.me}{generation}").described(text))
                 case n.AddCandidate(generation, candidate):
-                    fragment = self._get(f"{self.me}{generation}").remote
+                    fragment = self._get(f"{self.me}{generation}").remote_ufrag
                     assert fragment == candidate.username_fragment, "a candidate was added to another connection"
                 case n.Close(generation):
                     self._get(f"{self.me}{generation}")  # raises unless it is open
                     self._drop(f"{self.me}{generation}")
-                case n.SendOffer(text):
-                    sent.append(("offer", text))
-                case n.SendAnswer(text):
-                    sent.append(("answer", text))
+                case n.SendOffer(text, call, number):
+                    sent.append(("offer", text, call, number))
+                case n.SendAnswer(text, call, number):
+                    sent.append(("answer", text, call, number))
                 case n.SendCandidate(candidate):
                     sent.append(("candidate", candidate))
-                case n.SendHangUp(reason):
-                    sent.append(("hang-up", reason))
+                case n.SendHangUp(reason, _, call, number):
+                    sent.append(("hang-up", reason, call, number))
         return sent
 
+    def _open(self, generation: int) -> Connection:
+        name = f"{self.me}{generation}"
+        self._put(Connection(name, ufrag=name))
+        return self._get(name)
+
+    def _find(self, name: str) -> Connection | None:
+        return next((connection for connection in self.connections if connection.name == name), None)
+
     def _get(self, name: str) -> Connection:
-        for connection in self.connections:
-            if connection.name == name:
-                return connection
-        raise AssertionError(f"{name} is not open")
+        connection = self._find(name)
+        assert connection is not None, f"{name} is not open"
+        return connection
 
     def _put(self, connection: Connection) -> None:
         self._drop(connection.name)
@@ -229,6 +307,19 @@ class Side:
 
     def _drop(self, name: str) -> None:
         self.connections = tuple(c for c in self.connections if c.name != name)
+
+
+def _id(offer: Any) -> str:
+    return f"({offer.call}.{offer.round})" if offer else "()"
+
+
+def _offer(offer: Any) -> str:
+    name = f"{offer.identity.session_id}:{offer.identity.ufrag}"
+    return f"{name}{_id(offer.id)}{offer.outcome.value}{offer.second.value}{offer.continues:d}"
+
+
+def _command(command: n.SendAnswer | n.SendHangUp) -> str:
+    return name_of(command.sdp) if isinstance(command, n.SendAnswer) else command.reason
 
 
 class StepCache:
@@ -248,6 +339,12 @@ class StepCache:
             self._steps[step] = (same, sent)
         return self._steps[step]
 
+    def fresh(self, key: str, made: int, side: Side) -> Side:
+        """Return the process that takes the place of ``side``."""
+        if (key, made) not in self._sides:
+            self._sides[(key, made)] = side.restarted()
+        return self._sides[(key, made)]
+
 
 @dataclass(slots=True)
 class World:
@@ -261,6 +358,9 @@ class World:
     failures: int = 0
     refusals: int = 0
     candidates: int = 0
+    repeats: int = 0
+    restarts: int = 0
+    further_offers: int = 0
     deadlines: int = 0
 
     def key(self) -> str:
@@ -270,7 +370,7 @@ class World:
         text = (
             f"{self.sides[0].key()}|{self.sides[1].key()}|{wires}"
             f"|{self.dials}{self.hang_ups}{self.losses} {self.leaves} {self.failures} {self.refusals}"
-            f" {self.candidates} {self.deadlines}"
+            f" {self.candidates} {self.repeats} {self.restarts} {self.further_offers} {self.deadlines}"
         )
         names: dict[str, str] = {}
         return _NAME.sub(lambda m: names.setdefault(m[0], f"{m[1]}{len(names)}"), text)
@@ -292,6 +392,17 @@ class World:
             world.wires = (to_left, to_right + sent) if i == 0 else (to_left + sent, to_right)
         return world
 
+    def _restart(self, i: int) -> World:
+        """Replace the process of one side. What was on its way to it is discarded (server rule 3)."""
+        key, made = f"{self.sides[i].me} fresh", self.sides[i].made
+        fresh = self.cache.fresh(key, made, self.sides[i])
+        world = self._fork(restarts=self.restarts + 1)
+        world.sides = (fresh, self.sides[1]) if i == 0 else (self.sides[0], fresh)
+        to_left, to_right = self.wires
+        notice = (("restarted",),)
+        world.wires = ((), to_right + notice) if i == 0 else (to_left + notice, ())
+        return world
+
     def steps(self, bounds: Bounds) -> Iterator[tuple[str, World]]:
         quiet = True
         for i in (0, 1):
@@ -302,9 +413,9 @@ class World:
                 wires = (tuple(rest), self.wires[1]) if i == 0 else (self.wires[0], tuple(rest))
                 yield f"{me} < {message[0]}", self._next(i, "receive", message, wires=wires)
                 if message[0] == "offer" and self.refusals < bounds.refusals:
-                    refused = {"wires": wires, "refusals": self.refusals + 1}
+                    refused: dict[str, Any] = {"wires": wires, "refusals": self.refusals + 1}
                     yield f"{me} refuses an offer", self._next(i, "refuse", message, **refused)
-                if self.losses < bounds.losses:
+                if self.losses < bounds.losses and message[0] != "restarted":
                     yield f"{message[0]} to {me} is lost", self._fork(wires=wires, losses=self.losses + 1)
             for work in side.pending:
                 quiet = False
@@ -331,6 +442,15 @@ class World:
             if self.hang_ups[i] < bounds.hang_ups and side.in_call():
                 hang_ups = _bump(self.hang_ups, i)
                 yield f"{me} hangs up", self._next(i, "hang_up", hang_ups=hang_ups)
+            if self.repeats < bounds.repeats and side.can_repeat():
+                yield f"{me} repeats its offer", self._next(i, "repeat", repeats=self.repeats + 1)
+            if self.further_offers < bounds.further_offers and side.can_make_further_offer():
+                used = self.further_offers + 1
+                for restart in (False, True):
+                    label = f"{me} makes a further offer{' with an ICE restart' if restart else ''}"
+                    yield label, self._next(i, "make_further_offer", restart, further_offers=used)
+            if self.restarts < bounds.restarts:
+                yield f"{me} restarts", self._restart(i)
             if self.leaves < bounds.leaves:
                 leaves = self.leaves + 1
                 gone = self._next(i, "peer_gone", leaves=leaves)
@@ -345,10 +465,12 @@ class World:
 
 @functools.cache
 def _text_of(message: Message) -> str:
-    kind, content = message
-    if isinstance(content, IceCandidate):
-        return f"{kind}:{content.username_fragment}"
-    return f"{kind}:{ufrag(content) if content.startswith('v=0') else content}"
+    match message:
+        case ("candidate", IceCandidate(username_fragment=fragment)):
+            return f"candidate:{fragment}"
+        case ("offer" | "answer" as kind, text, call, number):
+            return f"{kind}:{name_of(text)}:{ufrag_of(text)}:{call}.{number}"
+    return ":".join(map(str, message))
 
 
 def _bump(counts: tuple[int, int], i: int) -> tuple[int, int]:
@@ -359,7 +481,17 @@ def candidate(fragment: str) -> IceCandidate:
     return IceCandidate("candidate:1 1 udp 1 192.0.2.1 1 typ host", "0", 0, fragment)
 
 
-_USER_STEPS = ("dials", "hangs up", "leave", "leave and return", "has a candidate")
+_USER_STEPS = (
+    "dials",
+    "hangs up",
+    "leave",
+    "leave and return",
+    "has a candidate",
+    "repeats its offer",
+    "restarts",
+    "makes a further offer",
+    "with an ICE restart",
+)
 """Steps of the users, the relay and ICE gathering, which may never occur. A world is at rest when no other step is
 possible."""
 
@@ -397,101 +529,3 @@ def _trace(seen: dict[str, tuple[str, str] | None], key: str) -> str:
         key, label = entry
         labels.append(label)
     return "\n".join(reversed(labels))
-
-
-@dataclass(slots=True)
-class LegacyPageState:
-    """State that the legacy page keeps for one remote: its map entry, and whether it shows Calling or Connected."""
-
-    entry: str | None = None
-    calling: bool = False
-    connected: bool = False
-    made: int = 0
-
-
-class LegacyPage(Side):
-    """Line-by-line model of ``tests/legacy/page.tsx`` with its bugs: it compares ids for any offer while an entry
-    exists, sends no message when it hangs up, keeps the entry of a closed connection, and ignores every failure."""
-
-    __slots__ = ("remote",)
-
-    def __init__(self, me: str, remote: str) -> None:
-        super().__init__(me, LegacyPageState())
-        self.remote = remote
-
-    @property
-    def made(self) -> int:
-        made: int = self.negotiation.made
-        return made
-
-    def _describe(self) -> str:
-        negotiation = self.negotiation
-        connections = ",".join(f"{c.name}>{c.remote}{c.up:d}" for c in self.connections)
-        pending = ",".join(f"{kind}{self.me}{generation}" for kind, generation in self.pending)
-        return f"{negotiation.entry}{negotiation.calling:d}{negotiation.connected:d};{connections};{pending}"
-
-    def can_dial(self) -> bool:
-        return not self.negotiation.calling and not self.negotiation.connected
-
-    def in_call(self) -> bool:
-        return self.negotiation.calling or self.negotiation.connected
-
-    @property
-    def deadline(self) -> float | None:
-        return None
-
-    def _create(self, remote: str | None = None) -> int:
-        self.negotiation.made += 1
-        self.negotiation.entry = f"{self.me}{self.negotiation.made}"
-        self._put(Connection(self.negotiation.entry, remote))
-        return self.negotiation.made
-
-    def _close_entry(self) -> None:
-        self._drop(self.negotiation.entry)
-        self.negotiation.entry = None
-
-    def dial(self) -> list[Message]:
-        self.negotiation.calling = True
-        self.pending += (("offer", self._create()),)
-        return []
-
-    def hang_up(self) -> list[Message]:
-        if self.negotiation.entry:
-            self._close_entry()
-        self.negotiation.calling = self.negotiation.connected = False
-        return []
-
-    def receive(self, message: Message) -> list[Message]:
-        match message:
-            case ("offer", text):
-                if self.negotiation.entry:
-                    if self.me < self.remote:
-                        return []
-                    self._close_entry()
-                self.pending += (("answer", self._create(ufrag(text))),)
-                self.negotiation.connected, self.negotiation.calling = True, False  # ontrack
-            case ("answer", text):
-                connection = next((c for c in self.connections if c.name == self.negotiation.entry), None)
-                offered = connection and not any(f"{self.me}{p[1]}" == connection.name for p in self.pending)
-                if connection and connection.remote is None and offered:
-                    self._put(replace(connection, remote=ufrag(text)))
-                    self.negotiation.connected, self.negotiation.calling = True, False  # ontrack
-        return []
-
-    def complete(self, work: Message) -> list[Message]:
-        self.pending = tuple(p for p in self.pending if p != work)
-        kind, generation = work
-        name = f"{self.me}{generation}"
-        if not any(c.name == name for c in self.connections):
-            return []  # setLocalDescription rejects on a closed connection; the page does not catch it
-        return [(kind, sdp(name))]
-
-    def connection_up(self, connection: Connection) -> list[Message]:
-        self._put(replace(connection, up=True))
-        self.negotiation.connected, self.negotiation.calling = True, False
-        return []
-
-    def connection_down(self, connection: Connection) -> list[Message]:
-        self._put(replace(connection, up=False, remote="gone"))
-        self.negotiation.calling = self.negotiation.connected = False  # the entry stays
-        return []

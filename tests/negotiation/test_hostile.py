@@ -16,14 +16,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peer import negotiation as n
-from peer.negotiation.state_machine import MAX_QUEUED, Phase
-from peer.signaling.messages import IceCandidate
+from peer.negotiation import MAX_QUEUED, Phase
+from peer.signaling.messages import MAX_ROUND, IceCandidate
 from tests.negotiation.model import sdp
 
 TIMEOUT = 15.0
 FRAGMENTS = st.sampled_from(["x1", "x2", "", None])
 REASONS = st.sampled_from(["hang-up", "declined", "no-answer", "timeout", "media-error", "nonsense", "", None])
-TEXTS = st.sampled_from([sdp("x1"), sdp("x2"), sdp("x1") + sdp("x2"), "", "a=ice-ufrag:", "\0\ud800"])
+TEXTS = st.sampled_from(
+    [
+        *(sdp("x1"), sdp("x2"), sdp("x1", "r1"), sdp("x1", "r2"), sdp("x1") + sdp("x2")),
+        *("a=ice-ufrag:x1", "a=ice-ufrag:x2", "", "a=ice-ufrag:", "\0\ud800"),
+    ]
+)
+CALLS = st.sampled_from([None, "c1", "c1", "c2", "ours"])
+ROUNDS = st.sampled_from([None, 1, 1, 2, 3, MAX_ROUND])
 GENERATIONS = st.integers(0, 6)
 """Generation of a connection event, counted back from the newest. Most of these connections are closed."""
 
@@ -51,6 +58,9 @@ class Hostile(RuleBasedStateMachine):
                 work = "offer" if isinstance(command, n.CreateOffer) else "answer"
                 assert work not in self.connections.values(), "one description at a time"
                 self.connections[generation] = work
+            case n.Renegotiate(generation):
+                assert self.connections[generation] == "answered" and "answer" not in self.connections.values()
+                self.connections[generation] = "answer"
             case n.ApplyAnswer(generation):
                 assert self.connections[generation] == "offered"
                 self.connections[generation] = "answered"
@@ -60,14 +70,14 @@ class Hostile(RuleBasedStateMachine):
                 del self.connections[generation]
             case n.SendOffer():
                 assert self.negotiation._unanswered is not None
-            case n.SendAnswer() | n.SendHangUp("declined"):
+            case n.SendAnswer() | n.SendHangUp("declined") | n.SendHangUp("unknown-call"):
                 self.replies += 1
                 assert self.replies <= self.offers, "more answers than offers"
             case n.CallStarted():
                 assert self.call == "over"
                 self.call = "started"
             case n.CallConnected(generation):
-                assert self.call == "started" and generation in self.connections
+                assert self.call in ("started", "connected") and self.connections[generation] == "answered"
                 self.call = "connected"
             case n.CallEnded():
                 assert self.call != "over"
@@ -75,15 +85,21 @@ class Hostile(RuleBasedStateMachine):
 
     # --- messages of the remote and of the relay ------------------------------------------------------------------
 
-    @rule(text=TEXTS, allowed=st.sampled_from([True, True, True, False]), times=st.sampled_from([1, 1, 1, 2, 70]))
-    def offer(self, text: str, allowed: bool, times: int) -> None:
+    @rule(
+        text=TEXTS,
+        allowed=st.sampled_from([True, True, True, False]),
+        call=CALLS,
+        round=ROUNDS,
+        times=st.sampled_from([1, 1, 1, 2, 70]),
+    )
+    def offer(self, text: str, allowed: bool, call: str | None, round: int | None, times: int) -> None:
         for _ in range(times):
             self.offers += 1
-            self.feed(n.OfferReceived(text, allowed))
+            self.feed(n.OfferReceived(text, allowed, call, round))
 
-    @rule(text=TEXTS)
-    def answer(self, text: str) -> None:
-        self.feed(n.AnswerReceived(text))
+    @rule(text=TEXTS, call=CALLS, round=ROUNDS)
+    def answer(self, text: str, call: str | None, round: int | None) -> None:
+        self.feed(n.AnswerReceived(text, call, round))
 
     @rule(
         fragment=FRAGMENTS,
@@ -94,21 +110,25 @@ class Hostile(RuleBasedStateMachine):
         for _ in range(times):
             self.feed(n.CandidateReceived(IceCandidate(line, "0", 0, fragment)))
 
-    @rule(reason=REASONS)
-    def remote_hangs_up(self, reason: str | None) -> None:
-        self.feed(n.HangUpReceived(reason))
+    @rule(reason=REASONS, call=CALLS, round=ROUNDS)
+    def remote_hangs_up(self, reason: str | None, call: str | None, round: int | None) -> None:
+        self.feed(n.HangUpReceived(reason, "", call, round))
 
-    @rule(event=st.sampled_from([n.PeerGone(), n.PeerBack(), n.CandidateReceived(None)]))
+    @rule(event=st.sampled_from([n.PeerGone(), n.PeerBack(), n.PeerRestarted(), n.CandidateReceived(None)]))
     def relay(self, event: n.Event) -> None:
-        if isinstance(event, n.PeerGone):
-            self.replies = self.offers  # a peer that left needs no answer
         self.feed(event)
+        self.write_off()  # a peer that left needs no answer
+
+    def write_off(self) -> None:
+        """Count the offers that are no longer in line as answered."""
+        line = self.negotiation._line
+        self.replies = self.offers - len(line.offers) - (line.running is not None)
 
     # --- our own side ---------------------------------------------------------------------------------------------
 
-    @rule()
-    def dial(self) -> None:
-        self.feed(n.Dial(10.0))
+    @rule(call=st.sampled_from([None, "ours"]))
+    def dial(self, call: str | None) -> None:
+        self.feed(n.Dial(10.0, call))
 
     @rule()
     def hang_up(self) -> None:
@@ -165,13 +185,20 @@ class Hostile(RuleBasedStateMachine):
         self.now += seconds
         self.feed(n.Tick())
 
+    @rule()
+    def memory_is_short(self) -> None:
+        self.negotiation.drop_waiting()
+        self.write_off()
+
     # --- invariants ---------------------------------------------------------------------------------------------
 
     @invariant()
     def queues_are_bounded(self) -> None:
         negotiation = self.negotiation
         assert (
-            max(len(negotiation._remote_candidates), len(negotiation._local_candidates), len(negotiation._offers))
+            max(
+                len(negotiation._remote_candidates), len(negotiation._local_candidates), len(negotiation._line.offers)
+            )
             <= MAX_QUEUED
         )
         assert len(self.connections) <= 3
@@ -182,11 +209,14 @@ class Hostile(RuleBasedStateMachine):
         if negotiation.phase not in (Phase.IDLE, Phase.CONNECTED) or (
             negotiation.phase is Phase.IDLE and not negotiation.settled
         ):
-            assert negotiation.deadline is not None and self.now < negotiation.deadline <= self.now + max(
-                TIMEOUT, n.state_machine.ABSENCE_TIMEOUT
-            )
+            assert negotiation.deadline is not None and self.now < negotiation.deadline <= self.now + TIMEOUT
         assert (negotiation.phase is Phase.IDLE) is (self.call == "over")
         assert (negotiation.phase is Phase.CONNECTED) is (self.call == "connected")
+
+    @invariant()
+    def connected_call_has_a_connection_or_a_deadline(self) -> None:
+        if self.negotiation.phase is Phase.CONNECTED:
+            assert self.negotiation._current is not None or self.negotiation.deadline is not None
 
     @invariant()
     def settled_negotiation_has_no_connections(self) -> None:

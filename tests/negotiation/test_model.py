@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from peer.negotiation import Negotiation, Phase
-from tests.negotiation.model import Bounds, Connection, LegacyPage, Side, World, explore
+from tests.negotiation.counterparts import LegacyPage
+from tests.negotiation.model import Bounds, Connection, Side, World, explore
 
 pytestmark = pytest.mark.timeout(900)
 """An exploration takes up to 25 s of CPU, which can be minutes on a loaded machine. It is never stuck, only slow."""
 
 
-def ours(me: str, remote: str, *, lossless: bool = False) -> Side:
-    return Side(me, Negotiation(me, remote), lossless=lossless)
+def ours(me: str, remote: str, *, lossless: bool = False, named: bool = True) -> Side:
+    return Side(me, Negotiation(me, remote), lossless=lossless, named=named)
 
 
 def idle(side: Side) -> bool:
@@ -20,12 +21,11 @@ def idle(side: Side) -> bool:
 
 
 def connected_to(side: Side, other: Side) -> bool:
+    if side.negotiation.phase is not Phase.CONNECTED or side.deadline is not None or side.pending:
+        return False
     match side.connections:
-        case (Connection(name, remote, up=True),):
-            return (
-                side.negotiation.phase is Phase.CONNECTED
-                and Connection(remote or "", name, True) in other.connections
-            )
+        case (Connection(name, remote, up=True, ufrag=ufrag, remote_ufrag=remote_ufrag),):
+            return Connection(remote or "", name, True, remote_ufrag or "", ufrag) in other.connections
     return False
 
 

@@ -42,7 +42,7 @@ def test_negotiation_flood_leaves_queues_bounded() -> None:
     for _ in range(10 * n.MAX_QUEUED):
         negotiation.handle(n.OfferReceived("a=ice-ufrag:y"), 0.0)
         negotiation.handle(n.CandidateReceived(IceCandidate("candidate:1", "0", 0, "z")), 0.0)
-    assert len(negotiation._offers) == n.MAX_QUEUED
+    assert len(negotiation._line.offers) == n.MAX_QUEUED
     assert len(negotiation._remote_candidates) == n.MAX_QUEUED
 
 

@@ -231,7 +231,7 @@ class Agent:
         self._room.check_rejected()
         if self._room.leaving:
             raise CallFailed(peer, "shutdown")
-        self._calls.dispatch(peer, n.Dial(timeout))
+        self._calls.dial(peer, timeout)
         return self._calls.calls[peer]
 
     async def wait_for(self, peer: str, timeout: float | None = None) -> None:

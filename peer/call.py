@@ -225,6 +225,9 @@ class Call:
         self._publish(events.Connected(peer=self.peer, setup_ms=setup))
         self._notify()
 
+    def _set_kinds(self, kinds: frozenset[Literal["video", "audio"]]) -> None:
+        self._kinds = kinds
+
     def _set_ended(self, reason: Reason, detail: str = "") -> None:
         self.reason = reason
         self._detail = detail or None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -47,6 +48,13 @@ FREE_ATTEMPTS: Final = 4
 ATTEMPT_INTERVAL: Final = 5.0
 """Minimum time between further offers of a remote whose calls do not connect, in seconds."""
 
+FREE_FURTHER_OFFERS: Final = 20
+"""Maximum number of offers in a row of one remote that start no call: second offers, repetitions, glare. Each costs
+as much CPU as a new call. A conforming peer waits for each answer, and real ones send a handful per call."""
+
+FURTHER_OFFER_INTERVAL: Final = 0.5
+"""Time after which a remote may send another such offer, in seconds."""
+
 MAX_WAITING: Final = 4 << 20
 """Memory budget for queued offers and candidates, shared by all remotes, in bytes. Offers wait for an older one to be
 answered, candidates for their description. Neither requires a call, so ``MAX_CALLS`` does not bound them. A real
@@ -64,9 +72,14 @@ class Remote:
     negotiation: n.Negotiation
     call: Call | None = None
     connections: dict[int, Connection | UnbundledConnection] = field(default_factory=dict)
+    current: Connection | UnbundledConnection | None = None
+    """The one that carries the call, once that is connected."""
     attempts: int = 0
     """Number of its offers since a call was connected last."""
     attempted_at: float = 0.0
+    further_offers: float = FREE_FURTHER_OFFERS
+    """Number of further offers that it may send at ``further_offer_at``."""
+    further_offer_at: float = 0.0
     waiting: int = 0
     """Size of its queued offers and candidates, in bytes."""
 
@@ -129,6 +142,15 @@ class CallControl:
         call = self.calls.get(peer)
         return State.AVAILABLE if call is None else call.state
 
+    def dial(self, peer: str, timeout: float) -> None:
+        """Call ``peer``, unless there is a call. It ends unless connected within ``timeout`` seconds."""
+        self.dispatch(peer, n.Dial(timeout, secrets.token_urlsafe(12)))
+
+    def starts_call(self, peer: str, offer: n.OfferReceived) -> bool:
+        """Whether ``offer`` would start a call that our user did not dial: the accept policy decides on it."""
+        remote = self.remotes.get(peer)
+        return remote is None or remote.negotiation.starts_call(offer)
+
     def dispatch(self, peer: str, event: n.Event) -> None:
         """Process ``event`` of ``peer``.
 
@@ -167,9 +189,14 @@ class CallControl:
         ):
             limited_log.info("= %s: dropped an offer, because too many are queued", peer)
             return
-        if isinstance(event, n.OfferReceived) and event.allowed and not self._admit_attempt(peer, remote):
-            limited_log.info("= %s: declined, because too many calls do not connect", peer)
-            event = replace(event, allowed=False)
+        if isinstance(event, n.OfferReceived):
+            if not remote.negotiation.starts_call(event):
+                if not _admit_further_offer(remote):
+                    limited_log.info("= %s: dropped an offer, because too many follow each other", peer)
+                    return
+            elif event.allowed and not self._admit_attempt(peer, remote):
+                limited_log.info("= %s: declined, because too many calls do not connect", peer)
+                event = replace(event, allowed=False)
         before = remote.negotiation.phase
         commands = remote.negotiation.handle(event, asyncio.get_running_loop().time())
         if remote.negotiation.phase is not before:
@@ -189,8 +216,6 @@ class CallControl:
         That is the one whose remote has failed most often, and of those the oldest. A remote that repeats its offers
         therefore makes room for one that does not.
         """
-        if remote.call is not None and not remote.call.incoming:
-            return True  # glare: we dialed
         now = time.monotonic()
         if remote.attempts >= FREE_ATTEMPTS and now - remote.attempted_at < ATTEMPT_INTERVAL:
             return False
@@ -226,20 +251,24 @@ class CallControl:
                 self._open_connection(peer, remote, generation)
             case n.CreateAnswer(generation, sdp):
                 self._open_connection(peer, remote, generation, sdp)
+            case n.Renegotiate(generation, sdp, ice_restart):
+                connections[generation].renegotiate(sdp, ice_restart=ice_restart)
             case n.ApplyAnswer(generation, sdp):
                 connections[generation].apply_answer(sdp)
             case n.AddCandidate(generation, candidate):
                 connections[generation].add_candidate(candidate)
             case n.Close(generation):
                 connections.pop(generation).close()
-            case n.SendOffer(sdp):
-                send(messages.Offer(self._me, peer, sdp))
-            case n.SendAnswer(sdp):
-                send(messages.Answer(self._me, peer, sdp))
+            case n.SendOffer(sdp, call, number):
+                send(messages.Offer(self._me, peer, sdp, call, number))
+            case n.SendAnswer(sdp, call, number):
+                send(messages.Answer(self._me, peer, sdp, call, number))
+                if remote.call is not None and remote.current is not None:
+                    remote.call._set_kinds(remote.current.receives)  # a second offer may have changed them
             case n.SendCandidate(candidate):
                 send(messages.Candidate(self._me, peer, candidate))
-            case n.SendHangUp(reason, detail):
-                send(messages.HangUp(self._me, peer, reason, detail))
+            case n.SendHangUp(why, detail, call, number):
+                send(messages.HangUp(self._me, peer, why, detail, call, number))
             case n.CallStarted(incoming):
                 self._start_call(peer, remote, incoming)
             case n.CallConnected(generation):
@@ -250,8 +279,8 @@ class CallControl:
                     self._call_connected(remote, connections[generation])
             case n.CallEnded(reason, detail):
                 assert remote.call is not None
-                call, remote.call = remote.call, None
-                call._set_ended(reason, detail)
+                ended, remote.call, remote.current = remote.call, None, None
+                ended._set_ended(reason, detail)
                 self._playout.remove(peer)
 
     def _open_connection(self, peer: str, remote: Remote, generation: int, offer: str | None = None) -> None:
@@ -288,22 +317,27 @@ class CallControl:
         self._publish(ev.Incoming(peer=peer) if incoming else ev.Calling(peer=peer))
 
     def _call_connected(self, remote: Remote, connection: Connection | UnbundledConnection) -> None:
+        """Report a connected call, or continue one on another connection: its program notices no difference."""
         call = remote.call
         assert call is not None
-        call._set_connected(connection.receives)
-        self._playout.add(call)
-        self._tasks.create_task(self._report_stats(call, connection), name=f"stats {call.peer}")
+        remote.current = connection
+        if call.connected_at is None:
+            call._set_connected(connection.receives)
+            self._playout.add(call)
+        else:
+            call._set_kinds(connection.receives)
+        self._tasks.create_task(self._report_stats(remote, call, connection), name=f"stats {call.peer}")
 
-    async def _report_stats(self, call: Call, connection: Connection | UnbundledConnection) -> None:
+    async def _report_stats(self, remote: Remote, call: Call, connection: Connection | UnbundledConnection) -> None:
         sampler = StatsSampler(call.peer, call.media)
-        while call.reason is None:
+        while call.reason is None and remote.current is connection:
             try:
                 async with asyncio.timeout(1.0):
                     await call.ended()
             except TimeoutError:
                 try:
                     stats = sampler.sample(await connection.stats())
-                    if call.reason is None:
+                    if call.reason is None and remote.current is connection:
                         call._set_stats(stats)
                 except Exception:  # aiortc's; one second without statistics must not end the call
                     limited_log.exception("cannot read the statistics of the call with %s", call.peer)
@@ -325,6 +359,18 @@ class CallControl:
             if remote.negotiation.deadline is not None and remote.negotiation.deadline <= now:
                 self.dispatch(peer, n.Tick())
         self._set_timer()
+
+
+def _admit_further_offer(remote: Remote) -> bool:
+    """Whether an offer that starts no call may be processed, by a token bucket."""
+    now = time.monotonic()
+    earned = (now - remote.further_offer_at) / FURTHER_OFFER_INTERVAL
+    remote.further_offers = min(FREE_FURTHER_OFFERS, remote.further_offers + earned)
+    remote.further_offer_at = now
+    if remote.further_offers < 1:
+        return False
+    remote.further_offers -= 1
+    return True
 
 
 def _is_attempt(call: Call) -> bool:

@@ -202,6 +202,7 @@ class Room:
     def _peer_restarted(self, peer: str) -> None:
         """Note that another process has taken the seat of ``peer``; between its ``PeerGone`` and ``PeerBack``."""
         limited_log.debug("= %s was restarted", peer)
+        self._dispatch_if_known(peer, n.PeerRestarted())
 
     def _set_ice_servers(self, servers: Sequence[Mapping[str, Any]]) -> None:
         """Use the relay's ICE servers for new connections; existing ones keep theirs."""
@@ -249,14 +250,16 @@ class Room:
 
     def _event_of(self, peer: str, message: messages.Message) -> n.Event:
         match message:
-            case messages.Offer(sdp=sdp):
-                return n.OfferReceived(sdp, self._is_allowed(peer))
-            case messages.Answer(sdp=sdp):
-                return n.AnswerReceived(sdp)
+            case messages.Offer(sdp=sdp, call=call, round=number):
+                offer = n.OfferReceived(sdp, True, call, number)
+                allowed = not self._calls.starts_call(peer, offer) or self._is_allowed(peer)
+                return replace(offer, allowed=allowed)
+            case messages.Answer(sdp=sdp, call=call, round=number):
+                return n.AnswerReceived(sdp, call, number)
             case messages.Candidate(candidate=candidate):
                 return n.CandidateReceived(candidate)
-            case messages.HangUp(reason=reason, detail=detail):
-                return n.HangUpReceived(reason, detail)
+            case messages.HangUp(reason=reason, detail=detail, call=call, round=number):
+                return n.HangUpReceived(reason, detail, call, number)
         raise AssertionError(message)
 
     def _is_allowed(self, peer: str) -> bool:

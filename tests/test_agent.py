@@ -151,7 +151,7 @@ async def test_calling_again_returns_the_existing_call(relay: Relay) -> None:
         assert a.call("b") is call
 
 
-async def test_restarted_remote_that_calls_replaces_its_call(relay: Relay) -> None:
+async def test_restarted_remote_ends_its_call_and_calls_again(relay: Relay) -> None:
     async with Agent("node", server=url(relay)) as node:
         log = EventLog(node)
         async with Agent("cam", server=url(relay), key="k") as first:
@@ -161,7 +161,7 @@ async def test_restarted_remote_that_calls_replaces_its_call(relay: Relay) -> No
             async with Agent("cam", server=url(relay), key="k") as second:
                 await second.wait_for("node", 5)
                 await second.call("node").connected()
-                assert await old.ended() == "replaced"
+                assert await old.ended() == "peer-left"
                 await log.until(ev.Connected, count=2)
                 assert node.calls["cam"] is not old
                 with pytest.raises(JoinRefused, match="replaced"):

@@ -58,6 +58,9 @@ class ScriptedConnection:
     def create_answer(self, sdp: str) -> None:
         self._create(("create_answer", sdp))
 
+    def renegotiate(self, offer: str, *, ice_restart: bool) -> None:
+        self._create(("renegotiate", offer, ice_restart))
+
     def _create(self, call: Any) -> None:
         assert not self.closed
         self.calls.append(call)
@@ -421,10 +424,10 @@ async def test_call_control_at_the_call_limit_is_full() -> None:
 
 
 def offer_and_answer(b: Bench, peer: str) -> bool:
-    """Let ``peer`` offer. Return whether it is answered; it then never connects."""
+    """Let ``peer`` offer a new connection. Return whether it is answered; it then never connects."""
     made = len(b.connections)
     b.present.add(peer)
-    b.calls.dispatch(peer, n.OfferReceived(OFFER))
+    b.calls.dispatch(peer, n.OfferReceived(f"a=ice-ufrag:{peer}{made}"))
     if len(b.connections) == made:
         return False
     connection = b.connections[-1]

@@ -56,7 +56,11 @@ class RecordedCalls:
         self.remotes: dict[str, Any] = {}
         self.calls: dict[str, Any] = {}
         self.is_full = False
+        self.offers_start_calls = True
         self.dispatched: list[tuple[str, n.Event]] = []
+
+    def starts_call(self, peer: str, offer: n.OfferReceived) -> bool:
+        return self.offers_start_calls
 
     def dispatch(self, peer: str, event: n.Event) -> None:
         self.dispatched.append((peer, event))
@@ -138,20 +142,21 @@ async def test_presence_of_a_known_remote_reaches_its_negotiation() -> None:
     assert b.calls.dispatched == [("a", n.PeerBack()), ("a", n.PeerGone())]
 
 
-async def test_restarted_peer_leaves_and_joins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restarted_peer_leaves_and_joins_again() -> None:
     b = Bench()
-    monkeypatch.setattr(b.room, "_peer_restarted", lambda peer: b.events.append({"event": "restarted", "peer": peer}))
     b.client.on_event(joined("a", instances={"a": "1"}))
     b.client.on_event(joined("a", instances={"a": "1"}))
     b.events.clear()
     b.calls.remotes = {"a": None}
     b.calls.dispatched.clear()
     b.client.on_event(joined("a", instances={"a": "2"}))
-    assert b.names() == ["server-back", "joined", "peer-left", "restarted", "peer-joined"]
-    assert b.calls.dispatched == [("a", n.PeerGone()), ("a", n.PeerBack())]
+    assert b.names() == ["server-back", "joined", "peer-left", "peer-joined"]
+    assert b.calls.dispatched == [("a", n.PeerGone()), ("a", n.PeerRestarted()), ("a", n.PeerBack())]
     b.events.clear()
+    b.calls.dispatched.clear()
     b.receive(messages.PeerLeft("a"), messages.PeerJoined("a", "3"))
-    assert b.names() == ["peer-left", "restarted", "peer-joined"]
+    assert b.names() == ["peer-left", "peer-joined"]
+    assert b.calls.dispatched == [("a", n.PeerGone()), ("a", n.PeerRestarted()), ("a", n.PeerBack())]
 
 
 async def test_outage_is_published_once() -> None:
@@ -225,6 +230,29 @@ async def test_offer_is_allowed_as_the_policy_decides() -> None:
     b = Bench(accept=lambda peer: peer == "a")
     assert allowed(b, "a") is True
     assert allowed(b, "b") is False
+
+
+async def test_policy_is_asked_for_new_calls_only() -> None:
+    asked: list[str] = []
+    b = Bench(accept=lambda peer: bool(asked.append(peer)))
+    b.calls.offers_start_calls = False
+    assert allowed(b) is True and asked == []
+    b.calls.offers_start_calls = True
+    assert allowed(b) is False and asked == ["a"]
+
+
+async def test_call_and_round_of_messages_reach_the_negotiation() -> None:
+    b = Bench()
+    b.receive(
+        messages.Offer("a", "me", "o", "c1", 1),
+        messages.Answer("a", "me", "s", "c1", 2),
+        messages.HangUp("a", "me", "declined", "no", "c1", 3),
+    )
+    assert [event for _, event in b.calls.dispatched] == [
+        n.OfferReceived("o", True, "c1", 1),
+        n.AnswerReceived("s", "c1", 2),
+        n.HangUpReceived("declined", "no", "c1", 3),
+    ]
 
 
 async def test_offer_with_failing_policy_is_not_allowed(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT: Final = 5.0
 """Maximum wait for the files of an interrupted call, in seconds. Then the recorder is cancelled, and takes at most 20
 more."""
+
+
+RESTART_TIMEOUT: Final = 10.0
+"""Maximum time until a restarted remote calls again, in seconds. It has joined, and may have to open a camera."""
 
 
 @asynccontextmanager
@@ -66,13 +71,13 @@ async def _pass_on(stream: AsyncIterator[events.Event], on_event: Callable[[even
 async def follow(agent: Agent, call: Call, paths: SinkPaths, out: Output, duration: float | None = None) -> int:
     """Run a connected call for at most ``duration`` seconds and return the exit code.
 
-    If another call replaces it (the remote restarted), continue with that one.
+    If the remote calls again, also after a restart, continue with that call.
     """
     until = None if duration is None else asyncio.get_running_loop().time() + duration
     failed: list[int] = []
     while True:
         reason = await run_call(call, paths, out, until, failed)
-        successor = agent.calls.get(call.peer) if reason == "replaced" else None
+        successor = await _successor(agent, call, reason)
         if successor is None:
             return exits.combined([exits.for_reason(reason, connected=True), *failed])
         call = successor
@@ -80,6 +85,18 @@ async def follow(agent: Agent, call: Call, paths: SinkPaths, out: Output, durati
             await call.connected()
         except CallFailed as error:
             return exits.combined([exits.for_reason(error.reason, connected=True), *failed])
+
+
+async def _successor(agent: Agent, ended: Call, reason: events.Reason) -> Call | None:
+    """Return the call that continues an ended one, if the remote makes one in time."""
+    if reason == "peer-left" and ended.peer in agent.peers:  # restarted: another process has its seat
+        with agent.events() as stream, contextlib.suppress(TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(RESTART_TIMEOUT):
+                while ended.peer not in agent.calls:
+                    await anext(stream)
+    elif reason != "replaced":
+        return None
+    return agent.calls.get(ended.peer)
 
 
 async def run_call(

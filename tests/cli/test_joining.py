@@ -103,3 +103,35 @@ async def test_failed_recording_counts_after_the_call_is_replaced(tmp_path: Path
         await out.written.wait()
         await call.hang_up()
     assert followed.result() == 1
+
+
+class _Events:
+    """The events of an agent whose peer calls again when the second one is read."""
+
+    def __init__(self, agent: SimpleNamespace) -> None:
+        self._agent, self._read = agent, 0
+
+    def __enter__(self) -> _Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def __anext__(self) -> events.Event:
+        self._read += 1
+        if self._read == 2:
+            self._agent.calls["door"] = _Call("transport-failed")
+        return events.PeerJoined(peer="door")
+
+
+@pytest.mark.parametrize("present", [True, False])
+async def test_call_of_a_restarted_peer_is_followed_by_its_next(present: bool) -> None:
+    agent = SimpleNamespace(calls={}, peers={"door": "Available"} if present else {})
+    agent.events = lambda: _Events(agent)
+    call = _Call("peer-left")
+    call.over.set()
+    paths = SinkPaths(None, None, several=True)
+    async with asyncio.timeout(20):
+        result = await joining.follow(agent, cast(Call, call), paths, Output(as_json=True))  # type: ignore[arg-type]
+    assert result == 6
+    assert ("door" in agent.calls) is present, "a peer that has left is not waited for"

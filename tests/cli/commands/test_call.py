@@ -106,7 +106,7 @@ def test_call_lost_exits_with_6(relay: str) -> None:
             assert program.wait() == 6
 
 
-def test_call_replaced_continues_in_the_new_one(relay: str, tmp_path: Path) -> None:
+def test_call_of_a_restarted_remote_continues_in_a_new_one(relay: str, tmp_path: Path) -> None:
     """The remote is killed, comes back within the grace period of its seat, and calls again."""
     node = ("run", "--id", "phoenix", "--server", relay, "--json", *TEST)
     with call(relay, "phoenix", "--id", "watcher", "--record", str(tmp_path / "call.mkv")) as program:
@@ -115,7 +115,7 @@ def test_call_replaced_continues_in_the_new_one(relay: str, tmp_path: Path) -> N
             first.send(signal.SIGKILL)
             first.wait()
         with Program(*node, "--call", "watcher") as second:
-            program.expect("ended", reason="replaced")
+            program.expect("ended", reason="peer-left")
             program.expect("connected")
             program.expect("stats")
             second.send(signal.SIGTERM)

@@ -30,7 +30,7 @@ CHROMIUM = (
 IDENTITY = DescriptionIdentity("frag", "word", frozenset({"sha-256 aa:bb"}), "42", "t1", frozenset({"frag"}))
 
 
-def test_identity_of_a_bundled_offer_is_read_from_its_first_section() -> None:
+def test_identity_of_a_bundled_offer_is_that_of_its_section() -> None:
     assert read_identity(CHROMIUM) == IDENTITY
 
 
@@ -56,7 +56,7 @@ def test_identity_of_the_tagged_section_wins_over_the_first() -> None:
     assert read_identity(moved).ufrags == {"frag", "stopped"}
 
 
-def test_identity_without_bundle_is_that_of_the_first_live_section() -> None:
+def test_identity_without_bundle_is_that_of_a_live_section() -> None:
     sdp = CHROMIUM.replace("a=group:BUNDLE 0 1\r\n", "").replace(":frag", ":stopped", 1)
     assert read_identity(sdp).ufrag == "stopped"
     assert read_identity(sdp.replace("audio 9", "audio 0")).ufrag == "frag"
@@ -79,7 +79,7 @@ def test_identity_ignores_values_beyond_their_limits() -> None:
     "line",
     ["a=mid:\n", "\n", "m=", "a=ice-ufrag:x\n", "a=fingerprint:", " ", "\t", "a=group:BUNDLE 0\n", "m=a\na=mid:1\n"],
 )
-def test_identity_of_the_largest_text_is_read_in_linear_time(line: str) -> None:
+def test_identity_of_a_large_text_is_read_in_linear_time(line: str) -> None:
     """Compared with an eighth of the text: quadratic time would be 64 times as long, and linear time is 8 times."""
 
     def seconds(size: int) -> float:

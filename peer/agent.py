@@ -24,7 +24,7 @@ from .media.outgoing.passthrough import Passthrough
 from .media.outgoing.shared import SharedAudio, SharedVideo
 from .media.outgoing.track import OutgoingVideo
 from .media.sources.device_watch import DeviceWatch
-from .media.sources.local_media import LocalMedia, Source, SourceLost, open_sources
+from .media.sources.local_media import LocalMedia, open_sources
 from .media.sources.spec import parse_audio, parse_video
 from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
 from .playout import Playout
@@ -34,6 +34,7 @@ from .signaling import messages
 from .signaling.ice_servers import IceServer, merge, parse_ice_server
 from .signaling.identity import default_id, new_instance
 from .signaling.relay_url import check_url, tls_context
+from .source_watch import SourceWatch
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,13 @@ class Agent:
         stack.push_async_callback(self._media.close)
         self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
         self._share_media(self._tasks)
+        self._source_watch = SourceWatch(
+            self._media.sources,
+            self.id,
+            publish=self._events.put,
+            send=lambda message: self._room.send(message),
+            viewers=lambda: [peer for peer, call in self._calls.calls.items() if call.state is State.CONNECTED],
+        )
         self._playout = Playout(
             self._tasks,
             show=options.show,
@@ -133,21 +141,21 @@ class Agent:
             on_speaker=self._report_speaker,
             unattended=options.unattended,
         )
-        self._calls = CallControl(
+        self._calls: CallControl = CallControl(
             self.id,
             self._tasks,
             options=self._connection_options,
             tracks=self._create_tracks,
             playout=self._playout,
             send=lambda message: self._room.send(message),
-            publish=self._events.put,
+            publish=self._publish,
             is_present=lambda peer: peer in self._room,
         )
-        self._room = Room(
+        self._room: Room = Room(
             self._server,
             messages.Join(self.id, options.room, options.token, options.key, self._instance),
             self._calls,
-            self._events.put,
+            self._publish,
             accept=options.accept,
             join_timeout=options.join_timeout,
             tls=self._tls,
@@ -155,8 +163,7 @@ class Agent:
         stack.push_async_callback(self._leave)
         for notice in self._media.notices:
             log.warning("%s", notice)
-        for source in self._media.sources:
-            self._tasks.create_task(self._watch_source(source), name=f"watch {source.name}")
+        self._source_watch.start(self._tasks)
         if options.speaker != "none" or any(source.has_device for source in self._media.sources):
             self._device_watch = self._tasks.create_task(self._watch_devices(), name="watch /dev")
         await self._playout.open(self._media.video)
@@ -197,7 +204,7 @@ class Agent:
         self._calls.close()
         if self._device_watch is not None:
             self._device_watch.cancel()
-        await self._media.close()  # also ends the _watch_source tasks
+        await self._media.close()  # also ends the tasks of the source watch
         if self._signaling is not None:
             self._signaling.cancel()
         await self._playout.close()
@@ -257,20 +264,9 @@ class Agent:
         reader that falls 1,000 events behind loses the oldest."""
         return self._events.read(EVENT_BACKLOG)
 
-    async def _watch_source(self, source: Source) -> None:
-        lost = [SourceLost(source.name, source.lost)] if source.lost is not None else []
-        with source.failures.read(8, lost) as failures:
-            async for failure in failures:
-                if isinstance(failure, SourceLost):
-                    error = failure.error
-                    log.warning("%s", error)
-                    self._events.put(
-                        ev.SourceLost(source=source.name, kinds=source.kinds, cause=error.cause, message=str(error))
-                    )
-                else:
-                    log.warning("%s works again after %.1f s", source.name, failure.seconds)
-                    seconds = round(failure.seconds, 1)
-                    self._events.put(ev.SourceBack(source=source.name, kinds=source.kinds, seconds=seconds))
+    def _publish(self, event: ev.Event) -> None:
+        self._events.put(event)
+        self._source_watch.on_event(event)
 
     def _report_speaker(self, state: SpeakerLost | SpeakerBack) -> None:
         if isinstance(state, SpeakerLost):

@@ -17,7 +17,7 @@ from typing import Literal
 import av
 
 from . import events
-from .errors import CallFailed, MediaError
+from .errors import CallFailed, Cause, MediaError
 from .events import Reason
 from .media.fanout import Reader
 from .media.frames import EncodedFrame
@@ -68,6 +68,8 @@ class Call:
         self._first_frame: events.FirstFrame | None = None
         self._stats: events.Stats | None = None
         self._kinds: frozenset[Literal["video", "audio"]] = frozenset()
+        self._lost_sources: dict[str, float] = {}
+        """When the remote's source of each kind was lost, by kind."""
 
     @property
     def state(self) -> State:
@@ -246,6 +248,17 @@ class Call:
         self._stats = stats
         self._publish(stats)
         self._notify()
+
+    def _set_source(self, kind: str, cause: Cause | None) -> None:
+        """Note that the remote's source of ``kind`` was lost by ``cause``, or is back (``None``)."""
+        now = time.monotonic()
+        if cause is not None and kind not in self._lost_sources:
+            self._lost_sources[kind] = now
+            message = f"{self.peer} has no live {kind}: {cause}"
+            self._publish(events.SourceLost(peer=self.peer, kinds=(kind,), cause=cause, message=message))
+        elif cause is None and kind in self._lost_sources:
+            seconds = round(now - self._lost_sources.pop(kind), 1)
+            self._publish(events.SourceBack(peer=self.peer, kinds=(kind,), seconds=seconds))
 
     def _notify(self) -> None:
         self._changed.set()

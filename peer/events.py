@@ -171,11 +171,13 @@ class ServerBack(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLost(Event):
-    """The source of ``kinds`` (``video``, ``audio``) cannot be opened or has stopped delivering. It is tried again
-    until it works. ``cause`` is one of errors.CAUSES, ``message`` says the same to people."""
+    """A source of ``kinds`` (``video``, ``audio``) cannot be opened or has stopped delivering, and is tried again.
+    ``cause`` is one of errors.CAUSES, ``message`` says the same to people. The source is ``source`` of this peer, or
+    one of ``peer``, which then sends the card or silence."""
 
     event = "source-lost"
-    source: str
+    source: str | None = None
+    peer: str | None = None
     kinds: tuple[str, ...]
     cause: Cause
     message: str
@@ -186,7 +188,8 @@ class SourceBack(Event):
     """The source delivers again, or for the first time, ``seconds`` after ``source-lost``."""
 
     event = "source-back"
-    source: str
+    source: str | None = None
+    peer: str | None = None
     kinds: tuple[str, ...]
     seconds: float
 

@@ -240,6 +240,8 @@ class Room:
                     self._calls.dispatch(peer, self._event_of(peer, message))
                 else:
                     limited_log.info("= ignored a message from %s to %s", peer, to)
+            case messages.Source(peer, to) if to == self.id and peer in self._calls.calls:
+                self._calls.calls[peer]._set_source(message.kind, message.cause)
             case _:
                 limited_log.debug("= ignored: %s", message)
 

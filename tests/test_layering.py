@@ -16,7 +16,7 @@ LAYERS = {
         ("peer.agent",),
         ("peer.room",),
         ("peer.call_control",),
-        ("peer.playout", "peer.script.expectations"),
+        ("peer.playout", "peer.source_watch", "peer.script.expectations"),
         ("peer.call", "peer.stats"),
         ("peer.rtc", "peer.script"),
         ("peer.media", "peer.signaling", "peer.negotiation"),

@@ -10,6 +10,7 @@ import pytest
 
 from peer import negotiation as n
 from peer import room as room_module
+from peer.call import Call
 from peer.errors import CallFailed, JoinRefused, NotHere, ServerUnreachable
 from peer.room import Room
 from peer.rtc.connection import ConnectionOptions
@@ -201,6 +202,27 @@ async def test_message_of_unknown_type_is_ignored() -> None:
     b = Bench()
     b.receive(messages.Other("hello", "a", "me"))
     assert b.events == [] and b.calls.dispatched == []
+
+
+async def test_lost_source_of_a_call_is_published_once() -> None:
+    b = Bench()
+    tasks = asyncio.TaskGroup()
+    b.calls.calls["a"] = Call("a", incoming=True, tasks=tasks, publish=b._publish, hang_up=lambda _: None)
+    for sender, to, kind, cause in (
+        ("a", "me", "video", "gone"),
+        ("a", "me", "video", "busy"),  # the cause has changed, the state has not
+        ("a", "other", "audio", "gone"),
+        ("b", "me", "video", "gone"),  # no call with it
+        ("a", "me", "audio", None),  # was never lost
+        ("a", "me", "video", None),
+        ("a", "me", "video", None),
+    ):
+        b.receive(messages.Source(sender, to, kind, cause))
+    assert [(event["event"], event["peer"], event["kinds"]) for event in b.events] == [
+        ("source-lost", "a", ["video"]),
+        ("source-back", "a", ["video"]),
+    ]
+    assert (b.events[0]["cause"], b.events[0]["message"]) == ("gone", "a has no live video: gone")
 
 
 async def test_peer_not_found_ends_the_negotiation() -> None:

@@ -172,10 +172,12 @@ def describe(event: events.Event) -> str | None:
             return f"connection to the relay lost{f' ({detail})' if detail else ''}; calls continue, reconnecting"
         case events.ServerBack():
             return "connected to the relay again"
-        case events.SourceLost(source=source, kinds=kinds, cause=cause):
-            return f"no {' and '.join(kinds)} from {source} ({cause}); trying again until it works"
-        case events.SourceBack(source=source, kinds=kinds, seconds=seconds):
-            return f"{' and '.join(kinds)} from {source} again after {seconds:.1f} s"
+        case events.SourceLost(source=source, peer=peer, kinds=kinds, cause=cause):
+            ours = f"no {' and '.join(kinds)} from {source} ({cause}); trying again until it works"
+            return f"{peer}: has no live {' and '.join(kinds)} ({cause})" if peer else ours
+        case events.SourceBack(source=source, peer=peer, kinds=kinds, seconds=seconds):
+            back = f"{' and '.join(kinds)} again after {seconds:.1f} s"
+            return f"{peer}: live {back}" if peer else f"{source}: {back}"
         case events.SinkLost(sink=sink, message=message):
             return f"speaker {sink} lost ({message}); trying again until it works"
         case events.SinkBack(sink=sink, seconds=seconds):

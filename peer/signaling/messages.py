@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from ..errors import CAUSES, Cause
 from ..errors import PeerError as PeerError  # re-exported for server/
 from ..errors import ProtocolError as ProtocolError
 
@@ -199,6 +200,17 @@ class HangUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A source of the sender is lost, so that it sends the card or silence, or back. ``kind`` is ``video`` or
+    ``audio``; ``cause`` is why it is lost, or ``None`` if it is back."""
+
+    from_: str
+    to: str
+    kind: str
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
 class Error:
     """server → client: why a message was not forwarded. ``to`` is its addressee."""
 
@@ -217,7 +229,20 @@ class Other:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-Message = Join | PeerList | IceServers | PeerJoined | PeerLeft | Offer | Answer | Candidate | HangUp | Error | Other
+Message = (
+    Join
+    | PeerList
+    | IceServers
+    | PeerJoined
+    | PeerLeft
+    | Offer
+    | Answer
+    | Candidate
+    | HangUp
+    | Source
+    | Error
+    | Other
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +380,8 @@ def parse(text: str) -> Message:
             reason, detail = _optional_text(body, "reason"), _sentence(body.get("detail"))
             call, number = _call(body.get("call")), _round(body.get("round"))
             return HangUp(_text(body, "from", kind), _to(body), reason, detail, call, number)
+        case "source" if body.get("kind") in ("video", "audio") and body.get("state") in ("lost", "back"):
+            return Source(_text(body, "from", kind), _to(body), body["kind"], _cause(body))
         case "error":
             return Error(_text(body, "code", kind), str(body.get("message") or ""), _optional_text(body, "to"))
         case "join":
@@ -392,6 +419,13 @@ def _instance(value: object) -> str | None:
 def _instances(value: object) -> dict[str, str]:
     found = value if isinstance(value, dict) else {}
     return {peer: instance for peer, text in found.items() if (instance := _instance(text)) is not None}
+
+
+def _cause(body: dict[str, Any]) -> Cause | None:
+    """Return why the source is lost, ``None`` if it is back."""
+    if body["state"] == "back":
+        return None
+    return next((cause for cause in CAUSES if cause == body.get("cause")), "failed")
 
 
 def _to(body: dict[str, Any]) -> str:
@@ -478,6 +512,9 @@ def _body(message: Message) -> Mapping[str, Any]:
             if sentence := _sentence(detail):
                 explanation["detail"] = sentence
             return {"type": "hang-up", "from": from_, "to": to} | explanation | _call_body(call, number)
+        case Source(from_, to, kind, cause):
+            state = {"state": "back"} if cause is None else {"state": "lost", "cause": cause}
+            return {"type": "source", "from": from_, "to": to, "kind": kind} | state
         case Error(code, text, to):
             return {"type": "error", "code": code, "message": text} | ({"to": to} if to else {})
         case Other(_, _, _, body_):

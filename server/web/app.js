@@ -70,7 +70,7 @@ const calls = new Calls({
   send: (message) => signaling.send(message),
   answersAutomatically,
   onChange: (peer) => {
-    view.card(peer, calls.state(peer), calls.stream(peer));
+    view.card(peer, calls.state(peer), calls.stream(peer), calls.trouble(peer));
     showPeers();
   },
   onEnded: (peer, reason, detail) => ENDED[reason] && view.log(ENDED[reason](peer) + (detail ? ` (${detail})` : "")),

@@ -31,6 +31,20 @@ const MAX_FRAGMENT = 256;
 
 const MAX_ROUND = 2 ** 31 - 1;
 
+// What is shown of a remote's source that has failed: the kind, and the cause (docs/interface.md, Causes).
+const SOURCES = { video: "Camera", audio: "Microphone" };
+const CAUSES = {
+  missing: "missing",
+  busy: "used by another program",
+  forbidden: "not permitted",
+  gone: "unplugged",
+  silent: "delivers nothing",
+  ended: "has ended",
+  unreachable: "unreachable",
+  unauthorized: "rejects its password",
+  failed: "failed",
+};
+
 const now = () => performance.now() / 1000;
 
 export class Calls {
@@ -38,7 +52,8 @@ export class Calls {
   #media;
   #send;
   #answersAutomatically;
-  // remote -> { remote, negotiation, connections: Map(generation), current, incoming, gone, ringing }
+  // remote -> { remote, negotiation, connections: Map(generation), current, incoming, gone, ringing, lost }
+  // `lost`: the cause by kind of the remote's sources that have failed
   // `ringing`: the offer that waits for the user, { sdp, call, round, deadline }, or null
   #calls = new Map();
   #timer = null;
@@ -103,7 +118,7 @@ export class Calls {
     for (const remote of [...this.#calls.keys()]) this.peerGone(remote);
   }
 
-  // An offer, answer, candidate or hang-up from another peer.
+  // An offer, answer, candidate, hang-up or source from another peer.
   receive({ type, from, sdp, candidate, reason, detail, ...keys }) {
     const isDescription = type === "offer" || type === "answer";
     if (isDescription && typeof sdp !== "string") return;
@@ -116,6 +131,8 @@ export class Calls {
         return this.#handle(from, { type: "AnswerReceived", sdp, call, round });
       case "candidate":
         return this.#handle(from, { type: "CandidateReceived", candidate: readCandidate(candidate) });
+      case "source":
+        return this.#sourceChanged(from, keys);
       case "hang-up":
         if (reason !== "declined" && this.#callerGaveUp(from, reason, call)) return undefined;
         return this.#handle(from, {
@@ -126,6 +143,22 @@ export class Calls {
           round,
         });
     }
+  }
+
+  // The remote's camera or microphone has failed, or works again: it sends a card or silence meanwhile.
+  #sourceChanged(remote, { kind, state, cause }) {
+    if (this.state(remote) === "available" || !Object.hasOwn(SOURCES, kind)) return;
+    if (!["lost", "back"].includes(state)) return;
+    const call = this.#calls.get(remote);
+    if (state === "lost") call.lost.set(kind, Object.hasOwn(CAUSES, cause) ? cause : "failed");
+    else call.lost.delete(kind);
+    this.onChange(remote);
+  }
+
+  // Which sources of the remote have failed, and why, as a text; "" if none has.
+  trouble(remote) {
+    const lost = this.#calls.get(remote)?.lost ?? new Map();
+    return [...lost].map(([kind, cause]) => `${SOURCES[kind]} ${CAUSES[cause]}`).join(", ");
   }
 
   peerGone(remote) {
@@ -206,7 +239,7 @@ export class Calls {
     let call = this.#calls.get(remote);
     if (!call) {
       const negotiation = new Negotiation(this.#me(), remote);
-      const state = { current: null, incoming: false, gone: false, ringing: null };
+      const state = { current: null, incoming: false, gone: false, ringing: null, lost: new Map() };
       call = { remote, negotiation, connections: new Map(), ...state };
       this.#calls.set(remote, call);
     }
@@ -267,6 +300,7 @@ export class Calls {
         return undefined;
       case "CallEnded":
         call.current = null;
+        call.lost.clear();
         return this.onEnded(call.remote, reason, detail);
       default:
         throw new Error(`no such command: ${type}`);

@@ -123,14 +123,15 @@ export class View {
     this.#showRinging(rows.filter(({ state }) => state === "ringing").map(({ peer }) => peer));
   }
 
-  // The card of a call with its video; removed if `stream` is null.
-  card(peer, state, stream) {
+  // The card of a call with its video; removed if `stream` is null. `trouble`: a text over the video, or "".
+  card(peer, state, stream, trouble) {
     let card = this.#card(peer);
     if (!stream) {
       card?.remove();
     } else {
       card ??= this.#newCard(peer);
       card.dataset.state = state;
+      $(".trouble", card).textContent = state === "silent" ? "Reconnecting…" : trouble;
       const video = $("video", card);
       if (video.srcObject !== stream) {
         video.srcObject = stream;

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from peer.media.test_pattern import TONE, dominant_frequency
 from tests.browser.rig import GREEN, RED, Browser, Color, LegacyPage, Page
 from tests.browser.site import Site
 from tests.legacy import go_server
+from tests.media.clips import write_clip
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
@@ -193,6 +195,23 @@ async def test_h264_works_both_ways(browser: Browser, site: Site) -> None:
             await page.call("cam")
             call = await connected(page, cam)
             assert (await call.first_frame()).codec == "h264"
+
+
+async def test_page_says_that_the_camera_is_lost_and_back(browser: Browser, site: Site, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", seconds=0.5, audio=False)
+    async with (
+        agent(site, "cam", video=f"{clip}?loop") as cam,
+        browser.page(site.page, "page", camera="none") as page,
+    ):
+        await page.call("cam")
+        await page.wait_state("cam", "connected")
+        trouble = page.tab.locator(".card .trouble")
+        assert await trouble.inner_text() == ""
+        away = clip.rename(tmp_path / "away.mkv")
+        await trouble.get_by_text("Camera missing").wait_for()
+        away.rename(clip)
+        await trouble.wait_for(state="hidden")
+        assert cam.peers["page"] is State.CONNECTED
 
 
 @pytest.mark.legacy

@@ -89,8 +89,10 @@ async def test_rtsp_camera_that_appears_is_shown(relay: str) -> None:
         assert lost["kinds"] == ["video", "audio"]
         await asyncio.to_thread(cam.expect, "joined")
         with viewer(relay) as program:
+            await asyncio.to_thread(program.expect, "source-lost", peer="cam", kinds=["video"], cause="unreachable")
             await asyncio.to_thread(program.expect, "first-frame")
             appeared = time.time()
             async with rtsp_server.serve(port):
                 back = await asyncio.to_thread(cam.expect, "source-back")
                 assert back["time"] - appeared < TAKEN_WITHIN
+                await asyncio.to_thread(program.expect, "source-back", peer="cam", kinds=["video"])

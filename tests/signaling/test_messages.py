@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from peer.errors import ProtocolError
+from peer.errors import CAUSES, ProtocolError
 from peer.signaling import messages as messages_module
 from peer.signaling.messages import (
     MAX_CANDIDATE,
@@ -32,6 +32,7 @@ from peer.signaling.messages import (
     PeerJoined,
     PeerLeft,
     PeerList,
+    Source,
     dump,
     is_valid_id,
     parse,
@@ -96,6 +97,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Answer, ids, ids, texts, calls, rounds),
     st.builds(Candidate, ids, ids, candidates),
     st.builds(HangUp, ids, ids, maybe, st.text("abz. ", max_size=messages_module.MAX_DETAIL), calls, rounds),
+    st.builds(Source, ids, ids, st.sampled_from(["video", "audio"]), st.none() | st.sampled_from(CAUSES)),
     st.builds(Error, texts, st.text(), st.none() | ids),
 )
 
@@ -105,6 +107,17 @@ def test_dumped_message_parses_to_the_same(message: Message) -> None:
     text = dump(message)
     assert text.isascii() and "\n" not in text
     assert parse(text) == message
+
+
+@pytest.mark.parametrize("cause", [None, 5, "melted", ["gone"]])
+def test_source_lost_without_known_cause_has_failed(cause: object) -> None:
+    text = json.dumps({"type": "source", "from": "a", "to": "b", "kind": "video", "state": "lost", "cause": cause})
+    assert parse(text) == Source("a", "b", "video", "failed")
+
+
+@pytest.mark.parametrize("body", [{}, {"kind": "video", "state": 1}, {"kind": ["video"], "state": "lost"}])
+def test_source_of_another_program_is_any_other_message(body: dict[str, Any]) -> None:
+    assert isinstance(parse(json.dumps({"type": "source", "from": "a"} | body)), Other)
 
 
 @given(st.text() | bodies.map(json.dumps) | json_values.map(json.dumps))

@@ -105,7 +105,11 @@ def shared_transport(parsed: Parsed, members: Sequence[Section], *, offer: bool)
     fingerprints = _fingerprints(_first("fingerprint", places))
     if not fingerprints:
         raise SdpError(f"{members[0].where}: no a=fingerprint of {', '.join(sorted(HASHES))}", rule="RFC 8122 5")
-    if not _first("rtcp-mux", places):
+    # A BUNDLE group implies it, and bundle-only sections need not state it (RFC 8843 9.3).
+    is_muxed = members[0].mid in parsed.bundle or any(
+        {"rtcp-mux", "rtcp-mux-only"} & place.keys() for place in places
+    )
+    if not is_muxed:
         raise SdpError(f"{members[0].where}: no a=rtcp-mux", rule="RFC 8834 4.5")
     setup = next(iter(_first("setup", places)), "")
     # RFC 8842 5.2 and 5.3: the recommended role if the attribute is missing or unusable

@@ -149,7 +149,7 @@ def _check_memory(client: Client) -> None:
     assert len(reader.buffer) <= reader.limit + 14 + READ
     if client.phase is not Phase.CLAIMING and not client._discards_input:
         assert len(reader.buffer) - reader._pos <= reader.limit + 14, "a complete frame was not processed"
-    assert len(client._fragments) <= reader.limit
+    assert len(client._assembler) <= reader.limit
     assert client.queued <= CONFIG.max_send_queue + 127, "the final close frame is always queued"
 
 

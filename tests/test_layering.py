@@ -60,6 +60,7 @@ HOMES = {
         "peer.signaling.diagnosis",
         "server.transport.connection",
         "server.transport.frame_reader",
+        "server.transport.message_assembler",
         "server.transport.websocket",
     ),
     "jwt": ("server.admission.jwt_tokens",),

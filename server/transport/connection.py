@@ -33,6 +33,7 @@ from ..memory_budget import MemoryBudget
 from ..observability.counters import Counters
 from . import websocket
 from .frame_reader import FrameReader, Kind, text_frame
+from .message_assembler import MessageAssembler
 from .send_queue import SendQueue
 
 _PING: Final = Frame(Opcode.PING, b"").serialize(mask=False)
@@ -83,16 +84,14 @@ class Client(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_active",
+        "_assembler",
         "_discards_input",
-        "_fragments",
         "_frames",
         "_head",
-        "_opcode",
         "_partial_size",
         "_relay",
         "_send_queue",
         "_timer",
-        "_too_large",
         "_transport",
         "_uncounted",
         "_ws",
@@ -116,9 +115,7 @@ class Client(asyncio.BufferedProtocol):
         self.rate_limited_at = 0.0  # when `rate-limited` was last sent
         self._head = bytearray()
         self._frames = FrameReader(relay.config.max_frame_before_join)
-        self._fragments = bytearray()  # of a message that is not complete
-        self._opcode = Opcode.TEXT  # of that message
-        self._too_large = False  # whether it exceeds the limit
+        self._assembler = MessageAssembler()
         self._partial_size = 0  # bytes held here of incomplete requests and messages
         self._uncounted = 0  # bytes read since the last frame
         self._active = True  # whether data has arrived since the last ping
@@ -164,7 +161,7 @@ class Client(asyncio.BufferedProtocol):
         else:
             self._frames.feed(data)
             self._read_frames()
-            if self._frames.buffer or self._partial_size or self._fragments:
+            if self._frames.buffer or self._partial_size or self._assembler:
                 self._update_partial_size()
         self._relay.flush()
 
@@ -355,7 +352,7 @@ class Client(asyncio.BufferedProtocol):
         for frame in cast(Iterable[Frame], ws.events_received()):
             match frame.opcode:
                 case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
-                    self._add_fragment(frame, too_large=too_large)
+                    self._add_to_message(frame, too_large=too_large)
                 case Opcode.CLOSE:
                     self._leave(clean=True)
         self._send_all(ws.data_to_send())
@@ -363,28 +360,19 @@ class Client(asyncio.BufferedProtocol):
             self._send_last()
             self._end()
 
-    def _add_fragment(self, frame: Frame, *, too_large: bool) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self._opcode, self._too_large = frame.opcode, False
-        self._fragments += frame.data
-        if too_large or self._too_large or len(self._fragments) > self._frames.limit:
-            self._too_large = True
-            self._fragments.clear()
-        if not frame.fin or self.phase is Phase.CLOSING:
+    def _add_to_message(self, frame: Frame, *, too_large: bool) -> None:
+        message = self._assembler.add(frame, self._frames.limit, too_large=too_large)
+        if message is None or self.phase is Phase.CLOSING:
             return
-        message = bytes(self._fragments)
-        self._fragments.clear()
         if self.record.meter.ahead(monotonic()) > BURST:
-            return  # `rate-limited` was sent when the last fragment arrived
-        if self._too_large:
-            self._relay.reject(self, "too-large", f"the message is larger than {self._frames.limit} bytes")
-        elif self._opcode is Opcode.BINARY:
-            self._relay.reject(self, "bad-message", "messages must be text, not binary")
+            return  # `rate-limited` was sent when the last frame arrived
+        if message.rejection is None:
+            self._relay.message_received(self, message.data)
         else:
-            self._relay.message_received(self, message)
+            self._relay.reject(self, *message.rejection)
 
     def _update_partial_size(self) -> None:
-        self._partial_size = len(self._frames.buffer) + len(self._fragments) + len(self._head)
+        self._partial_size = len(self._frames.buffer) + len(self._assembler) + len(self._head)
         self._update_memory()
 
     def _update_memory(self) -> None:
@@ -392,7 +380,7 @@ class Client(asyncio.BufferedProtocol):
 
     def _discard_partial(self) -> None:
         self._frames = FrameReader(self._frames.limit)
-        self._fragments.clear()
+        self._assembler.discard()
         self._head.clear()
         self._partial_size = 0
 

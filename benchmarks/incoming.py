@@ -130,7 +130,7 @@ def _open(mode: str) -> tuple[Any, Any, Any]:
 
 
 class _Stock:
-    """Counts the frames that plain aiortc decodes."""
+    """A count of the frames that plain aiortc decodes."""
 
     def __init__(self) -> None:
         self.frames = 0

@@ -70,11 +70,14 @@ class MediaOptions:
     """What a peer sends, and where it plays what it receives."""
 
     video: str = field(
-        default="none", metadata=_about("Video source: auto, none, test, screen, a device, a file or rtsp://…")
+        default="none",
+        metadata=_about("Video source: auto, none, test, screen, a device, a file, rtsp://… or exec:COMMAND."),
     )
     audio: str = field(
         default="none",
-        metadata=_about("Audio source: auto, none, test, same (that of the video), a device, a file or rtsp://…"),
+        metadata=_about(
+            "Audio source: auto, none, test, same (that of the video), a device, a file, rtsp://… or exec:COMMAND."
+        ),
     )
     size: tuple[int, int] | None = field(
         default=None,

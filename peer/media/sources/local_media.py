@@ -14,7 +14,7 @@ from peer.errors import MediaError
 from peer.media.failure import NoAudio
 from peer.media.fanout import Fanout
 from peer.media.frames import EncodedFrame
-from peer.media.sources import camera, devices, files, microphone, rtsp, screen, synthetic, v4l2
+from peer.media.sources import camera, command, devices, files, microphone, rtsp, screen, synthetic, v4l2
 from peer.media.sources.camera_locator import CameraLocator
 from peer.media.sources.camera_nodes import list_nodes
 from peer.media.sources.capture import Read
@@ -111,11 +111,11 @@ async def open_sources(
 
 
 _WITH_BOTH: Final = ("test", "file", "rtsp")
-"""Kinds of source that can deliver both video and audio."""
+"""Kinds of source that usually deliver both video and audio. A program (``exec``) can, but most are cameras."""
 
 
 def _is_shared(video: VideoSpec, audio: AudioSpec) -> bool:
-    same_kind = video.kind == audio.kind and video.kind in _WITH_BOTH
+    same_kind = video.kind == audio.kind and video.kind in (*_WITH_BOTH, "exec")
     return same_kind and video.target == audio.target and video.loop == audio.loop
 
 
@@ -131,6 +131,9 @@ def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
         case "rtsp":
             read = partial(rtsp.read, target, constraints, flags)
             return make(name=rtsp.name(target), read=read, stall=10.0, flags=flags, passthrough=check)
+        case "exec":
+            read = partial(command.read, target, constraints, flags)
+            return make(name=command.name(target), read=read, stall=command.STALL, flags=flags, passthrough=check)
         case "file":
             return make(
                 name=target,

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Generator
-from fractions import Fraction
 from typing import Final
 from urllib.parse import quote
 
@@ -16,15 +15,11 @@ import av
 from av.container import InputContainer
 
 from peer.errors import MediaError, redacted
-from peer.media import picture
 from peer.media.failure import NoAudio
-from peer.media.frame_rate_limiter import FrameRateLimiter
-from peer.media.sources.audio_framer import AudioFramer
-from peer.media.sources.capture_time import CaptureClock
 from peer.media.sources.constraints import Constraints
-from peer.media.sources.decoding import DecodeFlags, OnDemandVideoDecoder, TolerantDecoder, demux
-from peer.media.sources.encoded import PacketConverter, PixelAspect, stream_info
+from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.handoff import Captured
+from peer.media.sources.live_stream import live_frames
 
 _OPTIONS: Final = {
     "rtsp_transport": "tcp+udp",
@@ -71,38 +66,7 @@ def read(
             raise MediaError(name(url), "it sends no video")
         if constraints.audio and not flags.audio_optional and not container.streams.audio:
             raise NoAudio(name(url), "it sends no audio", "try --audio none")
-        yield from _frames(container, constraints, stop, flags)
-
-
-def _frames(
-    container: InputContainer, constraints: Constraints, stop: threading.Event, flags: DecodeFlags
-) -> Generator[Captured, None, None]:
-    clock, framer, limiter = CaptureClock(), AudioFramer(), FrameRateLimiter(constraints.fps)
-    audio_decoder, video_decoder = TolerantDecoder(), OnDemandVideoDecoder(flags)
-    streams = [*container.streams.video[:1], *container.streams.audio[:1]]
-    if container.streams.video:
-        yield stream_info(container.streams.video[0])
-        pixel_aspect = PixelAspect(container.streams.video[0])
-    converters = {stream: PacketConverter(stream) for stream in container.streams.video[:1]}
-    for packet in demux(container, streams, stop):
-        packet_time = clock.capture_time(_seconds(packet.pts, packet.time_base))
-        if packet.stream.type == "video":
-            encoded = converters[packet.stream].convert(packet, packet_time)
-            if encoded is not None:
-                yield encoded
-            frames = video_decoder.decode(packet) or []
-        else:
-            frames = audio_decoder.decode(packet) if flags.audio else []
-        for frame in frames:
-            capture_time = clock.capture_time(frame.time)
-            if isinstance(frame, av.AudioFrame):
-                yield from framer.push(frame, capture_time)
-            elif limiter.accepts(capture_time):
-                yield picture.normalize(frame, capture_time, constraints.size, pixel_aspect.current)
-
-
-def _seconds(pts: int | None, time_base: Fraction) -> float | None:
-    return float(pts * time_base) if pts is not None else None
+        yield from live_frames(container, constraints, flags, stop)
 
 
 def _open(url: str, options: dict[str, str]) -> InputContainer:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from peer.errors import ConfigError, redacted
 
-Kind = Literal["auto", "none", "same", "test", "screen", "device", "file", "rtsp"]
+Kind = Literal["auto", "none", "same", "test", "screen", "device", "file", "rtsp", "exec"]
 
 _LOOP: Final = "?loop"
 _H264: Final = "?h264"
@@ -18,6 +19,8 @@ _H264: Final = "?h264"
 _DEVICE: Final = re.compile(r"\d{1,4}", re.ASCII)
 _SUFFIX: Final = re.compile(r"\.(?=\w*[A-Za-z])\w{1,5}\Z")
 """A file name's suffix, such as ``.mp4`` or ``.h264``. The end of a camera's name such as "USB 2.0" is none."""
+
+_EXEC: Final = "exec:"
 
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX]\s*(\d{1,5})")
 _SIDE_RANGE: Final = (64, 7_680)
@@ -35,7 +38,8 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 
 class _Spec:
     kind: Kind
     target: str = ""
-    """Path of the device or file, name of the ALSA device, URL, or X display; empty for kinds that need none."""
+    """Path of the device or file, name of the camera or ALSA device, URL, X display, or command; empty for kinds that
+    need none."""
     loop: bool = False
     """Whether a file is played in a loop."""
 
@@ -54,7 +58,7 @@ class AudioSpec(_Spec):
 
 
 def parse_video(text: str) -> VideoSpec:
-    """Parse ``auto|none|test|screen|DEVICE|DEVICE?h264|FILE|FILE?loop|rtsp://...``.
+    """Parse ``auto|none|test|screen|DEVICE|DEVICE?h264|FILE|FILE?loop|rtsp://...|exec:COMMAND``.
 
     A ``DEVICE`` is ``/dev/...`` or its number, or the name or serial number of a camera. Text with a slash or a
     suffix, or the path of an existing file, is a ``FILE``.
@@ -64,6 +68,8 @@ def parse_video(text: str) -> VideoSpec:
     """
     if text in ("auto", "none", "test", "screen"):
         return VideoSpec(text)  # type: ignore[arg-type]
+    if text.startswith(_EXEC):
+        return VideoSpec("exec", _command(text, "--video"))
     if text.startswith("screen:"):
         return VideoSpec("screen", text.removeprefix("screen"))
     if _is_url(text):
@@ -84,7 +90,7 @@ def parse_video(text: str) -> VideoSpec:
 
 
 def parse_audio(text: str) -> AudioSpec:
-    """Parse ``auto|none|same|test|DEVICE|FILE|FILE?loop|rtsp://...``.
+    """Parse ``auto|none|same|test|DEVICE|FILE|FILE?loop|rtsp://...|exec:COMMAND``.
 
     ``same`` is the audio of the video's source, if it has any. A ``DEVICE`` is an ALSA name: ``default``, ``pulse``,
     ``hw:1,0``, ``plughw:CARD=Webcam``. Text with a slash or a suffix, or the path of an existing file, is a ``FILE``.
@@ -94,6 +100,8 @@ def parse_audio(text: str) -> AudioSpec:
     """
     if text in ("auto", "none", "same", "test"):
         return AudioSpec(text)  # type: ignore[arg-type]
+    if text.startswith(_EXEC):
+        return AudioSpec("exec", _command(text, "--audio"))
     if _is_url(text):
         return AudioSpec("rtsp", _url(text, "--audio"))
     if not text.strip() or text == "screen":
@@ -168,6 +176,17 @@ def _split_loop(text: str) -> tuple[str, bool]:
     if text.endswith(_LOOP) and len(text) > len(_LOOP) and not os.path.exists(text):
         return text.removesuffix(_LOOP), True
     return text, False
+
+
+def _command(text: str, where: str) -> str:
+    command = text.removeprefix(_EXEC)
+    try:
+        words = shlex.split(command)
+    except ValueError as problem:
+        raise ConfigError(f"the command cannot be read: {problem}; check its quotes", where=where) from None
+    if not words or not words[0]:
+        raise ConfigError("exec: names no program; try exec:rpicam-vid -t 0 --inline --codec h264 -o -", where=where)
+    return command
 
 
 def _is_url(text: str) -> bool:

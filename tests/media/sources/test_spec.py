@@ -134,3 +134,15 @@ def test_spec_import_loads_no_media_library() -> None:
     code = "import sys, peer.media.sources.spec; print({'av', 'numpy', 'aiortc', 'cv2'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("parse", [parse_video, parse_audio])
+def test_parse_exec_keeps_the_command(parse: Callable[[str], VideoSpec | AudioSpec]) -> None:
+    spec = parse("exec:rpicam-vid -t 0 -o -")
+    assert (spec.kind, spec.target) == ("exec", "rpicam-vid -t 0 -o -")
+
+
+@pytest.mark.parametrize("text", ["exec:", "exec: ", "exec:''", "exec:'a"])
+def test_parse_exec_without_program_raises(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"names no program|check its quotes"):
+        parse_video(text)

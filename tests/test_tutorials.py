@@ -258,7 +258,7 @@ def test_library_example_ends_and_runs_twice(page: Path, desk: Desk) -> None:
 def test_readme_script_runs_twice(desk: Desk) -> None:
     (script,) = [block.text for block in blocks(ROOT / "README.md") if "peer script" in block.text]
     desk.run("peer serve")
-    desk.run("peer run --id door --video test --audio test")
+    desk.run("peer run --id door --video test --audio test --size 320x240")
     for _ in range(2):
         desk.run(script)
     desk.clean_up()

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from peer import negotiation as n
 from peer.media.incoming.track import IncomingMedia
-from peer.rtc.connection import Connection, ConnectionOptions, OutgoingTracks
+from peer.rtc.connection import Connection, ConnectionOptions
+from peer.rtc.outgoing_tracks import OutgoingTracks
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests/rtc/corpus"
 ROUNDS = 15

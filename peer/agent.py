@@ -29,7 +29,8 @@ from .media.sources.spec import parse_audio, parse_video
 from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
 from .playout import Playout
 from .room import Room
-from .rtc.connection import ConnectionOptions, OutgoingTracks
+from .rtc.connection import ConnectionOptions
+from .rtc.outgoing_tracks import OutgoingTracks
 from .signaling import messages
 from .signaling.ice_servers import IceServer, merge, parse_ice_server
 from .signaling.identity import default_id, new_instance

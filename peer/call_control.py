@@ -23,7 +23,8 @@ from .call import Call, State
 from .log_limit import LimitedLogger
 from .media.incoming.track import IncomingMedia
 from .playout import Playout
-from .rtc.connection import Connection, ConnectionOptions, OutgoingTracks
+from .rtc.connection import Connection, ConnectionOptions
+from .rtc.outgoing_tracks import OutgoingTracks
 from .rtc.unbundled import UnbundledConnection, split_offer
 from .signaling import messages
 from .stats import StatsSampler
@@ -252,6 +253,7 @@ class CallControl:
             case n.CreateAnswer(generation, sdp):
                 self._open_connection(peer, remote, generation, sdp)
             case n.Renegotiate(generation, sdp, ice_restart):
+                connections[generation].ice_servers = self.options.ice_servers  # credentials may have been renewed
                 connections[generation].renegotiate(sdp, ice_restart=ice_restart)
             case n.ApplyAnswer(generation, sdp):
                 connections[generation].apply_answer(sdp)

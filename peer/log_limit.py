@@ -58,8 +58,8 @@ class LimitedLogger:
             more = f" (and {suppressed} more, suppressed)" if suppressed else ""
             self._logger.log(level, message + more, *args, exc_info=exc_info)
 
-    def debug(self, message: str, *args: object, cause: Hashable = None) -> None:
-        self.log(logging.DEBUG, message, *args, cause=cause)
+    def debug(self, message: str, *args: object, cause: Hashable = None, exc_info: bool = False) -> None:
+        self.log(logging.DEBUG, message, *args, cause=cause, exc_info=exc_info)
 
     def info(self, message: str, *args: object, cause: Hashable = None) -> None:
         self.log(logging.INFO, message, *args, cause=cause)

@@ -14,7 +14,8 @@ from peer import events as ev
 from peer import negotiation as n
 from peer.call import Call, State
 from peer.call_control import MAX_CALLS, CallControl
-from peer.rtc.connection import ConnectionOptions, OutgoingTracks
+from peer.rtc.connection import ConnectionOptions
+from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.rtc.rtcp_stats import TransportStats
 from peer.signaling import messages
 from tests.rtc.descriptions import BUNDLE, HEAD, offer

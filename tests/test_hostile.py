@@ -203,7 +203,7 @@ async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConn
             messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     connection = next(iter(agent._calls.remotes["stranger"].connections.values()))
-    await until(lambda: connection._remote_candidates.count == 100)
+    await until(lambda: connection._trickled == 100)
 
 
 async def test_flood_of_invalid_messages_logs_few_lines(

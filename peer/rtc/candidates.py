@@ -44,40 +44,38 @@ class LocalCandidates:
 
 
 class RemoteCandidates:
-    """The remote's candidates, added to an ``aioice.Connection``, each in a task of its own.
+    """The remote's candidates, added to an ``aioice.Connection``, each in a task of its own of ``tasks``.
 
     Resolving an mDNS name takes up to a second, and must not delay other candidates or operations.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        """The number of trickled candidates, at most ``MAX_CANDIDATES``."""
+    def __init__(self, connection: Any, tasks: asyncio.TaskGroup) -> None:
+        self._connection = connection
+        self._tasks = tasks
+        self._seen: set[str] = set()  # at most MAX_CANDIDATES; every further offer repeats those of the first
 
-    def accept(self) -> bool:
-        """Count one more trickled candidate. Returns False if the limit is reached."""
-        if self.count >= MAX_CANDIDATES:
-            return False
-        self.count += 1
-        return True
-
-    def add(self, candidate: IceCandidate, ice: Callable[[], Any], group: asyncio.TaskGroup) -> None:
-        """Add a candidate to ``ice()`` in a task of ``group``. Malformed and unusable candidates are dropped.
+    def add(self, candidate: IceCandidate) -> None:
+        """Add a candidate, unless it is a repetition. Malformed and unusable ones are dropped, and so is any beyond
+        ``MAX_CANDIDATES``.
 
         Its size is limited before: by ``messages`` to ``MAX_CANDIDATE`` bytes, in descriptions by
         ``remote_description`` to the same.
         """
+        text = candidate.candidate.removeprefix("candidate:")
+        if text in self._seen or len(self._seen) >= MAX_CANDIDATES:
+            return
+        self._seen.add(text)
         try:
-            parsed = Candidate.from_sdp(candidate.candidate.removeprefix("candidate:"))
+            parsed = Candidate.from_sdp(text)
         except ValueError as exc:
             log.info("= dropped a malformed candidate: %r (%s)", candidate.candidate, exc)
             return
         if parsed.component != 1 or parsed.transport.lower() != "udp" or not 0 < parsed.port < 65536:
             return  # the engine supports neither TCP candidates nor a separate RTCP component
-        group.create_task(_pair(parsed, ice))
+        self._tasks.create_task(self._add(parsed))
 
-
-async def _pair(candidate: Candidate, ice: Callable[[], Any]) -> None:
-    try:
-        await ice().add_remote_candidate(candidate)
-    except Exception as exc:  # no transport, or raised by the engine while it resolves or pairs
-        log.info("= dropped an unusable candidate: %s", exc or type(exc).__name__)
+    async def _add(self, candidate: Candidate) -> None:
+        try:
+            await self._connection.add_remote_candidate(candidate)
+        except Exception as exc:  # raised by the engine while it resolves or pairs
+            log.info("= dropped an unusable candidate: %s", exc or type(exc).__name__)

@@ -12,39 +12,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from .. import negotiation as n
 from ..events import Reason
 from ..log_limit import LimitedLogger
-from ..media.incoming.track import IncomingMedia, IncomingTrack
-from ..media.outgoing.audio_track import OutgoingAudio
-from ..media.outgoing.track import OutgoingVideo
+from ..media.incoming.track import IncomingMedia
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks, sdp
 from .answer import mirror
-from .candidates import LocalCandidates, RemoteCandidates
-from .codec_preferences import default_codecs, preferred_codecs
-from .ice_gathering import IceGatherer, NoTurnServerError
+from .codec_preferences import default_codecs
+from .engine_sections import EngineSections
+from .ice_gathering import NoTurnServerError
+from .ice_session import IceSession
+from .ice_transport import IceTransport
 from .liveness import Liveness
-from .receiver import Receiver
-from .remote_description import Kind, RemoteDescription, normalize_answer, normalize_offer
-from .rtcp_stats import TransportStats, sender_stats
+from .outgoing_tracks import OutgoingTracks
+from .remote_description import RemoteDescription, normalize_answer, normalize_offer
+from .rtcp_stats import TransportStats
 from .sdp_codecs import SupportedCodecs
-from .sender import Sender
 from .silence import Change, SilenceDetector
+from .transceivers import Transceivers
 
 log = LimitedLogger(logging.getLogger(__name__))
 
 LIVENESS_INTERVAL: Final = 0.5
 """Interval between two checks for received datagrams, in seconds. A fifth of the shortest time-out."""
-
-KINDS: Final[tuple[Literal["video"], Literal["audio"]]] = ("video", "audio")
 
 OpenPeerConnection = Callable[[Callable[[], None], bool], RTCPeerConnection]
 """Opens an RTCPeerConnection. Arguments: a callback for the failure to connect the transport; ``relay_only``."""
@@ -59,26 +57,6 @@ class ConnectionOptions:
     """Use only candidates of TURN servers (W3C iceTransportPolicy ``relay``)."""
     video_codecs: tuple[str, ...] | None = None
     """Names in lower case, in order of preference. ``None``: see ``default_codecs``."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingTracks:
-    """Tracks that one connection sends, and stops when it closes. ``None``: that kind is only received."""
-
-    video: OutgoingVideo | None = None
-    audio: OutgoingAudio | None = None
-
-    def open(self) -> None:
-        """Start the sources before the call connects: a camera needs time to warm up."""
-        for track in (self.video, self.audio):
-            if track is not None:
-                track.open()
-
-    def stop(self) -> None:
-        """Stop all tracks."""
-        for track in (self.video, self.audio):
-            if track is not None:
-                track.stop()
 
 
 class Connection:
@@ -102,20 +80,24 @@ class Connection:
         open_peer_connection: OpenPeerConnection = aiortc_hooks.open_peer_connection,
     ) -> None:
         self.generation = generation
+        self.ice_servers = options.ice_servers
+        """STUN and TURN servers of the next ICE restart. May be assigned: credentials are renewed during a call."""
         self._tracks = tracks
         self._incoming = incoming
         self._options = options
         self._post = post
         self._open_peer_connection = open_peer_connection
         self._operations: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._trickled = 0  # candidates of the remote, since the last ICE restart
         self._task: asyncio.Task[Any] | None = None
-        self._local_candidates = LocalCandidates(lambda one: self._post_event(n.LocalCandidate(generation, one)))
-        self._remote_candidates = RemoteCandidates()
         self._closing = False
         self._connected = False
-        self._receivers: list[Receiver] = []
+        self._origin = sdp.Origin()
+        self._sections = EngineSections()
+        self._media: Transceivers | None = None
+        self._ice: IceTransport | None = None
+        self._session: IceSession | None = None
         self._liveness: Liveness | None = None
-        self._gatherer: IceGatherer | None = None
         self._pc: RTCPeerConnection | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -133,9 +115,12 @@ class Connection:
         """Apply a further offer of the remote to this connection and create the answer.
 
         The DTLS association, the SRTP keys and our fingerprint stay. With ``ice_restart``, the offer has new ICE
-        credentials, and so has the answer (RFC 8445 9). Posts ``AnswerCreated`` or ``DescriptionFailed``, like
-        ``create_answer``. After a failure the connection is unusable and has to be closed.
+        credentials, and so has the answer (RFC 8445 9); the old path is used until the new one is connected. Posts
+        ``AnswerCreated`` or ``DescriptionFailed``, like ``create_answer``. After a failure the connection is unusable
+        and has to be closed. A restart that does not connect posts ``TransportClosed``.
         """
+        if ice_restart:
+            self._trickled = 0
         self._operations.put_nowait(lambda: self._renegotiate(offer, ice_restart))
 
     def apply_answer(self, answer: str) -> None:
@@ -144,7 +129,8 @@ class Connection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         """Add a remote candidate. A malformed one is dropped, and so is any beyond ``sdp.MAX_CANDIDATES``."""
-        if self._remote_candidates.accept():
+        if self._trickled < sdp.MAX_CANDIDATES:
+            self._trickled += 1
             self._operations.put_nowait(lambda: self._add_trickled(candidate))
 
     def close(self) -> None:
@@ -156,19 +142,14 @@ class Connection:
 
     @property
     def receives(self) -> frozenset[Literal["video", "audio"]]:
-        """The media kinds that were negotiated for receiving."""
-        assert self._pc is not None
-        kinds = {t.kind for t in self._pc.getTransceivers() if "recv" in (t.currentDirection or "")}
-        return frozenset(kind for kind in KINDS if kind in kinds)
+        """The media kinds that are negotiated for receiving. They change with each negotiation."""
+        assert self._media is not None
+        return self._media.receives
 
     async def stats(self) -> TransportStats:
-        """Return the RTCP statistics of this connection. Of two receivers of one kind the first one counts."""
-        assert self._pc is not None
-        sent = await sender_stats(self._pc)
-        received: dict[str, int] = {r.kind: r.received for r in reversed(self._receivers)}
-        lost: dict[str, int] = {r.kind: r.lost for r in reversed(self._receivers)}
-        video = self._tracks.video.stats() if self._tracks.video is not None else None
-        return TransportStats(sent.rtt, received, lost, sent.bytes_sent, video)
+        """Return the RTCP statistics of this connection."""
+        assert self._media is not None
+        return await self._media.stats()
 
     # --- running ---
 
@@ -180,6 +161,7 @@ class Connection:
         task = self._task = asyncio.current_task()
         assert task is not None
         pc = self._pc = self._open_peer_connection(self._connecting_failed, self._options.relay_only)
+        self._media = Transceivers(pc, self._tracks, self._incoming, self._options.video_codecs)
         pc.on("connectionstatechange", self._connection_state_changed)
         try:
             await self._run_operations()
@@ -189,8 +171,10 @@ class Connection:
         finally:
             self._closing = True
             self._tracks.stop()
-            if self._gatherer is not None:
-                await self._gatherer.settle()
+            if self._session is not None:
+                await self._session.settle()
+            if self._ice is not None:
+                await self._ice.close()
             await aiortc_hooks.close(pc)
 
     async def _run_operations(self) -> None:
@@ -212,9 +196,9 @@ class Connection:
             log.warning("= generation %d: %s", self.generation, detail)
             self._post_event(n.DescriptionFailed(self.generation, detail=detail))
         except Exception as exc:  # the engine raises exceptions of any type, mostly for a bad remote description
-            level = logging.DEBUG if isinstance(exc, NoTurnServerError) else logging.INFO
-            log.log(level, "= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
-            log.log(logging.DEBUG, "traceback of the failed operation", exc_info=True)
+            write = log.debug if isinstance(exc, NoTurnServerError) else log.info
+            write("= generation %d: %s: %s", self.generation, type(exc).__name__, exc)
+            log.debug("traceback of the failed operation", exc_info=True)
             reason: Reason = "transport-failed" if isinstance(exc, ConnectionError | TimeoutError) else "media-error"
             self._post_event(n.DescriptionFailed(self.generation, reason))
 
@@ -228,128 +212,105 @@ class Connection:
     # --- descriptions ---
 
     async def _create_offer(self) -> None:
-        assert self._pc is not None
-        self._add_transceivers(("audio", "video"))
-        self._start_gathering()
+        assert self._pc is not None and self._media is not None
+        self._media.add(("audio", "video"))
+        session = self._start_ice()
         await self._pc.setLocalDescription(await self._pc.createOffer())
-        self._post_event(n.OfferCreated(self.generation, sdp.announce_trickle(self._pc.localDescription.sdp)))
-        self._local_candidates.description_posted()
+        offer = self._origin.write(sdp.announce_trickle(self._pc.localDescription.sdp))
+        self._post_event(n.OfferCreated(self.generation, offer))
+        session.local.description_posted()
 
     async def _create_answer(self, offer: str) -> None:
-        assert self._pc is not None
+        assert self._media is not None
         remote = normalize_offer(offer, self._supported_codecs())
-        if remote.refuses_media and not remote.carries_media(self._sent_kinds()):
+        if remote.refuses_media and not remote.carries_media(self._media.sent_kinds):
             raise sdp.SdpError(remote.explain())
-        self._log_rejections(remote)
-        self._local_candidates.section = remote.transport
-        self._add_transceivers(remote.kinds)
-        await self._apply(remote, "offer")
-        self._start_gathering()
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._release_unsent()
-        answer = mirror(self._pc.localDescription.sdp, remote)
-        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
-        self._local_candidates.description_posted()
+        self._media.add(remote.kinds)
+        await self._answer(remote, self._start_ice())
 
     async def _renegotiate(self, offer: str, ice_restart: bool) -> None:
-        assert self._pc is not None
+        assert self._media is not None and self._session is not None and self._group is not None
         remote = normalize_offer(offer, self._supported_codecs())
-        if ice_restart:
-            raise sdp.SdpError("an ICE restart is not supported yet")
-        self._log_rejections(remote)
-        self._local_candidates.section = remote.transport
-        await self._apply(remote, "offer")
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._release_unsent()
-        answer = mirror(self._pc.localDescription.sdp, remote)
-        self._post_event(n.AnswerCreated(self.generation, sdp.announce_trickle(answer)))
+        self._media.add(remote.kinds)
+        if not ice_restart:
+            await self._answer(remote, self._session)
+            return
+        assert self._ice is not None
+        log.debug("= generation %d: ICE restarts", self.generation)
+        await self._session.settle()
+        session = self._session = self._open_session(self._ice.new_connection())
+        self._ice.begin_restart(session.connection)
+        await session.gather()
+        await self._answer(remote, session)
+        assert session.remote is not None
+        self._group.create_task(self._ice.complete_restart(session.connection, session.remote))
 
-    def _add_transceivers(self, kinds: Sequence[str]) -> None:
-        assert self._pc is not None
-        for kind in kinds:
-            track = self._tracks.video if kind == "video" else self._tracks.audio
-            direction = "sendrecv" if track is not None else "recvonly"
-            transceiver = self._pc.addTransceiver(kind, direction=direction)
-            if track is not None:
-                Sender(transceiver.sender, track)
-            if kind == "video":
-                h264 = self._tracks.video.profile_level_id if self._tracks.video is not None else None
-                codecs = self._options.video_codecs or default_codecs(h264)
-                known = RTCRtpSender.getCapabilities("video").codecs
-                transceiver.setCodecPreferences(preferred_codecs(known, codecs, h264))
+    async def _answer(self, remote: RemoteDescription, session: IceSession) -> None:
+        assert self._pc is not None and self._media is not None
+        self._log_rejections(remote)
+        session.local.section = remote.transport
+        await self._apply(remote, "offer", session)
+        await self._pc.setLocalDescription(await self._pc.createAnswer())
+        self._media.update()
+        answer = mirror(self._sections.select(self._pc.localDescription.sdp, remote), remote)
+        self._post_event(n.AnswerCreated(self.generation, self._origin.write(sdp.announce_trickle(answer))))
+        session.local.description_posted()
 
     async def _apply_answer(self, answer: str) -> None:
-        assert self._pc is not None
+        assert self._pc is not None and self._media is not None
         remote = normalize_answer(answer, self._pc.localDescription.sdp, self._supported_codecs())
+        assert self._session is not None
         self._log_rejections(remote)
-        await self._apply(remote, "answer")
-        self._release_unsent()
+        await self._apply(remote, "answer", self._session)
+        self._media.update()
 
-    async def _apply(self, remote: RemoteDescription, kind: Literal["offer", "answer"]) -> None:
+    async def _apply(self, remote: RemoteDescription, kind: Literal["offer", "answer"], session: IceSession) -> None:
         """Apply a remote description, then add its candidates one by one."""
-        assert self._pc is not None
-        await self._pc.setRemoteDescription(RTCSessionDescription(remote.text, kind))
-        self._attach_receivers()
+        assert self._pc is not None and self._media is not None
+        text, renamed = self._sections.apply(remote)
+        self._media.rename(renamed)
+        session.remote = sdp.ice_parameters(remote.text)
+        await self._pc.setRemoteDescription(RTCSessionDescription(text, kind))
+        self._media.attach_receivers()
         for index, candidate in remote.candidates:
-            self._add_candidate(IceCandidate(candidate, None, index))
-
-    def _sent_kinds(self) -> tuple[Kind, ...]:
-        kinds: dict[Kind, object] = {"video": self._tracks.video, "audio": self._tracks.audio}
-        return tuple(kind for kind, track in kinds.items() if track is not None)
+            session.add_remote(IceCandidate(candidate, None, index))
 
     def _supported_codecs(self) -> SupportedCodecs:
         return aiortc_hooks.supported_codecs(self._options.video_codecs or default_codecs(None))
-
-    def _release_unsent(self) -> None:
-        """Stop the tracks that are not negotiated for sending: a camera must not stay open for them."""
-        assert self._pc is not None
-        sent = {t.kind for t in self._pc.getTransceivers() if "send" in (t.currentDirection or "")}
-        for track in (self._tracks.video, self._tracks.audio):
-            if track is not None and track.kind not in sent:
-                track.stop()
 
     def _log_rejections(self, remote: RemoteDescription) -> None:
         """Log why sections are rejected; a warning where other codecs, which a user can choose, would help."""
         if reasons := remote.explain():
             hint = _codec_hint(reasons)
-            level = logging.WARNING if hint else logging.INFO
-            log.log(level, "= generation %d: not negotiated: %s%s", self.generation, reasons, hint)
-
-    def _attach_receivers(self) -> None:
-        """Feed ``incoming`` from the first receiver of each kind; further receivers are only counted."""
-        assert self._pc is not None
-        for transceiver in self._pc.getTransceivers():
-            receiver = transceiver.receiver
-            attached = any(r.rtp_receiver is receiver for r in self._receivers)
-            if receiver.track is not None and not attached:
-                kind_taken = any(r.kind == transceiver.kind for r in self._receivers)
-                track = self._incoming.track(transceiver.kind)
-                self._receivers.append(Receiver(receiver, IncomingTrack(track.kind) if kind_taken else track))
+            write = log.warning if hint else log.info
+            write("= generation %d: not negotiated: %s%s", self.generation, reasons, hint)
 
     # --- ICE ---
 
-    def _start_gathering(self) -> None:
+    def _start_ice(self) -> IceSession:
         """Start gathering and install the hooks of the transport, which exists once there is a transceiver."""
-        assert self._pc is not None and self._group is not None
-        ice = aiortc_hooks.ice_connection(self._pc)
-        self._local_candidates.username_fragment = ice.local_username
-        self._gatherer = IceGatherer(
-            ice,
-            self._options.ice_servers,
-            relay_only=self._options.relay_only,
-            on_candidate=self._local_candidates.add,
-        )
-        self._group.create_task(self._gatherer.run())
+        assert self._pc is not None
+        self._ice = IceTransport.of(self._pc.getTransceivers()[0].receiver.transport)
+        self._session = self._open_session(self._ice.connection)
         aiortc_hooks.ignore_malformed_rtcp(self._pc)
         self._liveness = Liveness(self._pc)
+        return self._session
+
+    def _open_session(self, connection: Any) -> IceSession:
+        assert self._group is not None
+        return IceSession(
+            connection,
+            self.ice_servers,
+            relay_only=self._options.relay_only,
+            post=lambda candidate: self._post_event(n.LocalCandidate(self.generation, candidate)),
+            tasks=self._group,
+        )
 
     async def _add_trickled(self, candidate: IceCandidate) -> None:
-        self._add_candidate(candidate)
-
-    def _add_candidate(self, candidate: IceCandidate) -> None:
-        pc, group = self._pc, self._group
-        assert pc is not None and group is not None
-        self._remote_candidates.add(candidate, lambda: aiortc_hooks.ice_connection(pc), group)
+        if self._session is None:
+            log.info("= dropped a candidate, because there is no description")
+        else:
+            self._session.add_remote(candidate)
 
     # --- the transport ---
 
@@ -376,7 +337,9 @@ class Connection:
         detector = SilenceDetector(self._liveness.datagrams, time.monotonic(), receives_media=bool(self.receives))
         while not self._closing:
             await asyncio.sleep(LIVENESS_INTERVAL)
-            match detector.update(self._liveness.datagrams, time.monotonic()):
+            now = time.monotonic()
+            detector.set_receives_media(bool(self.receives), now)
+            match detector.update(self._liveness.datagrams, now):
                 case Change.FLOWING:
                     self._post_event(n.MediaFlowing(self.generation))
                 case Change.SILENT:

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from aiortc import RTCRtpReceiver
 from aiortc.codecs import is_rtx
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtp import RTCP_PSFB_APP, RtcpByePacket, RtcpPsfbPacket, RtcpSrPacket, RtpPacket, pack_remb_fci
 
 from ..codecs.names import ffmpeg_name
@@ -56,13 +57,13 @@ class _EngineQueue:
 
 
 class Receiver:
-    """Receive path from ``rtp_receiver`` to ``track``. Create it before the transport connects."""
+    """Receive path from ``rtp_receiver`` to ``track``. Create it before it is negotiated for receiving."""
 
     def __init__(self, rtp_receiver: RTCRtpReceiver, track: IncomingTrack) -> None:
         self.rtp_receiver = rtp_receiver
         self.kind = track.kind
         self._engine = engine = cast(Any, rtp_receiver)
-        self._track = track
+        self.track = track
         self._ssrc: int | None = None  # of the media stream that was received last
         self._streams: dict[int, ReceiveStream] = {}
         self._sender_report: tuple[float, int] | None = None  # Unix seconds, RTP timestamp
@@ -70,15 +71,18 @@ class Receiver:
         self._codecs: dict[int, Codec] = {}
         self._rtcp_tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
-        for name in ("codecs", "rtx_ssrc", "remote_streams", "remote_bitrate_estimator", "rtcp_ssrc"):
+        self._parameters: RTCRtpReceiveParameters | None = None
+        for name in ("started", "codecs", "rtx_ssrc", "remote_streams", "remote_bitrate_estimator", "rtcp_ssrc"):
             assert hasattr(engine, f"_RTCRtpReceiver__{name}"), f"the engine no longer has {name}"
         estimator = engine._RTCRtpReceiver__remote_bitrate_estimator  # of video only
         self._remb = None if estimator is None else RembThrottler(estimator)
         engine._track._queue = _EngineQueue(self)
+        self._engine_receive, engine.receive = engine.receive, self._configure
         engine._handle_rtp_packet = self._handle_engine_packet
         self._engine_handle_rtcp = engine._handle_rtcp_packet
         engine._handle_rtcp_packet = self._handle_rtcp
-        RtpFastPath.of(rtp_receiver.transport).add_receiver(rtp_receiver, self.receive)
+        self._path = RtpFastPath.of(rtp_receiver.transport)
+        self._path.add_receiver(rtp_receiver, self.receive)
         track.attach(self._send_pli)
 
     @property
@@ -94,12 +98,24 @@ class Receiver:
         stream = self._media_stream()
         return 0 if stream is None else stream.statistics.packets_lost
 
+    def feed(self, track: IncomingTrack) -> None:
+        """Feed another track from now on, from a key frame on."""
+        self.track.detach(self._send_pli)
+        self.track = track
+        track.attach(self._send_pli)
+
+    def reset(self) -> None:
+        """Forget which packets are received: the remote uses the section for other media now."""
+        self._engine.transport._unregister_rtp_receiver(self.rtp_receiver)
+        self._path.forget_routes()
+        self._parameters = None
+
     def stop(self) -> None:
         """Stop processing packets and sending RTCP, when the engine's receiver stops."""
         self._stopped = True
         for stream in self._streams.values():
             stream.cancel_timer()
-        self._track.detach(self._send_pli)
+        self.track.detach(self._send_pli)
 
     # --- packets ---
 
@@ -141,13 +157,13 @@ class Receiver:
             if not is_newest:
                 return  # from before the sender switched to another codec
             stream.codec, stream.consumed = codec, False
-        if not self._track.needed:
+        if not self.track.needed:
             if stream.consumed:
                 stream.stop_consuming()
             is_new_frame = is_newest and packet.timestamp != stream.skipped_timestamp
             stream.skipped_timestamp = packet.timestamp if is_newest else stream.skipped_timestamp
-            self._track.count_unneeded(codec.name, len(data), new_frame=is_new_frame)
-            self._track.counters.jitter = stream.statistics.jitter_seconds
+            self.track.count_unneeded(codec.name, len(data), new_frame=is_new_frame)
+            self.track.counters.jitter = stream.statistics.jitter_seconds
             return
         if not stream.consumed:
             stream.start_consuming()
@@ -170,14 +186,14 @@ class Receiver:
         codec = stream.codec
         if lost := stream.assembler.incomplete + stream.reorder_buffer.lost:
             stream.assembler.incomplete = stream.reorder_buffer.lost = 0
-            self._track.report_loss(lost, key_frame_follows=bool(frames) and frames[0].key)
+            self.track.report_loss(lost, key_frame_follows=bool(frames) and frames[0].key)
         for frame in frames:
             timestamp = self._timestamps.unwrap(frame.timestamp)
             ntp = None
             if self._sender_report is not None:
                 ntp = self._sender_report[0] + (timestamp - self._sender_report[1]) / codec.clock_rate
-            self._track.counters.jitter = stream.statistics.jitter_seconds
-            self._track.put(
+            self.track.counters.jitter = stream.statistics.jitter_seconds
+            self.track.put(
                 EncodedFrame(
                     kind=self.kind,
                     codec=codec.name,
@@ -269,6 +285,27 @@ class Receiver:
         del self._engine._RTCRtpReceiver__remote_streams[stream.ssrc]
 
     # --- hooks of the engine's receiver ---
+
+    async def _configure(self, parameters: RTCRtpReceiveParameters) -> None:
+        """Apply the negotiated parameters. Replaces the engine's ``receive``.
+
+        Hook: the engine ignores all parameters but the first. Codecs of earlier ones stay known, because packets with
+        their payload types may still be on the way.
+        """
+        if parameters == self._parameters:
+            return
+        self._parameters = parameters
+        if not self._engine._RTCRtpReceiver__started:
+            await self._engine_receive(parameters)
+            return
+        self._codecs.clear()
+        self._engine._RTCRtpReceiver__codecs.update({codec.payloadType: codec for codec in parameters.codecs})
+        rtx = {encoding.rtx.ssrc: encoding.ssrc for encoding in parameters.encodings if encoding.rtx}
+        self._engine._RTCRtpReceiver__rtx_ssrc.update(rtx)
+        for ssrc in list(self._engine._RTCRtpReceiver__rtx_ssrc)[:-MAX_SSRCS]:
+            del self._engine._RTCRtpReceiver__rtx_ssrc[ssrc]
+        self._engine.transport._register_rtp_receiver(self.rtp_receiver, parameters)
+        self._path.forget_routes()
 
     async def _handle_engine_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         """Process a packet that did not take ``RtpFastPath``. Replaces the engine's ``_handle_rtp_packet``."""

@@ -49,10 +49,10 @@ class RtpFastPath:
             assert hasattr(owner, name), f"the engine no longer has {name}"
         self._handlers: dict[RTCRtpReceiver, PacketHandler] = {}
         self._routes: dict[tuple[int, int], PacketHandler] = {}  # by SSRC and payload type
-        self._learned_ssrcs: set[int] = set()  # SSRCs that no description declared
+        self._learned_ssrcs: dict[int, None] = {}  # SSRCs that no description declared, the oldest first
         self._extension_ids = self._dtls._rtp_header_extensions_map._HeaderExtensionsMap__ids
         self._ice.receive_rtp = self._receive
-        self._ice.on_replaced = self._routes.clear  # so that the sockets of the new connection are hooked
+        self._ice.on_replaced = self.forget_routes  # so that the sockets of the new connection are hooked
 
     @classmethod
     def of(cls, dtls: RTCDtlsTransport) -> RtpFastPath:
@@ -66,6 +66,10 @@ class RtpFastPath:
     def add_receiver(self, receiver: RTCRtpReceiver, handler: PacketHandler) -> None:
         """Call ``handler`` with the packets that the engine would route to ``receiver``."""
         self._handlers[receiver] = handler
+
+    def forget_routes(self) -> None:
+        """Route each stream anew with its next packet. SSRCs that no description declared keep their receiver."""
+        self._routes.clear()
 
     def _receive(self, data: bytes) -> bool:
         """Process a datagram if it is RTP, which is recognized by RFC 7983 7 and RFC 5761 4. Return whether it is."""
@@ -103,22 +107,26 @@ class RtpFastPath:
             if len(self._routes) >= MAX_STREAMS:
                 self._remove_route(next(iter(self._routes)))
             if not is_declared:
-                self._learned_ssrcs.add(packet.ssrc)
+                self._learned_ssrcs[packet.ssrc] = None
+                if len(self._learned_ssrcs) > MAX_STREAMS:  # also those of earlier descriptions
+                    self._forget_ssrc(next(iter(self._learned_ssrcs)))
             self._routes[packet.ssrc, packet.payload_type] = handler
             for protocol in self._ice.connection._protocols:
                 self._bypass_stun_parser(protocol)
         return handler
 
     def _remove_route(self, stream: tuple[int, int]) -> None:
-        """Remove a route, and the engine's entry of its SSRC.
+        del self._routes[stream]
+        if stream[0] in self._learned_ssrcs and not any(stream[0] == other for other, _ in self._routes):
+            self._forget_ssrc(stream[0])
+
+    def _forget_ssrc(self, ssrc: int) -> None:
+        """Remove the engine's entry of an SSRC. Its next packet is routed by payload type.
 
         Hook: the engine keeps every SSRC that it ever received.
         """
-        del self._routes[stream]
-        ssrc = stream[0]
-        if ssrc in self._learned_ssrcs and not any(ssrc == other for other, _ in self._routes):
-            self._learned_ssrcs.discard(ssrc)
-            self._dtls._rtp_router.ssrc_table.pop(ssrc, None)
+        del self._learned_ssrcs[ssrc]
+        self._dtls._rtp_router.ssrc_table.pop(ssrc, None)
 
     def _bypass_stun_parser(self, protocol: Any) -> None:
         """Pass RTP directly from the socket to the ICE transport.

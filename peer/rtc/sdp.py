@@ -13,6 +13,7 @@ MAX_CANDIDATES: Final = 100
 """Maximum number of remote candidates per connection (RFC 8445 19.5.1). ICE sends checks to each of them."""
 
 _ICE_LINE = re.compile(r"^a=ice-(ufrag|pwd):(\S+)", re.MULTILINE)
+_ORIGIN = re.compile(r"^o=- (\d+) (\d+) ", re.MULTILINE)
 _END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
 
 
@@ -47,6 +48,29 @@ def ice_parameters(sdp: str) -> IceParameters:
     """Return the ICE parameters of a normalized description."""
     found = dict(_ICE_LINE.findall(sdp))
     return IceParameters(found["ufrag"], found["pwd"], "\r\na=ice-lite\r\n" in sdp)
+
+
+class Origin:
+    """The ``o=`` line of our descriptions (RFC 9429 5.2.1): one session id, and a version that increases by one.
+
+    The engine makes another session id for each description, and a remote would take that for another session.
+    """
+
+    def __init__(self) -> None:
+        self._session_id: str | None = None
+        self._version = 0
+
+    def write(self, sdp: str) -> str:
+        """Return our next description. The first one keeps its session id and version."""
+
+        def line(match: re.Match[str]) -> str:
+            if self._session_id is None:
+                self._session_id, self._version = match[1], int(match[2])
+            else:
+                self._version += 1
+            return f"o=- {self._session_id} {self._version} "
+
+        return _ORIGIN.sub(line, sdp, count=1)
 
 
 def announce_trickle(sdp: str) -> str:

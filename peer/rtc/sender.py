@@ -66,7 +66,10 @@ reveal the authentication key (RFC 7714 8.2, 9.1)."""
 
 
 class Sender:
-    """Send path of ``track`` through ``rtp_sender``. Owns the track. Create it before the transport connects."""
+    """Send path of ``track`` through ``rtp_sender``. Owns the track. Create it before the transport connects.
+
+    Parameters may change with each negotiation. Sequence numbers and timestamps go on (RFC 3550 5.1).
+    """
 
     def __init__(self, rtp_sender: RTCRtpSender, track: Outgoing) -> None:
         self.rtp_sender = rtp_sender
@@ -96,20 +99,51 @@ class Sender:
         self._payload_type = 0
         self._clock_rate = 90_000
         self._header = HeaderWriter({}, "")
-        self._started = False
+        self._codec: RTCRtpCodecParameters | None = None
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._holds = 0  # number of calls of ``hold``
+        self._sending = False  # whether the track is started
+
+    def hold(self) -> None:
+        """Stop sending and release the source, until ``resume``. RTCP goes on (RFC 3264 8.4)."""
+        self._holds += 1
+        self._resumed.clear()
+        self.track.stop()
+
+    def resume(self) -> None:
+        """Send, from a key frame on. Does nothing if not on hold."""
+        if not self._resumed.is_set():
+            self.track.open()
+            self._resumed.set()
 
     async def _start(self, parameters: RTCRtpSendParameters) -> None:
-        """Store the negotiated parameters. Replaces the engine's ``send``, which starts the sender."""
-        if not self._started:
-            self._started = True
-            extensions = {extension.uri: extension.id for extension in parameters.headerExtensions}
-            self._header = HeaderWriter(extensions, parameters.muxId)
-            codec = parameters.codecs[0]
-            assert codec.payloadType is not None
-            self._payload_type, self._clock_rate = codec.payloadType, codec.clockRate
-            for other in parameters.codecs:
-                if is_rtx(other) and other.parameters.get("apt") == codec.payloadType:
-                    self._rtx_payload_type = other.payloadType
+        """Apply the negotiated parameters. Replaces the engine's ``send``, which starts the sender.
+
+        Hook: the engine ignores all parameters but the first.
+        """
+        extensions = {extension.uri: extension.id for extension in parameters.headerExtensions}
+        self._header = HeaderWriter(extensions, parameters.muxId)
+        codec, previous = parameters.codecs[0], self._codec
+        assert codec.payloadType is not None
+        self._codec, self._payload_type, self._clock_rate = codec, codec.payloadType, codec.clockRate
+        had_rtx = self._rtx_payload_type is not None
+        self._rtx_payload_type = None
+        for other in parameters.codecs:
+            if is_rtx(other) and other.parameters.get("apt") == codec.payloadType:
+                self._rtx_payload_type = other.payloadType
+        if had_rtx != (self._rtx_payload_type is not None):
+            self._history = [None] * HISTORY_SIZE  # its entries depend on RTX
+        if (
+            self._sending
+            and previous is not None
+            and (codec.name, codec.parameters)
+            != (
+                previous.name,
+                previous.parameters,
+            )
+        ):
+            self._start_track()
         await self._engine_send(parameters)
 
     async def _run(self, codec: RTCRtpCodecParameters) -> None:
@@ -119,28 +153,46 @@ class Sender:
         """
         self._engine._RTCRtpSender__rtp_started.set()
         try:
-            profile = codec.parameters.get("profile-level-id")
-            mode = codec.parameters.get("packetization-mode")
-            self.track.start(
-                ffmpeg_name(codec.name),
-                None if profile is None else str(profile),
-                1 if mode is None else int(mode),
-                can_probe=self._rtx_payload_type is not None,
-            )
             while True:
-                if self._unsent_bytes():
-                    await asyncio.sleep(BLOCKED_POLL_INTERVAL)
-                    continue
-                await self._send_frame(await self.track.get())
-                if padding := self.track.probe_bitrate():
-                    await self._send_padding(padding)
-        except (asyncio.CancelledError, ConnectionError, StopAsyncIteration):
-            pass  # the connection or the track has ended
+                await self._resumed.wait()
+                holds = self._holds
+                self._start_track()
+                try:
+                    await self._send_frames()
+                except StopAsyncIteration:
+                    if holds == self._holds:
+                        return  # the source has ended for good
+                finally:
+                    self._sending = False
+        except (asyncio.CancelledError, ConnectionError):
+            pass  # the connection has ended
         except Exception:
             log.exception("a sender failed")
         finally:
             self.track.stop()
             self._engine._RTCRtpSender__rtp_exited.set()
+
+    def _start_track(self) -> None:
+        """Start the track with the negotiated codec, also if it is started with another one."""
+        assert self._codec is not None
+        profile = self._codec.parameters.get("profile-level-id")
+        mode = self._codec.parameters.get("packetization-mode")
+        self._sending = True
+        self.track.start(
+            ffmpeg_name(self._codec.name),
+            None if profile is None else str(profile),
+            1 if mode is None else int(mode),
+            can_probe=self._rtx_payload_type is not None,
+        )
+
+    async def _send_frames(self) -> None:
+        while True:
+            if self._unsent_bytes():
+                await asyncio.sleep(BLOCKED_POLL_INTERVAL)
+                continue
+            await self._send_frame(await self.track.get())
+            if padding := self.track.probe_bitrate():
+                await self._send_padding(padding)
 
     def _unsent_bytes(self) -> int:
         """Return the bytes that the socket has not accepted yet, because the local network is slower than the track.
@@ -157,7 +209,7 @@ class Sender:
             self._size = frame.size
             self._history = [None] * HISTORY_SIZE
         timestamp = (self._timestamp_offset + frame.timestamp) & 0xFFFFFFFF
-        count, ssrc = len(frame.payloads), self._engine._ssrc
+        count, ssrc, payload_type = len(frame.payloads), self._engine._ssrc, self._payload_type
         for begin in range(0, count, MAX_BURST):
             if begin:
                 await asyncio.sleep(0)
@@ -166,7 +218,7 @@ class Sender:
             for n, payload in enumerate(frame.payloads[begin : begin + MAX_BURST], begin + 1):
                 number, marker = self._sequence_number, n == count
                 self._sequence_number = (number + 1) & 0xFFFF
-                fixed = self._header.fixed(self._payload_type, marker, number, timestamp, ssrc)
+                fixed = self._header.fixed(payload_type, marker, number, timestamp, ssrc)
                 datagram = protect(fixed + extension + payload)
                 kept = payload if keeps_payload else datagram
                 self._history[number % HISTORY_SIZE] = (number, timestamp, marker, kept)

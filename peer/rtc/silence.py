@@ -32,11 +32,16 @@ class SilenceDetector:
     """Comparison of the number of received datagrams with that of the last update. Times are in seconds."""
 
     def __init__(self, datagrams: int, now: float, *, receives_media: bool) -> None:
-        self._silent_after = SILENT_AFTER if receives_media else IDLE_SILENT_AFTER
-        self._lost_after = LOST_AFTER if receives_media else IDLE_LOST_AFTER
+        self._receives_media = receives_media
         self._datagrams = datagrams
         self._received_at = now
         self._silent = False
+
+    def set_receives_media(self, receives_media: bool, now: float) -> None:
+        """Change the time-outs, because the remote holds or resumes the call. Resumed media has time to arrive."""
+        if receives_media and not self._receives_media:
+            self._received_at = now
+        self._receives_media = receives_media
 
     def update(self, datagrams: int, now: float) -> Change | None:
         """Return what changed at ``now``, when ``datagrams`` had been received in total."""
@@ -45,9 +50,9 @@ class SilenceDetector:
             was_silent, self._silent = self._silent, False
             return Change.FLOWING if was_silent else None
         silence = now - self._received_at
-        if silence >= self._lost_after:
+        if silence >= (LOST_AFTER if self._receives_media else IDLE_LOST_AFTER):
             return Change.LOST
-        if silence >= self._silent_after and not self._silent:
+        if silence >= (SILENT_AFTER if self._receives_media else IDLE_SILENT_AFTER) and not self._silent:
             self._silent = True
             return Change.SILENT
         return None

@@ -20,7 +20,8 @@ from ..media.incoming.track import IncomingMedia
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks
 from .codec_preferences import default_codecs
-from .connection import Connection, ConnectionOptions, OutgoingTracks
+from .connection import Connection, ConnectionOptions
+from .outgoing_tracks import OutgoingTracks
 from .rtcp_stats import TransportStats
 from .sdp_parser import parse
 from .sdp_transports import Part, merge_answers, restrict, split_transports
@@ -47,6 +48,8 @@ class UnbundledConnection:
         parts: Sequence[Part],
     ) -> None:
         self.generation = generation
+        self.ice_servers = options.ice_servers
+        """See ``Connection``."""
         self._parts = parts
         self._post = post
         self._connections: list[Connection] = []
@@ -94,6 +97,7 @@ class UnbundledConnection:
     def renegotiate(self, offer: str, *, ice_restart: bool) -> None:
         """See ``Connection.renegotiate``. A section with a further transport is rejected."""
         for connection, text in self._restricted(offer):
+            connection.ice_servers = self.ice_servers
             connection.renegotiate(text, ice_restart=ice_restart)
 
     def _restricted(self, offer: str) -> list[tuple[Connection, str]]:

@@ -17,7 +17,8 @@ from peer.media.incoming.track import IncomingMedia
 from peer.media.outgoing.shared import SharedVideo
 from peer.media.outgoing.track import OutgoingVideo
 from peer.media.test_pattern import Pattern
-from peer.rtc.connection import Connection, ConnectionOptions, OutgoingTracks
+from peer.rtc.connection import Connection, ConnectionOptions
+from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.signaling.messages import IceCandidate
 from tests.browser.rig import Browser
 from tests.waiting import until

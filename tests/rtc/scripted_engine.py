@@ -105,6 +105,7 @@ class ScriptedTransceiver:
     def __init__(self, kind: str, direction: str, dtls: ScriptedDtls, track: object = None) -> None:
         self.kind = kind
         self.direction = direction
+        self.mid: str | None = None
         self.currentDirection: str | None = None
         self.preferences: list[Any] = []
         self.decoder_stopped = False

@@ -28,12 +28,6 @@ def test_local_candidates_wait_for_the_description() -> None:
     assert [one.candidate for one in posted] == [f"candidate:{HOST.format(n)}" for n in (1, 2)]
 
 
-def test_remote_candidates_are_accepted_up_to_the_limit() -> None:
-    candidates = RemoteCandidates()
-    assert [candidates.accept() for _ in range(MAX_CANDIDATES + 2)] == [True] * MAX_CANDIDATES + [False] * 2
-    assert candidates.count == MAX_CANDIDATES
-
-
 class Ice:
     """An ICE connection that adds candidates; one of 192.0.2.1 fails, and one of 192.0.2.2 waits for ``resolved``."""
 
@@ -50,12 +44,23 @@ class Ice:
         self.resolved.set()
 
 
+async def test_remote_candidates_are_added_once_up_to_the_limit() -> None:
+    ice: Any = Ice()
+    async with asyncio.TaskGroup() as group:
+        candidates = RemoteCandidates(ice, group)
+        for repetition in range(3):  # as every further offer does
+            for n in range(3, MAX_CANDIDATES + 3 + repetition):
+                candidates.add(IceCandidate(f"candidate:{HOST.format(n)}"))
+    assert ice.added == [f"192.0.2.{n}" for n in range(3, MAX_CANDIDATES + 3)]
+
+
 async def test_remote_candidate_that_fails_or_waits_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    ice, candidates = Ice(), RemoteCandidates()
+    ice = Ice()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        candidates = RemoteCandidates(ice, group)
         for n in (1, 2, 3):
-            candidates.add(IceCandidate(f"candidate:{HOST.format(n)}"), lambda: ice, group)
+            candidates.add(IceCandidate(f"candidate:{HOST.format(n)}"))
     assert ice.added == ["192.0.2.3", "192.0.2.2"]
     assert "dropped an unusable candidate: no such name" in caplog.text
 
@@ -74,5 +79,5 @@ async def test_remote_candidate_that_fails_or_waits_delays_no_other(caplog: pyte
 async def test_malformed_or_unsupported_remote_candidate_is_dropped(line: str) -> None:
     ice: Any = Ice()
     async with asyncio.TaskGroup() as group:
-        RemoteCandidates().add(IceCandidate(line), lambda: ice, group)
+        RemoteCandidates(ice, group).add(IceCandidate(line))
     assert ice.added == []

@@ -13,10 +13,11 @@ from aioice.candidate import Candidate
 
 from peer import negotiation as n
 from peer.media.incoming.track import IncomingMedia
-from peer.rtc import aiortc_hooks, ice_gathering, sdp
+from peer.rtc import aiortc_hooks, ice_gathering, ice_session, sdp, transceivers
 from peer.rtc import connection as connection_module
-from peer.rtc.connection import Connection, ConnectionOptions, OutgoingTracks
+from peer.rtc.connection import Connection, ConnectionOptions
 from peer.rtc.ice_gathering import NoTurnServerError
+from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.rtc.rtcp_stats import TransportStats
 from peer.rtc.silence import Change
 from peer.signaling.messages import IceCandidate
@@ -354,7 +355,7 @@ class ScriptedGatherer:
 @pytest.fixture
 def gatherer(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedGatherer]:
     session = type("IceGatherer", (ScriptedGatherer,), {})
-    monkeypatch.setattr(connection_module, "IceGatherer", session)
+    monkeypatch.setattr(ice_session, "IceGatherer", session)
     return session
 
 
@@ -364,7 +365,8 @@ async def test_candidates_are_posted_after_the_description(gatherer: type[Script
         first = await session.event()
         assert isinstance(first, n.LocalCandidate)
         assert first.candidate == IceCandidate("candidate:1 1 udp 1 192.0.2.7 7 typ host", "0", 0, "ufrag")
-        running: Any = session.connection._gatherer
+        assert session.connection._session is not None
+        running: Any = session.connection._session._gatherer
         running.on_candidate(Candidate.from_sdp("2 1 udp 1 192.0.2.8 8 typ host"))
         second = await session.event()
         assert isinstance(second, n.LocalCandidate)
@@ -424,15 +426,15 @@ async def test_remote_candidate_without_a_transport_is_dropped(caplog: pytest.Lo
         session.connection.add_candidate(HOST)
         session.connection.apply_answer("no description")
         assert await session.event() == NOT_SDP
-        assert "dropped an unusable candidate" in caplog.text
+        assert "dropped a candidate, because there is no description" in caplog.text
     session.assert_released()
 
 
 async def test_remote_candidates_beyond_the_limit_are_dropped() -> None:
     async with open_session() as session:
         await session.create_offer()
-        for _ in range(sdp.MAX_CANDIDATES + 20):
-            session.connection.add_candidate(HOST)
+        for port in range(5000, 5000 + sdp.MAX_CANDIDATES + 20):
+            session.connection.add_candidate(IceCandidate(HOST.candidate.replace("5000", str(port)), "0", 0))
         session.connection.create_offer()
         assert isinstance(await session.event(), n.OfferCreated)
         assert len(session.engine.ice.added) == sdp.MAX_CANDIDATES
@@ -490,6 +492,9 @@ async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest
         def __init__(self, datagrams: int, now: float, *, receives_media: bool) -> None:
             assert (datagrams, receives_media) == (0, False)
 
+        def set_receives_media(self, receives_media: bool, now: float) -> None:
+            assert not receives_media
+
         def update(self, datagrams: int, now: float) -> Change | None:
             return next(changes)
 
@@ -524,8 +529,8 @@ class Attached:
 @pytest.fixture
 def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
     monkeypatch.setattr(Attached, "instances", [])
-    monkeypatch.setattr(connection_module, "Receiver", Attached)
-    monkeypatch.setattr(connection_module, "Sender", Attached)
+    monkeypatch.setattr(transceivers, "Receiver", Attached)
+    monkeypatch.setattr(transceivers, "Sender", Attached)
     return Attached.instances
 
 

@@ -33,3 +33,14 @@ def test_datagram_after_silence_is_reported_as_flowing() -> None:
 def test_steady_datagrams_change_nothing() -> None:
     detector = SilenceDetector(0, 0.0, receives_media=True)
     assert [detector.update(n, float(n)) for n in range(1, 30)] == [None] * 29
+
+
+def test_call_on_hold_is_lost_later_and_resumes_in_time() -> None:
+    detector = SilenceDetector(0, 0.0, receives_media=True)
+    detector.set_receives_media(False, 1.0)
+    assert detector.update(0, SILENT_AFTER + 1.0) is None
+    detector.set_receives_media(True, IDLE_SILENT_AFTER - 1.0)
+    assert detector.update(0, IDLE_SILENT_AFTER) is None
+    detector.set_receives_media(True, IDLE_SILENT_AFTER)
+    assert detector.update(0, IDLE_SILENT_AFTER - 1.0 + SILENT_AFTER) is Change.SILENT
+    assert detector.update(0, IDLE_SILENT_AFTER - 1.0 + LOST_AFTER) is Change.LOST

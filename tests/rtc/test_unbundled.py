@@ -25,7 +25,8 @@ from peer.media.outgoing.shared import SharedAudio, SharedVideo
 from peer.media.outgoing.track import OutgoingVideo
 from peer.media.test_pattern import Pattern
 from peer.rtc import unbundled
-from peer.rtc.connection import ConnectionOptions, OutgoingTracks
+from peer.rtc.connection import ConnectionOptions
+from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.rtc.rtcp_stats import TransportStats
 from peer.rtc.unbundled import UnbundledConnection, split_offer
 from peer.signaling.messages import IceCandidate

@@ -10,9 +10,10 @@ from .shared import SharedAudio
 
 
 class OutgoingAudio:
-    """The audio that one call sends: the shared encoding of the negotiated codec. Not reusable.
+    """The audio that one call sends: the shared encoding of the negotiated codec.
 
-    It has the methods of ``OutgoingVideo``. The feedback of the viewer has no effect, because audio has one bitrate.
+    It may be opened and started again after ``stop``. It has the methods of ``OutgoingVideo``. The feedback of the
+    viewer has no effect, because audio has one bitrate.
     """
 
     kind: Final = "audio"
@@ -36,7 +37,12 @@ class OutgoingAudio:
         *,
         can_probe: bool = False,
     ) -> None:
-        """Start encoding with the negotiated codec (FFmpeg's name). The other parameters are of video only."""
+        """Start encoding with the negotiated codec (FFmpeg's name). The other parameters are of video only.
+
+        May be called again, after ``stop`` or instead of it.
+        """
+        if self._reader is not None:
+            self._reader.close()
         self._reader = self._shared.encoding(codec).read()
 
     async def get(self) -> OutgoingFrame:
@@ -45,9 +51,17 @@ class OutgoingAudio:
         Raises:
             StopAsyncIteration: the track is stopped or not started.
         """
-        if self._reader is None:
-            raise StopAsyncIteration
-        return await self._reader.get()
+        while True:
+            if (reader := self._reader) is None:
+                raise StopAsyncIteration
+            try:
+                frame = await reader.get()
+            except StopAsyncIteration:
+                if reader is self._reader:
+                    raise
+                continue  # started again
+            if reader is self._reader:
+                return frame
 
     def stop(self) -> None:
         """Release the source. May be called twice, and without ``start``."""

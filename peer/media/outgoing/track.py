@@ -57,7 +57,7 @@ class OutgoingStats:
 
 
 class OutgoingVideo:
-    """The video that one call sends. Not reusable."""
+    """The video that one call sends. It may be opened and started again after ``stop``."""
 
     kind: Final = "video"
 
@@ -110,12 +110,18 @@ class OutgoingVideo:
         can_probe: bool = False,
     ) -> None:
         """Start sending in the negotiated codec (FFmpeg's name), H.264 profile and packetization mode (0 or 1). See
-        ``RungSelector`` for ``can_probe``."""
+        ``RungSelector`` for ``can_probe``.
+
+        May be called again, after ``stop`` or instead of it. It begins with a key frame.
+        """
+        self._close_readers()
         now = asyncio.get_running_loop().time()
         self._codec, self._profile_level_id = codec, profile_level_id
         self._packetization_mode = packetization_mode
         self._selector = RungSelector(tuple(rung.bitrate for rung in self._shared.rungs), now, can_probe=can_probe)
-        self._selected_at = now
+        self._selected_at, self._bytes_at_selection, self._packets_since_selection = now, self._bytes, 0
+        self._nacked.clear()
+        self._decodable, self._reader_dropped = False, 0
         self._stream = self._shared.stream(codec, profile_level_id, 0, packetization_mode)
         self._encoder_at_start = _counters(self._stream)
         self._reader = self._stream.read()
@@ -127,15 +133,22 @@ class OutgoingVideo:
             StopAsyncIteration: the track is stopped or not started.
         """
         while True:
-            if self._reader is None:
+            if (reader := self._reader) is None:
                 raise StopAsyncIteration
             self._select_stream()
             frame: OutgoingFrame | None = None
             try:
                 async with asyncio.timeout(SELECT_INTERVAL):
-                    frame = await self._reader.get()
+                    frame = await reader.get()
             except TimeoutError:
                 pass
+            except StopAsyncIteration:
+                if reader is self._reader:
+                    raise
+            if reader is not self._reader:
+                continue  # started again, so the frame is of the previous codec
+            if reader.closed:
+                raise StopAsyncIteration
             frame = self._switch_stream() or frame
             if frame is not None and self._can_send(frame):
                 if self._last is not None and frame.timestamp <= self._last.timestamp:
@@ -148,11 +161,10 @@ class OutgoingVideo:
 
     def stop(self) -> None:
         """Release the source. May be called twice, and without ``start``."""
-        if self._reader is not None:
-            self._reader.close()
-        self._cancel_switch()
+        self._close_readers()
         if self._key_frame_timer is not None:
             self._key_frame_timer.cancel()
+            self._key_frame_timer = None
         if self._held:
             self._held = False
             self._shared.release()
@@ -247,6 +259,13 @@ class OutgoingVideo:
         self._cancel_switch()
         if selected is not self._stream:
             self._next = selected, selected.read()
+
+    def _close_readers(self) -> None:
+        self._previous_encoders, self._encoder_at_start = self._encoder_counters(), EncoderCounters()
+        self._stream = None
+        if self._reader is not None:
+            self._reader.close()
+        self._cancel_switch()
 
     def _cancel_switch(self) -> None:
         if self._next is not None:

@@ -179,8 +179,9 @@ async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: 
         assert best.requests == BURST + 1
         for _ in range(1000):
             viewer.request_key_frame()
+        timer = viewer._key_frame_timer
         viewer.stop()
-        assert viewer._key_frame_timer is not None and viewer._key_frame_timer.cancelled()
+        assert timer is not None and timer.cancelled()
 
 
 async def test_frames_before_the_first_key_frame_spend_no_requests(monkeypatch: pytest.MonkeyPatch) -> None:

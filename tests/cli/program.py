@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,9 +24,13 @@ TEST = ("--video", "test", "--audio", "test", "--speaker", "none", "--no-show", 
 
 
 class Program:
-    """A running ``peer ARGS``. ``events`` collects the JSON objects that it printed, ``text`` all other lines."""
+    """A running ``peer ARGS``. ``events`` collects the JSON objects that it printed, ``text`` all other lines.
 
-    def __init__(self, *args: str, script: str = "") -> None:
+    Args:
+        source: folder of another version of the packages; ``None``: the installed ones.
+    """
+
+    def __init__(self, *args: str, script: str = "", source: Path | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.text: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -36,6 +41,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            cwd=source,  # Python looks there first
         )
         assert self._process.stdin is not None
         self._process.stdin.write(script)

@@ -222,10 +222,14 @@ asyncio.run(serve(config, started=lambda relay: print(relay.port, flush=True)))
 
 
 @contextmanager
-def process(**options: Any) -> Iterator[Process]:
-    """A relay in a process of its own, with ``options`` of ``RelayConfig``. Killed unless the test has ended it."""
+def process(source: Path = ROOT, **options: Any) -> Iterator[Process]:
+    """A relay in a process of its own, with ``options`` of ``RelayConfig``. Killed unless the test has ended it.
+
+    Args:
+        source: folder of the packages; another one for another version.
+    """
     command = [sys.executable, "-c", _PROGRAM, json.dumps({"port": 0} | options)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=source) as running:
         try:
             assert running.stdout is not None
             yield Process(running, int(running.stdout.readline()))

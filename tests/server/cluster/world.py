@@ -32,15 +32,23 @@ CONFIG = NodeConfig(
 )
 _TIME = "call('TIME')"
 _LEDGER = (files("server.cluster") / "ledger.lua").read_text()
-assert _TIME in _LEDGER
-LEDGER = _LEDGER.replace(_TIME, "{call('GET', 'now'), 0}")
+
+
+def timed(ledger: str) -> str:
+    """Return the script with the time of the test."""
+    assert _TIME in ledger
+    return ledger.replace(_TIME, "{call('GET', 'now'), 0}")
+
+
+LEDGER = timed(_LEDGER)
 
 
 class Member:
-    """A node and its process."""
+    """A node and its process; ``old``: it runs the ledger's script of an older version, without instances."""
 
-    def __init__(self, token: str, config: NodeConfig) -> None:
+    def __init__(self, token: str, config: NodeConfig, *, old: bool = False) -> None:
         self.token = token
+        self.old = old
         self.registrations = 1
         self.run = ""
         self.broken = False
@@ -48,11 +56,20 @@ class Member:
 
 
 class World:
-    def __init__(self, client: redis.Redis, config: NodeConfig = CONFIG, nodes: int = 3) -> None:
+    """Nodes, clients and a ledger.
+
+    Args:
+        old_ledger: script of an older version, which every other node runs; ``None``: all run the present one.
+    """
+
+    def __init__(
+        self, client: redis.Redis, config: NodeConfig = CONFIG, nodes: int = 3, *, old_ledger: str | None = None
+    ) -> None:
         self.config = config
         client.flushall()
         self.redis = client
         self.script = client.register_script(LEDGER)
+        self.old_script = None if old_ledger is None else client.register_script(timed(old_ledger))
         self.now = 1000.0
         self.run = "run-1"
         self.count = 0
@@ -71,7 +88,8 @@ class World:
 
     def member(self) -> Member:
         self.count += 1
-        member = Member(f"n{self.count}", self.config)
+        old = self.old_script is not None and self.count % 2 == 1
+        member = Member(f"n{self.count}", self.config, old=old)
         member.run = self.run
         return member
 
@@ -82,7 +100,7 @@ class World:
     ) -> int:
         self.count += 1
         self.member_of[self.count], self.identity[self.count] = member, (room, id, key)
-        self.instance[self.count] = instance
+        self.instance[self.count] = instance = None if member.old else instance
         self.execute(member.node.join(self.count, Join(id, room, key=key, instance=instance), self.now))
         return self.count
 
@@ -158,13 +176,16 @@ class World:
         batch = node.next_batch(empty=empty)
         if batch is None:
             return False
+        script, words = self.script, batch.words
+        if member.old and self.old_script is not None:
+            script, words = self.old_script, without_instances(words)
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.set("now", repr(self.now))
-            self.script(
+            script(
                 keys=["t:"],
                 args=[
                     *(member.run, node.name, batch.number, int(batch.number == 1), int(LEASE * 1000)),
-                    *(node.entries_read, node.bytes_read, 1000, 100_000, *batch.words),
+                    *(node.entries_read, node.bytes_read, 1000, 100_000, *words),
                 ],
                 client=pipe,
             )
@@ -268,7 +289,7 @@ class World:
     def check(self) -> None:
         """Check that ids have one seat each, and that every view is the room without the client itself.
 
-        A view has the instance of the client that holds each seat.
+        A view has the instance of the client that holds each seat, unless there are nodes without instances.
         """
         seats = self.ledger()
         held = [(self.identity[conn][0], self.identity[conn][1]) for conn in self.views]
@@ -281,6 +302,8 @@ class World:
             assert member.node.name_of(conn) == id and member.node.room_of(conn) == room
             assert view == {other for where, other in seats if where == room} - {id}
             assert set(member.node.peers(room)) == view | {id}
+            if self.old_script is not None:
+                continue
             holders = {self.identity[other][1]: other for other in self.views if self.identity[other][0] == room}
             assert self.instances[conn] == {peer: self.instance[holders[peer]] for peer in view}
         for member in self.members:
@@ -301,4 +324,19 @@ class World:
     def leftovers(self) -> set[bytes]:
         """Keys of rooms, and of nodes that no longer exist."""
         ours = {f"t:{kind}:{member.node.name}".encode() for kind in ("node", "in") for member in self.members}
-        return set(self.redis.keys("*")) - ours - {b"t:clock", b"t:nodes", b"now"}
+        left = set(self.redis.keys("*")) - ours - {b"t:clock", b"t:nodes", b"now"}
+        return left if self.old_script is None else {key for key in left if not key.startswith(b"t:instances:")}
+
+
+_ARGUMENTS = {"join": 7, "resume": 5, "resumed": 0, "leave": 3, "send": 5, "cast": 4, "hand": 4, "settle": 3}
+_ARGUMENTS |= {"entrust": 4, "tell": 2, "bye": 0}
+
+
+def without_instances(words: Iterable[Any]) -> list[Any]:
+    """Return the operations in ``words`` as a node without instances sends them."""
+    found, rest = [], list(words)
+    while rest:
+        count = 1 + _ARGUMENTS[rest[0]]
+        found += rest[: count - 1] if rest[0] in ("join", "resume") else rest[:count]
+        rest = rest[count:]
+    return found

@@ -101,7 +101,7 @@ class Life(RuleBasedStateMachine):
         self.relay = Relay(config)
         self.loop.run_until_complete(self.relay.start())
         self.callers: list[Caller] = []
-        self.sent = 0
+        self.joins = self.sent = 0
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(coroutine)
@@ -144,14 +144,20 @@ class Life(RuleBasedStateMachine):
     # --- events ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.callers) < 6)
-    @rule(peer=st.sampled_from("aabc"), key=st.sampled_from([None, "k", "k", "\ud800"]), answers=st.booleans())
-    def join(self, peer: str, key: str | None, answers: bool) -> None:
+    @rule(
+        peer=st.sampled_from("aabc"),
+        key=st.sampled_from([None, "k", "k", "\ud800"]),
+        instance=st.sampled_from([None, "1", "1", "2"]),
+        answers=st.booleans(),
+    )
+    def join(self, peer: str, key: str | None, instance: str | None, answers: bool) -> None:
         async def join() -> None:
+            self.joins += 1
             before = set(self.relay.sessions.clients)
             raw = await Raw.open(self.relay.port)
             (client,) = set(self.relay.sessions.clients) - before
             self.callers.append(Caller(raw, client, peer, answers=answers))
-            raw.writer.write(text({"type": "join", "peerId": peer, "key": key}))
+            raw.writer.write(text({"type": "join", "peerId": peer, "key": key, "instance": instance}))
             while client.phase is Phase.JOINING:
                 await asyncio.sleep(0)
 
@@ -242,16 +248,17 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         async def end() -> None:
-            for _ in range(2 + len(self.callers)):
+            for _ in range(2 + self.joins):  # clients that gave up their claims get the seat in turn, too
                 self.loop.advance(2.0)
                 await asyncio.sleep(0)
                 await self.settle()
             assert all(caller.view is not None for caller in self.callers), "a join was never answered"
             for caller in list(self.callers):
                 await self.hang_up(caller, reset=True)
-            for _ in range(4):
+            for _ in range(2 + self.joins):
                 self.loop.advance(5.0)
                 await asyncio.sleep(0)
+                await self.noticed()
             assert (
                 not self.relay.sessions.clients
                 and not len(self.relay.sessions.rooms)

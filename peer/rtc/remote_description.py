@@ -129,7 +129,11 @@ def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
     Raises:
         SdpError: the offer cannot be read, or nothing in it can be accepted. The message has a reason per section.
     """
-    parsed = parse(sdp)
+    return choose_sections(parse(sdp), supported)
+
+
+def choose_sections(parsed: Parsed, supported: SupportedCodecs) -> RemoteDescription:
+    """Choose the sections of an offer to accept. See ``normalize_offer``."""
     rejections: dict[int, str] = {}
     chosen: dict[int, list[Codec]] = {}
     for index, section in enumerate(parsed.sections):

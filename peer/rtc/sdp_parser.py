@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -76,6 +76,12 @@ class Parsed:
         """The section that ``bundle`` names first (RFC 8843: the tagged one), if it exists."""
         by_mid = {section.mid: section for section in self.sections}
         return next((by_mid[mid] for mid in self.bundle if mid in by_mid), None)
+
+    def only(self, indexes: Collection[int]) -> Parsed:
+        """Return a copy in which all sections but those of ``indexes`` are rejected."""
+        sections = enumerate(self.sections)
+        kept = tuple(one if at in indexes else replace(one, port=0, attributes={}) for at, one in sections)
+        return replace(self, sections=kept)
 
     def using(self, usable: Iterable[int]) -> Parsed:
         """Return a copy whose ``bundle`` is the first group with one of the sections ``usable``, or empty."""

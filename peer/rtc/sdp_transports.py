@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .remote_description import Kind, normalize_offer
+from .remote_description import Kind, choose_sections
 from .sdp import SdpError
 from .sdp_codecs import SupportedCodecs
 from .sdp_parser import parse
@@ -26,9 +26,10 @@ _PORT: Final = re.compile(r"^(m=\S+ +)\d+(?:/\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The sections of one transport: their indexes, and the kinds of media that can be accepted in them."""
+    """The sections of one transport: their indexes and identifications, and the kinds of media accepted in them."""
 
     indexes: frozenset[int]
+    mids: frozenset[str | None]
     kinds: tuple[Kind, ...]
 
 
@@ -48,11 +49,12 @@ def split_transports(offer: str, supported: SupportedCodecs) -> list[Part]:
     left, kinds = set(range(len(parsed.sections))), set[str]()
     while left and len(parts) < MAX_TRANSPORTS:
         try:
-            remote = normalize_offer(restrict(offer, left), supported)
+            remote = choose_sections(parsed.only(left), supported)
         except SdpError:
             break
         indexes = {one.index for one in remote.accepted} | ({remote.kept.index} if remote.kept is not None else set())
-        parts.append(Part(frozenset(indexes), remote.kinds))
+        mids = (parsed.sections[index].mid for index in indexes)
+        parts.append(Part(frozenset(indexes), frozenset(mids) - {None}, remote.kinds))
         kinds.update(remote.kinds)
         others = {index for index in remote.elsewhere if parsed.sections[index].kind not in kinds}
         left = left - indexes - (set(remote.elsewhere) - others) if others else set()

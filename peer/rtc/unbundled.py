@@ -23,7 +23,6 @@ from .codec_preferences import default_codecs
 from .connection import Connection, ConnectionOptions
 from .outgoing_tracks import OutgoingTracks
 from .rtcp_stats import TransportStats
-from .sdp_parser import parse
 from .sdp_transports import Part, merge_answers, restrict, split_transports
 
 
@@ -72,8 +71,6 @@ class UnbundledConnection:
             )
         self._first: RTCPeerConnection | None = None
         """The peer connection opened first. The others share its identity."""
-        self._section_of: dict[str | None, int] = {}
-        """Index of the section with each ``a=mid``."""
         self._answers: dict[int, str] = {}
         """Answers that wait for those of the other connections."""
         self._candidates: list[n.LocalCandidate] | None = []
@@ -102,7 +99,6 @@ class UnbundledConnection:
 
     def _restricted(self, offer: str) -> list[tuple[Connection, str]]:
         self._answers, self._candidates = {}, []
-        self._section_of = {section.mid: index for index, section in enumerate(parse(offer).sections)}
         texts = [restrict(offer, part.indexes) for part in self._parts]
         return list(zip(self._connections, texts, strict=True))
 
@@ -116,11 +112,10 @@ class UnbundledConnection:
 
     def add_candidate(self, candidate: IceCandidate) -> None:
         """Add a remote candidate to the connection of its section. One without such a section is dropped."""
-        index = candidate.sdp_m_line_index
-        if candidate.sdp_mid is not None:
-            index = self._section_of.get(candidate.sdp_mid, index)
+        mid, index = candidate.sdp_mid, candidate.sdp_m_line_index
+        by_mid = any(mid in part.mids for part in self._parts)
         for part, connection in zip(self._parts, self._connections, strict=True):
-            if index in part.indexes:
+            if mid in part.mids or (not by_mid and index in part.indexes):
                 connection.add_candidate(candidate)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from aiortc import RTCConfiguration, RTCPeerConnection, rtp
 from aiortc.codecs import CODECS
 from aiortc.rtcconfiguration import RTCBundlePolicy, RTCIceTransportPolicy
+from aiortc.rtcdtlstransport import X509_DIGEST_ALGORITHMS, RTCDtlsParameters, certificate_digest
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from ..log_limit import LimitedLogger
@@ -196,6 +197,29 @@ def share_identity(connection: RTCPeerConnection, other: RTCPeerConnection) -> N
         attribute = f"_RTCPeerConnection__{name}"
         assert hasattr(connection, attribute), f"the engine no longer has {name}"
         setattr(connection, attribute, getattr(other, attribute))
+
+
+def accept_any_fingerprint(connection: RTCPeerConnection) -> None:
+    """Accept a certificate that matches one of several fingerprints. Call it once, after the first transceiver.
+
+    Of the fingerprints in a description, those of the strongest hash function count, and the certificate must match
+    one of them (RFC 8122 5).
+
+    Hook: the engine requires that all fingerprints match, so a remote that describes several certificates fails.
+    """
+    dtls = cast(Any, connection.getTransceivers()[0].receiver.transport)
+    validate = dtls._validate_peer_identity
+
+    def validate_strongest(remote: RTCDtlsParameters) -> None:
+        offered = {one.algorithm.lower() for one in remote.fingerprints}
+        strongest = next((name for name in reversed(X509_DIGEST_ALGORITHMS) if name in offered), "")
+        fingerprints = [one for one in remote.fingerprints if one.algorithm.lower() == strongest]
+        if len(fingerprints) > 1:
+            digest = certificate_digest(dtls._ssl.get_peer_certificate(as_cryptography=True), strongest)
+            fingerprints = [one for one in fingerprints if one.value.upper() == digest] or fingerprints
+        validate(replace(remote, fingerprints=fingerprints))
+
+    dtls._validate_peer_identity = validate_strongest
 
 
 async def close(connection: RTCPeerConnection) -> None:

@@ -293,6 +293,7 @@ class Connection:
         self._ice = IceTransport.of(self._pc.getTransceivers()[0].receiver.transport)
         self._session = self._open_session(self._ice.connection)
         aiortc_hooks.ignore_malformed_rtcp(self._pc)
+        aiortc_hooks.accept_any_fingerprint(self._pc)
         self._liveness = Liveness(self._pc)
         return self._session
 

@@ -88,6 +88,9 @@ class ScriptedDtls:
         assert event == "statechange"
         self._listeners.append(listener)
 
+    def _validate_peer_identity(self, remote: object) -> None:
+        raise AssertionError("no handshake in these tests")
+
     async def _handle_rtcp_data(self, data: bytes) -> None:
         raise AssertionError("no RTCP in these tests")
 

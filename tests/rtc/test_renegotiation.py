@@ -383,6 +383,40 @@ async def test_changed_payload_types_are_used() -> None:
         await until(lambda: pair.media.video.counters.frames > count + 10)
 
 
+# --- DTLS ---
+
+OTHER = ":".join(["A1"] * 32)
+OTHER_512 = ":".join(["A1"] * 64)
+
+
+def _fingerprints(*names: str) -> Callable[[str], str]:
+    """Keep the fingerprints with these hash functions, behind one of another certificate with the last of them."""
+
+    def bend(offer: str) -> str:
+        kept = [line for line in dict.fromkeys(_lines(offer, "a=fingerprint:")) if line.split()[0][14:] in names]
+        other = f"a=fingerprint:{names[-1]} {OTHER_512 if names[-1] == 'sha-512' else OTHER}"
+        offer = re.sub("a=fingerprint:.*\r\n", "", offer)
+        return offer.replace("\r\na=setup", "".join(f"\r\n{line}" for line in (other, *kept)) + "\r\na=setup")
+
+    return bend
+
+
+@pytest.mark.parametrize("names", [("sha-256",), ("sha-256", "sha-512")])
+async def test_certificate_that_matches_one_of_two_connects(names: tuple[str, ...]) -> None:
+    """RFC 8122 5. Without the hook: all fingerprints have to match."""
+    async with connected("audio", bend=_fingerprints(*names)) as pair:
+        await pair.flowing("audio")
+
+
+async def test_certificate_that_matches_only_a_weaker_hash_is_refused() -> None:
+    def bend(offer: str) -> str:
+        offer = re.sub("a=fingerprint:sha-384.*\r\n", "", offer)
+        return re.sub("a=fingerprint:sha-512.*\r\n", f"a=fingerprint:sha-512 {OTHER_512}\r\n", offer)
+
+    async with connected("audio", bend=bend, wait=False) as pair:
+        assert await pair.event(n.TransportClosed) == n.TransportClosed(1, "transport-failed")
+
+
 # --- ICE restart ---
 
 

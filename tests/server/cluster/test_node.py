@@ -6,16 +6,41 @@ import tracemalloc
 
 import pytest
 
+from peer.signaling.messages import Join
 from server.cluster.batch_queue import MAX_MESSAGES, BatchQueue
-from server.cluster.messages import Deliver
+from server.cluster.messages import Deliver, Entry
+from server.cluster.node import InboxError, Node
 from tests.redis_server import RedisServer
 
-from .world import LEASE, World
+from .world import CONFIG, LEASE, World
 
 
 @pytest.fixture
 def world(ledger_redis: RedisServer) -> World:
     return World(ledger_redis.client())
+
+
+def test_node_reports_limit_seats_and_deadline() -> None:
+    node: Node[str] = Node("n.1", CONFIG)
+    node.max_seats = 5
+    assert (node.max_seats, len(node), node.deadline, node.is_drained) == (5, 0, None, True)
+    assert node.join("conn-a", Join("a"), 0.0) == [] and node.deadline == CONFIG.takeover_ping + 1.0
+    ticket = node._state.claims["conn-a"].join.ticket
+    node.process(Entry(1, f"joined / a {ticket} -".encode(), b"a", b"-"), 0.0)
+    assert (len(node), node.name_of("conn-a"), node.room_of("conn-a")) == (1, "a", "")
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (Entry(2, b"entered 0", None, None), "entry 2 of the inbox came after 0"),
+        (Entry(1, b"nonsense", None, None), "entry 1 of the inbox is malformed: b'nonsense'"),
+    ],
+)
+def test_unexpected_inbox_entry_raises(entry: Entry, reason: str) -> None:
+    node: Node[str] = Node("n.1", CONFIG)
+    with pytest.raises(InboxError, match=reason):
+        node.process(entry, 0.0)
 
 
 def test_join_gives_a_list_and_notices_at_every_node(world: World) -> None:

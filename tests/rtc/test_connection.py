@@ -221,6 +221,16 @@ async def test_offer_of_nothing_acceptable_is_logged_as_a_warning(caplog: pytest
     assert "m=audio (line 8): no common codec, offered: speex/48000" in caplog.text
 
 
+async def test_unsupported_h264_is_named_with_profile_and_mode(caplog: pytest.LogCaptureFixture) -> None:
+    h264 = DESCRIPTION.replace("VP8/90000", "H264/90000\r\na=fmtp:96 packetization-mode=2").replace("opus", "speex")
+    async with open_session() as session:
+        session.connection.create_answer(h264)
+        event = await session.event()
+    assert isinstance(event, n.DescriptionFailed)
+    assert "offered: H264 Constrained Baseline (42e01f) packetization-mode 2" in event.detail
+    assert "packetization-mode 2" in caplog.text
+
+
 async def test_rejected_data_channel_costs_no_call_without_media() -> None:
     async with open_session() as session:
         data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"

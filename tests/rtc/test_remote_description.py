@@ -121,6 +121,28 @@ def test_line_that_cannot_be_used_costs_nothing(line: str) -> None:
     assert line == "" or line not in remote.text.split("\r\n")
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "   "])
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_spaces_at_line_ends_cost_nothing(space: str, end: str) -> None:
+    plain = offer()
+    assert read(plain.replace("\r\n", f"{space}{end}")) == read(plain)
+
+
+def test_unsupported_codecs_and_extensions_are_dropped() -> None:
+    video = replaced(VIDEO, "m=", "m=video 9 UDP/TLS/RTP/SAVPF 98 96 97 99 100")
+    unsupported = ("a=rtpmap:98 VP9/90000", "a=rtpmap:99 rtx/90000", "a=fmtp:99 apt=98", "a=rtpmap:100 red/90000")
+    extensions = ("a=extmap:13 urn:3gpp:video-orientation", f"a=extmap:5 {MID}")
+    (_, media) = SessionDescription.parse(read(offer(AUDIO, (*video, *unsupported, *extensions))).text).media
+    assert [codec.payloadType for codec in media.rtp.codecs] == [96, 97]
+    assert [(one.id, one.uri) for one in media.rtp.headerExtensions] == [(5, MID)]
+
+
+def test_inactive_section_of_an_offer_is_accepted() -> None:
+    remote = read(offer(AUDIO, (*VIDEO, "a=inactive")))
+    assert remote.kinds == ("audio", "video") and remote.carries_media(())
+    assert SessionDescription.parse(remote.text).media[1].direction == "inactive"
+
+
 def test_static_payload_types_need_no_rtpmap() -> None:
     section = ("m=audio 9 UDP/TLS/RTP/SAVPF 0 8 18", "a=fmtp:18 annexb=no", "a=mid:0", *TRANSPORT)
     parsed = SessionDescription.parse(read(offer(section)).text)
@@ -159,6 +181,8 @@ def test_h264_is_accepted_in_both_modes(parameters: tuple[str, ...], profile_lev
         (("m=image 9 udptl t38", "a=mid:2"), "image is not supported"),
         (("m=text 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", "a=rtpmap:98 t140/1000"), "text is not supported"),
         (("m=video 0 UDP/TLS/RTP/SAVPF 96", "a=mid:2", *VP8), "rejected or removed"),
+        (("m=video 0 UDP/TLS/RTP/SAVPF 96", "a=mid:2", *VP8, *TRANSPORT, "a=inactive"), "rejected or removed"),
+        (("m=video 0 UDP/TLS/RTP/SAVPF 0",), "rejected or removed"),
         (("m=video 9 TCP/MRCPv2 1", "a=mid:2"), "protocol TCP/MRCPv2"),
         (("m=video 9 UDP/TLS/RTP/SAVPF 98", "a=mid:2", *TRANSPORT, "a=rtpmap:98 VP9/90000"), "VP9/90000"),
         ((*H264, "a=fmtp:98 packetization-mode=2"), "H264 Constrained Baseline (42e01f) packetization-mode 2"),
@@ -327,6 +351,12 @@ def test_answer_without_a_group_is_read_by_its_transports(video: tuple[str, ...]
     remote = normalize_answer(text(*HEAD, *AUDIO, *video), offer(), SUPPORTED)
     assert remote.kinds == kinds
     assert SessionDescription.parse(remote.text).media[1].direction == ("sendrecv" if kinds[1:] else "inactive")
+
+
+def test_answer_with_inactive_video_keeps_the_section() -> None:
+    remote = answer(AUDIO, (*VIDEO, "a=inactive"))
+    assert remote.kinds == ("audio", "video") and remote.rejections == {}
+    assert SessionDescription.parse(remote.text).media[1].direction == "inactive"
 
 
 def test_answer_may_reject_the_first_section() -> None:

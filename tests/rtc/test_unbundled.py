@@ -212,6 +212,24 @@ def test_unbundled_connection_makes_no_offer(scripted: Callable[..., Scripted]) 
 # --- with the engine ---
 
 
+async def _hold_video(
+    remote: RTCPeerConnection, connection: UnbundledConnection, posted: asyncio.Queue[n.Event], first: str
+) -> None:
+    """Renegotiate without video. The audio section and both transports stay as they are."""
+    remote.getTransceivers()[1].direction = "inactive"
+    await remote.setLocalDescription(await remote.createOffer())
+    connection.renegotiate(re.sub(r"a=group:BUNDLE.*\r\n", "", remote.localDescription.sdp), ice_restart=False)
+    async with asyncio.timeout(20):
+        while not isinstance(event := await posted.get(), n.AnswerCreated):
+            assert isinstance(event, n.LocalCandidate)
+    audio, video = re.split(r"^(?=m=)", event.sdp, flags=re.MULTILINE)[1:]
+    assert "a=sendrecv" in audio and "a=inactive" in video
+    for attribute in ("ice-ufrag", "fingerprint", "mid"):
+        lines = rf"^a={attribute}:.*"
+        assert re.findall(lines, event.sdp, re.MULTILINE) == re.findall(lines, first, re.MULTILINE)
+    await remote.setRemoteDescription(RTCSessionDescription(event.sdp, "answer"))
+
+
 @asynccontextmanager
 async def sources(tasks: asyncio.TaskGroup) -> AsyncIterator[OutgoingTracks]:
     """Tracks that send a test pattern and a constant sound."""
@@ -281,6 +299,7 @@ async def test_offer_without_a_bundle_group_connects_both_media() -> None:
         await until(lambda: incoming.video.counters.frames and incoming.audio.counters.frames)
         stats = await connection.stats()
         assert all(stats.packets_received.values()) and all(stats.bytes_sent.values()) and stats.video is not None
+        await _hold_video(remote, connection, posted, answer.sdp)
         await remote.close()
         while not isinstance(event, n.TransportClosed):
             async with asyncio.timeout(10):

@@ -168,6 +168,17 @@ def test_links_within_a_page_lead_somewhere(page: Path) -> None:
         assert anchor in headings, anchor
 
 
+def test_promises_of_a_node_name_existing_tests() -> None:
+    page = (ROOT / "docs" / "node.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert rows
+    for row_ in rows:
+        names = re.findall(r"`(test_\w+)`", row_)
+        assert names, row_
+        assert all(f"def {name}(" in tests for name in names), row_
+
+
 PROTOCOL = ROOT / "docs" / "protocol.md"
 
 

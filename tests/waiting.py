@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 STEP = 0.02
@@ -28,3 +29,10 @@ async def until_listening(port: int, timeout: float = 10.0) -> None:
             writer.close()
             await writer.wait_closed()
             return
+
+
+def on_this_machine(seconds: float) -> float:
+    """Return the limit for a promise of ``seconds``. Promises hold while all cores are busy.
+
+    If more than two programs per core want to run, as when test runs share a machine, it grows with their number."""
+    return seconds * max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))

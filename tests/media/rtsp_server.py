@@ -7,6 +7,7 @@ import asyncio
 import base64
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -36,6 +37,8 @@ class Camera:
         """``name:password`` that the camera requires (RFC 7617), or empty."""
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
+        self.frozen_at = 0.0
+        """Unix time at which it stopped sending on an open connection, which it does after 4 s."""
         encoder = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = *SIZE, "yuv420p"
         encoder.time_base, encoder.framerate = Fraction(1, FPS), Fraction(FPS)
@@ -166,6 +169,7 @@ async def _play(
         for number in (2 * n, 2 * n + 1):
             send("track1", 0, number * 160, _ulaw(number), False)
         await writer.drain()
+    camera.frozen_at = time.time()
 
 
 def _units(stream: bytes) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ PyAV blocks, so a named daemon thread reads each input. All decisions are made i
     start --> attempt (a thread) --frames--> handoff --> deliver
                  | ends with an error, or delivers nothing for too long
                  v
-              report, wait (0.5 s, 1 s, then 1.5 s), next attempt           (devices and streams)
+              report, wait (0.5 s, then 1 s), next attempt           (devices and streams)
               or finished                                                   (files)
 
 An abandoned attempt may block in a read forever. Whatever it still delivers is ignored, and at most
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Read = Callable[[threading.Event], Generator[Captured, None, None]]
 """Opens an input, yields what it captures, closes it. It blocks, and checks the stop event between frames."""
 
-_BACKOFF: Final = (0.5, 1.5)
+_BACKOFF: Final = (0.5, 1.0)
 """First and maximum delay before a lost input is reopened, in seconds. Retries never end: nodes run unattended, and
 show a camera within 2 s of its return (docs/node.md)."""
 

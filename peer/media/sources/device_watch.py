@@ -41,7 +41,8 @@ Devices = frozenset[tuple[str, int, int, int]]
 
 
 class DeviceWatch:
-    """A watch that calls ``on_change()`` in the event loop after each change of the devices below ``dev``."""
+    """A watch that calls ``on_change()`` in the event loop: once at first, then after each change of the devices
+    below ``dev``."""
 
     def __init__(self, on_change: Callable[[], None], dev: Path = DEV) -> None:
         self._on_change = on_change
@@ -57,13 +58,13 @@ class DeviceWatch:
                 self._inotify = stack.enter_context(_Inotify())
                 loop.add_reader(self._inotify.descriptor, self._on_readable)
                 stack.callback(loop.remove_reader, self._inotify.descriptor)
-            before = self._look()
+            before: Devices | None = None  # a device may have come since the sources were opened
             while True:
-                await self._wait()
                 now = self._look()
                 if now != before:
                     before = now
                     self._on_change()
+                await self._wait()
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -133,6 +133,11 @@ class Source:
         return self._input.present is not None
 
     @property
+    def running(self) -> bool:
+        """Whether the input is being read, or opened again after a delay."""
+        return self._capture.running
+
+    @property
     def dropped(self) -> int:
         """Frames dropped because the event loop was busy."""
         return self._capture.dropped

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from peer.media.frames import AUDIO_RATE
+from tests.waiting import on_this_machine
 
 from ..sound_server import SoundServer, running
 from .test_speaker import Voice, level, room
@@ -56,7 +58,9 @@ async def test_speaker_survives_restart_of_sound_server(server: SoundServer) -> 
         server.kill()
         assert "; calls go on" in await it.notices.get()
         server.start()
+        returned = time.monotonic()
         assert await it.notices.get() == "speaker pulse is back"
+        assert time.monotonic() - returned < on_this_machine(3.0)  # docs/node.md
         await hear(440)
         assert it.notices.empty() and door.audio.readers == 1
         door.audio.close()

@@ -14,6 +14,7 @@ from peer.media.sources.local_media import open_sources
 from peer.media.sources.source import SourceBack, SourceLost
 from peer.media.sources.spec import parse_audio, parse_video
 from peer.media.test_pattern import dominant_frequency
+from tests.waiting import on_this_machine
 
 from ..sound_server import SoundServer, running
 
@@ -45,6 +46,8 @@ async def test_pulse_is_first_microphone_and_survives_restart(server: SoundServe
             assert isinstance(lost, SourceLost)
             assert "the device is gone" in str(lost.error)
             server.start()
+            returned = media_time()
             assert isinstance(await failures.get(), SourceBack)
             await audio.get()
+            assert media_time() - returned < on_this_machine(3.0)  # docs/node.md
     await media.close()

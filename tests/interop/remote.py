@@ -93,7 +93,7 @@ class Remote:
         self._media = contextlib.AsyncExitStack()
         self._waiting: dict[bool, list[dict[str, Any]]] = {}
         self._answer: asyncio.Future[str] | None = None
-        self._last_offer: dict[str, Any] = {}
+        self._offer: dict[str, Any] = {}
 
     # --- what a test does ---
 
@@ -110,12 +110,17 @@ class Remote:
         message: dict[str, Any] = {"type": "offer", "sdp": sdp}
         if connection.call is not None:
             message |= {"call": connection.call, "round": connection.round}
-        self._last_offer = message
+        self._offer = message
         return await self._exchange(message)
 
     async def repeat_offer(self) -> str:
         """Send the last offer again, byte for byte, and return the answer, which is not applied. Raises HungUp."""
-        return await self._exchange(self._last_offer, apply=False)
+        return await self._exchange(self._offer, apply=False)
+
+    @property
+    def offered(self) -> str:
+        """The description last offered."""
+        return str(self._offer["sdp"])
 
     async def add(self, section: dict[str, Any]) -> None:
         await self._request("add", section=section)
@@ -189,7 +194,7 @@ class Remote:
         self.engine.listeners[connection.name] = self._event
         params: dict[str, Any] = {"sections": list(self.sections), "rejected": list(self.rejected)}
         if self.engine.carries_rtp:
-            self.sink = rtp.Sink(lambda: self._start(self._request("keyframe")))
+            self.sink = rtp.Sink(lambda: self._start(self.engine.request("keyframe", connection=connection.name)))
             params["sinks"] = await self._media.enter_async_context(rtp.listening(self.sink))
         created = await self._request("create", **params)
         if self.engine.carries_rtp:

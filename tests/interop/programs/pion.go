@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/pion/interceptor"
+	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v3"
 )
@@ -106,7 +107,10 @@ func newPeerConnection(audioOnly bool) (*webrtc.PeerConnection, error) {
 	if err := webrtc.RegisterDefaultInterceptors(media, interceptors); err != nil {
 		return nil, err
 	}
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(interceptors))
+	logs := logging.NewDefaultLoggerFactory()
+	logs.Writer = os.Stderr // the default is standard output
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(interceptors),
+		webrtc.WithSettingEngine(webrtc.SettingEngine{LoggerFactory: logs}))
 	return api.NewPeerConnection(webrtc.Configuration{})
 }
 

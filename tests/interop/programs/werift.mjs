@@ -21,9 +21,12 @@ const methods = {
       if (candidate?.candidate) emit({ event: "candidate", connection, candidate: candidate.toJSON() });
     });
     pc.connectionStateChange.subscribe((state) => emit({ event: "state", connection, state }));
-    pc.onTrack.subscribe((track) =>
-      track.onReceiveRtp.subscribe((packet) => bridge.deliver(track.kind, packet.serialize())),
-    );
+    const known = new Set(); // onTrack is called for a known track after each further description
+    pc.onTrack.subscribe((track) => {
+      if (known.has(track)) return;
+      known.add(track);
+      track.onReceiveRtp.subscribe((packet) => bridge.deliver(track.kind, packet.serialize()));
+    });
     for (const section of sections) methods.add({ connection, section });
     return { source: await bridge.open() };
   },

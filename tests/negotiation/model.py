@@ -88,12 +88,16 @@ class Bounds:
 class Side:
     """A negotiation and its modeled connections. Subclasses model other programs.
 
-    ``named``: whether it sends ``call`` and ``round``, and understands them.
+    ``named``: whether it sends ``call`` and ``round``, and understands them. ``repeats``: whether offers may arrive
+    twice. Otherwise the last reply, which is kept for them, is left out of the key: it doubles the number of states.
     """
 
-    __slots__ = ("_key", "connections", "lossless", "me", "named", "negotiation", "pending")
+    __slots__ = ("_key", "connections", "lossless", "me", "named", "negotiation", "pending", "repeats")
 
-    def __init__(self, me: str, negotiation: Any, *, lossless: bool = False, named: bool = True) -> None:
+    def __init__(
+        self, me: str, negotiation: Any, *, lossless: bool = False, named: bool = True, repeats: bool = False
+    ) -> None:
+        self.repeats = repeats
         self.me = me
         self.lossless = lossless
         self.named = named
@@ -113,6 +117,7 @@ class Side:
         fresh = type(self.negotiation)(self.me, self.negotiation.remote)
         fresh._generation = self.negotiation._generation
         side = type(self)(self.me, fresh, lossless=self.lossless, named=self.named)
+        side.repeats = self.repeats
         return side
 
     def key(self) -> str:
@@ -145,7 +150,7 @@ class Side:
         line = [f"{me}{running.generation}{_offer(running.offer)}" if running else "-"]
         line += [_offer(offer) for offer in state._line.offers]
         rounds, reply = state._rounds, state._rounds.reply
-        last = f"{_id(reply.id)}{_command(reply.command)}" if reply else "-"
+        last = f"{_id(reply.id)}{_command(reply.command)}" if reply and self.repeats else "-"
         waiting = (
             ",".join(sorted(str(c.username_fragment) for c in candidates))
             for candidates in (state._remote_candidates, state._local_candidates)
@@ -443,6 +448,7 @@ class World:
                 hang_ups = _bump(self.hang_ups, i)
                 yield f"{me} hangs up", self._next(i, "hang_up", hang_ups=hang_ups)
             if self.repeats < bounds.repeats and side.can_repeat():
+                assert self.sides[1 - i].repeats, "the key of the other side needs its last reply"
                 yield f"{me} repeats its offer", self._next(i, "repeat", repeats=self.repeats + 1)
             if self.further_offers < bounds.further_offers and side.can_make_further_offer():
                 used = self.further_offers + 1

@@ -542,3 +542,102 @@ async def test_statistics_that_fail_once_do_not_end_the_call(caplog: pytest.LogC
             stats = await call.stats()
         assert isinstance(stats, ev.Stats) and stats.rtt_ms == 20.0 and stats.loss == 0.1
         assert "stats" in b.trace
+
+
+# --- second offers, calls and rounds ---
+
+
+async def test_second_offer_is_applied_to_the_same_connection() -> None:
+    async with bench() as b:
+        call = b.connect()
+        b.trace.clear()
+        [connection] = b.connections
+        connection.receives = frozenset({"video", "audio"})
+        b.calls.dispatch("b", n.OfferReceived(ANSWER))
+        connection.post(n.AnswerCreated(1, OTHER))
+        assert connection.calls[-1] == ("renegotiate", ANSWER, False)
+        assert b.trace == [messages.Answer("a", "b", OTHER)]
+        assert call.reason is None and call._kinds == {"video", "audio"}
+        assert len(b.connections) == 1 and not connection.closed
+
+
+async def test_ice_restart_is_passed_to_the_connection() -> None:
+    offer = "o=- 1 1\r\na=fingerprint:sha-256 AA\r\na=ice-ufrag:old"
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(offer))
+        [connection] = b.connections
+        connection.post(n.AnswerCreated(1, ANSWER))
+        connection.post(n.TransportConnected(1))
+        restart = offer.replace("old", "new")
+        b.calls.dispatch("b", n.OfferReceived(restart))
+        assert connection.calls[-1] == ("renegotiate", restart, True)
+
+
+async def test_second_offer_that_fails_ends_the_call_with_its_detail() -> None:
+    async with bench() as b:
+        call = b.connect()
+        b.trace.clear()
+        b.calls.dispatch("b", n.OfferReceived(ANSWER))
+        b.connections[0].post(n.DescriptionFailed(1, detail="no common codec"))
+        assert b.trace[0] == messages.HangUp("a", "b", "declined", "no common codec")
+        assert (call.reason, call._detail) == ("media-error", "no common codec")
+        assert b.connections[0].closed == 1
+
+
+async def test_flood_of_second_offers_is_dropped() -> None:
+    """Each costs as much CPU as a new call, and needs no new connection."""
+    async with bench() as b:
+        call = b.connect()
+        [connection] = b.connections
+        for _ in range(10 * call_control.FREE_FURTHER_OFFERS):
+            b.calls.dispatch("b", n.OfferReceived(ANSWER))
+            connection.post(n.AnswerCreated(1, OTHER))
+        assert connection.calls.count(("renegotiate", ANSWER, False)) == call_control.FREE_FURTHER_OFFERS
+        b.calls.remotes["b"].further_offer_at -= call_control.FURTHER_OFFER_INTERVAL
+        b.calls.dispatch("b", n.OfferReceived(ANSWER))
+        assert connection.calls.count(("renegotiate", ANSWER, False)) == call_control.FREE_FURTHER_OFFERS + 1
+        assert call.reason is None
+
+
+async def test_dialed_call_has_an_id_that_its_messages_carry() -> None:
+    async with bench() as b:
+        b.calls.dial("b", 15.0)
+        b.connections[0].post(n.OfferCreated(1, OFFER))
+        offer = b.trace[-1]
+        assert offer.round == 1 and messages.parse(messages.dump(offer)) == offer and offer.call is not None
+        b.calls.dispatch("b", n.AnswerReceived(ANSWER, offer.call, 1))
+        b.calls.dispatch("b", n.HangUp())
+        assert messages.HangUp("a", "b", "hang-up", "", offer.call) in b.trace
+        b.calls.dial("b", 15.0)
+        b.connections[1].post(n.OfferCreated(2, OFFER))
+        assert b.trace[-1].call != offer.call
+
+
+async def test_continued_call_is_the_same_for_its_program() -> None:
+    async with bench() as b:
+        b.calls.dispatch("b", n.OfferReceived(OFFER, True, "c1", 1))
+        call = b.calls.calls["b"]
+        b.connections[0].post(n.AnswerCreated(1, ANSWER))
+        b.connections[0].post(n.TransportConnected(1))
+        connected_at = call.connected_at
+        b.trace.clear()
+        b.calls.dispatch("b", n.OfferReceived(OTHER, True, "c1", 2))
+        b.connections[1].post(n.AnswerCreated(2, ANSWER))
+        assert b.connections[0].closed == 0, "the old connection receives until the new one is connected"
+        b.connections[1].post(n.TransportConnected(2))
+        assert b.trace == [messages.Answer("a", "b", ANSWER, "c1", 2)]
+        assert b.calls.calls["b"] is call and call.connected_at == connected_at
+        assert [connection.closed for connection in b.connections] == [1, 0]
+        assert b.connections[1].incoming is call.media
+        b.connections[0].fails = True  # the statistics are those of the new connection
+        async with asyncio.timeout(10):
+            assert (await call.stats()).rtt_ms == 20.0
+
+
+async def test_restarted_peer_loses_its_call_at_once() -> None:
+    async with bench() as b:
+        call = b.connect()
+        b.trace.clear()
+        b.calls.dispatch("b", n.PeerRestarted())
+        assert b.trace == ["ended", ("hide", "b")] and call.reason == "peer-left"
+        assert b.connections[0].closed == 1

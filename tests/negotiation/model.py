@@ -89,7 +89,7 @@ class Side:
     """A negotiation and its modeled connections. Subclasses model other programs.
 
     ``named``: whether it sends ``call`` and ``round``, and understands them. ``repeats``: whether offers may arrive
-    twice. Otherwise the last reply, which is kept for them, is left out of the key: it doubles the number of states.
+    twice. Otherwise the last reply, which is kept for them, is forgotten: it doubles the number of states.
     """
 
     __slots__ = ("_key", "connections", "lossless", "me", "named", "negotiation", "pending", "repeats")
@@ -150,7 +150,7 @@ class Side:
         line = [f"{me}{running.generation}{_offer(running.offer)}" if running else "-"]
         line += [_offer(offer) for offer in state._line.offers]
         rounds, reply = state._rounds, state._rounds.reply
-        last = f"{_id(reply.id)}{_command(reply.command)}" if reply and self.repeats else "-"
+        last = f"{_id(reply.id)}{_command(reply.command)}" if reply else "-"
         waiting = (
             ",".join(sorted(str(c.username_fragment) for c in candidates))
             for candidates in (state._remote_candidates, state._local_candidates)
@@ -291,7 +291,12 @@ class Side:
                     sent.append(("candidate", candidate))
                 case n.SendHangUp(reason, _, call, number):
                     sent.append(("hang-up", reason, call, number))
+        self._forget_reply()
         return sent
+
+    def _forget_reply(self) -> None:
+        if not self.repeats:
+            self.negotiation._rounds = replace(self.negotiation._rounds, reply=None)
 
     def _open(self, generation: int) -> Connection:
         name = f"{self.me}{generation}"
@@ -448,7 +453,7 @@ class World:
                 hang_ups = _bump(self.hang_ups, i)
                 yield f"{me} hangs up", self._next(i, "hang_up", hang_ups=hang_ups)
             if self.repeats < bounds.repeats and side.can_repeat():
-                assert self.sides[1 - i].repeats, "the key of the other side needs its last reply"
+                assert self.sides[1 - i].repeats, "the other side needs its last reply"
                 yield f"{me} repeats its offer", self._next(i, "repeat", repeats=self.repeats + 1)
             if self.further_offers < bounds.further_offers and side.can_make_further_offer():
                 used = self.further_offers + 1

@@ -105,6 +105,9 @@ class ReleasedPeer(Side):
     def can_repeat(self) -> bool:
         return False
 
+    def _forget_reply(self) -> None:
+        pass  # it keeps none
+
     def receive(self, message: Message) -> list[Message]:
         assert message[:2] != ("hang-up", "unknown-call"), "an old peer is never continued (rule 0 f)"
         return super().receive(message)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from peer.signaling.ice_servers import MAX_SERVERS, merge, parse_ice_server, read_ice_servers
+from peer.signaling.message_json import dump, parse, read_envelope, read_join
 from peer.signaling.messages import (
     ERROR_CODES,
     MAX_INSTANCE,
@@ -31,11 +32,7 @@ from peer.signaling.messages import (
     PeerJoined,
     PeerList,
     ProtocolError,
-    dump,
     is_valid_id,
-    parse,
-    read_envelope,
-    read_join,
 )
 from server.rooms.rooms import Rooms
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
+from peer.signaling.message_json import dump, read_envelope, read_join
 from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
@@ -26,9 +27,6 @@ from peer.signaling.messages import (
     IceServers,
     PeerList,
     ProtocolError,
-    dump,
-    read_envelope,
-    read_join,
 )
 
 from .admission.admission import Admission

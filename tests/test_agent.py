@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from peer import Agent, CallFailed, ConfigError, JoinRefused, MediaError, ServerUnreachable
 from peer import events as ev
 from peer.call import State
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import until
@@ -82,12 +82,12 @@ class ScriptedPeer:
         self.socket = socket
 
     async def send(self, message: messages.Message) -> None:
-        await self.socket.send(messages.dump(message))
+        await self.socket.send(message_json.dump(message))
 
     async def until(self, kind: type[Any]) -> Any:
         async with asyncio.timeout(5):
             while True:
-                message = messages.parse(str(await self.socket.recv()))
+                message = message_json.parse(str(await self.socket.recv()))
                 if isinstance(message, kind):
                     return message
 

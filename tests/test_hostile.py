@@ -17,7 +17,7 @@ from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, unpack_remb_fci
 from websockets.asyncio.client import ClientConnection, connect
 
 from peer import Agent, CallFailed
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.waiting import until
@@ -34,7 +34,7 @@ async def relay() -> AsyncIterator[str]:
 @pytest.fixture
 async def stranger(relay: str) -> AsyncIterator[ClientConnection]:
     async with connect(relay) as socket:
-        await socket.send(messages.dump(messages.Join("stranger")))
+        await socket.send(message_json.dump(messages.Join("stranger")))
         yield socket
 
 
@@ -47,7 +47,7 @@ async def agent(relay: str) -> AsyncIterator[Agent]:
 async def answer(socket: ClientConnection) -> messages.Answer | messages.HangUp:
     async with asyncio.timeout(10):
         while True:
-            message = messages.parse(str(await socket.recv()))
+            message = message_json.parse(str(await socket.recv()))
             if isinstance(message, messages.Answer | messages.HangUp):
                 return message
 
@@ -75,7 +75,7 @@ async def still_works(agent: Agent, relay: str) -> None:
 
 
 async def test_offer_of_data_channel_only_is_declined(agent: Agent, stranger: ClientConnection, relay: str) -> None:
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(data=True))))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", await offer(data=True))))
     reply = await answer(stranger)
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
     await still_works(agent, relay)
@@ -100,10 +100,10 @@ async def test_broken_offer_gets_one_reply_and_leaks_nothing(
     agent: Agent, stranger: ClientConnection, relay: str, edit: Callable[[str], str]
 ) -> None:
     tasks, descriptors = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", edit(await offer("audio", "video")))))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", edit(await offer("audio", "video")))))
     reply = await answer(stranger)
     if isinstance(reply, messages.Answer):
-        await stranger.send(messages.dump(messages.HangUp("stranger", "agent")))
+        await stranger.send(message_json.dump(messages.HangUp("stranger", "agent")))
     await until(lambda: not agent.calls and not agent._calls.remotes["stranger"].connections)
     await until(lambda: len(asyncio.all_tasks()) <= tasks and len(os.listdir("/proc/self/fd")) <= descriptors)
     await still_works(agent, relay)
@@ -111,7 +111,7 @@ async def test_broken_offer_gets_one_reply_and_leaks_nothing(
 
 async def test_offer_without_fingerprint_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     broken = EDITS["no fingerprint"](await offer("audio", "video"))
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", broken)))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", broken)))
     reply = await answer(stranger)
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
 
@@ -121,7 +121,7 @@ async def test_offer_without_common_codec_costs_the_video(
     agent: Agent, stranger: ClientConnection, caplog: pytest.LogCaptureFixture, kinds: tuple[str, ...]
 ) -> None:
     foreign = re.sub("VP8|H264", "AV1", await offer(*kinds))
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", foreign)))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", foreign)))
     reply = await answer(stranger)
     if "audio" in kinds:
         assert isinstance(reply, messages.Answer)
@@ -137,7 +137,7 @@ async def test_offer_without_common_codec_costs_the_video(
 
 async def test_offer_of_100_sections_is_declined(agent: Agent, stranger: ClientConnection) -> None:
     threads = threading.active_count()
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer(*["audio"] * 100))))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", await offer(*["audio"] * 100))))
     reply = await answer(stranger)
     assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
     assert threading.active_count() <= threads + 1
@@ -165,7 +165,7 @@ async def test_call_that_sends_nothing_releases_the_source(
     agent: Agent, stranger: ClientConnection, direction: str, holders: int
 ) -> None:
     sdp = (await offer("audio", "video")).replace("a=sendrecv", f"a={direction}")
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", sdp)))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", sdp)))
     assert isinstance(await answer(stranger), messages.Answer)
     assert agent._video_out is not None and agent._audio_out is not None
     assert [out._warm_up._holders for out in (agent._video_out, agent._audio_out)] == [holders] * 2
@@ -175,7 +175,7 @@ async def test_answer_that_receives_nothing_releases_the_source(agent: Agent, st
     agent.call("stranger")
     message = None
     while not isinstance(message, messages.Offer):
-        message = messages.parse(str(await stranger.recv()))
+        message = message_json.parse(str(await stranger.recv()))
     assert agent._video_out is not None and agent._audio_out is not None
     assert [out._warm_up._holders for out in (agent._video_out, agent._audio_out)] == [1, 1]
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
@@ -183,7 +183,7 @@ async def test_answer_that_receives_nothing_releases_the_source(agent: Agent, st
     for transceiver in connection.getTransceivers():
         transceiver.direction = "recvonly" if transceiver.kind == "audio" else "inactive"
     await connection.setLocalDescription(await connection.createAnswer())
-    await stranger.send(messages.dump(messages.Answer("stranger", "agent", connection.localDescription.sdp)))
+    await stranger.send(message_json.dump(messages.Answer("stranger", "agent", connection.localDescription.sdp)))
     video, audio = agent._video_out._warm_up, agent._audio_out._warm_up
     await until(lambda: video._holders == 0)
     assert audio._holders == 1
@@ -191,16 +191,16 @@ async def test_answer_that_receives_nothing_releases_the_source(agent: Agent, st
 
 
 async def test_flood_of_candidates_is_limited(agent: Agent, stranger: ClientConnection) -> None:
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer("audio"))))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", await offer("audio"))))
     assert isinstance(await answer(stranger), messages.Answer)
     for number in range(500):
         line = f"candidate:{number} 1 udp 1 127.0.0.{number % 250 + 1} {number % 60_000 + 1} typ host"
         await stranger.send(
-            messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
+            message_json.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     for line in ("candidate:1 1 udp 1 127.0.0.1 99999 typ host", "candidate:1 2 udp 1 127.0.0.1 9 typ host"):
         await stranger.send(
-            messages.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
+            message_json.dump(messages.Candidate("stranger", "agent", messages.IceCandidate(line, "0", 0)))
         )
     connection = next(iter(agent._calls.remotes["stranger"].connections.values()))
     await until(lambda: connection._trickled == 100)
@@ -214,7 +214,7 @@ async def test_flood_of_invalid_messages_logs_few_lines(
     for _ in range(2000):
         await stranger.send('{"type":"candidate","from":"stranger","to":"agent","candidate":5}')
         await stranger.send('{"type":"offer","from":"stranger","to":"agent"}')
-    await stranger.send(messages.dump(messages.Offer("stranger", "agent", "no SDP")))
+    await stranger.send(message_json.dump(messages.Offer("stranger", "agent", "no SDP")))
     assert isinstance(await answer(stranger), messages.HangUp)
     lines = [line for line in caplog.messages if "ignored an invalid message" in line]
     assert 1 <= len(lines) <= 2 + time.monotonic() - began
@@ -225,7 +225,7 @@ async def test_policy_that_raises_declines_the_call(relay: str, stranger: Client
         raise ZeroDivisionError
 
     async with Agent("agent", server=relay, accept=broken) as agent:
-        await stranger.send(messages.dump(messages.Offer("stranger", "agent", await offer("audio"))))
+        await stranger.send(message_json.dump(messages.Offer("stranger", "agent", await offer("audio"))))
         reply = await answer(stranger)
         assert isinstance(reply, messages.HangUp) and reply.reason == "declined"
         assert agent.calls == {}
@@ -238,7 +238,7 @@ async def test_contradictory_server_messages_are_tolerated(to: str) -> None:
     async def odd(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send('{"type": "peer-list", "peers": ["agent", "x"]}')
-        await socket.send(messages.dump(messages.Error("peer-not-found", "who?", to or None)))
+        await socket.send(message_json.dump(messages.Error("peer-not-found", "who?", to or None)))
         await socket.send('{"type": "peer-joined", "peerId": "agent"}')
         await socket.send('{"type": "peer-left", "peerId": "agent"}')
         await socket.send('{"type": "peer-joined", "peerId": "done"}')

@@ -40,7 +40,7 @@ LAYERS = {
 names match a module, the longer one counts."""
 
 BETWEEN = {
-    "server": ("peer.signaling.messages", "peer.signaling.ice_servers", "peer.errors"),
+    "server": ("peer.signaling.messages", "peer.signaling.message_json", "peer.signaling.ice_servers", "peer.errors"),
     "peer": (
         "server.admission.jwt_tokens",
         "server.admission.secret_files",
@@ -82,7 +82,8 @@ PURE = (
     "peer.rtc.sdp", "peer.rtc.sdp_bundle", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.sdp_transports",
     "peer.rtc.silence",
     "peer.script.language", "peer.script.steps",
-    "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.messages", "peer.signaling.presence",
+    "peer.signaling.backoff", "peer.signaling.ice_servers", "peer.signaling.message_json", "peer.signaling.messages",
+    "peer.signaling.presence",
     "server.cluster.address", "server.cluster.batch_queue", "server.cluster.forwarding", "server.cluster.messages",
     "server.cluster.node", "server.cluster.recovery", "server.cluster.seats", "server.cluster.state",
     "server.config", "server.rooms.rooms",
@@ -204,7 +205,7 @@ def _loaded(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import server.relay", "import peer", "import peer.signaling.messages"])
+@pytest.mark.parametrize("statement", ["import server.relay", "import peer", "import peer.signaling.message_json"])
 def test_the_relay_loads_no_media_engine(statement: str) -> None:
     assert not _loaded(statement) & {"aiortc", "aioice", "av", "cv2", "numpy", "redis"}
 

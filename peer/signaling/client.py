@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ..errors import ProtocolError
 from ..log_limit import LimitedLogger
-from . import messages
+from . import message_json, messages
 from .backoff import Backoff
 from .diagnosis import (
     JOIN_UNANSWERED,
@@ -168,7 +168,7 @@ class SignalingClient:
 
     def send(self, message: Message) -> None:
         """Queue ``message``. Never blocks and never fails."""
-        self._send_queue.append((asyncio.get_running_loop().time() + MAX_QUEUE_AGE, messages.dump(message)))
+        self._send_queue.append((asyncio.get_running_loop().time() + MAX_QUEUE_AGE, message_json.dump(message)))
         self._flushed.clear()
         self._queued.set()
         log.debug("> %s", _summary(message))
@@ -245,7 +245,7 @@ class SignalingClient:
     async def _join_room(self, socket: ClientConnection) -> None:
         self._rejection = None
         async with asyncio.timeout(OPEN_TIMEOUT):
-            await socket.send(messages.dump(self._join))
+            await socket.send(message_json.dump(self._join))
             while True:
                 match _parse(await socket.recv()):
                     case messages.PeerList() as peers:
@@ -308,7 +308,7 @@ def _parse(text: str | bytes) -> Message | None:
         limited_log.info("= ignored a binary message from the relay")
         return None
     try:
-        return messages.parse(text)
+        return message_json.parse(text)
     except ProtocolError as exc:
         limited_log.info("= ignored an invalid message from the relay: %s", exc)
         return None

@@ -39,6 +39,7 @@ from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from peer.signaling.message_json import dump
 from peer.signaling.messages import (
     CLOSE_BAD_JOIN,
     CLOSE_ID_TAKEN,
@@ -50,7 +51,6 @@ from peer.signaling.messages import (
     Message,
     PeerJoined,
     PeerLeft,
-    dump,
     is_valid_id,
 )
 

@@ -22,7 +22,8 @@ from websockets.http11 import Request as Opening
 from websockets.protocol import OPEN
 from websockets.protocol import Protocol as WebSocket
 
-from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_SLOW, Error, dump
+from peer.signaling.message_json import dump
+from peer.signaling.messages import CLOSE_BAD_JOIN, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_SLOW, Error
 
 from ..admission.admission import ConnectionRecord
 from ..admission.proxies import Hop

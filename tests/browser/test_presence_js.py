@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 from peer.signaling.presence import MAX_DEPARTED, Changes, Presence
 
 _HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def _report(rng: random.Random) -> dict[str, Any]:
 
 
 def _step(presence: Presence, report: dict[str, Any]) -> dict[str, Any]:
-    match messages.parse(json.dumps(report)):
+    match message_json.parse(json.dumps(report)):
         case messages.PeerList(peers, _, instances):
             method, argument, changes = "replace", report, presence.replace(peers, instances)
         case messages.PeerJoined(peer, instance):

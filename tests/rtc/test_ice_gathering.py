@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from peer import Agent
 from peer.errors import CallFailed
 from peer.rtc import aiortc_hooks
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.coturn import coturn
@@ -135,14 +135,14 @@ async def test_relay_only_call_connects_through_turn(turn_server: str, transport
 async def test_server_candidates_are_trickled_after_the_description(turn_server: str) -> None:
     """Another client receives an offer without relay candidates, then a relay candidate."""
     async with relay_url() as url, connect(url) as socket_:
-        await socket_.send(messages.dump(messages.Join("page")))
+        await socket_.send(message_json.dump(messages.Join("page")))
         async with Agent("a", server=url, ice_servers=[turn_server]) as a:
             await a.wait_for("page", timeout=5)
             a.call("page", timeout=5)
             offer, relayed = None, None
             async with asyncio.timeout(5):
                 while relayed is None:
-                    match messages.parse(str(await socket_.recv())):
+                    match message_json.parse(str(await socket_.recv())):
                         case messages.Offer(sdp=sdp):
                             offer = sdp
                         case messages.Candidate(candidate=candidate) if candidate is not None:

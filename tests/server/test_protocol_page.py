@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 
 from .wire import ROOT
 
@@ -31,4 +31,4 @@ def test_close_codes_on_the_page_are_those_of_the_code() -> None:
 def test_protocol_examples_can_be_parsed() -> None:
     for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL):
         for example in re.split(r"\n(?=\{)", block.strip()):
-            messages.parse(example)
+            message_json.parse(example)

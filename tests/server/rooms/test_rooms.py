@@ -347,6 +347,7 @@ def test_rooms_module_is_pure() -> None:
         "hmac",
         "types",
         "typing",
+        "peer.signaling.message_json",
         "peer.signaling.messages",
         "memory_budget",
     }

@@ -2,7 +2,7 @@
 
 Hook: the engine accepts an offer that restarts ICE, but keeps the old credentials and candidates (RFC 8445 9, RFC
 9429 5.3.1), so the call ends when the old path does. Here a second ``aioice.Connection`` is connected beside the
-first one, which receives and sends until then. DTLS and SRTP notice nothing (docs/decisions/0021).
+first one, which receives and sends until then. DTLS and SRTP notice nothing (docs/decisions/0022).
 
 Everything that has to see the datagrams or the checks of an ``aioice.Connection`` is attached here, once, and not to
 the connection. Contract tests are in ``tests/rtc/test_ice_transport.py``.

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import av
@@ -27,13 +28,15 @@ from peer.media.incoming.track import IncomingMedia
 from peer.media.outgoing.audio_track import OutgoingAudio
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
 from peer.media.outgoing.track import OutgoingVideo
-from peer.rtc import aiortc_hooks, ice_transport
+from peer.rtc import aiortc_hooks, ice_gathering, ice_transport
 from peer.rtc.connection import Connection, ConnectionOptions
 from peer.rtc.ice_transport import IceTransport
 from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.rtc.remote_description import Place
 from peer.rtc.sdp import ice_parameters
+from peer.signaling.ice_servers import parse_ice_server
 from peer.signaling.messages import IceCandidate
+from tests.coturn import coturn
 from tests.waiting import until
 
 SIZE = (160, 120)
@@ -69,7 +72,7 @@ def _audio(number: int) -> av.AudioFrame:
 class Pair:
     """``connection`` is ours; ``remote`` offers. ``answer`` is our last answer as it was sent."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, options: ConnectionOptions) -> None:
         self.remote: Any = aiortc_hooks.open_peer_connection()
         self.media = IncomingMedia(lambda first: None)
         self.video_source: Fanout[av.VideoFrame] = Fanout()
@@ -80,7 +83,7 @@ class Pair:
         self.tracks.open()
         self.events: asyncio.Queue[n.Event] = asyncio.Queue()
         self.candidates: list[IceCandidate] = []
-        self.connection = Connection(1, self.tracks, self.media, ConnectionOptions(), self._posted)
+        self.connection = Connection(1, self.tracks, self.media, options, self._posted)
         self.answer = ""
         self.received: dict[str, int] = {"audio": 0, "video": 0}
         self.arrivals: list[float] = []
@@ -179,11 +182,17 @@ def _engine_answer(answer: str, offer: str) -> str:
 
 @asynccontextmanager
 async def connected(
-    *kinds: str, bend: Callable[[str], str] = lambda offer: offer, wait: bool = True
+    *kinds: str,
+    bend: Callable[[str], str] = lambda offer: offer,
+    wait: bool = True,
+    options: ConnectionOptions | None = None,
 ) -> AsyncIterator[Pair]:
-    """Connect a pair. The remote sends ``kinds``; its first offer is bent. ``wait``: until it is connected."""
+    """Connect a pair. The remote sends ``kinds``; its first offer is bent. ``wait``: until it is connected.
+
+    ``options`` are ours.
+    """
     async with asyncio.TaskGroup() as tasks:
-        pair = Pair(tasks)
+        pair = Pair(tasks, options or ConnectionOptions())
         try:
             for kind in kinds:
                 pair.remote.addTrack(Source(kind))
@@ -542,3 +551,31 @@ async def test_candidates_after_an_ice_restart_have_the_new_fragment(no_linger: 
             line = f"candidate:1 1 udp 1 192.0.2.1 {port} typ host"
             pair.connection.add_candidate(IceCandidate(line, "0", 0, fragment))
         await until(lambda: {c.port for c in session.connection.remote_candidates} == {1002, 1003})
+
+
+async def test_ice_restart_over_turn_uses_the_newest_credentials(tmp_path: Path, no_linger: None) -> None:
+    """With ``relay_only``, so the answer has to wait for the TURN server."""
+    async with coturn(tmp_path, "--lt-cred-mech", "--user=first:pass", "--user=second:pass") as turn:
+        servers = [parse_ice_server(f"turn:{user}:pass@127.0.0.1:{turn.port}") for user in ("first", "second")]
+        options = ConnectionOptions(ice_servers=(servers[0],), relay_only=True)
+        async with connected("audio", options=options) as pair:
+            await pair.flowing("audio")
+            assert turn.allocations() == ["first"]
+            pair.connection.ice_servers = (servers[1],)
+            restart = Restart(pair)
+            await restart.negotiate()
+            assert {line.split()[7] for line in _lines(pair.answer, "a=candidate:")} == {"relay"}
+            await restart.connect()
+            await pair.flowing("audio")
+            await until(lambda: turn.allocations() == ["first", "second"])
+
+
+async def test_ice_restart_without_its_turn_server_ends_the_call(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(ice_gathering, "TURN_TIMEOUT", 0.2)
+    async with coturn(tmp_path, "--lt-cred-mech", "--user=first:pass") as turn:
+        server = parse_ice_server(f"turn:first:pass@127.0.0.1:{turn.port}")
+        async with connected("audio", options=ConnectionOptions((server,), relay_only=True)) as pair:
+            pair.connection.ice_servers = ()
+            await pair.remote.setLocalDescription(await pair.remote.createOffer())
+            pair.connection.renegotiate(pair.remote.localDescription.sdp, ice_restart=True)
+            assert await pair.event(n.DescriptionFailed) == n.DescriptionFailed(1, "transport-failed")

@@ -28,3 +28,18 @@ def test_announce_trickle_adds_the_option_to_the_session_level() -> None:
 )
 def test_error_names_the_rule_and_the_start_of_the_line(error: sdp.SdpError, text: str) -> None:
     assert str(error) == text
+
+
+def test_origin_keeps_its_session_id_and_raises_its_version() -> None:
+    origin = sdp.Origin()
+    written = [origin.write(f"v=0\r\no=- {seconds} {seconds} IN IP4 0.0.0.0\r\ns=-\r\n") for seconds in (70, 75, 75)]
+    assert [text.splitlines()[1] for text in written] == [
+        f"o=- 70 {version} IN IP4 0.0.0.0" for version in (70, 71, 72)
+    ]
+
+
+@pytest.mark.parametrize("lite", [False, True])
+def test_ice_parameters_are_read_from_the_first_section(lite: bool) -> None:
+    head = "v=0\r\ns=-\r\n" + "a=ice-lite\r\n" * lite
+    text = head + "m=audio 9 x 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n"
+    assert sdp.ice_parameters(text) == sdp.IceParameters("abcd", "secret", lite)

@@ -303,20 +303,19 @@ def _transport(draw: st.DrawFn) -> list[str]:
 @st.composite
 def offers(draw: st.DrawFn, max_sections: int = 10) -> Offer:
     """A legal offer with at least one usable section."""
-    kinds = draw(
-        st.lists(
-            st.sampled_from(("audio", "video", "audio", "video", "application", "image", "text")),
-            min_size=1,
-            max_size=max_sections,
-        )
-    )
-    named = draw(st.booleans())
+    kind_of = st.sampled_from(("audio", "video", "audio", "video", "application", "image", "text"))
+    least = draw(st.integers(1, min(5, max_sections)))
+    kinds = draw(st.lists(kind_of, min_size=least, max_size=max_sections))
+    named = draw(st.sampled_from((True, True, True, False)))
     mids = (
         draw(st.lists(_TOKEN, min_size=len(kinds), max_size=len(kinds), unique=True))
         if named
         else [None] * len(kinds)
     )
     sections = [draw(_section(kind, mid)) for kind, mid in zip(kinds, mids, strict=True)]
+    for section in sections:
+        if section.codecs and draw(st.booleans()):
+            _with_codec(section)
     if not any(section.usable for section in sections):
         kind = draw(st.sampled_from(("audio", "video")))
         extra = draw(_section(kind, draw(_TOKEN.filter(lambda mid: mid not in mids)) if named else None))
@@ -348,7 +347,7 @@ def _groups(draw: st.DrawFn, sections: list[Section]) -> list[list[str]]:
             [one.mid for one in sections if one.live and one.mid and one.kind in ("audio", "video", "application")]
         )
     )
-    match draw(st.sampled_from(("none", "all", "all", "all", "some", "two"))):
+    match draw(st.sampled_from(("all", "all", "all", "all", "none", "some", "two", "two"))):
         case "all":
             return [mids] if mids else []
         case "some":

@@ -15,6 +15,13 @@ from collections.abc import Callable
 
 from aiortc.sdp import SessionDescription
 
+from peer.negotiation.description_identity import (
+    MAX_FINGERPRINTS,
+    MAX_UFRAGS,
+    SecondOffer,
+    classify,
+    read_identity,
+)
 from peer.rtc.aiortc_hooks import supported_codecs
 from peer.rtc.answer import mirror
 from peer.rtc.remote_description import MAX_SECTIONS, RemoteDescription, normalize_answer, normalize_offer
@@ -61,6 +68,7 @@ SEEDS = [
 def test_one(data: bytes) -> None:
     """Read ``data`` as an offer and as the answer to one of ours."""
     sdp = data.decode(errors="replace")
+    _check_identity(sdp)
     offer = _check(lambda: normalize_offer(sdp, SUPPORTED))
     if offer is not None:
         assert len(re.findall(r"^m=", _answer(offer), re.MULTILINE)) == len(offer.sections)
@@ -86,6 +94,14 @@ def _check_transports(sdp: str) -> None:
 def _answer(offer: RemoteDescription) -> str:
     sections = (f"m={one.kind} 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{one.mid}\r\n" for one in offer.accepted)
     return mirror(f"{HEAD}{GROUP}{''.join(sections)}", offer)
+
+
+def _check_identity(sdp: str) -> None:
+    identity = read_identity(sdp)
+    assert len(identity.ufrags) <= MAX_UFRAGS and len(identity.fingerprints) <= MAX_FINGERPRINTS
+    assert identity.ufrag is None or identity.ufrag in identity.ufrags or len(identity.ufrags) == MAX_UFRAGS
+    again = classify(identity, identity)
+    assert again is (SecondOffer.REPLACEMENT if identity.ufrag is None else SecondOffer.RENEGOTIATION)
 
 
 def _check(read: Callable[[], RemoteDescription]) -> RemoteDescription | None:

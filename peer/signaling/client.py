@@ -4,13 +4,15 @@ The client keeps no state about peers or calls. It passes everything it receives
 as one of the events below.
 
 While the relay is unreachable, outgoing messages are queued for up to ``MAX_QUEUE_AGE`` seconds and sent in order
-after the next join. A hang-up or a candidate then still reaches its call.
+after the next join. A hang-up or a candidate then still reaches its call. A hang-up that names its call is kept
+longer: it cannot end another one (docs/protocol.md, peer rule 0 h).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -168,7 +170,9 @@ class SignalingClient:
 
     def send(self, message: Message) -> None:
         """Queue ``message``. Never blocks and never fails."""
-        self._send_queue.append((asyncio.get_running_loop().time() + MAX_QUEUE_AGE, message_json.dump(message)))
+        names_its_call = isinstance(message, messages.HangUp) and message.call is not None
+        until = math.inf if names_its_call else asyncio.get_running_loop().time() + MAX_QUEUE_AGE
+        self._send_queue.append((until, message_json.dump(message)))
         self._flushed.clear()
         self._queued.set()
         log.debug("> %s", _summary(message))

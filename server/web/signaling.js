@@ -105,7 +105,8 @@ export class Signaling {
     this.#queue = [];
     const present = new Set(Array.isArray(list.peers) ? list.peers : []);
     for (const { message, time } of queued) {
-      if (present.has(message.to) && Date.now() - time < QUEUE.age) this.send(message);
+      const endsOneCall = message.type === "hang-up" && message.call; // cannot end another one, however late (rule 0 h)
+      if (present.has(message.to) && (endsOneCall || Date.now() - time < QUEUE.age)) this.send(message);
     }
   }
 

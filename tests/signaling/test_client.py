@@ -224,6 +224,24 @@ async def test_message_queued_too_long_is_dropped(monkeypatch: pytest.MonkeyPatc
             assert await got.get() == "fresh"
 
 
+async def test_queued_hang_up_that_names_its_call_does_not_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def room(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(EMPTY)
+        async for text in socket:
+            got.put_nowait(json.loads(text).get("call"))
+
+    async with server(room) as (_, url), Client(url) as client:
+        monkeypatch.setattr(signaling, "MAX_QUEUE_AGE", -1.0)
+        client.signaling.send(messages.HangUp("me", "you"))
+        client.signaling.send(messages.Offer("me", "you", "stale", "c2", 1))
+        client.signaling.send(messages.HangUp("me", "you", call="c1"))
+        async with asyncio.timeout(5):
+            assert await got.get() == "c1"
+
+
 @pytest.mark.parametrize(
     ("close", "code"), [(4001, "replaced"), (4400, "bad-join"), (4401, "unauthorized"), (4409, "id-taken")]
 )

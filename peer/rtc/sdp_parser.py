@@ -57,7 +57,7 @@ class Parsed:
     """A description as the remote wrote it.
 
     ``session`` are its session-level attributes. ``groups`` are its BUNDLE groups, each with its identifications in
-    order, and ``members`` all of them. ``bundle`` is one of the groups, the first one until ``using`` another.
+    order, and ``members`` all of them. ``bundle`` is one of the groups, at first the first one: see ``using``.
     """
 
     session: Attributes
@@ -84,9 +84,14 @@ class Parsed:
         return replace(self, sections=kept)
 
     def using(self, usable: Iterable[int]) -> Parsed:
-        """Return a copy whose ``bundle`` is the first group with one of the sections ``usable``, or empty."""
-        mids = {self.sections[index].mid for index in usable}
-        return replace(self, bundle=next((group for group in self.groups if not mids.isdisjoint(group)), ()))
+        """Return a copy whose ``bundle`` is the group with the most kinds of media among the sections ``usable``.
+
+        It is the first of several such groups, and empty if no group has a usable section.
+        """
+        kinds = {self.sections[index].mid: self.sections[index].kind for index in usable}
+        groups = (group for group in self.groups if not kinds.keys().isdisjoint(group))
+        bundle = max(groups, key=lambda group: len({kinds[mid] for mid in group if mid in kinds}), default=())
+        return replace(self, bundle=bundle)
 
 
 def parse(sdp: str) -> Parsed:

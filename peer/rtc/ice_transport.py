@@ -111,7 +111,7 @@ class IceTransport:
         return IceConnection(ice_controlling=old.ice_controlling, transport_policy=old._transport_policy)
 
     def begin_restart(self, connection: Any) -> None:
-        """Describe ``connection`` in our next description. Its host candidates must be gathered.
+        """Describe ``connection`` in our next description, before which its host candidates have to be gathered.
 
         If a restart is in progress, it is given up: the newest one counts. A connection that has never been
         connected is replaced at once.
@@ -119,10 +119,10 @@ class IceTransport:
         previous, self._newest = self._newest, connection
         self._adopt(connection)
         self._engine.iceGatherer._connection = connection
-        if not self._settled.is_set():
-            self._engine._connection = connection
-        if previous is not self._engine._connection:
+        if previous is not self.connection:
             self._retired.append(previous)
+        if not self._settled.is_set():
+            self._use(connection)
 
     async def complete_restart(self, connection: Any, remote: IceParameters) -> None:
         """Connect ``connection`` and use it. If it does not connect, the transport fails.
@@ -156,7 +156,7 @@ class IceTransport:
 
     def _use(self, connection: Any) -> None:
         """Send with ``connection`` from now on. The engine's wait for the end of the old one continues with it."""
-        old = self._engine._connection
+        old = self.connection
         if old is connection:
             return
         self._engine._connection = connection

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peer.rtc import ice_transport
+from peer.rtc import aiortc_hooks, ice_transport
 from peer.rtc.ice_transport import IceTransport
 from peer.rtc.sdp import IceParameters
 from tests.rtc.loopback import Loopback, loopback
@@ -213,6 +213,27 @@ async def test_consent_is_checked_on_the_new_connection() -> None:
             assert old._query_consent_task.done()
             assert not new._query_consent_task.done()
             assert new.ice_controlling is old.ice_controlling
+
+
+async def test_connection_that_never_connected_is_replaced_at_once() -> None:
+    """The engine may wait for its end already, or only begin to."""
+    pc: Any = aiortc_hooks.open_peer_connection()
+    pc.addTransceiver("audio")
+    end = _transport(pc)
+    old = end.connection
+    waiting = asyncio.get_running_loop().create_task(old.get_event())
+    await until(lambda: old._event_waiter is not None)
+    connections = [old]
+    for _ in range(3):
+        connection = end.new_connection()
+        end.begin_restart(connection)
+        assert end.connection is end.newest is connection
+        connections.append(connection)
+    await end.close()
+    assert [one._closed for one in connections] == [True] * 3 + [False]
+    assert not waiting.done()
+    await pc.close()
+    await waiting
 
 
 async def test_waiting_datagrams_are_bounded() -> None:

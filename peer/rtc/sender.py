@@ -109,6 +109,7 @@ class Sender:
         """Stop sending and release the source, until ``resume``. RTCP goes on (RFC 3264 8.4)."""
         self._holds += 1
         self._resumed.clear()
+        self._history = [None] * HISTORY_SIZE  # nothing is retransmitted on hold
         self.track.stop()
 
     def resume(self) -> None:

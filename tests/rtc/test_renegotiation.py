@@ -350,6 +350,20 @@ async def test_recycled_section_uses_the_same_transceiver() -> None:
         assert len(pair.connection._pc.getTransceivers()) == 2
 
 
+async def test_second_video_feeds_the_call_while_the_first_is_held() -> None:
+    async with connected("video", "video") as pair:
+        await pair.flowing("video")
+        first, second = pair.remote.getTransceivers()
+        for held, live in ((first, second), (second, first)):
+            held.direction, live.direction = "inactive", "sendrecv"
+            await pair.negotiate()
+            frames = pair.media.video.counters.frames
+            await until(lambda frames=frames: pair.media.video.counters.frames > frames + 10)
+            assert pair.connection.receives == {"video"}
+        stats = await pair.connection.stats()
+        assert stats.packets_received["video"] > 10
+
+
 async def test_section_whose_kind_changes_is_refused() -> None:
     async with connected("audio", "video") as pair:
         await pair.remote.setLocalDescription(await pair.remote.createOffer())

@@ -194,6 +194,37 @@ async def test_sent_packets_have_correct_headers() -> None:
         assert all(marks == [0] * (len(marks) - 1) + [1] for marks in complete)
 
 
+@pytest.mark.parametrize("kind", ["video", "audio"])
+async def test_hold_sends_nothing_until_it_is_resumed(kind: str) -> None:
+    async with loopback(kind, "vp8" if kind == "video" else "opus") as pair:
+        await pair.feed_until(lambda: len(pair.packets) > 10)
+        sources = (pair.video_frames, pair.audio_frames)
+        pair.sender.hold()
+        await until(lambda: all(source.readers == 0 for source in sources))
+        await until(lambda: not pair.sender._sending)
+        held, number = len(pair.packets), pair.number
+        await pair.feed_until(lambda: pair.number > number + 20)
+        assert len(pair.packets) <= held + 3  # those on their way
+        last = pair.packets[-1]
+        pair.sender.resume()
+        pair.sender.resume()
+        await pair.feed_until(lambda: len(pair.packets) > held + 20)
+        resumed = pair.packets[pair.packets.index(last) + 1]
+        assert resumed.sequence_number == (last.sequence_number + 1) & 0xFFFF
+        assert 0 < (resumed.timestamp - last.timestamp) & 0xFFFFFFFF < 1 << 31
+        if kind == "video":
+            assert not resumed.payload[1] & 1  # a key frame (RFC 7741 4.3), behind a descriptor of one byte
+
+
+async def test_hold_and_resume_at_once_starts_again() -> None:
+    async with loopback() as pair:
+        await pair.feed_until(lambda: len(pair.packets) > 10)
+        pair.sender.hold()
+        pair.sender.resume()
+        count = len(pair.packets)
+        await pair.feed_until(lambda: len(pair.packets) > count + 10)
+
+
 async def test_sender_reports_have_the_capture_time() -> None:
     async with loopback() as pair:
         await pair.feed_until(lambda: pair.packets)

@@ -167,6 +167,38 @@ async def test_stalled_viewer_is_sent_no_more_of_its_stream(
         assert viewer.allow_retransmission(8)
 
 
+async def test_started_again_it_continues_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_streams(monkeypatch) as (viewer, (best, *_)):
+        best.put(0, key=True)
+        assert (await viewer.get()).key
+        best.put(3000)
+        viewer.stop()
+        with pytest.raises(StopAsyncIteration):
+            await viewer.get()
+        viewer.open()
+        viewer.start("vp8")
+        best.put(6000)
+        best.put(9000, key=True)
+        frame = await viewer.get()
+        assert (frame.timestamp, frame.key) == (9000, True)
+        stats = viewer.stats()
+        assert stats is not None and stats.frames == 2
+
+
+async def test_start_while_sending_changes_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_streams(monkeypatch) as (viewer, (best, other, *_)):
+        best.put(0, key=True)
+        await viewer.get()
+        waiting = asyncio.ensure_future(viewer.get())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(viewer._shared, "stream", lambda codec, profile, rung, mode: other)
+        viewer.start("h264")
+        best.put(3000)
+        other.put(6000, key=True)
+        async with asyncio.timeout(5):
+            assert (await waiting).timestamp == 6000
+
+
 async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_frame_budget, "INTERVAL", 0.2)
     async with scripted_streams(monkeypatch) as (viewer, (best, *_)):

@@ -146,17 +146,13 @@ def choose_sections(parsed: Parsed, supported: SupportedCodecs) -> RemoteDescrip
                 continue
             reason = _no_common_codec(section.kind, offered, supported)
         rejections[index] = reason
-    parsed = parsed.using(chosen)
-    shared = sharing(parsed, list(chosen))
+    parsed, shared, transport = _usable_transport(parsed, chosen, rejections)
     elsewhere = tuple(index for index in chosen if index not in shared)
     for index in elsewhere:
         rejections[index] = (
             "it needs a transport of its own, but one per kind of media is supported (BUNDLE, RFC 8843)"
         )
-    if not shared:
-        raise SdpError(_explain(parsed.sections, rejections))
     accepted = _accept(parsed, sorted(shared))
-    transport = shared_transport(parsed, [parsed.sections[index] for index in shared], offer=True)
     texts = [_write(one, chosen[one.index], one.direction, transport, parsed.sections[one.index]) for one in accepted]
     mids = {one.index: one.mid for one in accepted if one.named}
     bundle = tuple(mids[index] for index in shared if index in mids) if parsed.bundle else ()
@@ -164,6 +160,32 @@ def choose_sections(parsed: Parsed, supported: SupportedCodecs) -> RemoteDescrip
     if kept is not None:
         bundle = (kept.mid, *bundle)
     return replace(_assemble(parsed, accepted, texts, rejections, bundle, kept), elsewhere=elsewhere)
+
+
+def _usable_transport(
+    parsed: Parsed, chosen: dict[int, list[Codec]], rejections: dict[int, str]
+) -> tuple[Parsed, list[int], list[str]]:
+    """Return the description with the BUNDLE group to use, the sections that share its transport, and the attributes.
+
+    Moves sections with an incomplete transport from ``chosen`` to ``rejections``, while there are others.
+
+    Raises:
+        SdpError: no section is chosen, or no transport is complete. The message is about the first one.
+    """
+    first: SdpError | None = None
+    while chosen:
+        parsed = parsed.using(chosen)
+        shared = sharing(parsed, list(chosen))
+        try:
+            transport = shared_transport(parsed, [parsed.sections[index] for index in shared], offer=True)
+        except SdpError as error:
+            first = first or error
+            for index in shared:
+                rejections[index] = str(error.args[0]).removeprefix(f"{parsed.sections[shared[0]].where}: ")
+                del chosen[index]
+            continue
+        return parsed, shared, transport
+    raise first or SdpError(_explain(parsed.sections, rejections))
 
 
 def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> RemoteDescription:

@@ -221,6 +221,27 @@ def test_offer_without_transport_is_rejected_with_line_and_rule(missing: str) ->
     assert caught.value.rule
 
 
+_TWO_GROUPS = (*HEAD, "a=group:BUNDLE 0", "a=group:BUNDLE 1")
+
+
+@pytest.mark.parametrize(
+    ("missing", "head"),
+    [
+        ("a=ice-ufrag", HEAD),
+        ("a=ice-pwd", HEAD),
+        ("a=fingerprint", HEAD),
+        ("a=rtcp-mux", HEAD),
+        ("a=ice-ufrag", _TWO_GROUPS),
+        ("a=fingerprint", _TWO_GROUPS),
+    ],
+)
+def test_incomplete_transport_costs_only_its_own_sections(missing: str, head: tuple[str, ...]) -> None:
+    remote = read(offer(without(AUDIO, missing), VIDEO, head=head))
+    assert remote.kinds == ("video",) and remote.rejections[0].startswith(f"no {missing}")
+    answer = mirror(engine_answer(remote), remote)
+    assert [line.split()[1] for line in media_lines(answer)] == ["0", "9"]
+
+
 @pytest.mark.parametrize(
     ("section", "head"),
     [

@@ -179,6 +179,7 @@ class IceTransport:
                 log.warning("a replaced ICE connection may have left sockets open: %s", exc or type(exc).__name__)
             if connection in self._retired:  # not closed by another task in the meantime
                 self._retired.remove(connection)
+                self._connecting.discard(connection)
 
     # --- hooks of each connection ---
 

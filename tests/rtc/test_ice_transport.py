@@ -152,6 +152,7 @@ async def test_second_restart_during_the_first_wins() -> None:
         await asyncio.gather(second.finished(), first.finished())
         await pair.receive_frames(10)
         assert all(one._closed for one in (*first.old, *first.new))
+        assert [end._connecting for end in second.ends] == [{new} for new in second.new]
         assert pair.near.connectionState == "connected"
 
 

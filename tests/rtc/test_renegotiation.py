@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -350,6 +351,16 @@ async def test_recycled_section_uses_the_same_transceiver() -> None:
         assert len(pair.connection._pc.getTransceivers()) == 2
 
 
+async def test_many_sections_are_added_and_limited_to_eight() -> None:
+    async with connected("audio") as pair:
+        for _ in range(9):
+            pair.remote.addTransceiver("video", direction="sendonly")
+        await pair.negotiate()
+        rejected = [line.split()[1] == "0" for line in _lines(pair.answer, "m=")]
+        assert rejected == [False] * 8 + [True] * 2
+        await pair.flowing("audio")
+
+
 async def test_second_video_feeds_the_call_while_the_first_is_held() -> None:
     async with connected("video", "video") as pair:
         await pair.flowing("video")
@@ -513,6 +524,23 @@ async def test_second_ice_restart_before_the_first_connects_wins(no_linger: None
         await second.connect()
         await pair.flowing("audio", "video")
         assert pair.events.empty()
+
+
+async def test_flood_of_ice_restarts_holds_few_sockets() -> None:
+    """At most those of three connections: the one in use, the newest one, and one that is being closed."""
+    async with connected("audio") as pair:
+        ice = pair.connection._ice
+        assert ice is not None
+        sockets = len(ice.connection._protocols)
+        await pair.remote.setLocalDescription(await pair.remote.createOffer())
+        offer = re.sub("a=candidate.*\r\n", "", pair.remote.localDescription.sdp)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(20):
+            pair.connection.renegotiate(re.sub("ice-ufrag:", f"ice-ufrag:{number}", offer), ice_restart=True)
+            await pair.event(n.AnswerCreated)
+            assert len(os.listdir("/proc/self/fd")) <= before + 2 * sockets
+        await pair.flowing("audio")
+        assert len(ice._connecting) == 2
 
 
 async def test_ice_restart_that_does_not_connect_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,10 +52,6 @@ class UnbundledConnection:
         self._parts = parts
         self._post = post
         self._connections: list[Connection] = []
-        kinds = {kind for part in parts for kind in part.kinds}
-        for track in (tracks.video, tracks.audio):
-            if track is not None and track.kind not in kinds:
-                track.stop()
         for number, part in enumerate(parts):
             video = tracks.video if "video" in part.kinds else None
             audio = tracks.audio if "audio" in part.kinds else None

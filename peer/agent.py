@@ -25,7 +25,7 @@ from .media.outgoing.shared import SharedAudio, SharedVideo
 from .media.outgoing.track import OutgoingVideo
 from .media.sources.device_watch import DeviceWatch
 from .media.sources.local_media import LocalMedia, open_sources
-from .media.sources.spec import parse_audio, parse_video
+from .media.sources.spec import parse_audio, parse_control, parse_video
 from .options import VIDEO_CODECS, VIDEO_ENCODERS, AgentOptions, MediaOptions, RelayOptions, taking
 from .playout import Playout
 from .room import Room
@@ -77,6 +77,7 @@ class Agent:
         self._server = check_url(options.server)
         self._tls = tls_context(options.cacert)
         self._video, self._audio = parse_video(options.video), parse_audio(options.audio)
+        self._controls = [parse_control(text) for text in options.camera_controls]
         self._video_out: SharedVideo | None = None
         self._audio_out: SharedAudio | None = None
         self._connection_options = ConnectionOptions(
@@ -121,7 +122,12 @@ class Agent:
     async def _enter(self, stack: AsyncExitStack) -> None:
         options = self._options
         self._media: LocalMedia = await open_sources(
-            self._video, self._audio, size=options.size, fps=options.fps, unattended=options.unattended
+            self._video,
+            self._audio,
+            size=options.size,
+            fps=options.fps,
+            controls=self._controls,
+            unattended=options.unattended,
         )
         stack.push_async_callback(self._media.close)
         self._tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -86,6 +86,10 @@ class MediaOptions:
     fps: float | None = field(
         default=None, metadata=_about("Maximum video frames per second, 1 to 240.", unset="as the source delivers")
     )
+    camera_controls: Sequence[str] = field(
+        default=(),
+        metadata=_about("Control of the camera, such as brightness=10; `peer devices --controls` lists them."),
+    )
     video_codec: Sequence[str] | None = field(
         default=None,
         metadata=_about(

@@ -7,6 +7,10 @@
     video = "/dev/video0"
     size = "1280x720"
 
+    [camera.controls]                      # the same as camera-control = ["brightness=10", "focus_auto=false"]
+    brightness = 10
+    focus_auto = false
+
 Pure, apart from reading the file. The caller passes the known keys, which ``peer.cli.command`` collects.
 """
 
@@ -17,7 +21,7 @@ import os
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import ConfigError, first_of
 
@@ -26,6 +30,12 @@ Options = Mapping[str, Collection[str]]
 
 Check = Callable[[str, str, Any], str | None]
 """Returns why the value of a command's key is invalid, or ``None``."""
+
+
+_CAMERA: Final = "camera"
+_CONTROLS: Final = "controls"
+_CONTROL_OPTION: Final = "camera-control"
+"""``[camera.controls]``, and the option that it stands for."""
 
 
 def default_path() -> Path:
@@ -67,7 +77,7 @@ def arrange(
     values: dict[str, dict[str, Any]] = {command: {} for command in options}
     tables: dict[str, Mapping[str, Any]] = {}
     mistakes: list[ConfigError] = []
-    for key, value in body.items():
+    for key, value in _with_controls(body).items():
         if isinstance(value, dict) and key in options:
             tables[key] = value
             continue
@@ -97,6 +107,17 @@ def arrange(
     return values
 
 
+def _with_controls(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``body`` with the table ``[camera.controls]`` as the option that it stands for."""
+    camera = body.get(_CAMERA)
+    if not isinstance(camera, dict) or set(camera) != {_CONTROLS} or not isinstance(camera[_CONTROLS], dict):
+        return body
+    pairs = [f"{name}={str(value).lower()}" for name, value in camera[_CONTROLS].items()]
+    others = {key: value for key, value in body.items() if key != _CAMERA}
+    given = others.get(_CONTROL_OPTION, [])
+    return others | {_CONTROL_OPTION: [*(given if isinstance(given, list) else [given]), *pairs]}
+
+
 def _unknown_key(key: str, known: Collection[str], where: str) -> ConfigError:
     close = _closest(key, known)
     hint = f"; did you mean {close}?" if close else f"; known keys: {', '.join(sorted(known))}"
@@ -105,6 +126,9 @@ def _unknown_key(key: str, known: Collection[str], where: str) -> ConfigError:
 
 
 def _unknown_table(key: str, commands: Collection[str], where: str) -> ConfigError:
+    if key == _CAMERA:
+        why = "[camera] has one table, [camera.controls], with a number or true or false per key"
+        return ConfigError(why, where=where)
     close = _closest(key, commands)
     hint = f"did you mean [{close}]?" if close else f"tables are named after commands: {', '.join(sorted(commands))}"
     shown = f"[{key}]" if key.isprintable() else f"[{key!r}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_option_named_like_a_command_may_be_a_list() -> None:
         ({"run": {"vidoe": "x"}}, 'peer.toml, [run]: unknown key "vidoe"; did you mean video?'),
         ({"serve": {"video": "x"}}, 'peer.toml, [serve]: unknown key "video"'),
         ({"rum": {"video": "x"}}, "peer.toml: unknown table [rum]; did you mean [run]?"),
-        ({"camera": {"video": "x"}}, "unknown table [camera]; tables are named after commands: call, run, serve"),
+        ({"kitchen": {"video": "x"}}, "unknown table [kitchen]; tables are named after commands: call, run, serve"),
         ({"server": {"url": "x"}}, "peer.toml: server is an option, not a table"),
         ({"zzz": 1}, "known keys: call, host"),
     ],
@@ -62,14 +63,14 @@ def test_unknown_key_error_suggests_the_closest_key(body: dict[str, object], mes
 def test_all_mistakes_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         config_file.arrange(
-            {"sever": "x", "timeout": "soon", "camera": {}, "run": {"vidoe": "x"}},
+            {"sever": "x", "timeout": "soon", "kitchen": {}, "run": {"vidoe": "x"}},
             OPTIONS,
             where="peer.toml",
             check=lambda command, key, value: f"{value!r} is not a time" if key == "timeout" else None,
         )
     assert [str(error).split(";")[0] for error in (caught.value, *caught.value.others)] == [
         'peer.toml: unknown key "sever"',
-        "peer.toml: unknown table [camera]",
+        "peer.toml: unknown table [kitchen]",
         'peer.toml, [run]: unknown key "vidoe"',
         "peer.toml: timeout: 'soon' is not a time",
     ]
@@ -115,3 +116,15 @@ def test_default_path_follows_xdg_config_home(monkeypatch: pytest.MonkeyPatch) -
     assert config_file.default_path() == Path("/etc/xdg-ada/peer/config.toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
     assert config_file.default_path() == Path("/home/ada/.config/peer/config.toml")
+
+
+def test_camera_controls_table_is_the_option() -> None:
+    body = {"camera-control": ["gain=1"], "camera": {"controls": {"brightness": 10, "focus_auto": False}}}
+    values = config_file.arrange(body, {"run": {"camera-control"}, "list": {"server"}}, where="x")
+    assert values == {"run": {"camera-control": ["gain=1", "brightness=10", "focus_auto=false"]}, "list": {}}
+
+
+@pytest.mark.parametrize("camera", [{}, {"control": {}}, {"controls": 5}, {"controls": {}, "x": 1}])
+def test_camera_table_with_other_content_is_a_mistake(camera: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"x: \[camera\] has one table, \[camera.controls\]"):
+        config_file.arrange({"camera": camera}, {"run": {"camera-control"}}, where="x")

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import exit_codes as exits
-from ..command import Command
+from ..command import Command, option
 from ..options import output_options
 from ..settings import Settings
 
 if TYPE_CHECKING:
     from ...media.sources.devices import Camera
     from ...media.sources.v4l2 import Mode
+    from ...media.sources.v4l2_controls import Control
 
 
 @click.command("devices", cls=Command)
+@option("--controls", is_flag=True, help="List the controls of each camera, for --camera-control.")
 @output_options
-def command(**params: Any) -> int:
+def command(controls: bool, **params: Any) -> int:
     """List the cameras, microphones and speakers of this machine.
 
     The first word of each line is the value for --video, --audio or --speaker. It names the same device after it was
@@ -43,6 +45,10 @@ def command(**params: Any) -> int:
         out.text(_line(camera))
         for line in _formats(camera):
             out.text(f"      {line}")
+        for control in _controls(camera) if controls else []:
+            out.object({"event": "control", "time": now, "device": camera.device} | _body(control))
+            default = f", default {control.default}" if control.default != control.value else ""
+            out.text(f"      {control.name}={control.value}  ({control.choices()}{default})")
     if not cameras:
         out.text("  none: --video auto sends no video; --video test sends a test pattern")
     audio_devices = (
@@ -69,6 +75,23 @@ def _line(camera: Camera) -> str:
     facts += [f"serial number {camera.serial}"] if camera.serial else []
     facts += [camera.problem] if camera.problem else []
     return f"  {shlex.quote(camera.stable)}  {camera.name}" + (f" ({', '.join(facts)})" if facts else "")
+
+
+def _controls(camera: Camera) -> list[Control]:
+    from ...media.sources.v4l2_controls import list_controls
+
+    try:
+        return list_controls(camera.device)
+    except OSError:  # the camera's problem is listed
+        return []
+
+
+def _body(control: Control) -> dict[str, Any]:
+    items = {"items": {str(number): name for number, name in control.items}} if control.items else {}
+    return {
+        "name": control.name, "kind": control.kind, "value": control.value, "default": control.default,
+        "minimum": control.minimum, "maximum": control.maximum, "step": control.step,
+    } | items  # fmt: skip
 
 
 def _mode(mode: Mode) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def read(
     chosen = v4l2.choose(capabilities.modes, constraints)
     if constraints.h264 and (chosen is None or chosen.format != "h264"):
         raise MediaError(path, "it offers no H.264", f"`peer devices` lists its formats; try {path} alone")
+    constraints.controls.apply(path)
     with av.open(path, format="v4l2", options=options(chosen)) as container:
         try:
             yield from _frames(container, constraints, stop, flags)

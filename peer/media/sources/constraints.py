@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from peer.media.sources.v4l2_controls import CameraControls
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,5 @@ class Constraints:
     """Maximum frame rate, in frames per second."""
     h264: bool = False
     """Whether a camera must deliver H.264 that it encoded itself."""
+    controls: CameraControls = field(default_factory=lambda: CameraControls(()))
+    """Controls that are set whenever a camera is opened."""

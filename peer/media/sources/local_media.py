@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -23,6 +23,7 @@ from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.passthrough import PassthroughCheck
 from peer.media.sources.source import Input, Source, SourceBack, SourceLost
 from peer.media.sources.spec import AudioSpec, VideoSpec
+from peer.media.sources.v4l2_controls import CameraControls
 from peer.media.threads import in_thread
 
 __all__ = ["LocalMedia", "Source", "SourceBack", "SourceLost", "open_sources"]
@@ -63,6 +64,7 @@ async def open_sources(
     *,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
+    controls: Sequence[tuple[str, str]] = (),
     unattended: bool = False,
 ) -> LocalMedia:
     """Open the sources that ``video`` and ``audio`` name.
@@ -70,7 +72,7 @@ async def open_sources(
     A file, stream or test source named by both is opened once, so that they are in sync. ``auto`` is the first device
     that works. ``same`` is the audio of the video's file, stream or test source, if it has any; for other kinds of
     video it is ``auto``. ``size`` is the maximum frame size in pixels, at the same aspect ratio; ``fps`` the maximum
-    frame rate.
+    frame rate. ``controls`` are names and values of controls that are set whenever a camera is opened.
 
     With ``unattended``, a device or stream that does not work, or ``auto`` without a device, is no reason to wait or
     to fail: its source is ``lost``, and delivers as soon as it works. Files are still checked.
@@ -84,7 +86,8 @@ async def open_sources(
         audio = AudioSpec(video.kind, video.target, video.loop) if shared else AudioSpec("auto")
     opened: list[Source] = []
     notices: list[str] = []
-    constraints = Constraints(video=True, audio=_is_shared(video, audio), size=size, fps=fps)
+    wanted = CameraControls(controls)
+    constraints = Constraints(video=True, audio=_is_shared(video, audio), size=size, fps=fps, controls=wanted)
     open_one = _start if unattended else _open
     opening_video = open_one(video, constraints, opened, notices, audio_optional=audio_optional)
     if constraints.audio:

@@ -114,6 +114,18 @@ def parse_audio(text: str) -> AudioSpec:
     return AudioSpec("device", text)
 
 
+def parse_control(text: str) -> tuple[str, str]:
+    """Parse ``brightness=10`` as the name of a camera's control and its value.
+
+    Raises:
+        ConfigError: ``text`` is not a pair.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not re.fullmatch(r"[a-z0-9_]{1,64}", name) or not value:
+        raise ConfigError(f"{text!r} is no control with a value; try brightness=10", where="--camera-control")
+    return name, value
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Parse ``1280x720`` as (width, height), both even.
 

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from peer.cli.commands.devices import command
-from peer.media.sources import devices
+from peer.media.sources import devices, v4l2_controls
 from peer.media.sources.devices import Camera
 from peer.media.sources.v4l2 import Mode
+from peer.media.sources.v4l2_controls import Control
 from tests.cli.program import Program
 
 
@@ -57,3 +58,33 @@ def test_devices_as_json_has_path_stable_form_and_serial() -> None:
         ("/dev/video2", "HD Camera", None),
         ("/dev/video4", "/dev/video4", None),
     ]
+
+
+BRIGHTNESS = Control(1, "brightness", "int", -64, 64, 1, 0, 10)
+POWER_LINE = Control(2, "power_line_frequency", "menu", 0, 2, 1, 2, 2, ((0, "Disabled"), (2, "60 Hz")))
+
+
+@pytest.fixture
+def two_controls(three_cameras: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_controls(path: str) -> list[Control]:
+        if path != "/dev/video0":
+            raise PermissionError(13, "Permission denied")
+        return [BRIGHTNESS, POWER_LINE]
+
+    monkeypatch.setattr(v4l2_controls, "list_controls", list_controls)
+
+
+@pytest.mark.usefixtures("two_controls")
+def test_devices_lists_controls_on_request() -> None:
+    lines = CliRunner().invoke(command, ["--controls"]).stdout.splitlines()
+    assert lines[3:5] == [
+        "      brightness=10  (-64 to 64, default 0)",
+        "      power_line_frequency=2  (0 (Disabled), 2 (60 Hz))",
+    ]
+    bodies = [json.loads(line) for line in CliRunner().invoke(command, ["--controls", "--json"]).stdout.splitlines()]
+    found = [body for body in bodies if body["event"] == "control"]
+    assert [(body["device"], body["name"], body["value"]) for body in found] == [
+        ("/dev/video0", "brightness", 10),
+        ("/dev/video0", "power_line_frequency", 2),
+    ]
+    assert found[1]["items"] == {"0": "Disabled", "2": "60 Hz"}

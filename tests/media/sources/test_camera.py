@@ -16,6 +16,7 @@ from peer.media.sources.constraints import Constraints
 from peer.media.sources.decoding import DecodeFlags
 from peer.media.sources.passthrough import PassthroughCheck, StreamInfo
 from peer.media.sources.v4l2 import Capabilities, Mode
+from peer.media.sources.v4l2_controls import CameraControls
 from tests.media.clips import write_h264
 
 MODES = (Mode("yuyv422", ((320, 180),), (30.0,)), Mode("h264", ((320, 180),), (30.0,)))
@@ -72,3 +73,13 @@ def test_camera_without_required_h264_raises(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(camera.v4l2, "query", lambda path: Capabilities("Cam", True, MODES[:1]))
     with pytest.raises(MediaError, match="offers no H"):
         list(camera.read("/dev/video0", _constraints(h264=True), DecodeFlags(), threading.Event()))
+
+
+def test_camera_controls_are_set_at_each_opening(
+    opened: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[str] = []
+    monkeypatch.setattr(CameraControls, "apply", lambda self, path: applied.append(path))
+    for number in (0, 1):
+        next(iter(camera.read(f"/dev/video{number}", _constraints(h264=False), DecodeFlags(), threading.Event())))
+        assert applied == [call["path"] for call in opened]

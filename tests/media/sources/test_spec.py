@@ -15,6 +15,7 @@ from peer.media.sources.spec import (
     VideoSpec,
     parse_audio,
     parse_bitrate,
+    parse_control,
     parse_duration,
     parse_size,
     parse_video,
@@ -146,3 +147,13 @@ def test_parse_exec_keeps_the_command(parse: Callable[[str], VideoSpec | AudioSp
 def test_parse_exec_without_program_raises(text: str) -> None:
     with pytest.raises(ConfigError, match=r"names no program|check its quotes"):
         parse_video(text)
+
+
+def test_parse_control_is_a_name_and_a_value() -> None:
+    assert parse_control("power_line_frequency = 60 Hz") == ("power_line_frequency", "60 Hz")
+
+
+@pytest.mark.parametrize("text", ["", "brightness", "brightness=", "=5", "Bright ness=5"])
+def test_parse_control_without_name_or_value_raises(text: str) -> None:
+    with pytest.raises(ConfigError, match="try brightness=10"):
+        parse_control(text)

@@ -150,6 +150,14 @@ class Pair:
             )
         return self.answer
 
+    async def dial(self) -> None:
+        """Exchange an offer of ours and the remote's answer."""
+        self.connection.create_offer()
+        self.answer = (await self.event(n.OfferCreated)).sdp
+        await self.remote.setRemoteDescription(RTCSessionDescription(self.answer, "offer"))
+        await self.remote.setLocalDescription(await self.remote.createAnswer())
+        self.connection.apply_answer(self.remote.localDescription.sdp)
+
     async def flowing(self, *kinds: str) -> None:
         """Wait until each kind is received at both ends, another ten frames."""
         theirs = dict(self.received)
@@ -185,12 +193,13 @@ def _engine_answer(answer: str, offer: str) -> str:
 async def connected(
     *kinds: str,
     bend: Callable[[str], str] = lambda offer: offer,
+    dial: bool = False,
     wait: bool = True,
     options: ConnectionOptions | None = None,
 ) -> AsyncIterator[Pair]:
     """Connect a pair. The remote sends ``kinds``; its first offer is bent. ``wait``: until it is connected.
 
-    ``options`` are ours.
+    ``options`` are ours. With ``dial``, the first offer is ours.
     """
     async with asyncio.TaskGroup() as tasks:
         pair = Pair(tasks, options or ConnectionOptions())
@@ -198,7 +207,7 @@ async def connected(
             for kind in kinds:
                 pair.remote.addTrack(Source(kind))
             IceTransport.of(pair.remote.getTransceivers()[0].sender.transport)
-            await pair.negotiate(bend, restart=None)
+            await (pair.dial() if dial else pair.negotiate(bend, restart=None))
             if wait:
                 await pair.event(n.TransportConnected)
             yield pair
@@ -512,6 +521,26 @@ async def test_ice_restart_keeps_dtls_and_the_session_id(no_linger: None) -> Non
         gaps = [max(b - a for a, b in itertools.pairwise(times)) for times in (frames, pair.arrivals[arrivals:])]
         assert max(gaps) < 1, gaps
         assert pair.events.empty()
+
+
+async def test_offers_of_the_peer_that_we_called_are_answered(no_linger: None) -> None:
+    async with connected("audio", "video", dial=True) as pair:
+        await pair.flowing("audio", "video")
+        identity = _identity(pair.answer)
+        await pair.negotiate()
+        assert _identity(pair.answer) == identity
+        pair.remote.getTransceivers()[1].direction = "inactive"
+        await pair.negotiate()
+        await until(lambda: pair.video_source.readers == 0)
+        pair.remote.getTransceivers()[1].direction = "sendrecv"
+        restart = Restart(pair)
+        await restart.negotiate()
+        await restart.connect()
+        assert _identity(pair.answer)[0] == identity[0] and _identity(pair.answer)[3] == identity[3]
+        await pair.flowing("audio", "video")
+        await pair.negotiate(lambda offer: _rejected(offer, "video"))
+        await pair.flowing("audio")
+        assert pair.connection.receives == {"audio"}
 
 
 async def test_second_ice_restart_before_the_first_connects_wins(no_linger: None) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
@@ -36,13 +35,10 @@ from .outgoing_tracks import OutgoingTracks
 from .remote_description import RemoteDescription, normalize_answer, normalize_offer
 from .rtcp_stats import TransportStats
 from .sdp_codecs import SupportedCodecs
-from .silence import Change, SilenceDetector
+from .silence import Change
 from .transceivers import Transceivers
 
 log = LimitedLogger(logging.getLogger(__name__))
-
-LIVENESS_INTERVAL: Final = 0.5
-"""Interval between two checks for received datagrams, in seconds. A fifth of the shortest time-out."""
 
 OpenPeerConnection = Callable[[Callable[[], None], bool], RTCPeerConnection]
 """Opens an RTCPeerConnection. Arguments: a callback for the failure to connect the transport; ``relay_only``."""
@@ -335,19 +331,14 @@ class Connection:
     async def _watch_liveness(self) -> None:
         """Post ``MediaSilent``, ``MediaFlowing`` and ``TransportClosed`` as datagrams stop and resume."""
         assert self._liveness is not None
-        detector = SilenceDetector(self._liveness.datagrams, time.monotonic(), receives_media=bool(self.receives))
-        while not self._closing:
-            await asyncio.sleep(LIVENESS_INTERVAL)
-            now = time.monotonic()
-            detector.set_receives_media(bool(self.receives), now)
-            match detector.update(self._liveness.datagrams, now):
+        async for change in self._liveness.watch(lambda: bool(self.receives)):
+            match change:
                 case Change.FLOWING:
                     self._post_event(n.MediaFlowing(self.generation))
                 case Change.SILENT:
                     self._post_event(n.MediaSilent(self.generation))
                 case Change.LOST:
                     self._post_event(n.TransportClosed(self.generation, "transport-failed"))
-                    return
 
 
 def _codec_hint(reasons: str) -> str:

@@ -13,8 +13,7 @@ from aioice.candidate import Candidate
 
 from peer import negotiation as n
 from peer.media.incoming.track import IncomingMedia
-from peer.rtc import aiortc_hooks, ice_gathering, ice_session, sdp, transceivers
-from peer.rtc import connection as connection_module
+from peer.rtc import aiortc_hooks, ice_gathering, ice_session, liveness, sdp, transceivers
 from peer.rtc.connection import Connection, ConnectionOptions
 from peer.rtc.ice_gathering import NoTurnServerError
 from peer.rtc.outgoing_tracks import OutgoingTracks
@@ -508,8 +507,8 @@ async def test_silence_is_posted_until_the_transport_is_lost(monkeypatch: pytest
         def update(self, datagrams: int, now: float) -> Change | None:
             return next(changes)
 
-    monkeypatch.setattr(connection_module, "LIVENESS_INTERVAL", 0)
-    monkeypatch.setattr(connection_module, "SilenceDetector", Detector)
+    monkeypatch.setattr(liveness, "INTERVAL", 0)
+    monkeypatch.setattr(liveness, "SilenceDetector", Detector)
     async with open_session() as session:
         await session.create_offer()
         session.engine.change_state("connected")

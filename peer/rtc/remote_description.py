@@ -42,6 +42,9 @@ EXTENSIONS: Final = frozenset({MID, ABS_SEND_TIME, "urn:ietf:params:rtp-hdrext:s
 
 Kind = Literal["audio", "video"]
 
+NOT_OFFERED: Final = "rejected or removed by the offerer"
+"""Reason for a section with port 0."""
+
 _EXTENSION: Final = re.compile(r"(\d{1,4})(?:/\w+)?\s+(\S+)(?:\s.*)?", re.ASCII)
 _SSRC: Final = re.compile(r"(\d{1,10})\s+cname:([!-~]{1,256})", re.ASCII)
 
@@ -119,8 +122,11 @@ class RemoteDescription:
         )
 
     def explain(self) -> str:
-        """Return the reasons of rejected sections, for people; an empty text if none is rejected."""
-        return _explain(self.sections, self.rejections)
+        """Return the reasons of rejected sections, for people; an empty text if none is rejected.
+
+        Sections that the remote itself does not offer are left out.
+        """
+        return _explain(self.sections, {at: why for at, why in self.rejections.items() if why != NOT_OFFERED})
 
 
 def normalize_offer(sdp: str, supported: SupportedCodecs) -> RemoteDescription:
@@ -238,7 +244,7 @@ def _refusal(parsed: Parsed, section: Section, accepted: int) -> str | None:
     if section.kind not in ("audio", "video"):
         return f"{section.kind} is not supported"
     if section.port == 0 and not ("bundle-only" in section.attributes and section.mid in parsed.members):
-        return "rejected or removed by the offerer"
+        return NOT_OFFERED
     if section.protocol not in PROTOCOLS:
         return f"protocol {section.protocol} is not supported"
     if accepted >= MAX_SECTIONS:

@@ -17,6 +17,7 @@ from aiortc import RTCPeerConnection
 
 from .. import negotiation as n
 from ..media.incoming.track import IncomingMedia
+from ..negotiation.description_identity import read_identity
 from ..signaling.messages import IceCandidate
 from . import aiortc_hooks
 from .codec_preferences import default_codecs
@@ -71,6 +72,8 @@ class UnbundledConnection:
         """Answers that wait for those of the other connections."""
         self._candidates: list[n.LocalCandidate] | None = []
         """Candidates that wait for the answer."""
+        self._ufrags: list[frozenset[str]] = []
+        """ICE user name fragments of the remote, for each connection."""
         self._connected: set[int] = set()
         self._silent: set[int] = set()
 
@@ -88,14 +91,20 @@ class UnbundledConnection:
             connection.create_answer(text)
 
     def renegotiate(self, offer: str, *, ice_restart: bool) -> None:
-        """See ``Connection.renegotiate``. A section with a further transport is rejected."""
-        for connection, text in self._restricted(offer):
+        """See ``Connection.renegotiate``. A section with a further transport is rejected.
+
+        ``ice_restart`` is not used: the remote may restart any of its transports (RFC 8839 4.4.3.1.1), so each
+        connection compares its own credentials.
+        """
+        previous = self._ufrags
+        for number, (connection, text) in enumerate(self._restricted(offer)):
             connection.ice_servers = self.ice_servers
-            connection.renegotiate(text, ice_restart=ice_restart)
+            connection.renegotiate(text, ice_restart=self._ufrags[number] != previous[number])
 
     def _restricted(self, offer: str) -> list[tuple[Connection, str]]:
         self._answers, self._candidates = {}, []
         texts = [restrict(offer, part.indexes) for part in self._parts]
+        self._ufrags = [read_identity(text).ufrags for text in texts]
         return list(zip(self._connections, texts, strict=True))
 
     def create_offer(self) -> None:

@@ -32,7 +32,7 @@ from peer.rtc.unbundled import UnbundledConnection, split_offer
 from peer.signaling.messages import IceCandidate
 from tests.waiting import until
 
-from .descriptions import AUDIO, HEAD, VIDEO, media_lines, offer
+from .descriptions import AUDIO, HEAD, VIDEO, media_lines, offer, replaced
 
 OFFER = offer(AUDIO, VIDEO, head=HEAD)
 OPTIONS = ConnectionOptions()
@@ -129,15 +129,29 @@ def test_answer_is_posted_once_and_before_candidates(scripted: Callable[..., Scr
     assert made.posted[2:] == [candidate]
 
 
-@pytest.mark.parametrize("ice_restart", [False, True])
-def test_renegotiation_is_answered_like_the_first_offer(scripted: Callable[..., Scripted], ice_restart: bool) -> None:
+@pytest.mark.parametrize("restarted", [(), ("audio",), ("video",), ("audio", "video")])
+def test_further_offer_restarts_ice_where_credentials_differ(
+    scripted: Callable[..., Scripted], restarted: tuple[str, ...]
+) -> None:
+    made = scripted()
+    made.unbundled.create_answer(OFFER)
+    sections = (
+        replaced(section, "a=ice-ufrag", "a=ice-ufrag:new") if section[0][2:7] in restarted else section
+        for section in (AUDIO, VIDEO)
+    )
+    made.unbundled.renegotiate(offer(*sections, head=HEAD), ice_restart="audio" in restarted)
+    for kind, connection in (("audio", made.audio), ("video", made.video)):
+        assert connection.calls[1][0] == f"renegotiate {kind in restarted}"
+
+
+def test_renegotiation_is_answered_like_the_first_offer(scripted: Callable[..., Scripted]) -> None:
     made = scripted()
     test = answered("v=0\r\nm=audio 5 x 0\r\nm=video 7 x 0\r\n")
     made.unbundled.create_answer(OFFER)
     made.audio.post(test)
     made.video.post(test)
-    made.unbundled.renegotiate(OFFER, ice_restart=ice_restart)
-    assert made.audio.calls[1] == (f"renegotiate {ice_restart}", made.audio.calls[0][1])
+    made.unbundled.renegotiate(OFFER, ice_restart=False)
+    assert made.audio.calls[1] == ("renegotiate False", made.audio.calls[0][1])
     made.audio.post(n.LocalCandidate(1, IceCandidate("candidate:1", "0", 0, "new")))
     made.audio.post(test)
     assert len(made.posted) == 1

@@ -17,7 +17,7 @@ from peer.call_control import MAX_CALLS, CallControl
 from peer.rtc.connection import ConnectionOptions
 from peer.rtc.outgoing_tracks import OutgoingTracks
 from peer.rtc.rtcp_stats import TransportStats
-from peer.signaling import messages
+from peer.signaling import message_json, messages
 from tests.rtc.descriptions import BUNDLE, HEAD, offer
 from tests.waiting import until
 
@@ -604,7 +604,7 @@ async def test_dialed_call_has_an_id_that_its_messages_carry() -> None:
         b.calls.dial("b", 15.0)
         b.connections[0].post(n.OfferCreated(1, OFFER))
         offer = b.trace[-1]
-        assert offer.round == 1 and messages.parse(messages.dump(offer)) == offer and offer.call is not None
+        assert offer.round == 1 and message_json.parse(message_json.dump(offer)) == offer and offer.call is not None
         b.calls.dispatch("b", n.AnswerReceived(ANSWER, offer.call, 1))
         b.calls.dispatch("b", n.HangUp())
         assert messages.HangUp("a", "b", "hang-up", "", offer.call) in b.trace

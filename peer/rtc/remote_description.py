@@ -14,39 +14,27 @@ Candidates are kept apart, because the connection adds them one by one.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from ..rtp.header import ABS_SEND_TIME, MID
 from ..signaling.messages import MAX_CANDIDATE
 from .sdp import MAX_CANDIDATES, SdpError
 from .sdp_bundle import PROTOCOLS, Kept, keep_tagged, same_transport, shared_transport, sharing
 from .sdp_codecs import REPAIR, Codec, SupportedCodecs, choose, read_codecs
 from .sdp_parser import Parsed, Section, parse
+from .sdp_writer import sent_lines, write_head, write_section
 
 MAX_SECTIONS: Final = 8
 """Maximum number of accepted sections. The engine starts threads and tasks for each. Later ones are rejected."""
 
-MAX_SSRCS: Final = 3
-"""Maximum number of SSRCs passed on per section. The engine reads the first, and a second one if there are two."""
-
 MAX_MESSAGE: Final = 500
 """Maximum length of an error message about several sections, in characters."""
-
-DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
-
-EXTENSIONS: Final = frozenset({MID, ABS_SEND_TIME, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"})
-"""Header extensions that can be negotiated (RFC 9143, RFC 6464, libwebrtc's send time)."""
 
 Kind = Literal["audio", "video"]
 
 NOT_OFFERED: Final = "rejected or removed by the offerer"
 """Reason for a section with port 0."""
-
-_EXTENSION: Final = re.compile(r"(\d{1,4})(?:/\w+)?\s+(\S+)(?:\s.*)?", re.ASCII)
-_SSRC: Final = re.compile(r"(\d{1,10})\s+cname:([!-~]{1,256})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +147,10 @@ def choose_sections(parsed: Parsed, supported: SupportedCodecs) -> RemoteDescrip
             "it needs a transport of its own, but one per kind of media is supported (BUNDLE, RFC 8843)"
         )
     accepted = _accept(parsed, sorted(shared))
-    texts = [_write(one, chosen[one.index], one.direction, transport, parsed.sections[one.index]) for one in accepted]
+    texts = []
+    for one in accepted:
+        lines = [*transport, *sent_lines(parsed, parsed.sections[one.index], named=one.named)]
+        texts.append(write_section(one.kind, one.mid, chosen[one.index], one.direction, lines))
     mids = {one.index: one.mid for one in accepted if one.named}
     bundle = tuple(mids[index] for index in shared if index in mids) if parsed.bundle else ()
     kept = keep_tagged(parsed, parsed.sections[shared[0]])
@@ -233,9 +224,10 @@ def normalize_answer(sdp: str, offer: str, supported: SupportedCodecs) -> Remote
         section, codecs = parsed.sections[index], chosen[index]
         if index in rejections:
             codecs = choose(read_codecs(asked.formats, asked.attributes), supported)
-            texts.append(_write(one, codecs, "inactive", transport))
+            texts.append(write_section(one.kind, one.mid, codecs, "inactive", transport))
         else:
-            texts.append(_write(one, codecs, _direction(parsed, section), transport, section))
+            lines = [*transport, *sent_lines(parsed, section, named=one.named)]
+            texts.append(write_section(one.kind, one.mid, codecs, parsed.direction(section), lines))
     return _assemble(parsed, accepted, texts, rejections, (), None)
 
 
@@ -272,58 +264,8 @@ def _accept(parsed: Parsed, indexes: Sequence[int]) -> list[Accepted]:
         kind: Kind = "audio" if section.kind == "audio" else "video"
         named = section.mid is not None
         mid = section.mid if section.mid is not None else next(free)
-        found.append(Accepted(index, kind, mid, named, _direction(parsed, section)))
+        found.append(Accepted(index, kind, mid, named, parsed.direction(section)))
     return found
-
-
-def _direction(parsed: Parsed, section: Section) -> str:
-    """Return the section's own direction, or the session's, or ``sendrecv`` (RFC 8866 6.7)."""
-    for attributes in (section.attributes, parsed.session):
-        for name in attributes:
-            if name in DIRECTIONS:
-                return name
-    return "sendrecv"
-
-
-def _write(
-    one: Accepted, codecs: Sequence[Codec], direction: str, transport: Sequence[str], section: Section | None = None
-) -> str:
-    """Return the text of one section for the engine. ``section`` is the remote's, unless that was rejected."""
-    extras: list[str] = []
-    if section is not None:
-        extras = [*_extensions(section, named=one.named), *_ssrcs(section)]
-    lines = [
-        f"m={one.kind} 9 UDP/TLS/RTP/SAVPF {' '.join(str(codec.payload_type) for codec in codecs)}",
-        "c=IN IP4 0.0.0.0",
-        f"a=mid:{one.mid}",
-        f"a={direction}",
-        *transport,
-        *(line for codec in codecs for line in codec.lines(one.kind)),
-        *extras,
-    ]
-    return "\r\n".join(lines) + "\r\n"
-
-
-def _extensions(section: Section, *, named: bool) -> Iterator[str]:
-    """Yield the supported header extensions, each URI and each number once (RFC 8285 5); MID only if ``named``."""
-    uris, numbers = (set() if named else {MID}), {0, 15}
-    for value in section.attributes.get("extmap", ()):
-        if match := _EXTENSION.fullmatch(value):
-            number, uri = int(match[1]), match[2]
-            if uri in EXTENSIONS and uri not in uris and number not in numbers and number < 256:
-                uris.add(uri)
-                numbers.add(number)
-                yield f"a=extmap:{number} {uri}"
-
-
-def _ssrcs(section: Section) -> list[str]:
-    found: dict[int, str] = {}
-    for value in section.attributes.get("ssrc", ()):
-        if (match := _SSRC.fullmatch(value)) and int(match[1]) < 2**32:
-            found.setdefault(int(match[1]), match[2])
-            if len(found) == MAX_SSRCS:
-                break
-    return [f"a=ssrc:{number} cname:{cname}" for number, cname in found.items()]
 
 
 def _assemble(
@@ -334,9 +276,7 @@ def _assemble(
     bundle: tuple[str, ...],
     kept: Kept | None,
 ) -> RemoteDescription:
-    lite = ["a=ice-lite"] if "ice-lite" in parsed.session else []
-    group = f"a=group:BUNDLE {' '.join(one.mid for one in accepted)}"
-    head = "\r\n".join(["v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0", *lite, group])
+    head = write_head([one.mid for one in accepted], lite="ice-lite" in parsed.session)
     candidates = [
         (one.index, candidate)
         for one in accepted
@@ -344,5 +284,5 @@ def _assemble(
         for value in parsed.sections[one.index].attributes.get("candidate", ())[:MAX_CANDIDATES]
         if len(candidate := f"candidate:{value}") <= MAX_CANDIDATE and candidate.isascii()
     ][:MAX_CANDIDATES]
-    text = f"{head}\r\n{''.join(texts)}"
+    text = head + "".join(texts)
     return RemoteDescription(text, parsed.sections, tuple(accepted), rejections, bundle, tuple(candidates), kept)

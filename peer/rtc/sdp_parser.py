@@ -18,6 +18,8 @@ MAX_LINES: Final = 2_500
 MAX_SECTIONS: Final = 256
 """Maximum number of media sections read. Large conferences have some dozens."""
 
+DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
+
 Attributes = Mapping[str, Sequence[str]]
 """The values of ``a=`` lines by name, each in order; empty strings for those without a value."""
 
@@ -76,6 +78,14 @@ class Parsed:
         """The section that ``bundle`` names first (RFC 8843: the tagged one), if it exists."""
         by_mid = {section.mid: section for section in self.sections}
         return next((by_mid[mid] for mid in self.bundle if mid in by_mid), None)
+
+    def direction(self, section: Section) -> str:
+        """Return the section's own direction, or the session's, or ``sendrecv`` (RFC 8866 6.7)."""
+        for attributes in (section.attributes, self.session):
+            for name in attributes:
+                if name in DIRECTIONS:
+                    return name
+        return "sendrecv"
 
     def only(self, indexes: Collection[int]) -> Parsed:
         """Return a copy in which all sections but those of ``indexes`` are rejected."""

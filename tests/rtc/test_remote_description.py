@@ -14,13 +14,13 @@ from peer.rtc.remote_description import (
     MAX_CANDIDATE,
     MAX_CANDIDATES,
     MAX_SECTIONS,
-    MAX_SSRCS,
     NOT_OFFERED,
     RemoteDescription,
     normalize_answer,
     normalize_offer,
 )
 from peer.rtc.sdp import SdpError
+from peer.rtc.sdp_writer import MAX_SSRCS
 
 from .descriptions import (
     AUDIO,
@@ -281,6 +281,12 @@ def test_extensions_and_ssrcs_are_passed_on_once_and_bounded() -> None:
     (media,) = SessionDescription.parse(read(offer((*AUDIO, *extra))).text).media
     assert [(one.id, one.uri) for one in media.rtp.headerExtensions] == [(4, MID)]
     assert [one.ssrc for one in media.ssrc] == [*range(1, MAX_SSRCS + 1)]
+
+
+def test_extensions_of_the_session_apply_to_all_sections() -> None:
+    remote = read(offer(AUDIO, (*VIDEO, f"a=extmap:7 {MID}"), head=(*HEAD, BUNDLE, f"a=extmap:3 {MID}")))
+    found = [media.rtp.headerExtensions[0].id for media in SessionDescription.parse(remote.text).media]
+    assert found == [3, 7]
 
 
 def test_candidates_are_kept_apart_and_bounded() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
@@ -26,7 +27,20 @@ async def site() -> AsyncIterator[Site]:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+async def start() -> AsyncIterator[Callable[[str], Awaitable[Engine]]]:
+    """Start a stack, unless it runs already: a Firefox takes some 3 s."""
+    running: dict[str, Engine] = {}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(name: str) -> Engine:
+            if name not in running:
+                running[name] = await stack.enter_async_context(launch(name))
+            return running[name]
+
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def engine(request: pytest.FixtureRequest, start: Callable[[str], Awaitable[Engine]]) -> Engine:
     """The stack that the test names."""
-    async with launch(request.param) as engine:
-        yield engine
+    return await start(request.param)

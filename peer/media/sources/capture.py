@@ -278,7 +278,8 @@ class Capture:
         timeout = self._stall if attempt.delivered else max(self._stall, _OPEN_TIMEOUT)
         left = attempt.last_frame + timeout - time.monotonic()
         if left > 0:
-            self._timer = asyncio.get_running_loop().call_later(left, self._watch)
+            # A first frame replaces the long time-out of the opening, so this has to look again within the short one.
+            self._timer = asyncio.get_running_loop().call_later(min(left, self._stall), self._watch)
             return
         self._timer = None
         self._abandon(attempt, interrupt_after=0)

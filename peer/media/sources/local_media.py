@@ -133,7 +133,7 @@ def _input(spec: VideoSpec | AudioSpec, constraints: Constraints) -> Input:
             return make(name="screen", read=partial(screen.read, target, constraints), stall=5.0)
         case "rtsp":
             read = partial(rtsp.read, target, constraints, flags)
-            return make(name=rtsp.name(target), read=read, stall=10.0, flags=flags, passthrough=check)
+            return make(name=rtsp.name(target), read=read, stall=rtsp.STALL, flags=flags, passthrough=check)
         case "exec":
             read = partial(command.read, target, constraints, flags)
             return make(name=command.name(target), read=read, stall=command.STALL, flags=flags, passthrough=check)

@@ -35,6 +35,10 @@ _RAW_SLASH: Final = re.compile(r"(rtsps?://[^/?#:@\s]*:)(?!\d{1,5}[/?#])([^@\s]*
 
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 
+STALL: Final = 4.0
+"""Time without a frame after which a camera counts as lost, in seconds: before the card replaces its last frame, and
+before ``_TIMEOUT``, at which FFmpeg delivers the last frame that it has held back, as if it were new."""
+
 _TIMEOUT: Final = 5.0
 """Maximum time for the camera to answer, and between two packets, in seconds."""
 

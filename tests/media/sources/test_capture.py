@@ -181,6 +181,23 @@ async def test_capture_stalled_camera_is_abandoned_and_reopened(log: Log, stuck:
     assert len(log.frames) == 2
 
 
+async def test_capture_stall_right_after_opening_is_noticed(
+    log: Log, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_OPEN_TIMEOUT", 600.0)
+
+    def freezes(stop: threading.Event) -> Generator[Media, None, None]:
+        yield _PICTURE
+        stuck.wait(30)
+
+    source = Capture("cam", freezes, log.deliver, log.report, reopen=True, stall=0.1)
+    source.start()
+    await log.until(lambda: log.reports)
+    assert "delivered nothing" in str(log.reports[0])
+    stuck.set()
+    await source.close()
+
+
 async def test_capture_abandons_at_most_three_threads(log: Log, stuck: threading.Event) -> None:
     tries = 0
 

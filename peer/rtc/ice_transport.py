@@ -117,6 +117,7 @@ class IceTransport:
         connected is replaced at once.
         """
         previous, self._newest = self._newest, connection
+        _hand_over_wait(previous, connection)  # the old one may end before the new one is connected
         self._adopt(connection)
         self._engine.iceGatherer._connection = connection
         if previous is not self.connection:
@@ -136,6 +137,7 @@ class IceTransport:
     async def close(self) -> None:
         """Close the connections that are not in use. The engine closes the one that is."""
         if self._newest is not self.connection:
+            _hand_over_wait(self._newest, self.connection)
             self._retired.append(self._newest)
         await self._close_retired()
 
@@ -155,12 +157,11 @@ class IceTransport:
         await self._close_retired()
 
     def _use(self, connection: Any) -> None:
-        """Send with ``connection`` from now on. The engine's wait for the end of the old one continues with it."""
+        """Send with ``connection`` from now on."""
         old = self.connection
         if old is connection:
             return
         self._engine._connection = connection
-        connection._event_waiter, old._event_waiter = old._event_waiter, None
         self._retired.append(old)
         self.on_replaced()
 
@@ -243,3 +244,8 @@ class IceTransport:
 
     async def _send(self, data: bytes) -> None:
         await self._engine._connection.send(data)
+
+
+def _hand_over_wait(old: Any, new: Any) -> None:
+    """Let the engine, which waits for the end of the connection ``old``, wait for that of ``new``."""
+    new._event_waiter, old._event_waiter = old._event_waiter, None

@@ -238,15 +238,18 @@ class Sender:
         """Return the function that sends a protected datagram over the selected candidate pair.
 
         Hook: the engine's own is five coroutines deep, more work than encryption. On a UDP socket, datagrams are sent
-        directly. On a TURN transport the engine's function is used.
+        directly. On a TURN transport the engine's function is used. Without a candidate pair, datagrams are dropped:
+        the path has ended, and an ICE restart is about to replace it.
 
         Raises:
             ConnectionError: the transport is not connected.
         """
         dtls = self._engine.transport
         pair = dtls.transport._connection._nominated.get(1)
-        if dtls._state is not State.CONNECTED or pair is None:
+        if dtls._state is not State.CONNECTED:
             raise ConnectionError("the transport is closed")
+        if pair is None:
+            return lambda datagram: None
         if not hasattr(pair.protocol.transport, "max_size"):  # an attribute of asyncio's UDP sockets
             return cast(Callable[[bytes], Awaitable[None]], dtls.transport._send)
         sendto, address = pair.protocol.transport.sendto, pair.remote_addr

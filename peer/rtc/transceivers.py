@@ -65,6 +65,7 @@ class Transceivers:
             direction = "sendrecv" if track is not None else "recvonly"
             transceiver = self._connection.addTransceiver(kind, direction=direction)
             if track is not None:
+                track.open()  # ``update`` has stopped it, if an earlier negotiation was without this kind
                 self._senders[kind] = transceiver, Sender(transceiver.sender, track)
             if kind == "video":
                 h264 = self._tracks.video.profile_level_id if self._tracks.video is not None else None

@@ -310,6 +310,7 @@ async def test_added_track_is_received_and_answered(first: str, second: str) -> 
         assert _identity(pair.answer) == identity
         assert pair.connection.receives == {"audio", "video"}
         await pair.flowing("audio", "video")
+        assert source.readers == 2  # the encoder, and what keeps a camera open as in a call that began with it
         stats = await pair.connection.stats()
         assert stats.packets_received.keys() == {"audio", "video"} == stats.bytes_sent.keys()
 
@@ -578,6 +579,24 @@ async def test_ice_restart_that_does_not_connect_ends_the_connection(monkeypatch
         await pair.flowing("audio", "video")
         await Restart(pair).negotiate(lambda offer: re.sub("a=candidate.*\r\n", "", offer))
         assert await pair.event(n.TransportClosed) == n.TransportClosed(1, "transport-failed")
+
+
+async def test_path_that_ends_during_an_ice_restart_is_replaced(no_linger: None) -> None:
+    async with connected("audio", "video") as pair:
+        await pair.flowing("audio", "video")
+        ice = pair.connection._ice
+        assert ice is not None
+        restart = Restart(pair)
+        await restart.negotiate()
+        await ice.connection.close()  # as when consent expires
+        video = pair.tracks.video
+        assert video is not None
+        before = video.stats()
+        assert before is not None
+        await until(lambda: (now := video.stats()) is not None and now.frames > before.frames + 5)
+        await restart.connect()
+        await pair.flowing("audio", "video")
+        assert pair.events.empty()
 
 
 async def test_track_added_with_an_ice_restart_is_received(no_linger: None) -> None:

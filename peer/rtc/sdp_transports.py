@@ -21,6 +21,7 @@ MAX_TRANSPORTS: Final = 2
 """Maximum number of transports per call: one per kind of media. Only the first track of a kind is used."""
 
 _SECTION: Final = re.compile(r"^(?=m=)", re.MULTILINE)
+_USED: Final = re.compile(r"^m=\S+ +0*[1-9]", re.MULTILINE)
 _PORT: Final = re.compile(r"^(m=\S+ +)\d+(?:/\d+)?")
 
 
@@ -67,6 +68,11 @@ def restrict(offer: str, indexes: Collection[int]) -> str:
     return head + "".join(
         section if index in indexes else _rejected(section) for index, section in enumerate(sections)
     )
+
+
+def uses_transport(offer: str) -> bool:
+    """Whether a section of ``offer`` is not rejected."""
+    return _USED.search(offer) is not None
 
 
 def _rejected(section: str) -> str:

@@ -24,7 +24,7 @@ from .codec_preferences import default_codecs
 from .connection import Connection, ConnectionOptions
 from .outgoing_tracks import OutgoingTracks
 from .rtcp_stats import TransportStats
-from .sdp_transports import Part, merge_answers, restrict, split_transports
+from .sdp_transports import Part, merge_answers, restrict, split_transports, uses_transport
 
 
 def split_offer(offer: str, options: ConnectionOptions) -> list[Part]:
@@ -51,6 +51,8 @@ class UnbundledConnection:
         self.ice_servers = options.ice_servers
         """See ``Connection``."""
         self._parts = parts
+        self._live = set(range(len(parts)))
+        """Parts whose sections the remote has not removed since. The others' connections are closed."""
         self._post = post
         self._connections: list[Connection] = []
         for number, part in enumerate(parts):
@@ -94,12 +96,25 @@ class UnbundledConnection:
         """See ``Connection.renegotiate``. A section with a further transport is rejected.
 
         ``ice_restart`` is not used: the remote may restart any of its transports (RFC 8839 4.4.3.1.1), so each
-        connection compares its own credentials.
+        connection compares its own credentials. A transport without any section left is closed, and its sections
+        stay rejected.
         """
         previous = self._ufrags
-        for number, (connection, text) in enumerate(self._restricted(offer)):
+        restricted = self._restricted(offer)
+        if remaining := {number for number in self._live if uses_transport(restricted[number][1])}:
+            self._remove(self._live - remaining)
+        for number in self._live:
+            connection, text = restricted[number]
             connection.ice_servers = self.ice_servers
             connection.renegotiate(text, ice_restart=self._ufrags[number] != previous[number])
+
+    def _remove(self, numbers: set[int]) -> None:
+        was_connected = self._live <= self._connected
+        self._live -= numbers
+        for number in numbers:
+            self._connections[number].close()
+        if not was_connected and self._live <= self._connected:
+            self._post(n.TransportConnected(self.generation))
 
     def _restricted(self, offer: str) -> list[tuple[Connection, str]]:
         self._answers, self._candidates = {}, []
@@ -119,7 +134,8 @@ class UnbundledConnection:
         """Add a remote candidate to the connection of its section. One without such a section is dropped."""
         mid, index = candidate.sdp_mid, candidate.sdp_m_line_index
         by_mid = any(mid in part.mids for part in self._parts)
-        for part, connection in zip(self._parts, self._connections, strict=True):
+        for number in self._live:
+            part, connection = self._parts[number], self._connections[number]
             if mid in part.mids or (not by_mid and index in part.indexes):
                 connection.add_candidate(candidate)
 
@@ -131,11 +147,11 @@ class UnbundledConnection:
     @property
     def receives(self) -> frozenset[Literal["video", "audio"]]:
         """The media kinds that were negotiated for receiving."""
-        return frozenset(kind for connection in self._connections for kind in connection.receives)
+        return frozenset(kind for number in self._live for kind in self._connections[number].receives)
 
     async def stats(self) -> TransportStats:
         """Return the statistics of all connections. Of several round-trip times the longest one counts."""
-        found = [await connection.stats() for connection in self._connections]
+        found = [await self._connections[number].stats() for number in sorted(self._live)]
         return TransportStats(
             max((one.rtt for one in found if one.rtt is not None), default=None),
             {kind: count for one in found for kind, count in one.packets_received.items()},
@@ -155,20 +171,20 @@ class UnbundledConnection:
         match event:
             case n.AnswerCreated(_, answer):
                 self._answers[number] = answer
-                if len(self._answers) == len(self._parts):
+                if self._live <= self._answers.keys():
                     self._post_answer()
             case n.LocalCandidate() if self._candidates is not None:
                 self._candidates.append(event)
             case n.TransportConnected():
                 self._connected.add(number)
-                if len(self._connected) == len(self._parts):
+                if self._live <= self._connected:
                     self._post(event)
             case n.MediaSilent():
                 self._silent.add(number)
-                if len(self._silent) == len(self._parts):
+                if self._live <= self._silent:
                     self._post(event)
             case n.MediaFlowing():
-                was_silent = len(self._silent) == len(self._parts)
+                was_silent = self._live <= self._silent
                 self._silent.discard(number)
                 if was_silent:
                     self._post(event)
@@ -176,8 +192,9 @@ class UnbundledConnection:
                 self._post(event)
 
     def _post_answer(self) -> None:
-        answers = [self._answers[number] for number in range(len(self._parts))]
+        live = sorted(self._live)
+        parts, answers = [self._parts[number] for number in live], [self._answers[number] for number in live]
         waiting, self._candidates = self._candidates or [], None
-        self._post(n.AnswerCreated(self.generation, merge_answers(self._parts, answers)))
+        self._post(n.AnswerCreated(self.generation, merge_answers(parts, answers)))
         for candidate in waiting:
             self._post(candidate)

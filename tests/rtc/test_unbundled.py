@@ -159,6 +159,29 @@ def test_renegotiation_is_answered_like_the_first_offer(scripted: Callable[..., 
     assert [type(event) for event in made.posted[1:]] == [n.AnswerCreated, n.LocalCandidate]
 
 
+def test_removed_section_costs_only_its_transport(scripted: Callable[..., Scripted]) -> None:
+    made = scripted()
+    made.unbundled.create_answer(OFFER)
+    made.audio.post(n.TransportConnected(1))
+    without_video = offer(AUDIO, replaced(VIDEO, "m=video", "m=video 0 UDP/TLS/RTP/SAVPF 96"), head=HEAD)
+    made.unbundled.renegotiate(without_video, ice_restart=False)
+    assert made.video.ended.is_set() and not made.audio.ended.is_set()
+    assert made.posted == [n.TransportConnected(1)]
+    made.audio.post(answered("v=0\r\nm=audio 5 x 0\r\nm=video 0 x 0\r\n"))
+    assert made.posted[1:] == [answered("v=0\r\nm=audio 5 x 0\r\nm=video 0 x 0\r\n")]
+    assert made.unbundled.receives == {"audio"}
+    made.unbundled.renegotiate(OFFER, ice_restart=False)
+    assert [call for call, _ in made.audio.calls[1:]] == ["renegotiate False"] * 2
+    assert len(made.video.calls) == 1
+
+
+def test_offer_that_removes_all_sections_is_not_answered(scripted: Callable[..., Scripted]) -> None:
+    made = scripted()
+    made.unbundled.create_answer(OFFER)
+    made.unbundled.renegotiate(re.sub(r"(?m)^(m=\w+) \d+", r"\1 0", OFFER), ice_restart=False)
+    assert len(made.audio.calls) == len(made.video.calls) == 2  # the connections refuse it
+
+
 def test_call_is_connected_when_all_transports_are(scripted: Callable[..., Scripted]) -> None:
     made = scripted()
     made.audio.post(n.TransportConnected(1))

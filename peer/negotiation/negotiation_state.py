@@ -42,10 +42,15 @@ class OwnOffer:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A connection of the call, with the ufrags of the remote description that is set; empty before."""
+    """A connection of the call, with the identity of the remote description that is set; ``None`` before."""
 
     generation: int
-    ufrags: frozenset[str] = frozenset()
+    identity: DescriptionIdentity | None = None
+
+    @property
+    def ufrags(self) -> frozenset[str]:
+        """The ufrags of the remote description; empty before it is set."""
+        return frozenset() if self.identity is None else self.identity.ufrags
 
 
 class NegotiationState:
@@ -191,7 +196,7 @@ class NegotiationState:
             if belongs(candidate, identity.ufrags):
                 self._emit(cmd.AddCandidate(generation, candidate))
         self._remote_candidates = ()
-        return Link(generation, identity.ufrags)
+        return Link(generation, identity)
 
     def _send_local_candidates(self) -> None:
         for candidate in self._local_candidates:

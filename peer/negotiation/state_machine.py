@@ -340,11 +340,14 @@ class Negotiation(NegotiationState):
             self._replacement_failed(reason)
 
     def _replacement_failed(self, reason: Reason, detail: str = "") -> None:
-        """Keep the call on its old connection, if that still exists."""
+        """Keep the call on its old connection, if that still exists, and drop the offers meant for the new one."""
         self._close_replacement()
         if self._current is None:
             self._send_hang_up(reason, detail)
             self._end_call(reason, detail)
+            return
+        self._line = self._line.without_connection()
+        self._described = self._current.identity
 
     # --- deadlines ---
 

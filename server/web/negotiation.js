@@ -112,8 +112,8 @@ export class Negotiation {
   #timeout;
   #generation = 0;
   #callDeadline = null;
-  #current = null; // the call's connection, { generation, ufrags }
-  #replacement = null; // of the current connection (rule 0 e), { generation, ufrags }
+  #current = null; // the call's connection, { generation, identity }
+  #replacement = null; // of the current connection (rule 0 e), { generation, identity }
   #replacementDeadline = null;
   #described = null; // identity of the remote's last description, applied or in line
   #unanswered = null; // our unanswered offer, { generation, id, deadline }; not the current one once it is abandoned
@@ -357,7 +357,8 @@ export class Negotiation {
     // End-of-candidates is ignored: a candidate that arrives after it would be lost, and rule 5 bounds the wait.
     if (!candidate || !candidate.candidate) return;
     for (const link of [this.#replacement, this.#current]) {
-      if (link !== null && link.ufrags.size > 0 && belongs(candidate, link.ufrags)) {
+      const ufrags = link?.identity?.ufrags;
+      if (ufrags?.size > 0 && belongs(candidate, ufrags)) {
         this.#emit("AddCandidate", { generation: link.generation, candidate });
         return;
       }
@@ -497,13 +498,16 @@ export class Negotiation {
     }
   }
 
-  // Keep the call on its old connection, if that still exists.
+  // Keep the call on its old connection, if that still exists, and drop the offers meant for the new one.
   #replacementFailed(reason, detail) {
     this.#closeReplacement();
     if (this.#current === null) {
       this.#sendHangUp(reason, detail);
       this.#endCall(reason, detail);
+      return;
     }
+    this.#dropOffersOfConnections();
+    this.#described = this.#current.identity;
   }
 
   // --- deadlines ---
@@ -571,7 +575,7 @@ export class Negotiation {
     if (this.#offers.length && this.#running === null) this.#answerNext(now);
     if (this.phase === Phase.WAITING && this.#unanswered === null && this.#running === null) {
       this.#generation += 1;
-      this.#current = { generation: this.#generation, ufrags: new Set() };
+      this.#current = { generation: this.#generation, identity: null };
       this.phase = Phase.OFFERING;
       this.#emit("CreateOffer", { generation: this.#generation });
     }
@@ -605,12 +609,12 @@ export class Negotiation {
   }
 
   // Accept candidates of a new remote description: add the queued ones that belong to it, drop the others.
-  #withDescription(generation, { ufrags }) {
+  #withDescription(generation, identity) {
     for (const candidate of this.#remoteCandidates) {
-      if (belongs(candidate, ufrags)) this.#emit("AddCandidate", { generation, candidate });
+      if (belongs(candidate, identity.ufrags)) this.#emit("AddCandidate", { generation, candidate });
     }
     this.#remoteCandidates = [];
-    return { generation, ufrags };
+    return { generation, identity };
   }
 
   #sendLocalCandidates() {

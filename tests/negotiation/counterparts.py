@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from peer import negotiation as n
+from peer.negotiation.description_identity import read_identity
 from peer.negotiation.negotiation_state import Link
 from tests.negotiation.model import Connection, Message, Side, name_of, sdp
 
@@ -148,7 +149,8 @@ class LaterPeer(OfferingPeer):
             return super().connection_up(connection)
         self._put(replace(connection, up=True))
         self._drop(f"{self.me}{self.negotiation._current.generation}")
-        self.negotiation._current = Link(connection.generation, frozenset({str(connection.remote_ufrag)}))
+        text = sdp(str(connection.remote), connection.remote_ufrag)
+        self.negotiation._current = Link(connection.generation, read_identity(text))
         return []
 
     def connection_down(self, connection: Connection) -> list[Message]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peer import negotiation as n
+from peer.negotiation.description_identity import DescriptionIdentity
 from peer.signaling.messages import IceCandidate
 
 _NAME = re.compile(r"([abAB])\d+")
@@ -142,7 +143,7 @@ class Side:
     def _describe_negotiation(self) -> str:
         state, me = self.negotiation, self.me
         links = (
-            f"{me}{link.generation}:{'/'.join(sorted(link.ufrags))}" if link else "-"
+            f"{me}{link.generation}:{_identity(link.identity)}" if link else "-"
             for link in (state._current, state._replacement)
         )
         ours = f"{me}{state._unanswered.generation}{_id(state._unanswered.id)}" if state._unanswered else "-"
@@ -155,7 +156,6 @@ class Side:
             ",".join(sorted(str(c.username_fragment) for c in candidates))
             for candidates in (state._remote_candidates, state._local_candidates)
         )
-        described = state._described
         return " ".join(
             (
                 state.phase.value,
@@ -165,7 +165,7 @@ class Side:
                 f"{rounds.call}.{rounds.round}{rounds.named:d}",
                 last,
                 *waiting,
-                f"{described.session_id}:{described.ufrag}" if described else "-",
+                _identity(state._described),
                 "T" if state._call_deadline is not None else "-",
                 "T" if state._replacement_deadline is not None else "-",
                 "a" if state._absence.absent_since is not None else "-",
@@ -323,9 +323,12 @@ def _id(offer: Any) -> str:
     return f"({offer.call}.{offer.round})" if offer else "()"
 
 
+def _identity(identity: DescriptionIdentity | None) -> str:
+    return f"{identity.session_id}:{identity.ufrag}" if identity else "-"
+
+
 def _offer(offer: Any) -> str:
-    name = f"{offer.identity.session_id}:{offer.identity.ufrag}"
-    return f"{name}{_id(offer.id)}{offer.outcome.value}{offer.second.value}{offer.continues:d}"
+    return f"{_identity(offer.identity)}{_id(offer.id)}{offer.outcome.value}{offer.second.value}{offer.continues:d}"
 
 
 def _command(command: n.SendAnswer | n.SendHangUp) -> str:

@@ -88,6 +88,7 @@ class Sender:
         self._history: list[SentPacket | None] = [None] * HISTORY_SIZE
         self._retransmission_budget = 0.0
         self._padded_at = 0.0
+        self._padding_due = 0.0  # in bytes; negative after a packet that was larger than what was due
         self._sender_reports: dict[int, float | None] = {}
         """Monotonic send times of the last sender reports, by their ``lsr`` value (RFC 3550 6.4.1). ``None`` if two
         reports have the same."""
@@ -295,13 +296,14 @@ class Sender:
         libwebrtc pads in the same way. A receiver drops the duplicates and counts them in its estimate.
         """
         now = time.monotonic()
-        due = bitrate / 8 * min(now - self._padded_at, MAX_PADDING_BURST)
+        due = bitrate / 8 * (now - self._padded_at) + self._padding_due
+        self._padding_due = min(due, bitrate / 8 * MAX_PADDING_BURST)
         self._padded_at = now
         recent = (self._history[(self._sequence_number - back) % HISTORY_SIZE] for back in range(1, MAX_BURST + 1))
         for packet in recent:
-            if packet is None or due <= 0:
+            if packet is None or self._padding_due <= 0:
                 return
-            due -= await self._send_again(packet)
+            self._padding_due -= await self._send_again(packet)
 
     # --- feedback of the receiver ---
 

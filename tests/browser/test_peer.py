@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,15 +112,13 @@ async def test_calls_and_hang_ups_work_in_every_order(browser: Browser, site: Si
                 await until(lambda: cam.peers[page_id] is State.CONNECTED)
                 await page.wait_video("mmm")
                 call = cam.calls[page_id]
-                ended = time.monotonic()
-                if ender == "page":
-                    await page.hang_up("mmm")
-                    assert await call.ended() == "remote-hang-up"
-                else:
-                    await call.hang_up()
+                async with asyncio.timeout(5):  # without a message, the silence takes 10 s to end the call
+                    if ender == "page":
+                        await page.hang_up("mmm")
+                        assert await call.ended() == "remote-hang-up"
+                    else:
+                        await call.hang_up()
                     await page.wait_state("mmm", "available")
-                assert time.monotonic() - ended < 1
-                await page.wait_state("mmm", "available")
 
 
 @pytest.mark.parametrize("page_id", ["aaa", "zzz"])

@@ -108,14 +108,14 @@ async def test_frames_dropped_by_the_reader_count_towards_fps() -> None:
     fanout: Fanout[Any] = Fanout()
 
     async def feed() -> None:
-        for _ in range(12):
+        while True:
             for _ in range(10):
                 fanout.put(video_frame())
             await asyncio.sleep(0.1)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(feed())
-        assert await failure("expect video door fps>50 for 500ms within 1s", fanout) is None
+        assert await failure("expect video door fps>50 for 500ms within 4s", fanout) is None
         task.cancel()
 
 

@@ -124,16 +124,20 @@ def _tagged(sections: list[_Level], bundle: list[str]) -> _Level | None:
     return next((section for section in sections if not section.rejected), None)
 
 
-def classify(described: DescriptionIdentity, offer: DescriptionIdentity) -> SecondOffer:
-    """Return what ``offer`` does to the connection whose last remote description is ``described`` (rule 3)."""
+def classify(described: DescriptionIdentity, offer: DescriptionIdentity, *, continues: bool = False) -> SecondOffer:
+    """Return what ``offer`` does to the connection whose last remote description is ``described`` (rule 3).
+
+    ``continues``: the offer names the current call and a higher round. Then its fingerprint alone keeps the DTLS
+    association (RFC 8842 5.1). Otherwise the session id has to be the same too: gateways use one certificate for all
+    their calls.
+    """
     if offer.ufrag is None or offer.fingerprints != described.fingerprints:
         return SecondOffer.REPLACEMENT
     if (offer.ufrag, offer.password) == (described.ufrag, described.password):
         return SecondOffer.RENEGOTIATION
-    if not offer.fingerprints or offer.session_id is None or offer.session_id != described.session_id:
-        return (
-            SecondOffer.REPLACEMENT
-        )  # a fingerprint alone proves nothing: gateways use one certificate for all calls
+    same_session = offer.session_id is not None and offer.session_id == described.session_id
+    if not offer.fingerprints or not (same_session or continues):
+        return SecondOffer.REPLACEMENT
     if None not in (offer.tls_id, described.tls_id) and offer.tls_id != described.tls_id:
         return SecondOffer.REPLACEMENT  # RFC 8842 5.1: a new DTLS association
     return SecondOffer.ICE_RESTART

@@ -150,8 +150,10 @@ class NegotiationState:
         replaced = self._replacement is not None and self._replacement.generation == generation
         return replaced or self._is_current(generation)
 
-    def _second_offer(self, identity: DescriptionIdentity) -> SecondOffer:
-        return SecondOffer.REPLACEMENT if self._described is None else classify(self._described, identity)
+    def _second_offer(self, identity: DescriptionIdentity, *, continues: bool = False) -> SecondOffer:
+        if self._described is None:
+            return SecondOffer.REPLACEMENT
+        return classify(self._described, identity, continues=continues)
 
     def _process_line(self, now: float) -> None:
         """Start what rule 4 has delayed: answering the next queued offer, then sending our own."""

@@ -163,8 +163,8 @@ class Negotiation(NegotiationState):
         if len(self._line.offers) >= MAX_QUEUED:
             return  # a flood: a conforming peer waits for the answer or for its deadline (rule 4)
         identity = read_identity(event.sdp)
-        second = self._second_offer(identity)
         continues = relation is Relation.CONTINUES
+        second = self._second_offer(identity, continues=continues)
         if second is not SecondOffer.REPLACEMENT or (continues and self.phase is Phase.CONNECTED):
             self._further_offer(RemoteOffer(event.sdp, identity, offer_id, second=second), now)
         elif not event.allowed and not continues and self.phase not in _DIALING:

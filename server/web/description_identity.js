@@ -73,13 +73,13 @@ function taggedSection(sections, bundle) {
 
 const sameSet = (left, right) => left.size === right.size && [...left].every((value) => right.has(value));
 
-// What `offer` does to the connection whose last remote description is `described`.
-export function classify(described, offer) {
+// What `offer` does to the connection whose last remote description is `described`. `continues`: it names the current
+// call and a higher round. Otherwise a fingerprint alone proves nothing: a gateway has one for all its calls.
+export function classify(described, offer, continues = false) {
   if (offer.ufrag === null || !sameSet(offer.fingerprints, described.fingerprints)) return SecondOffer.REPLACEMENT;
   if (offer.ufrag === described.ufrag && offer.password === described.password) return SecondOffer.RENEGOTIATION;
-  if (!offer.fingerprints.size || offer.sessionId === null || offer.sessionId !== described.sessionId) {
-    return SecondOffer.REPLACEMENT; // the fingerprint alone proves nothing: a gateway has one for all its calls
-  }
+  const sameSession = offer.sessionId !== null && offer.sessionId === described.sessionId;
+  if (!offer.fingerprints.size || !(sameSession || continues)) return SecondOffer.REPLACEMENT;
   if (offer.tlsId !== null && described.tlsId !== null && offer.tlsId !== described.tlsId) {
     return SecondOffer.REPLACEMENT; // RFC 8842 5.1: a new DTLS association
   }

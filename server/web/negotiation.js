@@ -284,8 +284,8 @@ export class Negotiation {
     }
     if (this.#offers.length >= MAX_QUEUED) return; // a flood: a conforming peer waits for the answer
     const identity = readIdentity(sdp);
-    const second = this.#secondOffer(identity);
     const continues = relation === Relation.CONTINUES;
+    const second = this.#secondOffer(identity, continues);
     if (second !== SecondOffer.REPLACEMENT || (continues && this.phase === Phase.CONNECTED)) {
       this.#furtherOffer(newOffer(sdp, identity, id, { second }), now);
     } else if (!allowed && !continues && !DIALING.has(this.phase)) {
@@ -302,8 +302,8 @@ export class Negotiation {
     return id.round === 1 ? Relation.STARTS : Relation.UNKNOWN;
   }
 
-  #secondOffer(identity) {
-    return this.#described === null ? SecondOffer.REPLACEMENT : classify(this.#described, identity);
+  #secondOffer(identity, continues = false) {
+    return this.#described === null ? SecondOffer.REPLACEMENT : classify(this.#described, identity, continues);
   }
 
   // Put in line an offer that leaves the call as it is for the user: on its connection, or on a new one.

@@ -112,8 +112,8 @@ async def test_removed_video_leaves_audio(engine: Engine, site: Site) -> None:
         await asyncio.gather(hears(call), plays_tone(remote))
 
 
-RESTARTING = stacks("firefox", "pion", long=["chromium"])
-"""Without werift, which takes another session id for each offer: its restarts look like new calls."""
+RESTARTING = stacks("firefox", "pion", "werift", long=["chromium"])
+"""Without libdatachannel, which cannot restart ICE."""
 
 
 @RESTARTING
@@ -129,7 +129,7 @@ async def test_ice_restart_keeps_media_flowing(engine: Engine, site: Site) -> No
         assert max(received.seconds, sent.seconds) < MAX_GAP
 
 
-@stacks(long=["firefox", "chromium", "pion"])
+@stacks(long=["firefox", "chromium", "pion", "werift"])
 async def test_two_ice_restarts_in_a_row_keep_media(engine: Engine, site: Site) -> None:
     async with called(site, engine, AUDIO, VIDEO) as (remote, call):
         for _ in range(2):
@@ -137,7 +137,7 @@ async def test_two_ice_restarts_in_a_row_keep_media(engine: Engine, site: Site) 
         await media_both_ways(call, remote)
 
 
-@stacks("firefox", long=["chromium", "pion"])
+@stacks("firefox", long=["chromium", "pion"])  # werift's other session id then looks like a new call
 async def test_plain_client_restarts_ice_and_adds_video(engine: Engine, site: Site) -> None:
     """A client that sends neither ``call`` nor ``round``."""
     async with agent(site) as cam, join(engine, site.ws, "their", AUDIO, plain=True) as remote:

@@ -119,6 +119,23 @@ def test_second_offer_is_classified_by_what_it_keeps(changes: dict[str, str], ex
     assert classify(IDENTITY, read_identity(offer)) is expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({":frag": ":new", "o=- 42 2": "o=- 43 2"}, SecondOffer.ICE_RESTART),
+        ({":frag": ":new", "o=- 42 2": "o=- 43 2", "tls-id:t1": "tls-id:t2"}, SecondOffer.REPLACEMENT),
+        ({":frag": ":new", "AA:BB": "AA:CC"}, SecondOffer.REPLACEMENT),
+        ({":frag": ":new", "a=fingerprint:sha-256 AA:BB\r\n": ""}, SecondOffer.REPLACEMENT),
+    ],
+    ids=str,
+)
+def test_offer_of_the_call_needs_no_session_id(changes: dict[str, str], expected: SecondOffer) -> None:
+    offer = CHROMIUM
+    for old, new in changes.items():
+        offer = offer.replace(old, new)
+    assert classify(IDENTITY, read_identity(offer), continues=True) is expected
+
+
 def test_second_offer_without_fingerprints_never_restarts_ice() -> None:
     before, after = read_identity("o=- 1 1\na=ice-ufrag:x"), read_identity("o=- 1 2\na=ice-ufrag:y")
     assert classify(before, after) is SecondOffer.REPLACEMENT

@@ -65,6 +65,12 @@ def test_killed_node_is_detected_and_redialed(relay: str) -> None:
             watcher.expect("first-frame", 30, peer="cam")
 
 
+def expect_video(program: Program) -> None:
+    """Wait until video arrives at more than 5 fps. On a busy machine, one interval can be without a frame."""
+    while program.expect("stats")["video"]["fps"] <= 5:
+        pass
+
+
 def test_killed_relay_ends_no_call() -> None:
     with Program("serve", "--port", "0", "--json") as relay:
         url = str(relay.expect("listening")["url"])
@@ -74,14 +80,15 @@ def test_killed_relay_ends_no_call() -> None:
             relay.send(signal.SIGKILL)
             relay.wait()
             program.expect("server-lost")
-            assert program.expect("stats")["video"]["fps"] > 5
+            expect_video(program)
             with Program("serve", "--port", port, "--json"):
                 program.expect("server-back", 30)
                 cam.expect("server-back", 30)
-                assert program.expect("stats")["video"]["fps"] > 5
+                expect_video(program)
                 cam.send(signal.SIGTERM)
                 assert program.expect("ended")["reason"] == "remote-hang-up"
                 assert program.wait() == 0
+                assert program.names().count("connected") == 1
 
 
 # --- a real clip, recorded at the remote ---

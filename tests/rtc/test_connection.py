@@ -567,7 +567,7 @@ async def test_outgoing_tracks_are_sent_and_stopped(attached: list[Attached]) ->
         await session.create_offer()
         assert [t.direction for t in session.engine.getTransceivers()] == ["sendrecv", "recvonly"]
         assert [one.track for one in attached] == [audio]
-    assert audio.calls == ["open", "stop"]
+    assert set(audio.calls[:-1]) == {"open"} and audio.calls[-1] == "stop"
 
 
 async def test_stats_of_a_connection_without_media_are_empty() -> None:

@@ -23,6 +23,7 @@ from .call import Call, State
 from .log_limit import LimitedLogger
 from .media.incoming.track import IncomingMedia
 from .playout import Playout
+from .request_budget import RequestBudget
 from .rtc.connection import Connection, ConnectionOptions
 from .rtc.outgoing_tracks import OutgoingTracks
 from .rtc.unbundled import UnbundledConnection, split_offer
@@ -78,9 +79,9 @@ class Remote:
     attempts: int = 0
     """Number of its offers since a call was connected last."""
     attempted_at: float = 0.0
-    further_offers: float = FREE_FURTHER_OFFERS
-    """Number of further offers that it may send at ``further_offer_at``."""
-    further_offer_at: float = 0.0
+    further_offers: RequestBudget = field(
+        default_factory=lambda: RequestBudget(FURTHER_OFFER_INTERVAL, FREE_FURTHER_OFFERS)
+    )
     waiting: int = 0
     """Size of its queued offers and candidates, in bytes."""
 
@@ -185,19 +186,11 @@ class CallControl:
         remote = self.remotes.get(peer)
         if remote is None:
             remote = self.remotes[peer] = Remote(n.Negotiation(self._me, peer))
-        if isinstance(event, n.OfferReceived) and (
-            remote.negotiation.waiting_bytes + len(event.sdp) > MAX_WAITING_PER_REMOTE
-        ):
-            limited_log.info("= %s: dropped an offer, because too many are queued", peer)
-            return
         if isinstance(event, n.OfferReceived):
-            if not remote.negotiation.starts_call(event):
-                if not _admit_further_offer(remote):
-                    limited_log.info("= %s: dropped an offer, because too many follow each other", peer)
-                    return
-            elif event.allowed and not self._admit_attempt(peer, remote):
-                limited_log.info("= %s: declined, because too many calls do not connect", peer)
-                event = replace(event, allowed=False)
+            offer = self._admit_offer(peer, remote, event)
+            if offer is None:
+                return
+            event = offer
         before = remote.negotiation.phase
         commands = remote.negotiation.handle(event, asyncio.get_running_loop().time())
         if remote.negotiation.phase is not before:
@@ -210,6 +203,20 @@ class CallControl:
         if remote.negotiation.settled and not self._is_present(peer):
             self._waiting -= remote.waiting
             del self.remotes[peer]
+
+    def _admit_offer(self, peer: str, remote: Remote, offer: n.OfferReceived) -> n.OfferReceived | None:
+        """Return ``offer``, not allowed if it may not become an attempt; ``None`` if it is dropped."""
+        if remote.negotiation.waiting_bytes + len(offer.sdp) > MAX_WAITING_PER_REMOTE:
+            limited_log.info("= %s: dropped an offer, because too many are queued", peer)
+            return None
+        if not remote.negotiation.starts_call(offer):
+            if remote.further_offers.spend(time.monotonic()):
+                limited_log.info("= %s: dropped an offer, because too many follow each other", peer)
+                return None
+        elif offer.allowed and not self._admit_attempt(peer, remote):
+            limited_log.info("= %s: declined, because too many calls do not connect", peer)
+            return replace(offer, allowed=False)
+        return offer
 
     def _admit_attempt(self, peer: str, remote: Remote) -> bool:
         """Whether an offer may become an attempt. If there are too many, one is hung up for it.
@@ -361,18 +368,6 @@ class CallControl:
             if remote.negotiation.deadline is not None and remote.negotiation.deadline <= now:
                 self.dispatch(peer, n.Tick())
         self._set_timer()
-
-
-def _admit_further_offer(remote: Remote) -> bool:
-    """Whether an offer that starts no call may be processed, by a token bucket."""
-    now = time.monotonic()
-    earned = (now - remote.further_offer_at) / FURTHER_OFFER_INTERVAL
-    remote.further_offers = min(FREE_FURTHER_OFFERS, remote.further_offers + earned)
-    remote.further_offer_at = now
-    if remote.further_offers < 1:
-        return False
-    remote.further_offers -= 1
-    return True
 
 
 def _is_attempt(call: Call) -> bool:

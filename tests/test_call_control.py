@@ -593,7 +593,7 @@ async def test_flood_of_second_offers_is_dropped() -> None:
             b.calls.dispatch("b", n.OfferReceived(ANSWER))
             connection.post(n.AnswerCreated(1, OTHER))
         assert connection.calls.count(("renegotiate", ANSWER, False)) == call_control.FREE_FURTHER_OFFERS
-        b.calls.remotes["b"].further_offer_at -= call_control.FURTHER_OFFER_INTERVAL
+        b.calls.remotes["b"].further_offers._paid_until -= call_control.FURTHER_OFFER_INTERVAL
         b.calls.dispatch("b", n.OfferReceived(ANSWER))
         assert connection.calls.count(("renegotiate", ANSWER, False)) == call_control.FREE_FURTHER_OFFERS + 1
         assert call.reason is None

@@ -22,7 +22,7 @@ LAYERS = {
         ("peer.media", "peer.signaling", "peer.negotiation"),
         ("peer.rtp",),
         ("peer.codecs", "peer.signaling.messages", "peer.signaling.ice_servers", "peer.events"),
-        ("peer.errors", "peer.log_limit", "peer.options", "peer.timeouts"),
+        ("peer.errors", "peer.log_limit", "peer.options", "peer.request_budget", "peer.timeouts"),
     ),
     "server": (
         ("server.run", "server.__main__"),
@@ -72,9 +72,9 @@ HOMES = {
 """The only modules or packages that import a library."""
 
 PURE = (
-    "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.rtp",
-    "peer.cli.config_file", "peer.media.frame_rate_limiter", "peer.media.incoming.freezes",
-    "peer.media.outgoing.frame_rate", "peer.media.outgoing.key_frame_budget",
+    "peer.codecs", "peer.errors", "peer.events", "peer.negotiation", "peer.options", "peer.request_budget",
+    "peer.rtp", "peer.cli.config_file", "peer.media.frame_rate_limiter", "peer.media.incoming.freezes",
+    "peer.media.outgoing.frame_rate",
     "peer.media.outgoing.quality_ladder", "peer.media.outgoing.rung_selector",
     "peer.media.recording.av_sync", "peer.media.recording.key_frame_gate",
     "peer.media.sources.constraints", "peer.media.sources.passthrough", "peer.media.sources.spec", "peer.node.redial",
@@ -93,8 +93,9 @@ before anything heavy may be loaded."""
 
 NO_CLOCK = (
     "peer.media.incoming.freezes", "peer.media.outgoing.frame_rate", "peer.media.outgoing.quality_ladder",
-    "peer.media.outgoing.rung_selector", "peer.negotiation", "peer.node.redial", "peer.rtc.answer",
-    "peer.rtc.codec_preferences", "peer.rtc.engine_sections", "peer.rtc.remote_description", "peer.rtc.sdp",
+    "peer.media.outgoing.rung_selector", "peer.negotiation", "peer.node.redial", "peer.request_budget",
+    "peer.rtc.answer", "peer.rtc.codec_preferences", "peer.rtc.engine_sections", "peer.rtc.remote_description",
+    "peer.rtc.sdp",
     "peer.rtc.sdp_bundle", "peer.rtc.sdp_codecs", "peer.rtc.sdp_parser", "peer.rtc.sdp_transports",
     "peer.rtc.sdp_writer", "peer.rtc.silence",
     "peer.signaling.backoff", "peer.signaling.presence",

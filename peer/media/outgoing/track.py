@@ -17,16 +17,24 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ...request_budget import RequestBudget
 from ..fanout import Reader
 from ..frames import OutgoingFrame
 from .audio_track import OutgoingAudio
-from .key_frame_budget import KeyFrameBudget
 from .rung_selector import RungSelector
 from .shared import SharedVideo, VideoStream
 from .video_encoding import EncoderCounters, VideoEncoding
 
 SELECT_INTERVAL: Final = 0.5
 """Time between two selections of a rung, in seconds."""
+
+KEY_FRAME_INTERVAL: Final = 2.0
+"""Time per key frame request (PLI, FIR) of one viewer in the long run, in seconds. A key frame is several times as
+large as other frames, all viewers of an encoding get it, and an encoding makes at most two per second: a viewer that
+requests them all the time would cost all others quality. One that loses more than that is moved to a lower rung."""
+
+KEY_FRAME_BURST: Final = 4
+"""Maximum number of such requests in a row. Viewers repeat a request until the key frame has arrived."""
 
 MAX_LAG: Final = 45_000
 """Maximum time by which a new stream may lag behind the previous one, in units of 1/90000 s: half a second. The
@@ -77,7 +85,7 @@ class OutgoingVideo:
         self._packets_since_selection = 0
         self._nacked: set[int] = set()
         """Sequence numbers that the viewer NACKed since the last selection."""
-        self._key_frame_budget = KeyFrameBudget()
+        self._key_frame_budget = RequestBudget(KEY_FRAME_INTERVAL, KEY_FRAME_BURST)
         self._key_frame_timer: asyncio.TimerHandle | None = None
         """Set while a key frame request waits for the budget."""
         self._decodable = False

@@ -12,13 +12,13 @@ import pytest
 
 from peer.media.fanout import Fanout, Reader
 from peer.media.frames import VIDEO_TIME_BASE, OutgoingFrame, media_time
-from peer.media.outgoing import key_frame_budget, rung_selector, track
+from peer.media.outgoing import rung_selector, track
 from peer.media.outgoing.audio_track import OutgoingAudio
-from peer.media.outgoing.key_frame_budget import BURST, KeyFrameBudget
 from peer.media.outgoing.quality_ladder import ladder
 from peer.media.outgoing.shared import SharedAudio, SharedVideo
-from peer.media.outgoing.track import OutgoingVideo
+from peer.media.outgoing.track import KEY_FRAME_BURST, OutgoingVideo
 from peer.media.outgoing.video_encoding import EncoderCounters
+from peer.request_budget import RequestBudget
 from peer.rtp.packetizer import fits
 
 from .studio import SIZE, Camera, Studio, h264_stream, studio
@@ -200,15 +200,15 @@ async def test_start_while_sending_changes_the_stream(monkeypatch: pytest.Monkey
 
 
 async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_frame_budget, "INTERVAL", 0.2)
+    monkeypatch.setattr(track, "KEY_FRAME_INTERVAL", 0.2)
     async with scripted_streams(monkeypatch) as (viewer, (best, *_)):
         for _ in range(1000):
             viewer.request_key_frame()
-        assert best.requests == BURST
+        assert best.requests == KEY_FRAME_BURST
         async with asyncio.timeout(5):
-            while best.requests == BURST:
+            while best.requests == KEY_FRAME_BURST:
                 await asyncio.sleep(0.01)  # the last request is not lost, but waits
-        assert best.requests == BURST + 1
+        assert best.requests == KEY_FRAME_BURST + 1
         for _ in range(1000):
             viewer.request_key_frame()
         timer = viewer._key_frame_timer
@@ -218,9 +218,9 @@ async def test_flood_of_key_frame_requests_is_limited_and_answered(monkeypatch: 
 
 async def test_frames_before_the_first_key_frame_spend_no_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted_streams(monkeypatch) as (viewer, (best, *_)):
-        for n in range(2 * BURST):  # the encoding runs for others, and makes its next key frame within 0.5 s
+        for n in range(2 * KEY_FRAME_BURST):  # the encoding runs for others; its next key frame comes within 0.5 s
             best.put(n * 3000)
-        best.put(2 * BURST * 3000, key=True)
+        best.put(2 * KEY_FRAME_BURST * 3000, key=True)
         assert (await viewer.get()).key and best.requests > 0
         before = best.requests
         viewer.request_key_frame()
@@ -340,7 +340,7 @@ async def test_viewer_sees_an_encoding_until_the_next_key_frame(
         while not ((stats := viewer.stats()) and stats.passthrough):
             encoding = made.shared.encoding("h264", 0)
             encoding._key_requested = False
-            viewer._key_frame_budget = KeyFrameBudget()  # of another viewer
+            viewer._key_frame_budget = RequestBudget(track.KEY_FRAME_INTERVAL, KEY_FRAME_BURST)  # of another viewer
             viewer.request_key_frame()
             assert encoding._key_requested, "the current encoder answers key frame requests"
             await camera.deliver()

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from .remote_description import RemoteDescription
+from .sdp import replace_bundle, split_sections
 from .sdp_bundle import Kept
 from .sdp_parser import Section
 
@@ -22,14 +23,13 @@ def mirror(answer: str, offer: RemoteDescription) -> str:
     Each section stands in its place, rejected ones with port 0, unless ``kept``. The BUNDLE group and the ``a=mid``
     lines are there only where the offer has them (RFC 8843 7.3, RFC 5888 9).
     """
-    head, *made = re.split(r"^(?=m=)", answer, flags=re.MULTILINE)
-    group = f"a=group:BUNDLE {' '.join(offer.bundle)}\r\n" if offer.bundle else ""
-    parts = [re.sub(r"^a=group:BUNDLE.*\r\n", lambda _: group, head, flags=re.MULTILINE)]
+    head, made = split_sections(answer)
+    parts = [replace_bundle(head, offer.bundle)]
     texts = {one.index: (one, text) for one, text in zip(offer.accepted, made, strict=True)}
     for index, section in enumerate(offer.sections):
         if index in texts:
             one, text = texts[index]
-            text = re.sub(r"^(m=\S+ \d+) \S+", lambda match, to=section.protocol: f"{match[1]} {to}", text, count=1)
+            text = re.sub(r"^(m=\S+ \d+) \S+", rf"\g<1> {section.protocol}", text, count=1)  # one of PROTOCOLS
             parts.append(text if one.named else re.sub(r"^a=mid:.*\r\n", "", text, flags=re.MULTILINE))
             continue
         if offer.kept is not None and index == offer.kept.index:

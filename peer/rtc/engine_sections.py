@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 from .answer import TRANSPORT_LINES
 from .remote_description import Accepted, RemoteDescription
-from .sdp import SdpError
+from .sdp import SdpError, replace_bundle, split_sections
 
-_SECTION = re.compile(r"^(?=m=)", re.MULTILINE)
 _DIRECTION = re.compile(r"a=(?:sendrecv|sendonly|recvonly|inactive)")
 
 
@@ -39,11 +38,6 @@ class EngineSections:
     def __init__(self) -> None:
         self._places: list[_Place] = []
 
-    @property
-    def mids(self) -> tuple[str, ...]:
-        """The engine's ``a=mid`` of each section that is in use."""
-        return tuple(place.mid for place in self._places if place.in_use)
-
     def apply(self, remote: RemoteDescription) -> tuple[str, dict[str, str]]:
         """Return the description for the engine, and the sections that it must rename before: old to new ``a=mid``.
 
@@ -53,7 +47,7 @@ class EngineSections:
         Raises:
             SdpError: an identification was used for another kind of media before.
         """
-        head, *texts = _SECTION.split(remote.text)
+        head, texts = split_sections(remote.text)
         if self._places:
             texts = [re.sub(r"^a=setup:\S+", "a=setup:actpass", text, flags=re.MULTILINE) for text in texts]
         offered = {one.mid for one in remote.accepted}
@@ -72,13 +66,11 @@ class EngineSections:
         transport = [line for line in texts[0].splitlines() if line.startswith(TRANSPORT_LINES)]
         sections = [given.get(place.mid) or _inactive(place.text, transport) for place in places]
         self._places = places
-        group = f"a=group:BUNDLE {' '.join(place.mid for place in places)}\r\n"
-        head = re.sub(r"^a=group:BUNDLE.*\r\n", lambda _: group, head, flags=re.MULTILINE)
-        return head + "".join(sections), renamed
+        return replace_bundle(head, [place.mid for place in places]) + "".join(sections), renamed
 
     def select(self, local: str, remote: RemoteDescription) -> str:
         """Return the engine's description ``local`` with only the accepted sections of ``remote``, in their order."""
-        head, *texts = _SECTION.split(local)
+        head, texts = split_sections(local)
         by_mid = {place.mid: text for place, text in zip(self._places, texts, strict=True)}
         return head + "".join(by_mid[one.mid] for one in remote.accepted)
 

@@ -6,12 +6,15 @@ What a remote wrote is read by ``sdp_parser`` and ``sdp_codecs`` and brought int
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 MAX_CANDIDATES: Final = 100
 """Maximum number of remote candidates per connection (RFC 8445 19.5.1). ICE sends checks to each of them."""
 
+_SECTION = re.compile(r"^(?=m=)", re.MULTILINE)
+_GROUP_LINE = re.compile(r"^a=group:BUNDLE.*\r\n", re.MULTILINE)
 _ICE_LINE = re.compile(r"^a=ice-(ufrag|pwd):(\S+)", re.MULTILINE)
 _ORIGIN = re.compile(r"^o=- (\d+) (\d+) ", re.MULTILINE)
 _END_LINE = re.compile(r"^a=end-of-candidates\r?\n", re.MULTILINE)
@@ -33,6 +36,22 @@ class SdpError(ValueError):
         rule = f" ({self.rule})" if self.rule else ""
         line = f": {self.line[:80]!r}" if self.line else ""
         return f"{self.args[0]}{rule}{line}"
+
+
+def split_sections(sdp: str) -> tuple[str, list[str]]:
+    """Return the session level and the media sections of a description."""
+    head, *sections = _SECTION.split(sdp)
+    return head, sections
+
+
+def bundle_line(mids: Iterable[str]) -> str:
+    """Return the line of a BUNDLE group (RFC 8843 7)."""
+    return f"a=group:BUNDLE {' '.join(mids)}\r\n"
+
+
+def replace_bundle(head: str, mids: Collection[str]) -> str:
+    """Return the session level ``head`` of ours with another BUNDLE group; with none if ``mids`` is empty."""
+    return _GROUP_LINE.sub(lambda _: bundle_line(mids) if mids else "", head)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from .remote_description import Kind, choose_sections
-from .sdp import SdpError
+from .sdp import SdpError, split_sections
 from .sdp_codecs import SupportedCodecs
 from .sdp_parser import parse
 
 MAX_TRANSPORTS: Final = 2
 """Maximum number of transports per call: one per kind of media. Only the first track of a kind is used."""
 
-_SECTION: Final = re.compile(r"^(?=m=)", re.MULTILINE)
 _USED: Final = re.compile(r"^m=\S+ +0*[1-9]", re.MULTILINE)
 _PORT: Final = re.compile(r"^(m=\S+ +)\d+(?:/\d+)?")
 
@@ -64,7 +63,7 @@ def split_transports(offer: str, supported: SupportedCodecs) -> list[Part]:
 
 def restrict(offer: str, indexes: Collection[int]) -> str:
     """Return ``offer`` with all sections rejected except those of ``indexes``."""
-    head, *sections = _SECTION.split(offer)
+    head, sections = split_sections(offer)
     return head + "".join(
         section if index in indexes else _rejected(section) for index, section in enumerate(sections)
     )
@@ -84,9 +83,9 @@ def _rejected(section: str) -> str:
 
 def merge_answers(parts: Sequence[Part], answers: Sequence[str]) -> str:
     """Return one answer: each section from the answer of its part, the others from the first one."""
-    head, *sections = _SECTION.split(answers[0])
+    head, sections = split_sections(answers[0])
     for part, answer in zip(parts[1:], answers[1:], strict=True):
-        other_head, *other_sections = _SECTION.split(answer)
+        other_head, other_sections = split_sections(answer)
         head += "".join(re.findall(r"^a=group:BUNDLE .*\n", other_head, re.MULTILINE))
         for index in part.indexes:
             sections[index] = other_sections[index]

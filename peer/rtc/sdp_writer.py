@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ..rtp.header import ABS_SEND_TIME, MID
+from .sdp import bundle_line
 from .sdp_codecs import Codec
 from .sdp_parser import Parsed, Section
 
@@ -23,7 +24,7 @@ _SSRC: Final = re.compile(r"(\d{1,10})\s+cname:([!-~]{1,256})", re.ASCII)
 def write_head(mids: Iterable[str], *, lite: bool) -> str:
     """Return the session level. All sections, of which ``mids`` are the identifications, share one transport."""
     lines = ["v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0", *(["a=ice-lite"] if lite else [])]
-    return "\r\n".join([*lines, f"a=group:BUNDLE {' '.join(mids)}"]) + "\r\n"
+    return "\r\n".join([*lines, bundle_line(mids)])
 
 
 def write_section(kind: str, mid: str, codecs: Sequence[Codec], direction: str, lines: Iterable[str]) -> str:

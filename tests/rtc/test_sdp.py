@@ -43,3 +43,15 @@ def test_ice_parameters_are_read_from_the_first_section(lite: bool) -> None:
     head = "v=0\r\ns=-\r\n" + "a=ice-lite\r\n" * lite
     text = head + "m=audio 9 x 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n"
     assert sdp.ice_parameters(text) == sdp.IceParameters("abcd", "secret", lite)
+
+
+def test_sections_are_split_and_joined_again() -> None:
+    head, sections = sdp.split_sections(OFFER)
+    assert head == "v=0\r\ns=-\r\n" and [section[:7] for section in sections] == ["m=audio", "m=video"]
+    assert head + "".join(sections) == OFFER
+
+
+@pytest.mark.parametrize(("mids", "line"), [(("1", "a"), "a=group:BUNDLE 1 a\r\n"), ((), "")])
+def test_bundle_group_is_replaced_or_removed(mids: tuple[str, ...], line: str) -> None:
+    head = "v=0\r\n{}a=msid-semantic:WMS *\r\n"
+    assert sdp.replace_bundle(head.format("a=group:BUNDLE 0 1\r\n"), mids) == head.format(line)

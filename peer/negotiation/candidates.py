@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from typing import Final
 
@@ -17,8 +16,6 @@ ITEM_OVERHEAD: Final = 256
 
 Candidates = tuple[IceCandidate, ...]
 
-_UFRAG: Final = re.compile(r" ufrag (\S+)")
-
 
 def queue(candidates: Candidates, candidate: IceCandidate) -> Candidates:
     """Return ``candidates`` with ``candidate`` at the end."""
@@ -27,10 +24,7 @@ def queue(candidates: Candidates, candidate: IceCandidate) -> Candidates:
 
 def belongs(candidate: IceCandidate, ufrags: Set[str]) -> bool:
     """Whether ``candidate`` belongs to the description with these ufrags. One without a ufrag always does."""
-    if candidate.username_fragment:
-        return candidate.username_fragment in ufrags
-    match = _UFRAG.search(candidate.candidate)
-    return match is None or match[1] in ufrags
+    return candidate.ufrag is None or candidate.ufrag in ufrags
 
 
 def size(candidate: IceCandidate) -> int:

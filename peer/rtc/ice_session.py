@@ -6,17 +6,14 @@ A connection has one at a time. An ICE restart begins the next one. Candidates o
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from ..signaling.ice_servers import IceServer
 from ..signaling.messages import IceCandidate
 from .candidates import LocalCandidates, RemoteCandidates
 from .ice_gathering import IceGatherer
 from .sdp import IceParameters
-
-_FRAGMENT: Final = re.compile(r" ufrag (\S+)")
 
 
 class IceSession:
@@ -49,10 +46,7 @@ class IceSession:
 
     def add_remote(self, candidate: IceCandidate) -> None:
         """Add a candidate of the remote. One that is malformed, or of another session, is dropped."""
-        fragment = candidate.username_fragment
-        if not fragment and (match := _FRAGMENT.search(candidate.candidate)):
-            fragment = match[1]
-        if not fragment or self.remote is None or fragment == self.remote.username_fragment:
+        if self.remote is None or candidate.ufrag in (None, self.remote.username_fragment):
             self._candidates.add(candidate)
 
     async def gather(self) -> None:

@@ -74,6 +74,7 @@ TARGETED_TYPES: Final = frozenset({"offer", "answer", "candidate", "hang-up"})
 broadcast offer."""
 
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_UFRAG = re.compile(r" ufrag (\S+)")
 
 
 def is_valid_id(value: object) -> bool:
@@ -163,6 +164,14 @@ class IceCandidate:
     sdp_mid: str | None = None
     sdp_m_line_index: int | None = None
     username_fragment: str | None = None
+
+    @property
+    def ufrag(self) -> str | None:
+        """The ``username_fragment``, or else the ``ufrag`` in the candidate's text (RFC 8839 5.1), if it has one."""
+        if self.username_fragment:
+            return self.username_fragment
+        match = _UFRAG.search(self.candidate)
+        return match[1] if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,15 +136,8 @@ class Sender:
                 self._rtx_payload_type = other.payloadType
         if had_rtx != (self._rtx_payload_type is not None):
             self._history = [None] * HISTORY_SIZE  # its entries depend on RTX
-        if (
-            self._sending
-            and previous is not None
-            and (codec.name, codec.parameters)
-            != (
-                previous.name,
-                previous.parameters,
-            )
-        ):
+        is_same = previous is not None and (codec.name, codec.parameters) == (previous.name, previous.parameters)
+        if self._sending and not is_same:
             self._start_track()
         await self._engine_send(parameters)
 

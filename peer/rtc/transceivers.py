@@ -96,18 +96,15 @@ class Transceivers:
 
         If the receiver that feeds the call no longer receives, another one of its kind that does takes its place.
         """
-        sending = {t.kind for t in self._connection.getTransceivers() if "send" in (t.currentDirection or "")}
         for kind in KINDS:
-            track = self._tracks.of(kind)
             if kind in self._senders:
                 transceiver, sender = self._senders[kind]
                 if "send" in (transceiver.currentDirection or ""):
                     sender.resume()
                 else:
                     sender.hold()
-            elif track is not None and kind not in sending:
+            elif (track := self._tracks.of(kind)) is not None:
                 track.stop()
-        for kind in KINDS:
             self._choose_receiver(kind)
 
     def _choose_receiver(self, kind: str) -> None:

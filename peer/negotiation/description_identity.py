@@ -12,6 +12,7 @@ The text comes from the remote and is as large as the relay permits (256 kB). Re
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from dataclasses import dataclass, field
 from itertools import islice
@@ -73,6 +74,7 @@ class _Level:
     fingerprints: list[str] = field(default_factory=list)
 
 
+@functools.lru_cache(maxsize=1)  # an offer is asked for it when it is admitted and when it is processed
 def read_identity(sdp: str) -> DescriptionIdentity:
     """Read the identity of ``sdp``, which may be any text. Never raises."""
     session = level = _Level()

@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtp
 from aiortc.codecs import CODECS
@@ -27,6 +27,7 @@ from ..timeouts import CleanupTimeout
 from .sdp_codecs import SupportedCodecs
 
 log = LimitedLogger(logging.getLogger(__name__))
+T = TypeVar("T")
 
 CLOSE_TIMEOUT: Final = 3.0
 """Maximum time for closing a connection, in seconds. It takes milliseconds unless a task of the engine hangs."""
@@ -144,9 +145,12 @@ def open_peer_connection(
     return connection
 
 
-def ice_connection(connection: RTCPeerConnection) -> Any:
-    """Return the one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
-    return connection.getTransceivers()[0].receiver.transport.transport._connection
+def attached(owner: Any, make: Callable[[Any], T]) -> T:
+    """Return what ``make(owner)`` returned in the first call for this engine object; see ``IceTransport.of``."""
+    objects: dict[Any, Any] = owner.__dict__.setdefault("_peer_attached", {})
+    if make not in objects:
+        objects[make] = make(owner)
+    return cast(T, objects[make])
 
 
 def limit_datagrams(protocol: Any) -> None:

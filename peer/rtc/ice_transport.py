@@ -21,6 +21,8 @@ from aioice import Connection as IceConnection
 from aiortc import RTCDtlsTransport
 
 from ..log_limit import LimitedLogger
+from ..timeouts import CleanupTimeout
+from . import aiortc_hooks
 from .sdp import IceParameters
 
 log = LimitedLogger(logging.getLogger(__name__))
@@ -87,11 +89,7 @@ class IceTransport:
     @classmethod
     def of(cls, dtls: RTCDtlsTransport) -> IceTransport:
         """Return the ICE transport of a DTLS transport. The first call installs it."""
-        transport = getattr(dtls, "_peer_ice_transport", None)
-        if transport is None:
-            transport = cls(dtls)
-            dtls._peer_ice_transport = transport  # type: ignore[attr-defined]
-        return cast(IceTransport, transport)
+        return aiortc_hooks.attached(dtls, cls)
 
     @property
     def connection(self) -> Any:
@@ -174,7 +172,7 @@ class IceTransport:
     async def _close_retired(self) -> None:
         for connection in tuple(self._retired):
             try:
-                async with asyncio.timeout(CLOSE_TIMEOUT):
+                async with CleanupTimeout(CLOSE_TIMEOUT):
                     await connection.close()
             except Exception as exc:
                 log.warning("a replaced ICE connection may have left sockets open: %s", exc or type(exc).__name__)

@@ -20,7 +20,7 @@ from aiortc.rtcdtlstransport import State
 
 from ..log_limit import LimitedLogger
 from ..rtp.packet import Packet, parse
-from .aiortc_hooks import MAX_DATAGRAM, limit_datagrams
+from .aiortc_hooks import MAX_DATAGRAM, attached, limit_datagrams
 from .ice_transport import IceTransport
 
 log = LimitedLogger(logging.getLogger(__name__))
@@ -57,11 +57,7 @@ class RtpFastPath:
     @classmethod
     def of(cls, dtls: RTCDtlsTransport) -> RtpFastPath:
         """Return the fast path of a transport. The first call installs it."""
-        path = getattr(dtls, "_peer_rtp_fast_path", None)
-        if path is None:
-            path = cls(dtls)
-            dtls._peer_rtp_fast_path = path  # type: ignore[attr-defined]
-        return cast(RtpFastPath, path)
+        return attached(dtls, cls)
 
     def add_receiver(self, receiver: RTCRtpReceiver, handler: PacketHandler) -> None:
         """Call ``handler`` with the packets that the engine would route to ``receiver``."""

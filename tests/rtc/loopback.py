@@ -19,6 +19,11 @@ from peer.rtc.receiver import Receiver
 from tests.waiting import until
 
 
+def ice_connection(connection: RTCPeerConnection) -> Any:
+    """Return the one ``aioice.Connection`` under all transceivers (MAX_BUNDLE)."""
+    return connection.getTransceivers()[0].receiver.transport.transport._connection
+
+
 class FrameTrack(MediaStreamTrack):
     """A video track of the frames that are put into it. A slow sender misses the oldest ones."""
 

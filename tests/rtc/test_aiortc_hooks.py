@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from peer.rtc import aiortc_hooks
 from peer.rtc.liveness import Liveness
-from tests.rtc.loopback import loopback
+from tests.rtc.loopback import ice_connection, loopback
 from tests.waiting import until
 
 
@@ -30,7 +30,7 @@ async def test_empty_datagram_from_a_stranger_is_dropped() -> None:
     async with loopback() as pair:
         aiortc_hooks.ignore_malformed_rtcp(pair.near)
         live = Liveness(pair.near)
-        for protocol in aiortc_hooks.ice_connection(pair.near)._protocols:
+        for protocol in ice_connection(pair.near)._protocols:
             address = (protocol.local_candidate.host, protocol.local_candidate.port)
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as stranger:
@@ -45,7 +45,7 @@ async def test_datagram_above_the_limit_is_dropped_unread() -> None:
     async with loopback() as pair:
         received: list[int] = []
         limit = aiortc_hooks.MAX_DATAGRAM
-        for protocol in aiortc_hooks.ice_connection(pair.near)._protocols:
+        for protocol in ice_connection(pair.near)._protocols:
             protocol.datagram_received = lambda data, address: received.append(len(data))
             aiortc_hooks.limit_datagrams(protocol)
             aiortc_hooks.limit_datagrams(protocol)
@@ -75,7 +75,7 @@ async def test_relay_only_resolves_no_mdns_names(relay_only: bool, monkeypatch: 
     pc = aiortc_hooks.open_peer_connection(relay_only=relay_only)
     pc.addTransceiver("audio")
     candidate = Candidate.from_sdp("1 1 udp 1 0b0f9e2a-5f2c-4c3e-9d3e-0f6f2d6b7c11.local 9 typ host")
-    await aiortc_hooks.ice_connection(pc).add_remote_candidate(candidate)
+    await ice_connection(pc).add_remote_candidate(candidate)
     assert resolved == ([] if relay_only else [candidate.host])
     await aiortc_hooks.close(pc)
 
@@ -112,7 +112,7 @@ async def test_close_with_a_dead_engine_task_releases_sockets(caplog: pytest.Log
             patch.setattr(aiortc_hooks, "CLOSE_TIMEOUT", 0.2)
             await aiortc_hooks.close(pair.near)
         assert "taken apart" in caplog.text
-        assert aiortc_hooks.ice_connection(pair.near)._protocols == []
+        assert ice_connection(pair.near)._protocols == []
         assert len(asyncio.all_tasks()) < len(tasks)
         pair.near.close = _closed  # type: ignore[method-assign]
 

@@ -22,6 +22,7 @@ from peer.signaling import message_json, messages
 from server.config import RelayConfig
 from server.relay import Relay
 from tests.coturn import coturn
+from tests.rtc.loopback import ice_connection
 from tests.waiting import until
 
 
@@ -61,7 +62,7 @@ async def test_all_sockets_limit_the_size_of_datagrams() -> None:
         async with a.call("b", timeout=10):
             (connection,) = a._calls.remotes["b"].connections.values()
             assert connection._pc is not None
-            protocols = aiortc_hooks.ice_connection(connection._pc)._protocols
+            protocols = ice_connection(connection._pc)._protocols
             sizes = {protocol.transport.max_size for protocol in protocols}
             assert sizes == {aiortc_hooks.MAX_DATAGRAM + 1}
 

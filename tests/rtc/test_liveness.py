@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from peer.rtc import aiortc_hooks
 from peer.rtc.liveness import Liveness
-from tests.rtc.loopback import loopback
+from tests.rtc.loopback import ice_connection, loopback
 from tests.waiting import until
 
 
@@ -22,6 +21,6 @@ async def test_liveness_counts_datagrams_and_detects_a_remote_close() -> None:
 async def test_liveness_after_local_close_reports_no_remote_close() -> None:
     async with loopback() as pair:
         live = Liveness(pair.near)
-        await aiortc_hooks.ice_connection(pair.near).close()
+        await ice_connection(pair.near).close()
         await until(lambda: pair.near.getTransceivers()[0].receiver.transport.state == "closed")
         assert not live.closed_by_remote

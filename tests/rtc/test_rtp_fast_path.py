@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from peer.rtc import aiortc_hooks
 from peer.rtc.aiortc_hooks import MAX_DATAGRAM
 from peer.rtc.ice_transport import IceTransport
 from peer.rtc.liveness import Liveness
 from peer.rtc.rtp_fast_path import MAX_STREAMS, RtpFastPath
 from peer.rtp.packet import Packet
-from tests.rtc.loopback import loopback
+from tests.rtc.loopback import ice_connection, loopback
 
 
 async def test_rtp_bypasses_the_engine() -> None:
@@ -50,7 +49,7 @@ async def test_datagrams_are_counted_as_in_the_engine() -> None:
 async def test_receive_buffer_has_room_for_one_datagram() -> None:
     async with loopback() as pair:
         await pair.receive_frames(3)
-        sizes = [protocol.transport.max_size for protocol in aiortc_hooks.ice_connection(pair.near)._protocols]
+        sizes = [protocol.transport.max_size for protocol in ice_connection(pair.near)._protocols]
         assert sizes and set(sizes) == {MAX_DATAGRAM + 1}
 
 
@@ -63,7 +62,7 @@ async def test_transport_has_one_fast_path() -> None:
 async def test_datagrams_of_a_stranger_are_dropped() -> None:
     async with loopback() as pair:
         await pair.send_until(lambda: pair.first_frames)
-        (protocol, *_) = aiortc_hooks.ice_connection(pair.near)._protocols
+        (protocol, *_) = ice_connection(pair.near)._protocols
         address = (protocol.local_candidate.host, protocol.local_candidate.port)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as stranger:

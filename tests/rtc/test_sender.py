@@ -36,6 +36,7 @@ from peer.rtc.sender import Sender
 from peer.rtp.header import ABS_SEND_TIME, MID, HeaderWriter
 from peer.rtp.ntp import NTP_EPOCH, from_ntp
 from peer.rtp.packetizer import MAX_PAYLOAD
+from tests.rtc.loopback import ice_connection
 from tests.waiting import until
 
 SIZE = (320, 240)
@@ -323,7 +324,7 @@ async def test_retransmission_without_rtx_is_byte_identical(
     async with loopback(kind, "vp8" if kind == "video" else "opus", rtx=False) as pair:
         await pair.receive_frames(2)
         datagrams: dict[int, list[bytes]] = {}
-        protocol = aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol
+        protocol = ice_connection(pair.far)._nominated[1].protocol
         send = protocol.transport.sendto
 
         def record(data: bytes, address: Any) -> None:
@@ -451,7 +452,7 @@ async def test_packets_fit_the_minimum_mtu_of_ipv6(monkeypatch: pytest.MonkeyPat
     """Including IPv6 and UDP (48 bytes) and a TURN channel (4), and for retransmissions too."""
     async with loopback() as pair:
         await pair.receive_frames(1)
-        protocol = aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol
+        protocol = ice_connection(pair.far)._nominated[1].protocol
         sizes: list[int] = []
         send = protocol.transport.sendto
 
@@ -476,8 +477,8 @@ async def test_blocked_socket_gets_no_packets_and_then_new_frames(
 ) -> None:
     async with loopback() as pair:
         await pair.receive_frames(3)
-        blocked = _BlockedSocket(aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol.transport)
-        monkeypatch.setattr(aiortc_hooks.ice_connection(pair.far)._nominated[1].protocol, "transport", blocked)
+        blocked = _BlockedSocket(ice_connection(pair.far)._nominated[1].protocol.transport)
+        monkeypatch.setattr(ice_connection(pair.far)._nominated[1].protocol, "transport", blocked)
         await pair.feed_until(lambda: blocked.checks > 5)
         sent = pair.sender._engine._RTCRtpSender__packet_count
         drawn = pair.number
